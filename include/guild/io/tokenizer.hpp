@@ -1,0 +1,319 @@
+// Text to token ids and back: tokenizer.json with a byte-level BPE, as published for DeepSeek-V2, V3 and R1.
+//
+// Encoding equals Hugging Face tokenizers with add_special_tokens=False: added tokens are found on the raw text, the
+// pre-tokenizer splits what is between them, each piece's bytes are merged by rank. Nothing is added: the chat template
+// writes the beginning-of-sentence token itself.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <guild/core/error.hpp>
+#include <guild/io/added_tokens.hpp>
+#include <guild/io/bpe.hpp>
+#include <guild/io/file.hpp>
+#include <guild/io/pretokenizer.hpp>
+#include <guild/io/text_part.hpp>
+#include <guild/io/tokenizer_config.hpp>
+#include <guild/io/tokenizer_file.hpp>
+#include <guild/io/utf8.hpp>
+
+namespace guild::inline v1 {
+
+/// Which added tokens (`<think>`, `<｜User｜>`, ...) are recognised in a text.
+enum class AddedTokens : std::uint8_t {
+  parse,        ///< all of them: for text that you wrote, such as a rendered chat template
+  not_special,  ///< only those without the mark "special" (transformers: split_special_tokens=True)
+  text,         ///< none: for text of users; it can never become a control token
+};
+
+/// What to do with bytes that are not UTF-8.
+enum class InvalidUtf8 : std::uint8_t {
+  error,    ///< throw in_utf8 with the offset
+  replace,  ///< encode U+FFFD for each fault (see utf8.hpp)
+};
+
+struct EncodeOptions {
+  AddedTokens added_tokens = AddedTokens::parse;
+  InvalidUtf8 invalid_utf8 = InvalidUtf8::error;
+};
+
+enum class SpecialTokens : std::uint8_t { keep, skip };
+
+struct DecodeOptions {
+  SpecialTokens special_tokens = SpecialTokens::keep;
+};
+
+/// A tokenizer. Constant after reading: any number of threads may use one at the same time.
+class Tokenizer {
+ public:
+  /// Longest text of one `encode` call, in bytes.
+  static constexpr std::size_t max_text = std::size_t{1} << 30;
+
+  /// Reads tokenizer.json and tokenizer_config.json of a Hugging Face folder. Throws io_* and tk_*.
+  static Tokenizer read(const std::string& folder) {
+    const std::string path = folder + "/tokenizer.json";
+    const std::string config_path = folder + "/tokenizer_config.json";
+    return {TokenizerFile::parse(read_text(path, TokenizerFile::max_bytes), path),
+            TokenizerConfig::parse(read_text(config_path, TokenizerConfig::max_bytes), config_path)};
+  }
+  /// Reads the texts of the two files; an empty `tokenizer_config_json` leaves bos, eos and pad unknown.
+  static Tokenizer parse(std::string_view tokenizer_json, std::string_view tokenizer_config_json = {},
+                         const std::string& path = "tokenizer.json") {
+    TokenizerConfig config;
+    if (!tokenizer_config_json.empty()) config = TokenizerConfig::parse(tokenizer_config_json, path);
+    return {TokenizerFile::parse(tokenizer_json, path), std::move(config)};
+  }
+
+  /// The token ids of a text. Throws in_utf8, in_param (text too long), tk_limit (hostile split pattern).
+  [[nodiscard]] std::vector<int> encode(std::string_view text, EncodeOptions options = {}) const {
+    std::string replaced;
+    text = checked(text, options.invalid_utf8, replaced);
+    const Range all{0, text.size()};
+    return encode_ranges(text, options.added_tokens == AddedTokens::text ? std::span<const Range>{} : std::span(&all, 1),
+                         options.added_tokens);
+  }
+
+  /// The token ids of the parts joined. Added tokens are recognised within each stretch of markers and never in, or
+  /// across the edge of, content; everything else is split and merged as if the text were one.
+  [[nodiscard]] std::vector<int> encode(std::span<const TextPart> parts,
+                                        InvalidUtf8 invalid_utf8 = InvalidUtf8::error) const {
+    std::string text, replaced;
+    std::vector<Range> markers;
+    for (const TextPart& part : parts) {
+      const std::size_t begin = text.size();
+      text += checked(part.text, invalid_utf8, replaced);
+      if (part.origin != TextPart::Origin::marker) continue;
+      if (!markers.empty() && markers.back().end == begin) {
+        markers.back().end = text.size();
+      } else {
+        markers.push_back({begin, text.size()});
+      }
+    }
+    return encode_ranges(checked_size(text), markers, AddedTokens::parse);
+  }
+
+  /// The text of ids. Bytes that do not make up whole characters come out as U+FFFD; to decode a stream, use TextStream.
+  /// Throws tk_id for an id without a token.
+  [[nodiscard]] std::string decode(std::span<const int> ids, DecodeOptions options = {}) const {
+    std::string out;
+    for (const int id : ids) {
+      const std::string_view text = bytes(id);
+      if (options.special_tokens == SpecialTokens::keep || !is_special(id)) out += text;
+    }
+    return utf8_lossy(out);
+  }
+
+  /// The bytes that one id stands for; possibly a part of a character. Throws tk_id.
+  [[nodiscard]] std::string_view bytes(int id) const {
+    if (!has_token(id)) throw Error(ErrorCode::tk_id, "the id " + std::to_string(id) + " has no token; ids are 0.." +
+        std::to_string(size() - 1) + (id >= 0 && id < size() ? " with gaps" : ""), {path_, {}, -1});
+    return tokens_.bytes(id);
+  }
+
+  /// One more than the largest id; gaps count.
+  [[nodiscard]] int size() const noexcept { return tokens_.size(); }
+  /// False for ids out of range and for gaps. A model may have more rows than `size()`: mask them too.
+  [[nodiscard]] bool has_token(int id) const noexcept { return tokens_.has(id); }
+  /// True for added tokens with the mark "special"; false for every other id, in range or not.
+  [[nodiscard]] bool is_special(int id) const noexcept { return tokens_.is_special(id); }
+  /// True for ids of `added_tokens`.
+  [[nodiscard]] bool is_added(int id) const noexcept { return tokens_.is_added(id); }
+
+  /// The id of an added token, by its text, or of the token with exactly these bytes.
+  [[nodiscard]] std::optional<int> id_of(std::string_view text) const {
+    if (const auto it = added_ids_.find(std::string(text)); it != added_ids_.end()) return it->second;
+    for (int id = 0; id < size(); ++id) if (tokens_.has(id) && tokens_.bytes(id) == text) return id;
+    return std::nullopt;
+  }
+
+  /// Throws tk_special if tokenizer_config.json was not given or does not name the token.
+  [[nodiscard]] int bos_id() const { return named(bos_, "bos_token"); }
+  [[nodiscard]] int eos_id() const { return named(eos_, "eos_token"); }
+  /// Padding is optional.
+  [[nodiscard]] std::optional<int> pad_id() const noexcept { return pad_; }
+  /// The texts of the tokens, for chat templates; empty if not named.
+  [[nodiscard]] const TokenizerConfig& config() const noexcept { return config_; }
+
+  /// Throws tk_vocab_size if an id does not fit a model with `vocab_size` rows.
+  void require_vocab_size(int vocab_size) const {
+    if (size() > vocab_size) throw Error(ErrorCode::tk_vocab_size, "the largest id is " + std::to_string(size() - 1) +
+        ", but the model has a vocab_size of " + std::to_string(vocab_size) +
+        ". The tokenizer belongs to another model; take both from one folder", {path_, {}, -1});
+  }
+
+ private:
+  struct Range { std::size_t begin = 0, end = 0; };
+  struct Hit { std::size_t begin = 0, end = 0; int id = -1; };
+
+  Tokenizer(TokenizerFile file, TokenizerConfig config)
+      : path_(std::move(file.path)), tokens_(std::move(file.tokens)), merges_(std::move(file.merges)),
+        byte_ids_(file.byte_ids), splitter_(std::move(file.splitter)), config_(std::move(config)),
+        whole_pieces_(std::move(file.whole_pieces)), ignore_merges_(file.ignore_merges) {
+    for (auto& [text, added] : file.added) {
+      added_ids_.emplace(text, added.id);
+      added_.emplace(added.id, added);
+      (added.normalized ? second_ : first_).add(text, added.id);
+    }
+    bos_ = resolve(config_.bos_token, "bos_token");
+    eos_ = resolve(config_.eos_token, "eos_token");
+    pad_ = resolve(config_.pad_token, "pad_token");
+  }
+
+  [[nodiscard]] std::optional<int> resolve(const std::string& text, std::string_view key) const {
+    if (text.empty()) return std::nullopt;
+    const auto id = id_of(text);
+    if (!id) throw Error(ErrorCode::tk_special, "names \"" + text + "\", which is no token of " + path_ +
+        ". Take both files from one folder", {config_.path, std::string(key), -1});
+    return id;
+  }
+  [[nodiscard]] int named(std::optional<int> id, std::string_view key) const {
+    if (!id) throw Error(ErrorCode::tk_special, "is not known, because there was no tokenizer_config.json. Pass it to "
+        "Tokenizer::parse, or use Tokenizer::read", {path_, std::string(key), -1});
+    return *id;
+  }
+
+  static std::string_view checked_size(std::string_view text) {
+    if (text.size() > max_text) throw Error(ErrorCode::in_param, "the text has " + std::to_string(text.size()) +
+        " bytes, at most " + std::to_string(max_text) + " are encoded at once");
+    return text;
+  }
+  static std::string_view checked(std::string_view text, InvalidUtf8 invalid, std::string& replaced) {
+    checked_size(text);
+    const std::size_t fault = utf8_fault(text);
+    if (fault == std::string_view::npos) return text;
+    if (invalid == InvalidUtf8::error) throw Error(ErrorCode::in_utf8, "the text is not valid UTF-8 here. Convert it, "
+        "or choose InvalidUtf8::replace", {{}, {}, static_cast<std::int64_t>(fault)});
+    return replaced = utf8_lossy(text);
+  }
+
+  // `open`: where added tokens may be found, ascending, disjoint.
+  [[nodiscard]] std::vector<int> encode_ranges(std::string_view text, std::span<const Range> open, AddedTokens mode) const;
+
+  // First the tokens that are not normalized, then, in what is left, those that are.
+  [[nodiscard]] std::vector<Hit> find_added(std::string_view text, std::span<const Range> open, AddedTokens mode) const {
+    std::vector<Hit> hits, later;
+    std::vector<Range> rest;
+    for (const Range range : open) {
+      const std::size_t from = hits.size();
+      std::size_t done = range.begin;
+      search(first_, text, range, mode, hits);
+      for (std::size_t i = from; i < hits.size(); ++i) {
+        rest.push_back({done, hits[i].begin});
+        done = hits[i].end;
+      }
+      rest.push_back({done, range.end});
+    }
+    for (const Range range : rest) search(second_, text, range, mode, later);
+    std::vector<Hit> all(hits.size() + later.size());
+    std::merge(hits.begin(), hits.end(), later.begin(), later.end(), all.begin(),
+               [](const Hit& a, const Hit& b) { return a.begin < b.begin; });
+    return all;
+  }
+  void search(const TextMatcher& matcher, std::string_view text, Range range, AddedTokens mode, std::vector<Hit>& hits) const {
+    TextMatcher::Match match;
+    std::size_t done = range.begin;
+    for (std::size_t from = done; from < range.end && matcher.find(text, from, range.end, match); from = match.end) {
+      const AddedToken& token = added_.at(match.value);
+      if (mode == AddedTokens::not_special && token.special) continue;
+      const std::string_view inside = text.substr(0, range.end);
+      if (token.left_strip) match.begin = white_before(inside, done, match.begin);
+      if (token.right_strip) match.end = white_after(inside, match.end);
+      hits.push_back({match.begin, match.end, token.id});
+      done = match.end;
+    }
+  }
+
+  class PieceEncoder;
+
+  std::string path_;
+  TokenTable tokens_;
+  MergeTable merges_;
+  std::array<std::int32_t, 256> byte_ids_{};
+  PreTokenizer splitter_;
+  TokenizerConfig config_;
+  std::unordered_map<std::string, int> whole_pieces_;  // only with ignore_merges
+  bool ignore_merges_ = false;
+  std::unordered_map<std::string, int> added_ids_;
+  std::unordered_map<int, AddedToken> added_;
+  TextMatcher first_, second_;
+  std::optional<int> bos_, eos_, pad_;
+};
+
+// Splits and merges, remembering recent pieces: words repeat.
+class Tokenizer::PieceEncoder {
+ public:
+  PieceEncoder(const Tokenizer& tokenizer, std::string_view text, std::vector<int>& out)
+      : tokenizer_(tokenizer), merger_(tokenizer.merges_, tokenizer.byte_ids_), out_(out) {
+    std::size_t slots = 1;
+    while (slots < 16384 && slots * 16 < text.size()) slots *= 2;
+    if (slots > 1) memory_.resize(slots);
+  }
+
+  void encode(std::string_view text) {
+    tokenizer_.splitter_.for_each_piece(text, scratch_, [this](std::string_view piece) { encode_piece(piece); });
+  }
+
+ private:
+  struct Remembered {
+    std::string_view piece{};  // points into the text, which outlives this
+    std::size_t begin = 0, count = 0;  // its tokens, in out_
+  };
+
+  void encode_piece(std::string_view piece) {
+    if (piece.size() == 1) return out_.push_back(tokenizer_.byte_ids_[static_cast<unsigned char>(piece[0])]);
+    Remembered* slot = nullptr;
+    if (!memory_.empty() && piece.size() <= 64) {
+      slot = &memory_[std::hash<std::string_view>{}(piece) & (memory_.size() - 1)];
+      if (slot->piece == piece) {
+        const std::size_t end = slot->begin + slot->count;
+        for (std::size_t i = slot->begin; i < end; ++i) out_.push_back(int{out_[i]});
+        return;
+      }
+    }
+    const std::size_t begin = out_.size();
+    bool whole = false;
+    if (tokenizer_.ignore_merges_) {
+      if (const auto it = tokenizer_.whole_pieces_.find(std::string(piece)); it != tokenizer_.whole_pieces_.end()) {
+        out_.push_back(it->second);
+        whole = true;
+      }
+    }
+    if (!whole) merger_.encode(piece, out_);
+    if (slot != nullptr) *slot = {piece, begin, out_.size() - begin};
+  }
+
+  const Tokenizer& tokenizer_;
+  BpeMerger merger_;
+  Regex::Scratch scratch_;
+  std::vector<int>& out_;
+  std::vector<Remembered> memory_;
+};
+
+inline std::vector<int> Tokenizer::encode_ranges(std::string_view text, std::span<const Range> open,
+                                                 AddedTokens mode) const {
+  std::vector<int> out;
+  out.reserve(text.size() / 4 + 8);
+  PieceEncoder encoder(*this, text, out);
+  std::vector<Hit> hits;
+  if (!open.empty()) hits = find_added(text, open, mode);
+  std::size_t done = 0;
+  for (const Hit& hit : hits) {
+    encoder.encode(text.substr(done, hit.begin - done));
+    out.push_back(hit.id);
+    done = hit.end;
+  }
+  encoder.encode(text.substr(done));
+  return out;
+}
+
+}  // namespace guild::inline v1
