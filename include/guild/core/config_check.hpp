@@ -2,11 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
-#include <optional>
-
 #include <guild/core/config.hpp>
 #include <guild/core/error.hpp>
+#include <limits>
+#include <optional>
 
 namespace guild::inline v1 {
 
@@ -72,11 +71,9 @@ constexpr std::optional<ConfigProblem> problem_of_experts(const ModelConfig& c) 
     return broken(ErrorCode::cf_limit, "moe_intermediate_size", "moe_intermediate_size must be from 1 to 1048576",
                   m.hidden);
   if (m.shared_experts < 0)
-    return broken(ErrorCode::cf_range, "n_shared_experts", "n_shared_experts must be from 0 to 1024",
-                  m.shared_experts);
+    return broken(ErrorCode::cf_range, "n_shared_experts", "n_shared_experts must be from 0 to 1024", m.shared_experts);
   if (m.shared_experts > 1 << 10)
-    return broken(ErrorCode::cf_limit, "n_shared_experts", "n_shared_experts must be from 0 to 1024",
-                  m.shared_experts);
+    return broken(ErrorCode::cf_limit, "n_shared_experts", "n_shared_experts must be from 0 to 1024", m.shared_experts);
   if (m.top_k < 1)
     return broken(ErrorCode::cf_range, "num_experts_per_tok", "num_experts_per_tok must be at least 1", m.top_k);
   if (m.top_k > m.experts)

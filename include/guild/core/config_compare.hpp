@@ -3,13 +3,12 @@
 
 #include <charconv>
 #include <concepts>
-#include <string>
-#include <string_view>
-
 #include <guild/core/config.hpp>
 #include <guild/core/config_check.hpp>
 #include <guild/core/config_fields.hpp>
 #include <guild/core/error.hpp>
+#include <string>
+#include <string_view>
 
 namespace guild::inline v1 {
 
@@ -61,8 +60,10 @@ std::string config_text(const ConfigField& field, T value) {
 inline void validate(const ModelConfig& config, const std::string& path = {}) {
   const auto problem = find_config_problem(config);
   if (!problem) return;
-  throw Error(problem->code, "is " + detail::config_text(problem->found) + ", but " + problem->rule +
-                  ". Use the config.json that was published with the weights", {path, problem->key, -1});
+  throw Error(problem->code,
+              "is " + detail::config_text(problem->found) + ", but " + problem->rule +
+                  ". Use the config.json that was published with the weights",
+              {path, problem->key, -1});
 }
 
 }  // namespace guild::inline v1

@@ -1,9 +1,8 @@
 // The fields of ModelConfig as a list: the published key, the C++ member and the value of each.
 #pragma once
 
-#include <string_view>
-
 #include <guild/core/config.hpp>
+#include <string_view>
 
 namespace guild::inline v1 {
 
@@ -21,9 +20,12 @@ struct ConfigField {
 /// The spelling of `topk_method` in config.json.
 [[nodiscard]] constexpr std::string_view name(Selection selection) noexcept {
   switch (selection) {
-    case Selection::greedy: return "greedy";
-    case Selection::group_limited_greedy: return "group_limited_greedy";
-    case Selection::noaux_tc: return "noaux_tc";
+    case Selection::greedy:
+      return "greedy";
+    case Selection::group_limited_greedy:
+      return "group_limited_greedy";
+    case Selection::noaux_tc:
+      return "noaux_tc";
   }
   return "unknown";
 }

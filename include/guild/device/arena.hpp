@@ -1,0 +1,70 @@
+// Scratch memory with stack discipline: after warm-up nothing is allocated.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include <guild/core/buffer.hpp>
+
+namespace guild::inline v1 {
+
+/// A bump allocator. Memory is taken inside a `Frame` and given back all at once when the frame ends. While the
+/// arena grows it chains blocks; when the outermost frame ends the blocks become one, large enough for all of them.
+class Arena {
+ public:
+  class Frame {
+   public:
+    explicit Frame(Arena& arena) : arena_(&arena), block_(arena.block_), used_(arena.used_) { ++arena.depth_; }
+    Frame(const Frame&) = delete;
+    Frame& operator=(const Frame&) = delete;
+    ~Frame() { arena_->rewind(block_, used_); }
+
+    /// `count` elements, not set. Aligned to 64 bytes, valid until this frame ends.
+    template <class T> [[nodiscard]] View<T> take(Index count) { return {static_cast<T*>(arena_->take(count * Index{sizeof(T)})), count}; }
+    template <class T> [[nodiscard]] View<T, 2> take(Index rows, Index cols) {
+      return {static_cast<T*>(arena_->take(rows * cols * Index{sizeof(T)})), rows, cols};
+    }
+
+   private:
+    Arena* arena_;
+    std::size_t block_;
+    Index used_;
+  };
+
+  [[nodiscard]] Index capacity() const {
+    Index sum = 0;
+    for (const auto& block : blocks_) sum += block.size();
+    return sum;
+  }
+
+ private:
+  void* take(Index bytes) {
+    bytes = (bytes + 63) / 64 * 64;
+    while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size()) { ++block_; used_ = 0; }
+    if (block_ == blocks_.size()) {
+      blocks_.push_back(Buffer<std::byte>::uninitialized(std::max({bytes, capacity(), Index{1} << 16})));
+      used_ = 0;
+    }
+    void* memory = blocks_[block_].data() + used_;
+    used_ += bytes;
+    return memory;
+  }
+  void rewind(std::size_t block, Index used) noexcept {
+    block_ = block;
+    used_ = used;
+    if (--depth_ == 0 && blocks_.size() > 1) {
+      const Index total = capacity();
+      blocks_.clear();
+      block_ = 0;
+      used_ = 0;
+      try { blocks_.push_back(Buffer<std::byte>::uninitialized(total)); } catch (...) {}  // grows again when needed
+    }
+  }
+
+  std::vector<Buffer<std::byte>> blocks_;
+  std::size_t block_ = 0;
+  Index used_ = 0;
+  int depth_ = 0;
+};
+
+}  // namespace guild::inline v1

@@ -1,0 +1,63 @@
+// The CPU as a device: a thread pool that copies share, and a scratch arena of one's own.
+#pragma once
+
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include <guild/device/arena.hpp>
+#include <guild/device/team.hpp>
+#include <guild/device/thread_pool.hpp>
+
+namespace guild::inline v1 {
+
+struct CpuOptions {
+  int threads = 0;  ///< 0: as many as the machine runs at once
+};
+
+/// A `Cpu` is used by one thread at a time, like a CUDA stream. A copy shares the pool and brings its own scratch arena,
+/// so each session or host thread holds a copy. There is no default device and no global pool.
+class Cpu {
+ public:
+  explicit Cpu(CpuOptions options = {})
+      : pool_(std::make_shared<ThreadPool>(options.threads > 0 ? options.threads : available_threads())) {}
+  Cpu(const Cpu& other) : pool_(other.pool_) {}
+  Cpu& operator=(const Cpu& other) {
+    pool_ = other.pool_;
+    return *this;
+  }
+  ~Cpu() = default;
+
+  [[nodiscard]] int threads() const { return pool_->threads(); }
+
+  /// Calls f(chunk, worker) for every chunk in [0, chunks) on the pool's threads; returns when all are done.
+  template <class F> void run(Index chunks, F&& f) { pool_->run(chunks, std::forward<F>(f)); }
+
+  /// Scratch for the life of the returned frame.
+  [[nodiscard]] Arena::Frame scratch() { return Arena::Frame(arena_); }
+  /// Bytes of scratch held: constant once warmed up.
+  [[nodiscard]] Index scratch_bytes() const { return arena_.capacity(); }
+
+ private:
+  static int available_threads() {
+    const unsigned n = std::thread::hardware_concurrency();
+    return n == 0 ? 1 : static_cast<int>(n);
+  }
+
+  std::shared_ptr<ThreadPool> pool_;
+  Arena arena_;
+};
+
+/// Runs a row kernel, `kernel(team, row)`, over all rows. `row_work` is the rough number of elements a row touches: it
+/// decides how many rows make a chunk worth handing to another thread.
+template <class Kernel>
+void for_each_row(Cpu& device, Index rows, Index row_work, const Kernel& kernel) {
+  constexpr Index chunk_work = 16384;
+  const Index per_chunk = row_work >= chunk_work ? 1 : chunk_work / (row_work > 0 ? row_work : 1);
+  device.run((rows + per_chunk - 1) / per_chunk, [&](Index chunk, int) {
+    const Index end = (chunk + 1) * per_chunk < rows ? (chunk + 1) * per_chunk : rows;
+    for (Index row = chunk * per_chunk; row < end; ++row) kernel(SerialTeam{}, row);
+  });
+}
+
+}  // namespace guild::inline v1

@@ -1,0 +1,72 @@
+// Team: the threads that share one row of work. A row kernel is written once against this interface and runs on every
+// device: one CPU thread with vector loops, a CUDA warp or block, or N host threads with a barrier in the tests.
+#pragma once
+
+#include <concepts>
+
+#include <guild/core/view.hpp>
+
+namespace guild::inline v1 {
+
+/// What a row kernel may ask of the threads that run it. All members of a team call each function together;
+/// `sum`, `max` and `argmax` return the same value to every member, in an order fixed by the team's size.
+template <class T>
+concept Team = requires(T team, Index n) {
+  { team.rank() } -> std::convertible_to<int>;
+  { team.size() } -> std::convertible_to<int>;
+  team.sync();
+  team.for_each(n, [](Index) {});
+  { team.sum(n, [](Index) { return 1.0f; }) } -> std::convertible_to<float>;
+  { team.max(n, [](Index) { return 1.0f; }) } -> std::convertible_to<float>;
+  { team.argmax(n, [](Index) { return 1.0f; }) } -> std::convertible_to<Index>;
+};
+
+/// A team of one: plain loops, with independent partial sums that the compiler turns into vectors.
+struct SerialTeam {
+  [[nodiscard]] GUILD_HD constexpr int rank() const { return 0; }
+  [[nodiscard]] GUILD_HD constexpr int size() const { return 1; }
+  GUILD_HD void sync() const {}
+
+  template <class F> GUILD_HD void for_each(Index n, F&& f) const {
+    for (Index i = 0; i < n; ++i) f(i);
+  }
+
+  /// Sum of f(i), i in [0, n), in the type f returns.
+  template <class F> GUILD_HD auto sum(Index n, F&& f) const {
+    using Real = decltype(f(Index{0}));
+    constexpr int lanes = 16;
+    Real partial[lanes] = {};
+    Index i = 0;
+    for (; i + lanes <= n; i += lanes)
+      for (int lane = 0; lane < lanes; ++lane) partial[lane] += f(i + lane);
+    for (int lane = 0; i < n; ++i, ++lane) partial[lane] += f(i);
+    for (int half = lanes / 2; half > 0; half /= 2)
+      for (int lane = 0; lane < half; ++lane) partial[lane] += partial[lane + half];
+    return partial[0];
+  }
+
+  /// Largest f(i); n must be at least 1. A NaN never wins.
+  template <class F> GUILD_HD auto max(Index n, F&& f) const {
+    auto best = f(Index{0});
+    for (Index i = 1; i < n; ++i) {
+      const auto value = f(i);
+      if (value > best || best != best) best = value;
+    }
+    return best;
+  }
+
+  /// The index of the largest f(i); the lowest such index on ties; NaN never wins. -1 if n is 0.
+  template <class F> GUILD_HD Index argmax(Index n, F&& f) const {
+    if (n <= 0) return -1;
+    Index best = 0;
+    auto best_value = f(Index{0});
+    for (Index i = 1; i < n; ++i) {
+      const auto value = f(i);
+      if (value > best_value || (best_value != best_value && value == value)) { best = i; best_value = value; }
+    }
+    return best;
+  }
+};
+static_assert(Team<SerialTeam>);
+
+}  // namespace guild::inline v1
