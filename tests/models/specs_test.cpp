@@ -13,7 +13,7 @@ namespace {
 
 guild::PublishedConfig fixture(const std::string& name) {
   const std::string path = std::string(GUILD_SOURCE_DIR) + "/tests/fixtures/configs/" + name + ".json";
-  return guild::parse_config(guild::read_text_file(path, 1 << 20, guild::ErrorCode::cf_limit), path);
+  return guild::parse_config(guild::read_text(path, 1 << 20), path);
 }
 
 static_assert(guild::config_problem(guild::DeepSeekR1Spec::config) == nullptr);

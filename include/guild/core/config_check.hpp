@@ -2,10 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <guild/core/config.hpp>
-#include <guild/core/error.hpp>
 #include <limits>
 #include <optional>
+
+#include <guild/core/config.hpp>
+#include <guild/core/error.hpp>
 
 namespace guild::inline v1 {
 

@@ -3,12 +3,13 @@
 
 #include <charconv>
 #include <concepts>
+#include <string>
+#include <string_view>
+
 #include <guild/core/config.hpp>
 #include <guild/core/config_check.hpp>
 #include <guild/core/config_fields.hpp>
 #include <guild/core/error.hpp>
-#include <string>
-#include <string_view>
 
 namespace guild::inline v1 {
 

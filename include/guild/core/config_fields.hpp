@@ -1,8 +1,9 @@
 // The fields of ModelConfig as a list: the published key, the C++ member and the value of each.
 #pragma once
 
-#include <guild/core/config.hpp>
 #include <string_view>
+
+#include <guild/core/config.hpp>
 
 namespace guild::inline v1 {
 

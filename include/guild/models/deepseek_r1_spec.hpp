@@ -6,8 +6,8 @@
 namespace guild::inline v1 {
 
 /// DeepSeek-R1, and DeepSeek-V3, V3-0324, V3.1 and R1-0528, which have the same numbers: 671B parameters, 37B of them
-/// active for a token, and one layer that predicts a second token. Source: the published config.json; DeepSeek-V3 report
-/// (arXiv 2412.19437), section 4.2.
+/// active for a token, and one layer that predicts a second token. Source: the published config.json; DeepSeek-V3
+/// report (arXiv 2412.19437), section 4.2.
 struct DeepSeekR1Spec : SpecDefaults {
   static constexpr ModelConfig config = {
       .vocab = 129280,
@@ -18,12 +18,8 @@ struct DeepSeekR1Spec : SpecDefaults {
       .mtp_layers = 1,
       .context = 163840,
       .norm_epsilon = 1e-6,
-      .attention = {.heads = 128,
-                    .query_rank = 1536,
-                    .latent_rank = 512,
-                    .nope_dim = 128,
-                    .rope_dim = 64,
-                    .value_dim = 128},
+      .attention =
+          {.heads = 128, .query_rank = 1536, .latent_rank = 512, .nope_dim = 128, .rope_dim = 64, .value_dim = 128},
       .moe = {.experts = 256,
               .top_k = 8,
               .hidden = 2048,

@@ -5,9 +5,9 @@
 
 namespace guild::inline v1 {
 
-/// DeepSeek-V2-Lite and DeepSeek-Coder-V2-Lite: 15.7B parameters, 2.4B of them active for a token. Queries have no latent,
-/// experts are chosen by softmax without groups, bias or normalising. Source: the published config.json; DeepSeek-V2
-/// report (arXiv 2405.04434), appendix B.
+/// DeepSeek-V2-Lite and DeepSeek-Coder-V2-Lite: 15.7B parameters, 2.4B of them active for a token. Queries have no
+/// latent, experts are chosen by softmax without groups, bias or normalising. Source: the published config.json;
+/// DeepSeek-V2 report (arXiv 2405.04434), appendix B.
 struct DeepSeekV2LiteSpec : SpecDefaults {
   static constexpr ModelConfig config = {
       .vocab = 102400,
@@ -18,12 +18,8 @@ struct DeepSeekV2LiteSpec : SpecDefaults {
       .mtp_layers = 0,
       .context = 163840,
       .norm_epsilon = 1e-6,
-      .attention = {.heads = 16,
-                    .query_rank = 0,
-                    .latent_rank = 512,
-                    .nope_dim = 128,
-                    .rope_dim = 64,
-                    .value_dim = 128},
+      .attention =
+          {.heads = 16, .query_rank = 0, .latent_rank = 512, .nope_dim = 128, .rope_dim = 64, .value_dim = 128},
       .moe = {.experts = 64,
               .top_k = 6,
               .hidden = 1408,

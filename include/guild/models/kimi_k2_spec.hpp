@@ -5,8 +5,8 @@
 
 namespace guild::inline v1 {
 
-/// Kimi-K2 (Base and the first Instruct): the architecture of DeepSeek-V3 with 384 experts in one group and 64 heads, 1.03T
-/// parameters, 32B of them active for a token. Source: the published config.json; arXiv 2507.20534.
+/// Kimi-K2 (Base and the first Instruct): the architecture of DeepSeek-V3 with 384 experts in one group and 64
+/// heads, 1.03T parameters, 32B of them active for a token. Source: the published config.json; arXiv 2507.20534.
 struct KimiK2Spec : SpecDefaults {
   static constexpr ModelConfig config = {
       .vocab = 163840,
@@ -17,12 +17,8 @@ struct KimiK2Spec : SpecDefaults {
       .mtp_layers = 0,
       .context = 131072,
       .norm_epsilon = 1e-6,
-      .attention = {.heads = 64,
-                    .query_rank = 1536,
-                    .latent_rank = 512,
-                    .nope_dim = 128,
-                    .rope_dim = 64,
-                    .value_dim = 128},
+      .attention =
+          {.heads = 64, .query_rank = 1536, .latent_rank = 512, .nope_dim = 128, .rope_dim = 64, .value_dim = 128},
       .moe = {.experts = 384,
               .top_k = 8,
               .hidden = 2048,

@@ -5,8 +5,8 @@
 
 namespace guild::inline v1 {
 
-/// Moonlight-16B-A3B: the architecture of DeepSeek-V3 in the size of DeepSeek-V2-Lite, 16B parameters, 2.4B of them active
-/// without the embedding, plain rotary position. Source: the published config.json; arXiv 2502.16982.
+/// Moonlight-16B-A3B: the architecture of DeepSeek-V3 in the size of DeepSeek-V2-Lite, 16B parameters, 2.4B of them
+/// active without the embedding, plain rotary position. Source: the published config.json; arXiv 2502.16982.
 struct MoonlightSpec : SpecDefaults {
   static constexpr ModelConfig config = {
       .vocab = 163840,
@@ -17,12 +17,8 @@ struct MoonlightSpec : SpecDefaults {
       .mtp_layers = 0,
       .context = 8192,
       .norm_epsilon = 1e-5,
-      .attention = {.heads = 16,
-                    .query_rank = 0,
-                    .latent_rank = 512,
-                    .nope_dim = 128,
-                    .rope_dim = 64,
-                    .value_dim = 128},
+      .attention =
+          {.heads = 16, .query_rank = 0, .latent_rank = 512, .nope_dim = 128, .rope_dim = 64, .value_dim = 128},
       .moe = {.experts = 64,
               .top_k = 6,
               .hidden = 1408,

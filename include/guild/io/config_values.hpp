@@ -1,0 +1,133 @@
+// Single values of config.json and generation_config.json: optional, in several spellings, of a checked type.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <guild/core/config_compare.hpp>
+#include <guild/core/error.hpp>
+#include <guild/io/json.hpp>
+
+namespace guild::inline v1::detail {
+
+inline constexpr std::string_view config_hint = ". Use the file that was published with the weights";
+
+/// The value as it stands in the file, cut when it is long.
+[[nodiscard]] inline std::string shown(const Json& value) {
+  if (value.is_string()) return "the string \"" + std::string(value.string().substr(0, 40)) + "\"";
+  if (value.is_integer()) return "the integer " + std::to_string(value.integer());
+  if (value.is_number()) return "the number " + config_text(value.number());
+  return std::string(value.kind());
+}
+
+/// Throws: the value is not what it should be.
+[[noreturn]] inline void refuse(const Json& value, ErrorCode code, const std::string& expected) {
+  value.fail(code, "is " + shown(value) + ", expected " + expected + std::string(config_hint));
+}
+
+[[nodiscard]] inline int to_int(const Json& value) {
+  if (!value.is_integer()) refuse(value, ErrorCode::cf_type, "an integer");
+  const std::int64_t wide = value.integer();
+  if (wide > std::numeric_limits<int>::max()) refuse(value, ErrorCode::cf_limit, "at most 2147483647");
+  if (wide < std::numeric_limits<int>::min()) refuse(value, ErrorCode::cf_range, "at least -2147483648");
+  return static_cast<int>(wide);
+}
+[[nodiscard]] inline double to_number(const Json& value) {
+  if (!value.is_number()) refuse(value, ErrorCode::cf_type, "a number");
+  return value.number();
+}
+[[nodiscard]] inline bool to_bool(const Json& value) {
+  if (!value.is_bool()) refuse(value, ErrorCode::cf_type, "true or false");
+  return value.boolean();
+}
+[[nodiscard]] inline std::string to_text(const Json& value) {
+  if (!value.is_string()) refuse(value, ErrorCode::cf_type, "a string");
+  return std::string(value.string());
+}
+
+/// The member under any of its spellings, or nothing; a null counts as nothing. Numbers in two spellings must agree.
+[[nodiscard]] inline std::optional<Json> find_value(const Json& object, std::initializer_list<const char*> spellings) {
+  std::optional<Json> found;
+  for (const char* spelling : spellings) {
+    auto member = object.find(spelling);
+    if (!member || member->is_null()) continue;
+    if (found && found->is_number() && member->is_number() && found->number() != member->number())
+      member->fail(ErrorCode::cf_duplicate, "is " + config_text(member->number()) + ", but \"" + found->where() +
+                                                "\", another spelling of it, is " + config_text(found->number()) +
+                                                ". Remove the wrong one");
+    if (!found) found = std::move(member);
+  }
+  return found;
+}
+
+[[noreturn]] inline void refuse_missing(const Json& object, const char* key, std::string_view expected) {
+  const std::string prefix = object.where().empty() ? "" : object.where() + ".";
+  throw Error(object.rules().missing,
+              "is missing, expected " + std::string(expected) + "; it has no safe default" + std::string(config_hint),
+              {object.rules().path, prefix + key, -1});
+}
+
+/// The member, which must be there and not null.
+[[nodiscard]] inline Json require_value(const Json& object, const char* key, std::string_view expected) {
+  auto member = find_value(object, {key});
+  if (!member) refuse_missing(object, key, expected);
+  return *std::move(member);
+}
+
+[[nodiscard]] inline int int_or(const std::optional<Json>& value, int otherwise) {
+  return value ? to_int(*value) : otherwise;
+}
+[[nodiscard]] inline double number_or(const std::optional<Json>& value, double otherwise) {
+  return value ? to_number(*value) : otherwise;
+}
+[[nodiscard]] inline bool bool_or(const std::optional<Json>& value, bool otherwise) {
+  return value ? to_bool(*value) : otherwise;
+}
+
+/// A word with a meaning.
+template <class T>
+struct Word {
+  std::string_view text;
+  T meaning;
+};
+
+/// Text that must be one of a few words.
+template <class T, std::size_t N>
+[[nodiscard]] T one_of(const Json& value, const Word<T> (&words)[N], ErrorCode code) {
+  const std::string text = to_text(value);
+  std::string known;
+  for (const auto& word : words) {
+    if (word.text == text) return word.meaning;
+    known += (known.empty() ? "\"" : ", \"") + std::string(word.text) + "\"";
+  }
+  value.fail(code, "is \"" + text.substr(0, 40) + "\", supported is only " + known +
+                       ". A model that needs another value cannot be run by this version");
+}
+
+/// A token id. `vocab` 0: the vocabulary is not known here.
+[[nodiscard]] inline int to_token(const Json& value, int vocab = 0) {
+  const int id = to_int(value);
+  if (id < 0 || (vocab > 0 && id >= vocab))
+    refuse(value, ErrorCode::cf_range,
+           vocab > 0 ? "a token from 0 to vocab_size - 1 = " + std::to_string(vocab - 1) : "a token from 0 up");
+  return id;
+}
+
+/// One token id or an array of them, as `eos_token_id` is written.
+[[nodiscard]] inline std::vector<int> to_tokens(const Json& value, int vocab = 0) {
+  std::vector<int> ids;
+  if (value.is_array())
+    value.for_each_element([&](const Json& id) { ids.push_back(to_token(id, vocab)); });
+  else
+    ids.push_back(to_token(value, vocab));
+  return ids;
+}
+
+}  // namespace guild::inline v1::detail
