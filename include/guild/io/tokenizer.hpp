@@ -20,7 +20,7 @@
 #include <guild/core/error.hpp>
 #include <guild/io/added_tokens.hpp>
 #include <guild/io/bpe.hpp>
-#include <guild/io/text_file.hpp>
+#include <guild/io/file.hpp>
 #include <guild/io/pretokenizer.hpp>
 #include <guild/io/text_part.hpp>
 #include <guild/io/tokenizer_config.hpp>
@@ -63,9 +63,9 @@ class Tokenizer {
   static Tokenizer read(const std::string& folder) {
     const std::string path = folder + "/tokenizer.json";
     const std::string config_path = folder + "/tokenizer_config.json";
-    return {TokenizerFile::parse(read_text_file(path, TokenizerFile::max_bytes, ErrorCode::tk_limit), path),
+    return {TokenizerFile::parse(read_text(path, TokenizerFile::max_bytes), path),
             TokenizerConfig::parse(
-                read_text_file(config_path, TokenizerConfig::max_bytes, ErrorCode::tk_limit), config_path)};
+                read_text(config_path, TokenizerConfig::max_bytes), config_path)};
   }
   /// Reads the texts of the two files; an empty `tokenizer_config_json` leaves bos, eos and pad unknown.
   static Tokenizer parse(std::string_view tokenizer_json, std::string_view tokenizer_config_json = {},
