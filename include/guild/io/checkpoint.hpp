@@ -1,18 +1,9 @@
 // A model's weights as published: a folder with model.safetensors, or with model.safetensors.index.json and its shards.
 #pragma once
 
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <guild/core/error.hpp>
-#include <guild/io/checkpoint_index.hpp>
-#include <guild/io/file.hpp>
-#include <guild/io/printable.hpp>
-#include <guild/io/safetensors.hpp>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -20,6 +11,13 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <guild/core/error.hpp>
+#include <guild/io/checkpoint_index.hpp>
+#include <guild/io/file.hpp>
+#include <guild/io/model_folder.hpp>
+#include <guild/io/printable.hpp>
+#include <guild/io/safetensors.hpp>
 
 namespace guild::inline v1 {
 
@@ -109,7 +107,7 @@ class Checkpoint {
 
 /// Opens and checks a folder, step by step.
 struct Checkpoint::Opener {
-  const std::string& folder;
+  const detail::ModelFolder folder;
   const CheckpointOptions& options;
   State& state;
 
@@ -117,12 +115,7 @@ struct Checkpoint::Opener {
   static constexpr const char* index_name = "model.safetensors.index.json";
 
   void run() {
-    struct ::stat status{};
-    if (::stat(folder.c_str(), &status) != 0)
-      detail::system_error(ErrorCode::io_open, "the model folder cannot be opened; check the path", errno, folder);
-    if (!S_ISDIR(status.st_mode))
-      throw Error(ErrorCode::io_open, "is a file, expected the folder that holds the model", {folder});
-    const bool single = exists(single_name), sharded = exists(index_name);
+    const bool single = folder.exists(single_name), sharded = folder.exists(index_name);
     if (!single && !sharded) refuse_empty_folder();
     // The order of the reference loader, transformers.
     if (single)
@@ -137,14 +130,14 @@ struct Checkpoint::Opener {
 
   void open_single(bool index_too) {
     if (index_too) warn(std::string(index_name) + " is ignored: " + single_name + " is there too");
-    check_link(single_name);
-    state.files.push_back(File::open(path_of(single_name)));
+    folder.check_link(single_name, options.allow_symlinks);
+    state.files.push_back(File::open(folder.path_of(single_name)));
     state.tensors = read_safetensors_header(state.files[0], options.header).tensors;
   }
 
   void open_sharded() {
-    check_link(index_name);
-    const std::string index_path = path_of(index_name);
+    folder.check_link(index_name, options.allow_symlinks);
+    const std::string index_path = folder.path_of(index_name);
     const CheckpointIndex index = parse_checkpoint_index(read_text(index_path, options.max_index_bytes), index_path);
     check_shards_exist(index, index_path);
     // found[i]: index.tensors[i] was seen in its own shard.
@@ -152,8 +145,8 @@ struct Checkpoint::Opener {
     state.tensors.reserve(index.tensors.size());
     std::map<std::string, int> elsewhere;  // tensors in shards that the index does not name for them
     for (std::size_t i = 0; i < index.files.size(); ++i) {
-      check_link(index.files[i]);
-      state.files.push_back(File::open(path_of(index.files[i])));
+      folder.check_link(index.files[i], options.allow_symlinks);
+      state.files.push_back(File::open(folder.path_of(index.files[i])));
       take_shard(index, static_cast<int>(i), found, elsewhere);
     }
     check_complete(index, index_path, found, elsewhere);
@@ -200,7 +193,7 @@ struct Checkpoint::Opener {
               (other != elsewhere.end() ? " (" + index.files[static_cast<std::size_t>(other->second)] + " does)" : "") +
               (missing > 1 ? "; " + std::to_string(missing - 1) + " more are missing" : "") +
               ". Index and shards are of different versions; download both again",
-          {index_path, name, -1});
+          {index_path, printable(name), -1});
     }
   }
 
@@ -223,7 +216,7 @@ struct Checkpoint::Opener {
                                      : ", nor are " + std::to_string(elsewhere.size() - 1) + " other tensors");
     if (options.strict_index)
       throw Error(ErrorCode::ix_unlisted, message + ". Download the index again",
-                  {path_of(index.files[static_cast<std::size_t>(file)]), name, -1});
+                  {folder.path_of(index.files[static_cast<std::size_t>(file)]), name, -1});
     warn(index.files[static_cast<std::size_t>(file)] + ": \"" + name + "\" " + message + "; ignored");
   }
 
@@ -231,7 +224,7 @@ struct Checkpoint::Opener {
     if (!index.total_size) return;
     std::uint64_t sum = 0;
     for (const TensorInfo& info : state.tensors) sum += info.bytes;
-    if (*index.total_size == static_cast<double>(sum)) return;
+    if (*index.total_size == sum) return;
     const std::string message =
         "the index says " + std::to_string(*index.total_size) + " bytes, its tensors have " + std::to_string(sum);
     if (options.strict_index)
@@ -244,7 +237,7 @@ struct Checkpoint::Opener {
     std::string missing;
     std::size_t count = 0;
     for (const std::string& file : index.files) {
-      if (exists(file)) continue;
+      if (folder.exists(file)) continue;
       if (++count <= 20) missing += (count == 1 ? "" : ", ") + file;
     }
     if (count == 0) return;
@@ -258,49 +251,22 @@ struct Checkpoint::Opener {
   [[noreturn]] void refuse_empty_folder() const {
     const std::string expected = std::string(", expected ") + single_name + " or " + index_name;
     for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth"})
-      if (exists(pickle))
+      if (folder.exists(pickle))
         throw Error(ErrorCode::io_pickle_refused,
                     std::string("holds ") + pickle + expected +
                         ". Pickles can run code and are never read; save the model as safetensors",
-                    {folder});
-    throw Error(ErrorCode::io_open, "holds no weights" + expected + ". Download the model's files into it", {folder});
+                    {folder.path});
+    throw Error(ErrorCode::io_open, "holds no weights" + expected + ". Download the model's files into it",
+                {folder.path});
   }
 
-  /// Refuses a link that leaves the folder, unless it is one of the hub's cache or the caller allows it.
-  void check_link(const std::string& file) const {
-    const std::string path = path_of(file);
-    struct ::stat status{};
-    if (options.allow_symlinks || ::lstat(path.c_str(), &status) != 0 || !S_ISLNK(status.st_mode)) return;
-    const std::string target = real_path(path), home = real_path(folder);
-    if (target.starts_with(home + "/")) return;
-    const std::size_t snapshots = home.rfind("/snapshots/");
-    if (snapshots != std::string::npos && target.starts_with(home.substr(0, snapshots) + "/blobs/")) return;
-    throw Error(ErrorCode::ix_path,
-                "is a symbolic link to " + printable(target) +
-                    ", outside of its folder. Copy the file "
-                    "into the folder, or set CheckpointOptions::allow_symlinks if you trust the folder",
-                {path});
-  }
-  static std::string real_path(const std::string& path) {
-    const std::unique_ptr<char, void (*)(void*)> resolved(::realpath(path.c_str(), nullptr), std::free);
-    if (!resolved) detail::system_error(ErrorCode::io_open, "cannot be resolved", errno, path);
-    return resolved.get();
-  }
-
-  [[nodiscard]] bool exists(const std::string& file) const {
-    struct ::stat status{};
-    return ::stat(path_of(file).c_str(), &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
-  }
-  [[nodiscard]] std::string path_of(const std::string& file) const {
-    return folder + (folder.ends_with('/') ? "" : "/") + file;
-  }
   void warn(std::string message) { state.warnings.push_back(std::move(message)); }
 };
 
 inline Checkpoint Checkpoint::open(const std::string& folder, const CheckpointOptions& options) {
   Checkpoint checkpoint;
   checkpoint.state_ = std::make_shared<State>();
-  Opener{folder, options, *checkpoint.state_}.run();
+  Opener{detail::ModelFolder(folder), options, *checkpoint.state_}.run();
   return checkpoint;
 }
 

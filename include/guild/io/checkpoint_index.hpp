@@ -2,12 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
-#include <guild/core/error.hpp>
-#include <guild/io/json.hpp>
-#include <guild/io/other_formats.hpp>
-#include <guild/io/printable.hpp>
 #include <map>
 #include <optional>
 #include <string>
@@ -15,14 +13,28 @@
 #include <utility>
 #include <vector>
 
+#include <guild/core/error.hpp>
+#include <guild/io/json.hpp>
+#include <guild/io/other_formats.hpp>
+#include <guild/io/printable.hpp>
+
 namespace guild::inline v1 {
 
 /// The shard index: which file holds which tensor.
 struct CheckpointIndex {
   std::vector<std::string> files;                    ///< names of the shards, sorted
   std::vector<std::pair<std::string, int>> tensors;  ///< name and index into `files`, sorted by name
-  std::optional<double> total_size;                  ///< sum of all tensors' bytes, if the index says it
+  std::optional<std::uint64_t> total_size;           ///< sum of all tensors' bytes, if the index says it
 };
+
+namespace detail {
+/// A whole number of bytes; some writers spell it as a real number.
+[[nodiscard]] inline std::uint64_t byte_count(const Json& json) {
+  const double value = json.number();
+  if (!(value >= 0 && value < 0x1p63) || value != std::floor(value)) json.wrong_type("a whole number of bytes");
+  return json.is_integer() ? static_cast<std::uint64_t>(json.integer()) : static_cast<std::uint64_t>(value);
+}
+}  // namespace detail
 
 /// Parses the text of model.safetensors.index.json. Pure. Throws `Error` with an ix_ code.
 [[nodiscard]] inline CheckpointIndex parse_checkpoint_index(std::string_view text, const std::string& path) {
@@ -67,7 +79,8 @@ struct CheckpointIndex {
       [&](std::string_view, const Json& value) { index.tensors[i++].second = numbers.find(value.string())->second; });
   std::sort(index.tensors.begin(), index.tensors.end());
   if (const auto metadata = json.find("metadata"); metadata && !metadata->is_null())
-    if (const auto total = metadata->find("total_size"); total && !total->is_null()) index.total_size = total->number();
+    if (const auto total = metadata->find("total_size"); total && !total->is_null())
+      index.total_size = detail::byte_count(*total);
   return index;
 }
 

@@ -11,11 +11,12 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <guild/core/error.hpp>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
+
+#include <guild/core/error.hpp>
 
 namespace guild::inline v1 {
 

@@ -3,10 +3,11 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <guild/core/error.hpp>
-#include <guild/io/printable.hpp>
 #include <string>
 #include <string_view>
+
+#include <guild/core/error.hpp>
+#include <guild/io/printable.hpp>
 
 namespace guild::inline v1::detail {
 

@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstddef>
-#include <guild/io/utf8.hpp>
 #include <string>
 #include <string_view>
+
+#include <guild/io/utf8.hpp>
 
 namespace guild::inline v1 {
 

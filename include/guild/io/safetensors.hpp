@@ -10,13 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <guild/core/error.hpp>
-#include <guild/core/types.hpp>
-#include <guild/io/file.hpp>
-#include <guild/io/other_formats.hpp>
-#include <guild/io/printable.hpp>
-#include <guild/io/safetensors_parser.hpp>
-#include <guild/io/tensor_info.hpp>
 #include <map>
 #include <memory>
 #include <optional>
@@ -25,6 +18,14 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <guild/core/error.hpp>
+#include <guild/core/types.hpp>
+#include <guild/io/file.hpp>
+#include <guild/io/other_formats.hpp>
+#include <guild/io/printable.hpp>
+#include <guild/io/safetensors_parser.hpp>
+#include <guild/io/tensor_info.hpp>
 
 namespace guild::inline v1 {
 

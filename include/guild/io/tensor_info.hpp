@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <guild/core/types.hpp>
 #include <limits>
 #include <map>
 #include <optional>
@@ -11,6 +10,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <guild/core/types.hpp>
 
 namespace guild::inline v1 {
 
