@@ -3,6 +3,7 @@
 
 #include <charconv>
 #include <concepts>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -15,8 +16,10 @@ namespace guild::inline v1 {
 
 namespace detail {
 
-// The shortest decimal text that reads back as the same number, whatever the locale.
+// The shortest decimal text that reads back as the same number, whatever the locale; whole numbers in full.
 inline std::string config_text(double value) {
+  if (value > -1e15 && value < 1e15 && value == static_cast<double>(static_cast<std::int64_t>(value)))
+    return std::to_string(static_cast<std::int64_t>(value));
   char text[32];
   return {text, std::to_chars(text, text + sizeof text, value).ptr};
 }

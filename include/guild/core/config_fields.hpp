@@ -32,8 +32,7 @@ struct ConfigField {
 }
 
 /// Calls `f(ConfigField, value...)` for every field in the order of declaration, with the value in each of the configs.
-/// Values are int, double, bool, Scoring or Selection. A new field of ModelConfig must be added here; the size check
-/// below reminds of it.
+/// Values are int, double, bool, Scoring or Selection. A new field of ModelConfig must be added here.
 template <class F, class... Configs>
 constexpr void for_each_config_field(F&& f, Configs&... configs) {
   f(ConfigField{"vocab_size", "vocab"}, configs.vocab...);
@@ -73,5 +72,21 @@ constexpr void for_each_config_field(F&& f, Configs&... configs) {
   f(ConfigField{"rope_scaling.original_max_position_embeddings", "rope.original_context"},
     configs.rope.original_context...);
 }
+
+namespace detail {
+// Fails to compile when one of the structs gains or loses a field: then for_each_config_field must too.
+constexpr bool fields_are_listed(const ModelConfig& config) {
+  [[maybe_unused]] const auto& [vocab, hidden, layers, dense_layers, dense_hidden, mtp_layers, context, norm_epsilon,
+                                tied_embeddings, attention, moe, rope] = config;
+  [[maybe_unused]] const auto& [heads, query_rank, latent_rank, nope_dim, rope_dim, value_dim] = attention;
+  [[maybe_unused]] const auto& [experts, top_k, expert_hidden, shared_experts, groups, top_groups, scoring, selection,
+                                normalize, scale] = moe;
+  [[maybe_unused]] const auto& [base, factor, beta_fast, beta_slow, mscale, mscale_all_dim, original_context] = rope;
+  int listed = 0;
+  for_each_config_field([&](const ConfigField&, const auto&) { ++listed; }, config);
+  return listed == 9 + 6 + 10 + 7;
+}
+static_assert(fields_are_listed(ModelConfig{}), "for_each_config_field leaves out a field of ModelConfig");
+}  // namespace detail
 
 }  // namespace guild::inline v1

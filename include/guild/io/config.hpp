@@ -41,7 +41,7 @@ struct PublishedConfig {
   std::optional<int> pad{};   ///< `pad_token_id`
 };
 
-namespace detail {
+namespace detail::published {
 
 /// Reads one config.json; a class only so that its parts share the document.
 class ConfigReader {
@@ -218,7 +218,8 @@ class ConfigReader {
     constexpr const char* expected = "two integers from 1 to 65536 such as [128, 128]";
     if (!block->is_array()) refuse(*block, code, expected);
     if (block->size() != 2)
-      block->fail(code, "has " + std::to_string(block->size()) + " elements, expected " + expected);
+      block->fail(
+          code, "has " + std::to_string(block->size()) + " elements, expected " + expected + std::string(config_hint));
     for (std::size_t i = 0; i < 2; ++i) {
       const Json side = (*block)[i];
       if (!side.is_integer() || side.integer() < 1 || side.integer() > 1 << 16) refuse(side, code, expected);
@@ -238,11 +239,11 @@ class ConfigReader {
   bool v2_ = false;
 };
 
-}  // namespace detail
+}  // namespace detail::published
 
 /// Reads the text of a config.json. `path` is only named in messages. Throws Error with the codes cf_*.
 [[nodiscard]] inline PublishedConfig parse_config(std::string_view json, const std::string& path = "config.json") {
-  return detail::ConfigReader(json, path).read();
+  return detail::published::ConfigReader(json, path).read();
 }
 
 /// Reads `folder`/config.json, at most 1 MiB. Throws as `read_text` and `parse_config` do.

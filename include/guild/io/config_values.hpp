@@ -15,7 +15,7 @@
 #include <guild/core/error.hpp>
 #include <guild/io/json.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild::inline v1::detail::published {
 
 inline constexpr std::string_view config_hint = ". Use the file that was published with the weights";
 
@@ -130,4 +130,4 @@ template <class T, std::size_t N>
   return ids;
 }
 
-}  // namespace guild::inline v1::detail
+}  // namespace guild::inline v1::detail::published

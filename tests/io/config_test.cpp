@@ -1,0 +1,405 @@
+// config.json: what is accepted, what is refused, and what the refusal says.
+#include <gtest/gtest.h>
+#include <jansson.h>
+
+#include <cctype>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include <guild/core/config_check.hpp>
+#include <guild/io/config.hpp>
+#include <guild/models/deepseek_r1_spec.hpp>
+#include <guild/models/deepseek_v2_lite_spec.hpp>
+
+namespace {
+
+using guild::ErrorCode;
+using guild::parse_config;
+
+const std::string fixtures = std::string(GUILD_SOURCE_DIR) + "/tests/fixtures/configs/";
+
+std::string fixture(const std::string& name) { return guild::read_text(fixtures + name + ".json", 1 << 20); }
+
+/// `text` with the member `key` (a path such as "rope_scaling.factor") replaced by the JSON `value`, removed if empty.
+std::string with(const std::string& text, std::string key, const std::string& value) {
+  json_error_t error{};
+  json_t* root = json_loads(text.c_str(), 0, &error);
+  json_t* object = root;
+  for (std::size_t dot; (dot = key.find('.')) != std::string::npos; key = key.substr(dot + 1))
+    object = json_object_get(object, key.substr(0, dot).c_str());
+  if (value.empty())
+    json_object_del(object, key.c_str());
+  else
+    json_object_set_new(object, key.c_str(), json_loads(value.c_str(), JSON_DECODE_ANY, &error));
+  char* dumped = json_dumps(root, 0);
+  std::string out = dumped;
+  std::free(dumped);
+  json_decref(root);
+  return out;
+}
+
+guild::Error refusal(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const guild::Error& error) { return error; }
+  ADD_FAILURE() << "nothing was refused";
+  return {ErrorCode::count_, "accepted"};
+}
+
+// -- refused ----------------------------------------------------------------------------------------------------------
+
+struct BadConfig {
+  const char* row;    ///< of the table of bad inputs, or what it is
+  const char* key;    ///< changed in the config of DeepSeek-R1
+  const char* value;  ///< JSON; empty: the key is removed
+  ErrorCode code;
+  const char* found;            ///< part of the message
+  const char* expected;         ///< part of the message
+  const char* named = nullptr;  ///< the key that is named, if it is not `key`
+};
+
+class BadConfigs : public testing::TestWithParam<BadConfig> {};
+
+TEST_P(BadConfigs, AreRefusedWithFileKeyFoundExpectedAndHint) {
+  const BadConfig& bad = GetParam();
+  const std::string text = with(fixture("deepseek_r1"), bad.key, bad.value);
+  const guild::Error error = refusal([&] { (void)parse_config(text, "folder/config.json"); });
+  EXPECT_EQ(guild::name(error.code()), guild::name(bad.code)) << error.what();
+  EXPECT_EQ(error.path(), "folder/config.json");
+  EXPECT_EQ(error.key(), bad.named != nullptr ? bad.named : bad.key);
+  EXPECT_NE(error.message().find(bad.found), std::string::npos) << error.what();
+  EXPECT_NE(error.message().find(bad.expected), std::string::npos) << error.what();
+  // Every message ends with what to do.
+  EXPECT_TRUE(error.message().find(". ") != std::string::npos) << error.what();
+}
+
+constexpr const char* range = "must be";
+
+INSTANTIATE_TEST_SUITE_P(
+    Config, BadConfigs,
+    testing::Values(
+        BadConfig{"C1", "model_type", "\"llama\"", ErrorCode::cf_model_type, "\"llama\"", "deepseek_v3"},
+        BadConfig{"C1 missing", "model_type", "", ErrorCode::cf_missing, "missing", "deepseek_v3"},
+        BadConfig{"C1 number", "model_type", "3", ErrorCode::cf_type, "the integer 3", "a string"},
+        BadConfig{"C1 newer", "model_type", "\"deepseek_v32\"", ErrorCode::cf_model_type, "deepseek_v32", "kimi_k2"},
+        BadConfig{"C2", "hidden_size", "", ErrorCode::cf_missing, "missing", "an integer"},
+        BadConfig{"C2 null", "hidden_size", "null", ErrorCode::cf_missing, "missing", "an integer"},
+        BadConfig{"C2 layers", "num_hidden_layers", "", ErrorCode::cf_missing, "missing", "an integer"},
+        BadConfig{"C2 context", "max_position_embeddings", "", ErrorCode::cf_missing, "missing", "an integer"},
+        BadConfig{"C2 query rank", "q_lora_rank", "", ErrorCode::cf_missing, "missing", "null"},
+        BadConfig{"C2 experts", "n_routed_experts", "", ErrorCode::cf_missing, "missing", "null"},
+        BadConfig{"C2 groups", "n_group", "", ErrorCode::cf_missing, "missing", "null"},
+        BadConfig{"C2 scale", "routed_scaling_factor", "", ErrorCode::cf_missing, "missing", "a number"},
+        BadConfig{"C2 dense layers", "first_k_dense_replace", "", ErrorCode::cf_missing, "missing", "an integer"},
+        BadConfig{"C2 factor", "rope_scaling.factor", "", ErrorCode::cf_missing, "missing", "a number"},
+        BadConfig{"C2 original", "rope_scaling.original_max_position_embeddings", "", ErrorCode::cf_missing, "missing",
+                  "an integer"},
+        BadConfig{"C2 rope type", "rope_scaling.type", "", ErrorCode::cf_missing, "missing", "yarn"},
+        BadConfig{"C2 quant", "quantization_config.quant_method", "", ErrorCode::cf_missing, "missing", "fp8"},
+        BadConfig{"C3", "hidden_size", "\"7168\"", ErrorCode::cf_type, "the string \"7168\"", "an integer"},
+        BadConfig{"C3 real", "hidden_size", "7168.5", ErrorCode::cf_type, "the number 7168.5", "an integer"},
+        BadConfig{"C3 bool", "norm_topk_prob", "1", ErrorCode::cf_type, "the integer 1", "true or false"},
+        BadConfig{"C3 number", "rope_theta", "true", ErrorCode::cf_type, "is true", "a number"},
+        BadConfig{"C3 array", "vocab_size", "[1]", ErrorCode::cf_type, "an array", "an integer"},
+        BadConfig{"C3 object", "rope_scaling", "\"yarn\"", ErrorCode::cf_type, "the string \"yarn\"", "an object"},
+        BadConfig{"C3 quant", "quantization_config", "7", ErrorCode::cf_type, "the integer 7", "an object"},
+        BadConfig{"C3 eos", "eos_token_id", "[1, \"2\"]", ErrorCode::cf_type, "the string \"2\"", "an integer",
+                  "eos_token_id[1]"},
+        BadConfig{"C4", "hidden_size", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C4 negative", "hidden_size", "-1", ErrorCode::cf_range, "is -1", range},
+        BadConfig{"C4 far", "hidden_size", "-9223372036854775808", ErrorCode::cf_range, "-9223372036854775808",
+                  "at least"},
+        BadConfig{"C4 vocab", "vocab_size", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C4 layers", "num_hidden_layers", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C4 dense", "intermediate_size", "-5", ErrorCode::cf_range, "is -5", range},
+        BadConfig{"C4 mtp", "num_nextn_predict_layers", "-1", ErrorCode::cf_range, "is -1", range},
+        BadConfig{"C4 context", "max_position_embeddings", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C4 query rank", "q_lora_rank", "0", ErrorCode::cf_range, "the integer 0", "null"},
+        BadConfig{"C4 latent", "kv_lora_rank", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C4 nope", "qk_nope_head_dim", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C4 rope", "qk_rope_head_dim", "-64", ErrorCode::cf_range, "is -64", range},
+        BadConfig{"C4 value", "v_head_dim", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C4 experts", "n_routed_experts", "-1", ErrorCode::cf_range, "is -1", range},
+        BadConfig{"C4 expert size", "moe_intermediate_size", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C4 shared", "n_shared_experts", "-1", ErrorCode::cf_range, "is -1", range},
+        BadConfig{"C4 top k", "num_experts_per_tok", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C4 groups", "n_group", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C4 top groups", "topk_group", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C4 scale", "routed_scaling_factor", "0", ErrorCode::cf_range, "is 0", range},
+        BadConfig{"C5", "num_experts_per_tok", "257", ErrorCode::cf_moe, "is 257", "n_routed_experts"},
+        BadConfig{"C6", "n_group", "7", ErrorCode::cf_moe, "is 7", "divide"},
+        BadConfig{"C7", "topk_group", "9", ErrorCode::cf_moe, "is 9", "n_group"},
+        BadConfig{"C8", "num_experts_per_tok", "129", ErrorCode::cf_moe, "is 129", "chosen groups"},
+        BadConfig{"C9", "qk_rope_head_dim", "63", ErrorCode::cf_rope, "is 63", "even"},
+        BadConfig{"C10", "rope_scaling.factor", "0", ErrorCode::cf_rope, "is 0", "at least 1"},
+        BadConfig{"C10 negative", "rope_scaling.factor", "-40", ErrorCode::cf_rope, "is -40", "at least 1"},
+        BadConfig{"C10 original", "rope_scaling.original_max_position_embeddings", "0", ErrorCode::cf_rope, "is 0",
+                  "at least 1"},
+        BadConfig{"C10 theta", "rope_theta", "1", ErrorCode::cf_rope, "is 1", "above 1"},
+        BadConfig{"C10 beta", "rope_scaling.beta_fast", "0.5", ErrorCode::cf_rope, "is 0.5", "beta_slow"},
+        BadConfig{"C10 slow", "rope_scaling.beta_slow", "0", ErrorCode::cf_rope, "is 0", "above 0"},
+        BadConfig{"C10 mscale", "rope_scaling.mscale", "-1", ErrorCode::cf_rope, "is -1", "negative"},
+        BadConfig{"C10 all dim", "rope_scaling.mscale_all_dim", "-1", ErrorCode::cf_rope, "is -1", "negative"},
+        BadConfig{"C10 two bases", "rope_scaling.rope_theta", "500", ErrorCode::cf_rope, "500", "10000"},
+        BadConfig{"C10 two types", "rope_scaling.rope_type", "\"linear\"", ErrorCode::cf_rope, "yarn", "linear",
+                  "rope_scaling.type"},
+        BadConfig{"C11", "rope_scaling.type", "\"dynamic\"", ErrorCode::cf_rope_unsupported, "dynamic", "yarn"},
+        BadConfig{"C11 llama3", "rope_scaling.type", "\"llama3\"", ErrorCode::cf_rope_unsupported, "llama3", "yarn"},
+        BadConfig{"C11 factor", "rope_scaling.attention_factor", "1.5", ErrorCode::cf_rope_unsupported, "1.5", "null"},
+        BadConfig{"C11 truncate", "rope_scaling.truncate", "false", ErrorCode::cf_rope_unsupported, "false", "true"},
+        BadConfig{"C12", "scoring_func", "\"tanh\"", ErrorCode::cf_unsupported, "tanh", "sigmoid"},
+        BadConfig{"C12 selection", "topk_method", "\"best\"", ErrorCode::cf_unsupported, "best", "noaux_tc"},
+        BadConfig{"C13", "first_k_dense_replace", "62", ErrorCode::cf_range, "is 62", "num_hidden_layers"},
+        BadConfig{"C13 negative", "first_k_dense_replace", "-1", ErrorCode::cf_range, "is -1", "num_hidden_layers"},
+        BadConfig{"C14", "num_key_value_heads", "8", ErrorCode::cf_unsupported, "8", "num_attention_heads = 128"},
+        BadConfig{"C15", "quantization_config.weight_block_size", "[0, 128]", ErrorCode::cf_quant, "the integer 0",
+                  "[128, 128]", "quantization_config.weight_block_size[0]"},
+        BadConfig{"C15 one", "quantization_config.weight_block_size", "[128]", ErrorCode::cf_quant, "1 elements",
+                  "[128, 128]"},
+        BadConfig{"C15 null", "quantization_config.weight_block_size", "null", ErrorCode::cf_quant, "null",
+                  "[128, 128]"},
+        BadConfig{"C15 huge", "quantization_config.weight_block_size", "[128, 4294967424]", ErrorCode::cf_quant,
+                  "4294967424", "[128, 128]", "quantization_config.weight_block_size[1]"},
+        BadConfig{"C16", "quantization_config.fmt", "\"e5m2\"", ErrorCode::cf_quant, "e5m2", "e4m3"},
+        BadConfig{"C16 method", "quantization_config.quant_method", "\"awq\"", ErrorCode::cf_quant, "awq", "fp8"},
+        BadConfig{"C16 scheme", "quantization_config.activation_scheme", "\"static\"", ErrorCode::cf_quant, "static",
+                  "dynamic"},
+        BadConfig{"C18", "rms_norm_eps", "0", ErrorCode::cf_range, "is 0", "above 0"},
+        BadConfig{"C18 negative", "rms_norm_eps", "-1e-6", ErrorCode::cf_range, "is -1e-06", "above 0"},
+        BadConfig{"C19", "vocab_size", "2147483648", ErrorCode::cf_limit, "2147483648", "at most"},
+        BadConfig{"C19 int", "vocab_size", "2147483647", ErrorCode::cf_limit, "2147483647", range},
+        BadConfig{"C19 layers", "num_hidden_layers", "1025", ErrorCode::cf_limit, "1025", range},
+        BadConfig{"C19 heads", "qk_nope_head_dim", "1000000", ErrorCode::cf_limit, "1000000", range},
+        BadConfig{"C19 all experts", "n_routed_experts", "1048576", ErrorCode::cf_limit, "1048576", "1e15"},
+        BadConfig{"C20", "eos_token_id", "129280", ErrorCode::cf_range, "129280", "129279"},
+        BadConfig{"C20 negative", "eos_token_id", "-1", ErrorCode::cf_range, "-1", "129279"},
+        BadConfig{"C20 in an array", "eos_token_id", "[1, 129280]", ErrorCode::cf_range, "129280", "129279",
+                  "eos_token_id[1]"},
+        BadConfig{"C20 bos", "bos_token_id", "200000", ErrorCode::cf_range, "200000", "129279"},
+        BadConfig{"C20 pad", "pad_token_id", "200000", ErrorCode::cf_range, "200000", "129279"},
+        BadConfig{"attention bias", "attention_bias", "true", ErrorCode::cf_unsupported, "true", "false"},
+        BadConfig{"mlp bias", "mlp_bias", "true", ErrorCode::cf_unsupported, "true", "false"},
+        BadConfig{"activation", "hidden_act", "\"gelu\"", ErrorCode::cf_unsupported, "gelu", "silu"},
+        BadConfig{"layer frequency", "moe_layer_freq", "2", ErrorCode::cf_unsupported, "2", "1"},
+        BadConfig{"half rotary", "rope_interleave", "false", ErrorCode::cf_unsupported, "false", "true"},
+        BadConfig{"dtype", "torch_dtype", "\"int4\"", ErrorCode::cf_unsupported, "int4", "bfloat16"},
+        BadConfig{"two spellings", "num_local_experts", "128", ErrorCode::cf_duplicate, "128", "256"}),
+    [](const testing::TestParamInfo<BadConfig>& bad) {
+      std::string name;
+      for (const char* c = bad.param.row; *c != '\0'; ++c) name += std::isalnum(*c) ? *c : '_';
+      return name;
+    });
+
+TEST(Config, RefusesWhatIsNotOneJsonObject) {
+  const struct {
+    const char* text;
+    ErrorCode code;
+  } cases[] = {{"", ErrorCode::cf_json},
+               {"{", ErrorCode::cf_json},
+               {"{} {}", ErrorCode::cf_json},
+               {"\xff", ErrorCode::cf_json},
+               {"[]", ErrorCode::cf_type},
+               {"null", ErrorCode::cf_type},
+               {"3", ErrorCode::cf_type},
+               {"{}", ErrorCode::cf_missing},
+               {R"({"vocab_size": 1, "vocab_size": 1})", ErrorCode::cf_duplicate},
+               {R"({"rope_theta": NaN})", ErrorCode::cf_json},        // C17
+               {R"({"rope_theta": -Infinity})", ErrorCode::cf_json},  // C17
+               {R"({"rope_theta": 1e999})", ErrorCode::cf_json},
+               {R"({"vocab_size": 18446744073709551616})", ErrorCode::cf_json}};
+  for (const auto& c : cases) {
+    const guild::Error error = refusal([&] { (void)parse_config(c.text, "a/config.json"); });
+    EXPECT_EQ(guild::name(error.code()), guild::name(c.code)) << c.text << ": " << error.what();
+    EXPECT_EQ(error.path(), "a/config.json");
+  }
+  const std::string deep = "{\"a\":" + std::string(100, '[') + std::string(100, ']') + "}";
+  EXPECT_EQ(refusal([&] { (void)parse_config(deep); }).code(), ErrorCode::cf_json);
+}
+
+TEST(Config, RefusesAScaleOfV2ThatPublishedProgramsReadDifferently) {
+  const std::string text =
+      with(with(fixture("deepseek_v2_lite"), "norm_topk_prob", "true"), "routed_scaling_factor", "16");
+  const guild::Error error = refusal([&] { (void)parse_config(text); });
+  EXPECT_EQ(error.code(), ErrorCode::cf_unsupported);
+  EXPECT_EQ(error.key(), "routed_scaling_factor");
+}
+
+TEST(Config, RefusesEveryCutOfAGoodFile) {
+  const std::string text = fixture("deepseek_r1");
+  for (std::size_t n = 0; n + 2 < text.size(); ++n)
+    EXPECT_THROW((void)parse_config(text.substr(0, n)), guild::Error) << "cut at " << n;
+}
+
+// -- accepted ---------------------------------------------------------------------------------------------------------
+
+TEST(Config, ReadsTheNewerSpellingsAsTheSameModel) {
+  const auto old_file = parse_config(fixture("deepseek_r1")),
+             new_file = parse_config(fixture("deepseek_r1_transformers"));
+  EXPECT_EQ(guild::differences(old_file.model, new_file.model), "");
+  EXPECT_EQ(new_file.quantization, old_file.quantization);
+  EXPECT_EQ(new_file.dtype, guild::DType::bf16);
+  EXPECT_EQ(new_file.eos, old_file.eos);
+
+  std::string text = fixture("deepseek_r1");
+  text = with(with(text, "n_routed_experts", ""), "num_local_experts", "256");
+  text = with(with(text, "num_nextn_predict_layers", ""), "num_mtp_layers", "1");
+  text = with(with(text, "torch_dtype", ""), "dtype", "\"float32\"");
+  text = with(text, "rope_interleave", "true");
+  const auto renamed = parse_config(text);
+  EXPECT_EQ(renamed.model, guild::DeepSeekR1Spec::config);
+  EXPECT_EQ(renamed.dtype, guild::DType::f32);
+}
+
+TEST(Config, DefaultsWhatTheConfigurationClassesDocument) {
+  std::string v3 = fixture("deepseek_r1");
+  for (const char* key : {"rms_norm_eps", "rope_theta", "scoring_func", "topk_method", "norm_topk_prob", "torch_dtype",
+                          "tie_word_embeddings", "hidden_act", "moe_layer_freq", "attention_bias",
+                          "num_key_value_heads", "rope_scaling.beta_fast", "rope_scaling.beta_slow",
+                          "rope_scaling.mscale", "quantization_config.fmt", "quantization_config.weight_block_size"})
+    v3 = with(v3, key, "");
+  const auto file = parse_config(v3);
+  EXPECT_EQ(file.model, guild::DeepSeekR1Spec::config);
+  EXPECT_EQ(file.dtype, guild::DType::bf16);
+  EXPECT_EQ(file.quantization, guild::QuantizationConfig{});
+
+  std::string v2 = fixture("deepseek_v2_lite");
+  for (const char* key : {"scoring_func", "topk_method", "norm_topk_prob", "routed_scaling_factor", "n_group"})
+    v2 = with(v2, key, "");
+  EXPECT_EQ(parse_config(with(v2, "topk_group", "null")).model, guild::DeepSeekV2LiteSpec::config);
+}
+
+TEST(Config, AcceptsIntegersForFloatsAndSeveralEndTokens) {
+  std::string text = with(fixture("deepseek_r1"), "rope_scaling.mscale", "1");
+  text = with(with(text, "eos_token_id", "[1, 128000]"), "bos_token_id", "null");
+  text = with(with(text, "pad_token_id", "-1"), "routed_scaling_factor", "3");
+  const auto file = parse_config(text);
+  EXPECT_EQ(file.eos, (std::vector<int>{1, 128000}));
+  EXPECT_EQ(file.bos, std::nullopt);
+  EXPECT_EQ(file.pad, std::nullopt);
+  EXPECT_EQ(file.model.moe.scale, 3.0);
+  EXPECT_EQ(parse_config(with(text, "pad_token_id", "2")).pad, 2);
+  EXPECT_TRUE(parse_config(with(text, "eos_token_id", "")).eos.empty());
+}
+
+TEST(Config, ReadsPlainRotaryPositionAndNoQuantization) {
+  for (const char* scaling : {"null", "", R"({"rope_type": "default"})", "{}"}) {
+    const auto file =
+        parse_config(with(with(fixture("deepseek_r1"), "rope_scaling", scaling), "quantization_config", ""));
+    EXPECT_EQ(file.model.rope, guild::RopeConfig{}) << scaling;
+    EXPECT_EQ(file.quantization, std::nullopt);
+  }
+}
+
+TEST(Config, ReadsAModelWithoutExpertsAsDense) {
+  std::string text = with(fixture("deepseek_v2_lite"), "n_routed_experts", "null");
+  for (const char* key : {"num_experts_per_tok", "moe_intermediate_size", "n_shared_experts", "first_k_dense_replace"})
+    text = with(text, key, "");
+  const auto file = parse_config(text);
+  EXPECT_EQ(file.model.moe.experts, 0);
+  EXPECT_EQ(file.model.dense_layers, file.model.layers);
+}
+
+TEST(Config, IgnoresUnknownKeys) {
+  EXPECT_EQ(parse_config(with(fixture("deepseek_r1"), "a_new_key", R"({"b": [1, 2, {"c": null}]})")).model,
+            guild::DeepSeekR1Spec::config);
+}
+
+TEST(Config, IsReadFromItsFolderAndNamesTheMissingFile) {
+  const std::string folder = testing::TempDir() + "guild_config_test";
+  std::filesystem::create_directories(folder);
+  std::filesystem::remove(folder + "/config.json");
+  const guild::Error missing = refusal([&] { (void)guild::read_config(folder); });
+  EXPECT_EQ(missing.code(), ErrorCode::io_open);
+  EXPECT_EQ(missing.path(), folder + "/config.json");
+  std::ofstream(folder + "/config.json") << fixture("deepseek_r1");
+  EXPECT_EQ(guild::read_config(folder).model, guild::DeepSeekR1Spec::config);
+  EXPECT_EQ(guild::read_config(folder + "/").path, folder + "/config.json");
+  std::filesystem::remove_all(folder);
+}
+
+// -- compiled against file --------------------------------------------------------------------------------------------
+
+TEST(Config, ListsEveryDifferenceBetweenProgramAndFileAtOnce) {  // C21
+  std::string text = with(with(fixture("deepseek_r1"), "hidden_size", "2048"), "scoring_func", "\"softmax\"");
+  text = with(with(text, "q_lora_rank", "null"), "rope_scaling.factor", "1.5");
+  const auto file = parse_config(text, "m/config.json");
+  const std::string expected =
+      "hidden_size: compiled 7168, file 2048\n"
+      "q_lora_rank: compiled 1536, file null\n"
+      "scoring_func: compiled sigmoid, file softmax\n"
+      "rope_scaling.factor: compiled 40, file 1.5\n";
+  EXPECT_EQ(guild::differences(guild::DeepSeekR1Spec::config, file.model), expected);
+  const guild::Error error = refusal([&] { guild::check_config<guild::DeepSeekR1Spec>(file); });
+  EXPECT_EQ(error.code(), ErrorCode::cf_static_mismatch);
+  EXPECT_EQ(error.path(), "m/config.json");
+  EXPECT_NE(error.message().find(expected), std::string::npos);
+  EXPECT_NE(error.message().find("guild_add_spec"), std::string::npos);
+}
+
+TEST(Config, EveryFieldTakesPartInTheComparison) {
+  // Each field is changed alone; if one were forgotten in the list, its change would compare equal in text only.
+  int fields = 0;
+  const guild::ModelConfig one = guild::DeepSeekR1Spec::config;
+  guild::ModelConfig two = one;
+  const auto change = [&](const guild::ConfigField& field, auto& value) {
+    ++fields;
+    const auto before = value;
+    if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>)
+      value = !value;
+    else
+      value = static_cast<std::remove_reference_t<decltype(value)>>(static_cast<double>(value) == 0 ? 1 : 0);
+    EXPECT_FALSE(one == two) << field.key;
+    const std::string text = guild::differences(one, two);
+    EXPECT_EQ(text.substr(0, text.find(':')), field.key);
+    EXPECT_EQ(text.find('\n'), text.size() - 1) << "one line for one field";
+    value = before;
+  };
+  guild::for_each_config_field(change, two);
+  EXPECT_EQ(fields, 32);
+  EXPECT_EQ(one, two);
+}
+
+TEST(Config, DescribesEveryFieldByItsPublishedName) {
+  const std::string text = guild::describe(guild::DeepSeekV2LiteSpec::config);
+  for (const char* line : {"vocab_size: 102400\n", "q_lora_rank: null\n", "topk_method: greedy\n",
+                           "rms_norm_eps: 1e-06\n", "norm_topk_prob: false\n", "rope_scaling.mscale: 0.707\n"})
+    EXPECT_NE(text.find(line), std::string::npos) << text;
+}
+
+// -- the rules of the value, at compile time --------------------------------------------------------------------------
+
+constexpr guild::ModelConfig with_rope_dim(int dim) {
+  guild::ModelConfig c;
+  c.attention.rope_dim = dim;
+  return c;
+}
+static_assert(guild::config_problem(guild::ModelConfig{}) == nullptr);
+static_assert(guild::config_problem(with_rope_dim(63)) != nullptr);
+static_assert(guild::find_config_problem(with_rope_dim(63))->code == ErrorCode::cf_rope);
+static_assert(guild::find_config_problem({.moe = {.experts = 4, .top_k = 8}})->code == ErrorCode::cf_moe);
+// Groups of one expert have no two best.
+static_assert(guild::find_config_problem({.moe = {.experts = 8, .top_k = 2, .groups = 8, .top_groups = 4}})->code ==
+              ErrorCode::cf_moe);
+static_assert(guild::config_problem({.moe = {.experts = 8, .top_k = 2, .groups = 4, .top_groups = 4}}) == nullptr);
+static_assert(guild::config_problem({.moe = {.experts = 0, .top_k = 8}}) == nullptr);
+static_assert(guild::find_config_problem({.norm_epsilon = std::numeric_limits<double>::quiet_NaN()})->code ==
+              ErrorCode::cf_range);
+static_assert(guild::find_config_problem({.rope = {.base = std::numeric_limits<double>::infinity()}})->code ==
+              ErrorCode::cf_rope);
+
+TEST(Config, ValidateThrowsTheProblemOfAValueMadeInCode) {
+  guild::ModelConfig c;
+  EXPECT_NO_THROW(guild::validate(c));
+  c.moe.top_groups = 3;
+  const guild::Error error = refusal([&] { guild::validate(c); });
+  EXPECT_EQ(error.code(), ErrorCode::cf_moe);
+  EXPECT_EQ(error.key(), "topk_group");
+}
+
+}  // namespace
