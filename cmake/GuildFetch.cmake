@@ -1,0 +1,40 @@
+# Pinned sources of the two libraries that guild::io needs, for systems that do not package them.
+include(FetchContent)
+enable_language(C)
+
+FetchContent_Declare(guild_jansson
+  GIT_REPOSITORY https://github.com/akheron/jansson.git
+  GIT_TAG 684e18c927e89615c2d501737e90018f4930d6c5)  # v2.14
+FetchContent_Declare(guild_pcre2
+  GIT_REPOSITORY https://github.com/PCRE2Project/pcre2.git
+  GIT_TAG 2dce7761b1831fd3f82a9c2bd5476259d945da4d  # pcre2-10.45
+  GIT_SUBMODULES "")
+
+# A function, so that the settings below do not reach the host project.
+function(guild_fetch)
+  set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)  # options yield to the plain variables set here
+  set(CMAKE_POLICY_VERSION_MINIMUM 3.5)
+  set(CMAKE_WARN_DEPRECATED OFF)
+  set(BUILD_SHARED_LIBS OFF)
+  set(JANSSON_EXAMPLES OFF)
+  set(JANSSON_BUILD_DOCS OFF)
+  set(JANSSON_WITHOUT_TESTS ON)
+  set(PCRE2_BUILD_PCRE2GREP OFF)
+  set(PCRE2_BUILD_TESTS OFF)
+  set(PCRE2_SHOW_REPORT OFF)
+  foreach(name jansson pcre2)
+    FetchContent_GetProperties(guild_${name})
+    if(NOT guild_${name}_POPULATED)
+      FetchContent_Populate(guild_${name})
+      add_subdirectory("${guild_${name}_SOURCE_DIR}" "${guild_${name}_BINARY_DIR}" EXCLUDE_FROM_ALL)
+    endif()
+  endforeach()
+  add_library(guild::jansson INTERFACE IMPORTED GLOBAL)
+  target_link_libraries(guild::jansson INTERFACE jansson)
+  target_include_directories(guild::jansson SYSTEM INTERFACE "${guild_jansson_BINARY_DIR}/include")
+  add_library(guild::pcre2 INTERFACE IMPORTED GLOBAL)
+  target_link_libraries(guild::pcre2 INTERFACE pcre2-8-static)
+  target_include_directories(guild::pcre2 SYSTEM INTERFACE "${guild_pcre2_BINARY_DIR}")
+  target_compile_definitions(guild::pcre2 INTERFACE PCRE2_STATIC)
+endfunction()
+guild_fetch()

@@ -1,0 +1,11 @@
+# tests/cuda/*.cu and *.cpp: one executable, compiled by nvcc for two architectures; run where a GPU is present.
+enable_language(CUDA)
+file(GLOB sources CONFIGURE_DEPENDS cuda/*.cu cuda/*.cpp)
+if(sources)
+  add_executable(test_cuda ${sources})
+  target_link_libraries(test_cuda PRIVATE guild::cuda guild::io guild_own GTest::gtest_main)
+  target_compile_definitions(test_cuda PRIVATE GUILD_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  set_target_properties(test_cuda PROPERTIES CUDA_STANDARD 20 CUDA_ARCHITECTURES "80-real;90a-real")
+  target_compile_options(test_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>")
+  gtest_discover_tests(test_cuda DISCOVERY_MODE PRE_TEST PROPERTIES LABELS cuda TIMEOUT 300)
+endif()

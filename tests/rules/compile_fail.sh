@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# compile_fail.sh FILE: FILE must not compile, and the compiler must say the sentence of its line `// expect: SENTENCE`.
+# With GUILD_FIXED defined the same file must compile, so that nothing but the fault under test refuses it.
+set -u
+source=$1
+CXX=${CXX:-g++}
+FLAGS=${FLAGS:--std=c++20 -Iinclude}
+expected=$(sed -n 's/^\/\/ expect: //p' "$source")
+if [ -z "$expected" ]; then echo "$source: no line '// expect: sentence'"; exit 1; fi
+flags=$(sed -n 's/^\/\/ flags: //p' "$source")
+if output=$("$CXX" $FLAGS $flags -fsyntax-only "$source" 2>&1); then echo "$source compiles, and must not"; exit 1; fi
+if ! printf '%s\n' "$output" | grep -qF -- "$expected"; then
+  printf '%s\n' "$output" | head -40
+  echo "$source: refused, but without the sentence: $expected"
+  exit 1
+fi
+if grep -q GUILD_FIXED "$source" && ! "$CXX" $FLAGS -DGUILD_FIXED -fsyntax-only "$source"; then
+  echo "$source: does not compile without its fault either"
+  exit 1
+fi

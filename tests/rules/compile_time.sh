@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Prints how long the compiler takes for the whole library and for whole models, beside the budgets. Never fails on time.
+set -u
+cd "$(dirname "$0")/../.."
+CXX=${CXX:-g++}
+FLAGS=${FLAGS:--std=c++20 -Iinclude}
+work=${WORK:-$(mktemp -d)}
+mkdir -p "$work"
+
+# measure NAME BUDGET FLAGS < source
+measure() {
+  cat > "$work/$1.cpp"
+  local begin end
+  begin=$(date +%s%N)
+  "$CXX" $FLAGS $3 -c "$work/$1.cpp" -o "$work/$1.o" || { echo "$1 does not compile"; exit 1; }
+  end=$(date +%s%N)
+  awk -v n="$1" -v ns=$((end - begin)) -v b="$2" -v o="$(stat -c %s "$work/$1.o")" -v f="$3" \
+    'BEGIN { printf "%-24s %6.2f s (budget %s s, %s), object %d KiB%s\n", n, ns / 1e9, b, f, o / 1024, ns / 1e9 > b ? "  OVER BUDGET" : "" }'
+}
+
+measure guild_hpp 2 -O0 <<< '#include <guild/guild.hpp>'
+for source in tests/rules/compile_time/*.cpp; do
+  [ -e "$source" ] && measure "$(basename "$source" .cpp)" 10 -O2 < "$source"
+done
+exit 0
