@@ -34,11 +34,9 @@ namespace detail {
   if (!(value >= 0 && value < 0x1p63) || value != std::floor(value)) json.wrong_type("a whole number of bytes");
   return json.is_integer() ? static_cast<std::uint64_t>(json.integer()) : static_cast<std::uint64_t>(value);
 }
-}  // namespace detail
 
-/// Parses the text of model.safetensors.index.json. Pure. Throws `Error` with an ix_ code.
-[[nodiscard]] inline CheckpointIndex parse_checkpoint_index(std::string_view text, const std::string& path) {
-  if (text.starts_with("version https://git-lfs")) detail::refuse_other_formats(text, path);
+[[nodiscard]] inline CheckpointIndex read_index(std::string_view text, const std::string& path) {
+  if (text.starts_with("version https://git-lfs")) refuse_other_formats(text, path);
   const Json json = Json::parse(text, {.path = path,
                                        .max_depth = 8,
                                        .syntax = ErrorCode::ix_json,
@@ -63,7 +61,7 @@ namespace detail {
                   "is in shard \"" + printable(file) +
                       "\", expected the plain name of a file in the same "
                       "folder. Do not load this checkpoint from an untrusted source",
-                  {path, printable(tensor), -1});
+                  {path, std::string(tensor), -1});
     auto found = numbers.find(file);
     if (found == numbers.end()) found = numbers.emplace(file, 0).first;
     index.tensors.emplace_back(tensor, 0);
@@ -80,8 +78,18 @@ namespace detail {
   std::sort(index.tensors.begin(), index.tensors.end());
   if (const auto metadata = json.find("metadata"); metadata && !metadata->is_null())
     if (const auto total = metadata->find("total_size"); total && !total->is_null())
-      index.total_size = detail::byte_count(*total);
+      index.total_size = byte_count(*total);
   return index;
+}
+}  // namespace detail
+
+/// Parses the text of model.safetensors.index.json. Pure. Throws `Error` with an ix_ code, or `io_lfs_pointer`.
+[[nodiscard]] inline CheckpointIndex parse_checkpoint_index(std::string_view text, const std::string& path) {
+  try {
+    return detail::read_index(text, path);
+  } catch (const Error& error) {  // keys and the JSON library's messages may quote the file: make them printable
+    throw Error(error.code(), printable(error.message(), 400), {path, printable(error.key()), error.offset()});
+  }
 }
 
 }  // namespace guild::inline v1
