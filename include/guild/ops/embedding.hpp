@@ -1,0 +1,36 @@
+// Token ids to rows of the embedding table.
+#pragma once
+
+#include <guild/device/cpu.hpp>
+#include <guild/ops/rows/embedding.hpp>
+#include <guild/ops/shape_check.hpp>
+
+namespace guild::inline v1 {
+
+/// Throws in_token if an id is not a row of a table of `rows` rows. Host memory only: other devices check ids before
+/// they are copied; their kernel gives NaN rows for bad ids.
+inline void refuse_unknown_ids(Cpu&, View<const std::int32_t> ids, Index rows) {
+  for (Index t = 0; t < ids.size; ++t)
+    if (ids[t] < 0 || ids[t] >= rows)
+      throw Error(ErrorCode::in_token,
+                  "token " + std::to_string(t) + " of the batch has id " + std::to_string(ids[t]) +
+                      ", expected from 0 to " + std::to_string(rows - 1) + "; use the tokenizer of this model",
+                  Where{.key = "embed: ids"});
+}
+template <class Device>
+void refuse_unknown_ids(Device&, View<const std::int32_t>, Index) {}
+
+/// y[t, :] = table[ids[t], :] for a table [vocab, D] of any stored type, y [T, D]. Throws op_shape, wt_dtype, in_token.
+template <class Device, class Real>
+void embed(Device& device, const WeightView& table, View<const std::int32_t> ids, View<Real, 2> y) {
+  detail::require_size(ids, y.rows, "embed: ids");
+  detail::require_shape(y, y.rows, table.cols, "embed: y");
+  if (table.type != DType::f32 && table.type != DType::bf16 && table.type != DType::f16 && table.type != DType::f8_e4m3)
+    throw Error(ErrorCode::wt_dtype,
+                "the table has type " + std::string(name(table.type)) + ", expected F32, BF16, F16 or F8_E4M3",
+                Where{.key = "embed: table"});
+  refuse_unknown_ids(device, ids, table.rows);
+  for_each_row(device, y.rows, y.cols, EmbeddingRow<Real>{table, ids, y});
+}
+
+}  // namespace guild::inline v1

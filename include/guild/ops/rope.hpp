@@ -1,0 +1,33 @@
+// Rotary position embedding (arXiv 2104.09864) on interleaved pairs, in place.
+#pragma once
+
+#include <guild/ops/rope_table.hpp>
+#include <guild/ops/rows/rope.hpp>
+#include <guild/ops/shape_check.hpp>
+
+namespace guild::inline v1 {
+
+/// For each token t and head h: the pairs (2i, 2i + 1) of x[t, h * head_stride + offset ...] turn by
+/// positions[t] * frequency i; the result stays interleaved. x is [T, anything that holds the heads], positions [T].
+/// Angles: whole turns are taken off in double, so position 163840 is as exact (about 1e-11 turns) as position 1; the
+/// same body runs on CUDA. Tables of transformers come from float products and differ by up to 1e-2 radians there.
+/// `table` is a RopeTable for the CPU; for another device a RopeView of a copy in its memory. Throws op_shape.
+template <class Device, class Real>
+void rope(Device& device, const RopeView& table, View<const std::int32_t> positions, View<Real, 2> x,
+          const RopeHeads& at) {
+  detail::require_size(positions, x.rows, "rope: positions");
+  detail::require_shape(x, x.rows, x.cols, "rope: x");
+  const Index width = 2 * table.turns.size;
+  const bool apart = at.heads <= 1 || at.head_stride >= width;
+  if (at.heads < 0 || at.offset < 0 || !apart ||
+      (at.heads > 0 && at.offset + width > x.cols - (at.heads - 1) * at.head_stride))
+    throw Error(ErrorCode::op_shape,
+                std::to_string(at.heads) + " heads every " + std::to_string(at.head_stride) + " columns from column " +
+                    std::to_string(at.offset) + ", each " + std::to_string(width) + " wide, expected within " +
+                    std::to_string(x.cols) + " columns and apart; pass the layout of the view",
+                Where{.key = "rope: heads"});
+  for_each_row(device, x.rows, width * at.heads + 16 * width,
+               RopeRow<Real>{table.turns, table.magnitude, positions, x, at});
+}
+
+}  // namespace guild::inline v1

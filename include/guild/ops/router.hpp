@@ -1,0 +1,61 @@
+// Choosing experts: from router logits to indices and weights.
+#pragma once
+
+#include <guild/device/cpu.hpp>
+#include <guild/ops/rows/router.hpp>
+#include <guild/ops/shape_check.hpp>
+#include <type_traits>
+
+namespace guild::inline v1 {
+
+/// Throws op_nonfinite if a row could not be routed because one of its logits was NaN or infinite.
+inline void refuse_unrouted(Cpu&, View<const std::int32_t, 2> indices) {
+  for (Index t = 0; t < indices.rows && indices.cols > 0; ++t)
+    if (indices(t, 0) < 0)
+      throw Error(ErrorCode::op_nonfinite,
+                  "a router logit of token " + std::to_string(t) +
+                      " of the batch is NaN or "
+                      "infinite, expected finite logits; check the weights and the layers before this one",
+                  Where{.key = "route: logits"});
+}
+
+/// Chooses `config.top_k` of E experts for each token (DeepSeek-V3 report, eq. 12-16; DeepSeek-V2 report, eq. 20-24).
+///   score   = sigmoid(logit) or softmax over all E logits
+///   choice  = score + bias (bias [E], or an empty view)
+///   groups  : E / groups consecutive experts each; noaux_tc ranks a group by the sum of its two best choices,
+///             group_limited_greedy by its best; experts outside the best top_groups are masked with -infinity;
+///             greedy has no groups
+///   indices : the top_k best choices, best first [T, K]
+///   weights : score (without the bias), divided by (their sum + 1e-20) if `normalize`, then times `scale` [T, K]
+/// Ties of experts and of groups go to the lower index. Computed in the element type of `weights` (float or double).
+/// The scale is applied whether or not weights were normalised, as DeepSeek-V3 and transformers do; the published code
+/// of DeepSeek-V2 leaves it out after normalising, but no published V2 model normalises.
+/// Throws op_shape, op_argument, and op_nonfinite for logits that are NaN or infinite.
+template <class Device, class Real>
+void route(Device& device, const MoeConfig& config, View<const std::type_identity_t<Real>, 2> logits,
+           View<const std::type_identity_t<Real>> bias, View<std::int32_t, 2> indices, View<Real, 2> weights) {
+  const Index tokens = logits.rows;
+  detail::require(config.experts >= 1 && config.top_k >= 1 && config.top_k <= config.experts,
+                  "top_k must be from 1 to the number of experts", "route: config");
+  detail::require(config.groups >= 1 && config.experts % config.groups == 0 && config.top_groups >= 1 &&
+                      config.top_groups <= config.groups,
+                  "groups must divide experts, and top_groups be from 1 to groups", "route: config");
+  detail::require(config.selection == Selection::greedy ||
+                      config.top_k <= Index{config.experts / config.groups} * config.top_groups,
+                  "top_k must not exceed the experts of the chosen groups", "route: config");
+  detail::require(config.selection != Selection::noaux_tc || config.groups == 1 || config.experts / config.groups >= 2,
+                  "noaux_tc needs two experts in a group", "route: config");
+  detail::require_shape(logits, tokens, config.experts, "route: logits");
+  if (bias.size != 0) detail::require_size(bias, config.experts, "route: bias");
+  detail::require_shape(indices, tokens, config.top_k, "route: indices");
+  detail::require_shape(weights, tokens, config.top_k, "route: weights");
+  if (bias.size == 0) bias.data = nullptr;
+
+  auto scratch = device.scratch();
+  const auto work = scratch.template take<Real>(tokens, Index{config.experts} + config.groups);
+  for_each_row(device, tokens, Index{config.experts} * (config.top_k + 8),
+               RouterRow<Real>{config, logits, bias, work, indices, weights});
+  refuse_unrouted(device, indices);
+}
+
+}  // namespace guild::inline v1

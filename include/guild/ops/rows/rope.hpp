@@ -1,0 +1,72 @@
+// Rotary position of one token by a team.
+#pragma once
+
+#include <cstdint>
+#include <guild/device/team.hpp>
+
+namespace guild::inline v1 {
+
+namespace detail {
+
+/// Cosine and sine of `turns` full turns, to about 1e-14 for |turns| < 2^30: the whole turns are taken off exactly, the
+/// rest is within an eighth of a turn of a multiple of a quarter. One body for both devices, without library calls.
+GUILD_HD inline void cos_sin_of_turns(double turns, double& cosine, double& sine) {
+  const auto whole = static_cast<std::int64_t>(turns * 4.0 + (turns < 0.0 ? -0.5 : 0.5));  // nearest quarter
+  const double a = (turns - static_cast<double>(whole) * 0.25) * 6.283185307179586476925287;
+  const double z = a * a;
+  const double s =
+      a * (1.0 + z * (-1.0 / 6 +
+                      z * (1.0 / 120 + z * (-1.0 / 5040 +
+                                            z * (1.0 / 362880 + z * (-1.0 / 39916800 + z * (1.0 / 6227020800.0 -
+                                                                                            z / 1307674368000.0)))))));
+  const double c =
+      1.0 +
+      z * (-0.5 + z * (1.0 / 24 +
+                       z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800 + z * (1.0 / 479001600 +
+                                                                                       z * (-1.0 / 87178291200.0)))))));
+  const bool swapped = (whole & 1) != 0;
+  const double even = swapped ? s : c, odd = swapped ? c : s;
+  cosine = ((whole + 1) & 2) != 0 ? -even : even;
+  sine = (whole & 2) != 0 ? -odd : odd;
+}
+
+}  // namespace detail
+
+/// Where the rotary parts lie in a row: head h's part begins at column h * head_stride + offset.
+struct RopeHeads {
+  Index heads = 1;
+  Index head_stride = 0;
+  Index offset = 0;
+};
+
+/// Turns the pairs (2i, 2i + 1) of each head's rotary part by position * frequency i, in place.
+template <class Real>
+struct RopeRow {
+  View<const double> turns;  ///< per pair: turns per position
+  double magnitude;
+  View<const std::int32_t> positions;
+  View<Real, 2> x;
+  RopeHeads at;
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index row) const {
+    const auto position = static_cast<double>(positions.data[row]);
+    Real* const first = x.data + row * x.pitch + at.offset;
+    const double* const per_position = turns.data;
+    const double factor = magnitude;
+    const Index heads = at.heads, stride = at.head_stride;
+    team.for_each(turns.size, [=](Index i) {
+      double cosine, sine;
+      detail::cos_sin_of_turns(position * per_position[i], cosine, sine);
+      const auto c = static_cast<Real>(cosine * factor), s = static_cast<Real>(sine * factor);
+      Real* pair = first + 2 * i;
+      for (Index head = 0; head < heads; ++head, pair += stride) {
+        const Real a = pair[0], b = pair[1];
+        pair[0] = a * c - b * s;
+        pair[1] = a * s + b * c;
+      }
+    });
+  }
+};
+
+}  // namespace guild::inline v1
