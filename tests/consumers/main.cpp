@@ -3,6 +3,11 @@
 
 #include <guild/guild.hpp>
 
+#if __has_include(<FromFile.hpp>)
+#include <FromFile.hpp>  // written by guild_add_spec, where the way of taking guild in has it
+static_assert(FromFile::config == guild::MoonlightSpec::config);
+#endif
+
 int main() {
   guild::Cpu device{{.threads = 2}};
   guild::Buffer<float> numbers(64);
