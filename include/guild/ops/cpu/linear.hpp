@@ -1,0 +1,149 @@
+// Matrix products on the CPU: one parallel region cuts all jobs of a call into chunks of about equal work.
+#pragma once
+
+#include <algorithm>
+#include <guild/device/cpu.hpp>
+#include <guild/ops/cpu/isa.hpp>
+#include <guild/ops/cpu/linear_baseline.hpp>
+#include <guild/ops/job.hpp>
+#include <span>
+
+namespace guild::inline v1 {
+namespace cpu {
+
+[[nodiscard]] inline const LinearKernels& linear_kernels(Isa isa) {
+  static_cast<void>(isa);
+  return baseline::kernels;
+}
+
+/// How one job is cut: chunk i of the job covers part i % row_parts of the outputs and part i / row_parts of the
+/// inputs.
+struct LinearPlan {
+  Index first_chunk = 0;
+  Index row_parts = 0;
+  Index row_step = 0;
+  Index token_parts = 0;
+  Index token_step = 0;
+};
+
+struct LinearWork {
+  int matrices = 1;
+  const WeightView* weight[2] = {};
+  Product product = Product::x_wt;
+  InputRows x;
+  View<float, 2> y;
+};
+
+inline LinearWork work_of(const LinearJob& job) {
+  return {1, {&job.weight, nullptr}, job.product, {job.x.data, job.x.pitch, job.gather, job.y.rows, job.x.cols}, job.y};
+}
+inline LinearWork work_of(const GatedJob& job) {
+  return {2, {&job.gate, &job.up}, Product::x_wt, {job.x.data, job.x.pitch, job.gather, job.h.rows, job.x.cols}, job.h};
+}
+
+/// Chunks depend on the shapes alone, never on the number of threads.
+inline LinearPlan plan_of(const LinearWork& work, Index first_chunk) {
+  constexpr Index chunk_bytes = 128 << 10;    // some microseconds of reading
+  constexpr Index chunk_products = 64 << 20;  // about a millisecond of arithmetic
+  const Index tokens = work.y.rows, outputs = work.y.cols;
+  LinearPlan plan{first_chunk, 0, 1, 0, 1};
+  if (tokens == 0 || outputs == 0) return plan;
+  const WeightView& w = *work.weight[0];
+  const Index depth = std::max(Index{1}, work.product == Product::x_wt ? w.cols : w.rows);
+  const Index column_bytes = std::max(Index{1}, depth * bits(w.type) / 8) * work.matrices;
+  if (work.product == Product::x_w) {
+    plan.token_step = 64;
+    plan.row_step = round_up(std::clamp(chunk_bytes / column_bytes, Index{1}, outputs), axpy_cols);
+  } else if (tokens <= dot_tokens) {
+    plan.token_step = tokens;
+    plan.row_step = round_up(std::clamp(chunk_bytes / column_bytes, Index{1}, outputs), 4);
+  } else {
+    plan.token_step = gemm_tokens;
+    const Index rows = chunk_products / (std::min(tokens, gemm_tokens) * depth * work.matrices);
+    plan.row_step = std::clamp(rows / 32 * 32, Index{32}, gemm_rows);
+  }
+  plan.row_parts = (outputs + plan.row_step - 1) / plan.row_step;
+  plan.token_parts = (tokens + plan.token_step - 1) / plan.token_step;
+  // equal token parts: 226 rows are 113 + 113, not 224 + 2
+  plan.token_step = (tokens + plan.token_parts - 1) / plan.token_parts;
+  return plan;
+}
+
+inline Index scratch_of(const LinearWork& work, const LinearPlan& plan) {
+  Index floats = 0;
+  if (work.product == Product::x_w)
+    floats = 0;
+  else if (work.y.rows <= dot_tokens)
+    floats = dot_scratch(work.y.rows, work.x.cols);
+  else
+    floats = gemm_scratch;
+  if (work.matrices == 2) floats += plan.token_step * plan.row_step;
+  return round_up(floats, 16);
+}
+
+inline void run_chunk(const LinearWork& work, const LinearPlan& plan, Index chunk, float* scratch,
+                      const LinearKernels& kernels) {
+  const Index token = chunk / plan.row_parts * plan.token_step;
+  const Index tokens = std::min(plan.token_step, work.y.rows - token);
+  LinearBlock block;
+  block.matrices = work.matrices;
+  block.weight[0] = work.weight[0];
+  block.weight[1] = work.weight[1];
+  block.begin = chunk % plan.row_parts * plan.row_step;
+  block.end = std::min(block.begin + plan.row_step, work.y.cols);
+  block.x = work.x.middle_rows(token, tokens);
+  block.out[0] = work.y.data + token * work.y.pitch + block.begin;
+  block.pitch[0] = work.y.pitch;
+  if (work.matrices == 2) {
+    block.out[1] = scratch;
+    block.pitch[1] = plan.row_step;
+    scratch += round_up(plan.token_step * plan.row_step, 16);
+  }
+  block.scratch = scratch;
+  if (work.product == Product::x_w)
+    kernels.axpy(block);
+  else if (work.y.rows <= dot_tokens)
+    kernels.dot(block);
+  else
+    kernels.gemm(block);
+  if (work.matrices == 2) {
+    for (Index t = 0; t < tokens; ++t)
+      kernels.gate(block.out[0] + t * block.pitch[0], block.out[1] + t * block.pitch[1], block.end - block.begin);
+  }
+}
+
+template <class Job>
+void run_jobs(Cpu& device, std::span<const Job> jobs, const LinearKernels& kernels) {
+  Arena::Frame frame = device.scratch();
+  const auto count = static_cast<Index>(jobs.size());
+  const View<LinearPlan> plans = frame.take<LinearPlan>(count);
+  Index chunks = 0, floats = 0;
+  for (Index i = 0; i < count; ++i) {
+    const LinearWork work = work_of(jobs[static_cast<std::size_t>(i)]);
+    plans[i] = plan_of(work, chunks);
+    const Index parts = plans[i].row_parts * plans[i].token_parts;
+    if (parts > 0) floats = std::max(floats, scratch_of(work, plans[i]));
+    chunks += parts;
+  }
+  if (chunks == 0) return;
+  const View<float, 2> scratch = frame.take<float>(device.threads(), floats);
+  device.run(chunks, [&](Index chunk, int worker) {
+    const LinearPlan* plan = std::upper_bound(plans.begin(), plans.end(), chunk,
+                                              [](Index c, const LinearPlan& p) { return c < p.first_chunk; }) -
+                             1;
+    const LinearWork work = work_of(jobs[static_cast<std::size_t>(plan - plans.begin())]);
+    run_chunk(work, *plan, chunk - plan->first_chunk, scratch.data + worker * floats, kernels);
+  });
+}
+
+}  // namespace cpu
+
+/// The CPU's side of `linear` and `gated_linear`; shapes are checked by the front doors.
+inline void run_linear(Cpu& device, std::span<const LinearJob> jobs, Isa isa = best_isa()) {
+  cpu::run_jobs(device, jobs, cpu::linear_kernels(isa));
+}
+inline void run_gated_linear(Cpu& device, std::span<const GatedJob> jobs, Isa isa = best_isa()) {
+  cpu::run_jobs(device, jobs, cpu::linear_kernels(isa));
+}
+
+}  // namespace guild::inline v1

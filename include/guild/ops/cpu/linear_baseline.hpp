@@ -1,0 +1,97 @@
+// Matrix products in portable C++: the reference for the other variants, and what runs where there is none.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <guild/ops/cpu/linear_block.hpp>
+
+namespace guild::inline v1::cpu {
+
+/// The value of each fp8 e4m3 code.
+inline constexpr std::array<float, 256> fp8_values = [] {
+  std::array<float, 256> values{};
+  for (int code = 0; code < 256; ++code) {
+    fp8_e4m3 value;
+    value.bits = static_cast<std::uint8_t>(code);
+    values[static_cast<std::size_t>(code)] = static_cast<float>(value);
+  }
+  return values;
+}();
+
+namespace baseline {
+
+/// out[i] = W(r, c + i) as float, scales included. [c, c + count) lies within one scale block.
+inline void expand(const WeightView& w, Index r, Index c, Index count, float* out) {
+  switch (w.type) {
+    case DType::bf16:
+      for (Index i = 0; i < count; ++i) out[i] = static_cast<float>(w.row<bf16>(r)[c + i]);
+      return;
+    case DType::f16:
+      for (Index i = 0; i < count; ++i) out[i] = static_cast<float>(w.row<f16>(r)[c + i]);
+      return;
+    case DType::f8_e4m3: {
+      const float scale = w.scale[(w.scale_row + r) / scale_block * w.scale_pitch + c / scale_block];
+      for (Index i = 0; i < count; ++i) out[i] = fp8_values[w.row<fp8_e4m3>(r)[c + i].bits] * scale;
+      return;
+    }
+    default:
+      std::copy_n(w.row<float>(r) + c, count, out);
+  }
+}
+
+/// Sum of a[i] * b[i], in 16 partial sums.
+inline float dot_product(const float* a, const float* b, Index n) {
+  float partial[16] = {};
+  Index i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (Index lane = 0; lane < 16; ++lane) partial[lane] += a[i + lane] * b[i + lane];
+  for (Index lane = 0; i < n; ++i, ++lane) partial[lane] += a[i] * b[i];
+  for (Index half = 8; half > 0; half /= 2)
+    for (Index lane = 0; lane < half; ++lane) partial[lane] += partial[lane + half];
+  return partial[0];
+}
+
+inline void dot(const LinearBlock& block) {
+  alignas(64) float weights[scale_block];
+  for (int i = 0; i < block.matrices; ++i) {
+    const WeightView& w = *block.weight[i];
+    for (Index r = block.begin; r < block.end; ++r) {
+      float* out = block.out[i] + (r - block.begin);
+      for (Index t = 0; t < block.x.rows; ++t) out[t * block.pitch[i]] = 0.0f;
+      for (Index c = 0; c < w.cols; c += scale_block) {
+        const Index count = std::min(scale_block, w.cols - c);
+        expand(w, r, c, count, weights);
+        for (Index t = 0; t < block.x.rows; ++t)
+          out[t * block.pitch[i]] += dot_product(block.x.row(t) + c, weights, count);
+      }
+    }
+  }
+}
+
+inline void axpy(const LinearBlock& block) {
+  alignas(64) float weights[scale_block];
+  const WeightView& w = *block.weight[0];
+  for (Index t = 0; t < block.x.rows; ++t)
+    std::fill_n(block.out[0] + t * block.pitch[0], block.end - block.begin, 0.0f);
+  for (Index c = block.begin; c < block.end;) {
+    const Index count = std::min(scale_block - c % scale_block, block.end - c);
+    for (Index r = 0; r < w.rows; ++r) {
+      expand(w, r, c, count, weights);
+      for (Index t = 0; t < block.x.rows; ++t) {
+        const float x = block.x.row(t)[r];
+        float* out = block.out[0] + t * block.pitch[0] + (c - block.begin);
+        for (Index i = 0; i < count; ++i) out[i] += x * weights[i];
+      }
+    }
+    c += count;
+  }
+}
+
+inline void gate(float* h, const float* up, Index count) {
+  for (Index i = 0; i < count; ++i) h[i] = h[i] / (1.0f + std::exp(-h[i])) * up[i];
+}
+
+inline constexpr LinearKernels kernels = {dot, dot, axpy, gate};
+
+}  // namespace baseline
+}  // namespace guild::inline v1::cpu
