@@ -27,7 +27,7 @@ plant io/b.hpp 'io includes <guild/ops/a.hpp>' "$once" '#include <guild/ops/a.hp
 plant ops/b.hpp 'ops includes <guild/modules/a.hpp>' "$once" '# include  <guild/modules/a.hpp>  // why'
 plant ops/b.hpp 'does not exist' "$once" '#include <guild/core/gone.hpp>'
 plant core/b.hpp '<iostream> costs' "$once" '#include <iostream>'
-plant modules/b.hpp 'JSON goes through' "$once" '#include <jansson.h>'
+plant modules/b.hpp '<jansson.h> belongs to io alone' "$once" '#include <jansson.h>'
 plant modules/b.hpp 'Eigen is an oracle' "$once" '#include <Eigen/Dense>'
 plant modules/b.hpp 'is CUDA' "$once" '#include <cuda_runtime.h>'
 plant modules/b.hpp 'write <guild/...>' "$once" '#include "guild/core/a.hpp"'
