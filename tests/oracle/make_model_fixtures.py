@@ -317,8 +317,8 @@ def write_folder(folder: pathlib.Path, config: dict, tensors: dict, shards: int)
         return
     size = {n: t.numel() * t.element_size() for n, t in tensors.items()}
     total, done, parts = sum(size.values()), 0, [{} for _ in range(shards)]
-    for name, tensor in tensors.items():  # a layer, and even one expert, may be cut in two
-        parts[min(shards - 1, done * shards // total)][name] = tensor
+    for name, tensor in tensors.items():  # cuts an expert in two
+        parts[(done + size[name]) * shards // (total + 1)][name] = tensor
         done += size[name]
     where = {}
     for i, part in enumerate(parts):
