@@ -1,0 +1,103 @@
+// One sequence being decoded: its cache, its copy of the device, and the logits after its last token.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <guild/core/buffer.hpp>
+#include <guild/core/error.hpp>
+#include <guild/inference/language_model.hpp>
+
+namespace guild::inline v1 {
+
+/// Used by one thread at a time; many sessions share one model. If `append` throws, the session holds what it held.
+template <class LanguageModelType>
+class Session {
+ public:
+  using Model = typename LanguageModelType::Model;
+
+  /// `context`: the most tokens this session will hold; 0: as many as the model knows positions for.
+  explicit Session(LanguageModelType model, Index context = 0)
+      : model_(std::move(model)), device_(model_.device()),
+        context_(context > 0 ? std::min<Index>(context, Model::config.context) : Model::config.context),
+        logits_(Buffer<float>::uninitialized(Model::config.vocab)) {}
+
+  /// Appends tokens and computes the logits of the one to follow. Long texts run in parts of `prefill_rows` rows, which
+  /// bounds scratch memory. Throws in_context (nothing is appended), in_token, in_empty.
+  void append(std::span<const std::int32_t> tokens) {
+    if (tokens.empty()) throw Error(ErrorCode::in_empty, "no tokens to append; give the model at least one");
+    const auto count = static_cast<Index>(tokens.size());
+    if (count > context_ - length())
+      throw Error(ErrorCode::in_context, std::to_string(length() + count) + " tokens do not fit the context of " +
+                  std::to_string(context_) + "; shorten the prompt or open the session with a larger context");
+    for (const std::int32_t token : tokens)
+      if (token < 0 || token >= Model::config.vocab)
+        throw Error(ErrorCode::in_token, "token id " + std::to_string(token) + " is not in the vocabulary of " +
+                    std::to_string(Model::config.vocab));
+    reserve(length() + count);
+    const Index before = length();
+    try {
+      for (Index begin = 0; begin < count; begin += prefill_rows)
+        run(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(std::min(prefill_rows, count - begin))),
+            begin + prefill_rows >= count);
+    } catch (...) {
+      cache_.length = before;
+      throw;
+    }
+    tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  }
+  void append(std::int32_t token) { append(std::span<const std::int32_t>(&token, 1)); }
+
+  /// Makes room for `tokens` tokens in all, so that appending up to there allocates nothing. Throws dev_memory.
+  void reserve(Index tokens) {
+    if (tokens <= reserved_) return;
+    const Index rounded = std::min(context_, std::max({tokens, 2 * reserved_, Index{64}}));
+    cache_.reserve(rounded);
+    tokens_.reserve(static_cast<std::size_t>(rounded));
+    reserved_ = rounded;
+  }
+
+  /// Forgets all but the first `length` tokens.
+  void rewind(Index length) {
+    if (length < 0 || length > cache_.length)
+      throw Error(ErrorCode::op_argument, "cannot rewind to " + std::to_string(length) + " of " + std::to_string(cache_.length) + " tokens");
+    cache_.length = length;
+    tokens_.resize(static_cast<std::size_t>(length));
+  }
+
+  [[nodiscard]] Index length() const { return cache_.length; }
+  [[nodiscard]] Index context() const { return context_; }
+  [[nodiscard]] std::span<const std::int32_t> tokens() const { return tokens_; }
+  /// [vocab], valid after `append` until the next one.
+  [[nodiscard]] View<const float> logits() const { return logits_.view(); }
+  [[nodiscard]] const LanguageModelType& model() const { return model_; }
+
+ private:
+  static constexpr Index prefill_rows = 512;
+
+  void run(std::span<const std::int32_t> tokens, bool last) {
+    auto scratch = device_.scratch();
+    const auto rows = static_cast<Index>(tokens.size());
+    const auto positions = scratch.template take<std::int32_t>(rows);
+    for (Index i = 0; i < rows; ++i) positions[i] = static_cast<std::int32_t>(cache_.length + i);
+    const Chunk chunk{0, 0, rows, cache_.length};
+    const auto states = scratch.template take<float>(rows, Model::config.hidden);
+    typename Model::Cache* cache = &cache_;
+    Model::extend(device_, model_.weights(), Batch{{tokens.data(), rows}, positions, {&chunk, 1}}, {&cache, 1}, states);
+    if (last) Model::logits(device_, model_.weights(), states.middle_rows(rows - 1, 1), logits_.view(1, Model::config.vocab));
+  }
+
+  LanguageModelType model_;
+  typename LanguageModelType::Device device_;
+  Index context_;
+  Index reserved_ = 0;
+  typename Model::Cache cache_;
+  std::vector<std::int32_t> tokens_;
+  Buffer<float> logits_;
+};
+
+}  // namespace guild::inline v1

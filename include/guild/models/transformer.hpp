@@ -1,0 +1,130 @@
+// A complete decoder-only language model, assembled from a Spec.
+#pragma once
+
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include <guild/models/spec.hpp>
+#include <guild/modules/embedding.hpp>
+#include <guild/modules/mtp.hpp>
+#include <guild/modules/observer.hpp>
+#include <guild/modules/stack.hpp>
+
+namespace guild::inline v1 {
+
+/// Embedding, dense layers, expert layers, norm and head, as `S::config` counts them and with the modules S chooses.
+template <class S>
+struct Transformer {
+  using Spec = S;
+  static constexpr ModelConfig config = S::config;
+  static_assert(config.layers > 0, "Transformer: config.layers must be positive");
+  static_assert(config.dense_layers >= 0 && config.dense_layers <= config.layers,
+                "Transformer: config.dense_layers must be in [0, config.layers]");
+
+  using Mixer = typename S::template Mixer<S>;
+  using DenseBlock = Block<S, Mixer, DenseFeedForward<S>>;
+  using MoeBlock = Block<S, Mixer, Moe<S>>;
+  static constexpr int dense_layers = config.moe.experts > 0 ? config.dense_layers : config.layers;
+  static constexpr bool has_moe = dense_layers < config.layers;
+  using Layers = std::conditional_t<has_moe, Stack<0, Segment<DenseBlock, dense_layers>, Segment<MoeBlock, config.layers - dense_layers>>,
+                                    Stack<0, Segment<DenseBlock, config.layers>>>;
+  using TokenEmbedding = Embedding<config.vocab, config.hidden>;
+  using Norm = RmsNorm<config.hidden>;
+  using Head = Linear<config.vocab, config.hidden>;
+  using Mtp = MtpLayer<S, std::conditional_t<has_moe, MoeBlock, DenseBlock>>;
+
+  template <class Store>
+  struct Weights {
+    typename TokenEmbedding::template Weights<Store> embedding;
+    typename Layers::template Weights<Store> layers;
+    typename Norm::template Weights<Store> final_norm;
+    typename Head::template Weights<Store> head;               ///< unused with tied embeddings
+    std::vector<typename Mtp::template Weights<Store>> mtp{};  ///< empty unless asked for
+    RopeTable rope{config.rope, config.attention.rope_dim};    ///< derived, not stored
+  };
+
+  /// What decoding one sequence needs: the cached rows of each layer, and how many of them are filled.
+  struct Cache {
+    typename Layers::Cache layers;
+    std::vector<typename Mtp::Cache> mtp{};
+    Index length = 0;
+
+    /// Makes room for `tokens` in all. Throws dev_memory.
+    void reserve(Index tokens) {
+      layers.for_each([&](auto& layer) { layer.reserve(tokens, length); });
+      for (auto& layer : mtp) layer.reserve(tokens, length);
+    }
+  };
+
+  /// Walks all tensors: of one Weights, or of several side by side.
+  template <class Visitor, class First, class... Rest>
+  static void visit(Visitor&& visitor, const Path& path, First& first, Rest&... rest) {
+    TokenEmbedding::visit(visitor, path / "embedding", first.embedding, rest.embedding...);
+    const Path layers = path / "layers";
+    Layers::visit(visitor, layers, first.layers, rest.layers...);
+    Norm::visit(visitor, path / "final_norm", first.final_norm, rest.final_norm...);
+    if constexpr (!config.tied_embeddings) Head::visit(visitor, path / "head", first.head, rest.head...);
+    for (std::size_t i = 0; i < first.mtp.size(); ++i)
+      Mtp::visit(visitor, layers / (config.layers + static_cast<Index>(i)), first.mtp[i], rest.mtp[i]...);
+  }
+
+  /// Appends a batch to its sequences: `caches[chunk.sequence]->length` must be the chunk's first position, and each
+  /// cache is grown as needed. states [T, hidden]: hidden states after the final norm.
+  template <class Device, class Store, class Observer = const NoObserver>
+  static void extend(Device& device, const Weights<Store>& weights, const Batch& batch, std::span<Cache* const> caches,
+                     View<float, 2> states, Observer&& observer = {}, MlaForm form = MlaForm::automatic) {
+    check(batch);
+    check_caches(batch, caches);
+    const auto cache = [&](int sequence) -> typename Layers::Cache& {
+      return caches[static_cast<std::size_t>(sequence)]->layers;
+    };
+    TokenEmbedding::forward(device, weights.embedding, batch.tokens, states);
+    Layers::extend(device, weights.layers, batch, weights.rope, cache, states, observer, form);
+    Norm::forward(device, weights.final_norm, states, states, config.norm_epsilon);
+    for (const Chunk& chunk : batch.chunks) caches[static_cast<std::size_t>(chunk.sequence)]->length += chunk.count;
+  }
+
+  /// logits [T, vocab] of states [T, hidden].
+  template <class Device, class Store>
+  static void logits(Device& device, const Weights<Store>& weights, View<const float, 2> states,
+                     View<float, 2> logits) {
+    if constexpr (config.tied_embeddings) linear(device, weights.embedding.weight.view(), states, logits);
+    else Head::forward(device, weights.head, states, logits);
+  }
+
+  /// Runs MTP layer `depth` after `extend`: next_tokens [T] are the tokens that follow the batch's, states [T, hidden]
+  /// what `extend` gave, logits [T, vocab] the guess of the tokens after next_tokens.
+  template <class Device, class Store, class Observer = const NoObserver>
+  static void predict_second(Device& device, const Weights<Store>& weights, const Batch& batch,
+                             View<const std::int32_t> next_tokens, std::span<Cache* const> caches,
+                             View<const float, 2> states, View<float, 2> logits, std::size_t depth = 0,
+                             Observer&& observer = {}) {
+    const auto cache = [&](int sequence) -> typename Mtp::Cache& {
+      return caches[static_cast<std::size_t>(sequence)]->mtp[depth];
+    };
+    const Batch shifted{next_tokens, batch.positions, batch.chunks};
+    Mtp::extend(device, weights.mtp[depth], shifted, weights.rope, cache, states, logits,
+                config.layers + static_cast<int>(depth), observer);
+  }
+
+ private:
+  static void check_caches(const Batch& batch, std::span<Cache* const> caches) {
+    for (const Chunk& chunk : batch.chunks) {
+      if (chunk.sequence < 0 || static_cast<std::size_t>(chunk.sequence) >= caches.size())
+        throw Error(ErrorCode::op_shape, "a chunk names sequence " + std::to_string(chunk.sequence) + ", but there are " +
+                    std::to_string(caches.size()) + " caches");
+      Cache& cache = *caches[static_cast<std::size_t>(chunk.sequence)];
+      if (cache.length != chunk.first_position)
+        throw Error(ErrorCode::op_shape, "a chunk starts at position " + std::to_string(chunk.first_position) +
+                    ", but its cache holds " + std::to_string(cache.length) + " tokens");
+      if (chunk.first_position + chunk.count > config.context)
+        throw Error(ErrorCode::in_context, std::to_string(chunk.first_position + chunk.count) +
+                    " tokens do not fit the model's context of " + std::to_string(config.context));
+      cache.reserve(chunk.first_position + chunk.count);
+    }
+  }
+};
+
+}  // namespace guild::inline v1

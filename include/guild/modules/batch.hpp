@@ -1,0 +1,45 @@
+// Tokens of several sequences, flattened: one forward serves them all, prefill and decode mixed.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <guild/core/error.hpp>
+#include <guild/core/view.hpp>
+
+namespace guild::inline v1 {
+
+/// Consecutive rows of a batch that continue one sequence.
+struct Chunk {
+  int sequence = 0;          ///< which cache they extend
+  Index begin = 0;           ///< first row in the batch
+  Index count = 0;           ///< rows
+  Index first_position = 0;  ///< position of the first row; its cache holds this many tokens already
+};
+
+/// A ragged batch of T tokens. Attention never crosses a chunk's sequence.
+struct Batch {
+  View<const std::int32_t> tokens;     ///< [T]
+  View<const std::int32_t> positions;  ///< [T]
+  std::span<const Chunk> chunks;            ///< cover the rows 0..T in order
+
+  [[nodiscard]] Index size() const { return tokens.size; }
+};
+
+/// Throws op_shape unless the chunks cover the rows in order and the positions agree with them.
+inline void check(const Batch& batch) {
+  const auto bad = [](const char* what) { throw Error(ErrorCode::op_shape, what); };
+  if (batch.positions.size != batch.tokens.size) bad("a batch needs one position for each token");
+  Index row = 0;
+  for (const Chunk& chunk : batch.chunks) {
+    if (chunk.begin != row || chunk.count < 0 || chunk.count > batch.size() - row)
+      bad("the chunks of a batch must cover its rows in order, without gaps");
+    for (Index i = 0; i < chunk.count; ++i)
+      if (batch.positions[row + i] != chunk.first_position + i)
+        bad("the positions of a chunk must count up from its first position");
+    row += chunk.count;
+  }
+  if (row != batch.size()) bad("the chunks of a batch must cover all of its rows");
+}
+
+}  // namespace guild::inline v1

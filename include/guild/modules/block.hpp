@@ -1,0 +1,68 @@
+// One transformer layer, pre-norm: x += mixer(norm(x)); x += feed_forward(norm(x)).
+#pragma once
+
+#include <guild/modules/mla.hpp>
+#include <guild/modules/moe.hpp>
+#include <guild/modules/norm.hpp>
+#include <guild/ops/combine.hpp>
+
+namespace guild::inline v1 {
+
+/// The leading layers' feed-forward: one dense SwiGLU network, with the interface of Moe.
+template <class S>
+struct DenseFeedForward {
+  using Network = Mlp<S::config.hidden, S::config.dense_hidden>;
+  template <class Store> using Weights = typename Network::template Weights<Store>;
+
+  template <class Visitor, class... W>
+  static void visit(Visitor&& visitor, const Path& path, W&... weights) { Network::visit(visitor, path, weights...); }
+
+  template <class Device, class WeightsOf, class Observer>
+  static void forward(Device& device, const WeightsOf& weights, View<const float, 2> x, View<float, 2> y, int,
+                      Observer&) {
+    Network::forward(device, weights, x, y);
+  }
+};
+
+/// A layer made of a sequence mixer and a feed-forward network.
+template <class S, class MixerType, class FeedForwardType>
+struct Block {
+  using Mixer = MixerType;
+  using FeedForward = FeedForwardType;
+  using Norm = RmsNorm<S::config.hidden>;
+  using Cache = typename Mixer::Cache;
+
+  template <class Store>
+  struct Weights {
+    typename Norm::template Weights<Store> mixer_norm;
+    typename Mixer::template Weights<Store> mixer;
+    typename Norm::template Weights<Store> feed_forward_norm;
+    typename FeedForward::template Weights<Store> feed_forward;
+  };
+
+  template <class Visitor, class... W>
+  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+    Norm::visit(visitor, path / "mixer_norm", weights.mixer_norm...);
+    Mixer::visit(visitor, path / "mixer", weights.mixer...);
+    Norm::visit(visitor, path / "feed_forward_norm", weights.feed_forward_norm...);
+    FeedForward::visit(visitor, path / "feed_forward", weights.feed_forward...);
+  }
+
+  /// Runs the layer in place on the residual stream x [T, hidden].
+  template <class Device, class Store, class CacheOf, class Observer>
+  static void extend(Device& device, const Weights<Store>& weights, const Batch& batch, const RopeView& rope_table,
+                     const CacheOf& cache, View<float, 2> x, int layer, Observer& observer, MlaForm form) {
+    auto scratch = device.scratch();
+    const auto normed = scratch.template take<float>(x.rows, x.cols);
+    const auto update = scratch.template take<float>(x.rows, x.cols);
+    Norm::forward(device, weights.mixer_norm, x, normed, S::config.norm_epsilon);
+    Mixer::extend(device, weights.mixer, batch, rope_table, cache, normed, update, form);
+    add(device, x, update);
+    Norm::forward(device, weights.feed_forward_norm, x, normed, S::config.norm_epsilon);
+    FeedForward::forward(device, weights.feed_forward, normed, update, layer, observer);
+    add(device, x, update);
+    observer.on_layer(layer, x);
+  }
+};
+
+}  // namespace guild::inline v1

@@ -1,0 +1,31 @@
+// Token embedding: row `token` of a table.
+#pragma once
+
+#include <cstdint>
+
+#include <guild/modules/module.hpp>
+#include <guild/ops/embedding.hpp>
+
+namespace guild::inline v1 {
+
+template <Index Vocab, Index Size>
+struct Embedding {
+  template <class Store>
+  struct Weights {
+    typename Store::Matrix weight;  ///< [Vocab, Size]
+  };
+
+  template <class Visitor, class... W>
+  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+    visitor(path / "weight", MatrixShape{Vocab, Size}, weights.weight...);
+  }
+
+  /// x [T, Size] = rows of the table. Throws in_token for an id outside [0, Vocab).
+  template <class Device, class Store>
+  static void forward(Device& device, const Weights<Store>& weights, View<const std::int32_t> tokens,
+                      View<float, 2> x) {
+    embed(device, weights.weight.view(), tokens, x);
+  }
+};
+
+}  // namespace guild::inline v1

@@ -1,0 +1,42 @@
+// The cache of latent attention: one row of latent values and one shared rotary key for each token of a sequence.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+
+#include <guild/core/buffer.hpp>
+#include <guild/core/types.hpp>
+
+namespace guild::inline v1 {
+
+/// Rows of `Width` elements: [latent, rotary key]. Element: float, or bf16 for half the memory.
+template <class Element, Index Width>
+class LatentCache {
+ public:
+  static constexpr Index width = Width;
+  static constexpr DType type = dtype_of<Element>;
+
+  [[nodiscard]] Index capacity() const { return rows_.size() / Width; }
+
+  /// Makes room for `tokens` rows and keeps the first `used`. The only place where a cache allocates.
+  void reserve(Index tokens, Index used) {
+    if (tokens <= capacity()) return;
+    auto grown = Buffer<Element>::uninitialized(tokens * Width);
+    if (used > 0) std::memcpy(grown.data(), rows_.data(), static_cast<std::size_t>(used * Width) * sizeof(Element));
+    rows_ = std::move(grown);
+  }
+
+  [[nodiscard]] View<Element, 2> rows() { return {rows_.data(), capacity(), Width}; }
+  [[nodiscard]] View<const Element, 2> rows() const { return {rows_.data(), capacity(), Width}; }
+
+  /// Writes one row, rounding to Element.
+  void write(Index position, View<const float> row) {
+    Element* destination = rows().row(position).data;
+    for (Index i = 0; i < Width; ++i) destination[i] = static_cast<Element>(row[i]);
+  }
+
+ private:
+  Buffer<Element> rows_;
+};
+
+}  // namespace guild::inline v1

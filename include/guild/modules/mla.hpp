@@ -1,0 +1,211 @@
+// Multi-head latent attention (DeepSeek-V2 report, arXiv 2405.04434, section 2.1; DeepSeek-V3 report, section 2.1.1).
+//
+// Keys and values of all heads are linear in one small latent vector per token, so only that (and one rotary key) is
+// cached. Two forms compute the same: *expanded* rebuilds keys and values from the latents (cheaper for many new
+// tokens), *absorbed* moves the key matrix to the query and the value matrix behind the sum (cheaper for few).
+// Shapes: T tokens, D hidden, H heads, C latent rank, N nope, R rope, V value dimensions.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <utility>
+
+#include <guild/core/config.hpp>
+#include <guild/modules/batch.hpp>
+#include <guild/modules/latent_cache.hpp>
+#include <guild/modules/linear.hpp>
+#include <guild/modules/norm.hpp>
+#include <guild/ops/attention.hpp>
+#include <guild/ops/rope.hpp>
+
+namespace guild::inline v1 {
+
+/// Which form of latent attention runs. `automatic` takes the one with fewer multiplications for each chunk.
+enum class MlaForm : std::uint8_t { automatic, absorbed, expanded };
+
+template <class S>
+struct Mla {
+  static constexpr AttentionConfig config = S::config.attention;
+  static constexpr Index hidden = S::config.hidden;
+  static constexpr Index heads = config.heads, latent = config.latent_rank, nope = config.nope_dim,
+                         rotary = config.rope_dim, value = config.value_dim, width = config.cache_dim();
+  static constexpr bool has_query_latent = config.query_rank > 0;
+  static_assert(config.rope_dim % 2 == 0, "Mla: attention.rope_dim must be even: rotary dimensions come in pairs");
+  static_assert(config.heads > 0 && config.latent_rank > 0 && config.value_dim > 0,
+                "Mla: attention.heads, attention.latent_rank and attention.value_dim must be positive");
+
+  using QueryDown = Linear<config.query_rank, hidden>;
+  using QueryNorm = RmsNorm<config.query_rank>;
+  using QueryUp = Linear<heads * config.query_dim(), has_query_latent ? Index{config.query_rank} : hidden>;
+  using LatentDown = Linear<width, hidden>;
+  using LatentNorm = RmsNorm<latent>;
+  using LatentUp = Linear<heads*(nope + value), latent>;
+  using Output = Linear<hidden, heads * value>;
+  using Cache = LatentCache<typename S::CacheElement, width>;
+
+  template <class Store>
+  struct Weights {
+    typename QueryDown::template Weights<Store> query_down;    ///< unused without query compression
+    typename QueryNorm::template Weights<Store> query_norm;    ///< unused without query compression
+    typename QueryUp::template Weights<Store> query_up;        ///< per head [nope, rope] rows
+    typename LatentDown::template Weights<Store> latent_down;  ///< [latent, rotary key] rows
+    typename LatentNorm::template Weights<Store> latent_norm;
+    typename LatentUp::template Weights<Store> latent_up;      ///< per head [nope key, value] rows
+    typename Output::template Weights<Store> output;
+  };
+
+  template <class Visitor, class... W>
+  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+    if constexpr (has_query_latent) {
+      QueryDown::visit(visitor, path / "query_down", weights.query_down...);
+      QueryNorm::visit(visitor, path / "query_norm", weights.query_norm...);
+      QueryUp::visit(visitor, path / "query_up", weights.query_up...);
+    } else {
+      QueryUp::visit(visitor, path / "query", weights.query_up...);
+    }
+    LatentDown::visit(visitor, path / "latent_down", weights.latent_down...);
+    LatentNorm::visit(visitor, path / "latent_norm", weights.latent_norm...);
+    LatentUp::visit(visitor, path / "latent_up", weights.latent_up...);
+    Output::visit(visitor, path / "output", weights.output...);
+  }
+
+  /// Appends the batch to the caches and attends from each new token to its sequence so far.
+  /// x and y [T, hidden]; `cache(sequence)` returns the Cache of a sequence, with room for the chunk.
+  template <class Device, class Store, class CacheOf>
+  static void extend(Device& device, const Weights<Store>& weights, const Batch& batch, const RopeView& rope_table,
+                     const CacheOf& cache, View<const float, 2> x, View<float, 2> y,
+                     MlaForm form = MlaForm::automatic) {
+    auto scratch = device.scratch();
+    const Index tokens = x.rows;
+    const auto query = scratch.template take<float>(tokens, heads * config.query_dim());
+    const auto latents = scratch.template take<float>(tokens, width);
+    project(device, weights, x, query, latents);
+
+    rope(device, rope_table, batch.positions, query, {heads, config.query_dim(), nope});
+    rope(device, rope_table, batch.positions, latents, {1, width, latent});
+    for (const Chunk& chunk : batch.chunks)
+      for (Index i = 0; i < chunk.count; ++i)
+        cache(chunk.sequence).write(chunk.first_position + i, latents.row(chunk.begin + i));
+
+    const auto attended = scratch.template take<float>(tokens, heads * value);
+    const float scale = softmax_scale(config, S::config.rope);
+    attend_absorbed(device, weights, batch, cache, query, attended, scale, form);
+    attend_expanded(device, weights, batch, cache, query, attended, scale, form);
+    Output::forward(device, weights.output, attended, y);
+  }
+
+  /// True if a chunk of `count` new tokens in a context of `length` runs absorbed.
+  static constexpr bool runs_absorbed(MlaForm form, Index count, Index length) {
+    if (form != MlaForm::automatic) return form == MlaForm::absorbed;
+    const Index absorbed = count * (length * (width + latent) + latent * (nope + value));
+    const Index expanded = count * length * (nope + rotary + value) + length * latent * (nope + value);
+    return absorbed <= expanded;
+  }
+
+ private:
+  /// Queries of all heads (before rotation), and normalised latents with the rotary key (before rotation).
+  template <class Device, class Store>
+  static void project(Device& device, const Weights<Store>& weights, View<const float, 2> x, View<float, 2> query,
+                      View<float, 2> latents) {
+    auto scratch = device.scratch();
+    if constexpr (has_query_latent) {
+      const auto compressed = scratch.template take<float>(x.rows, config.query_rank);
+      const std::array jobs = {LinearJob{weights.query_down.weight.view(), x, compressed},
+                               LinearJob{weights.latent_down.weight.view(), x, latents}};
+      linear(device, std::span<const LinearJob>(jobs));
+      QueryNorm::forward(device, weights.query_norm, compressed, compressed, latent_norm_epsilon);
+      QueryUp::forward(device, weights.query_up, compressed, query);
+    } else {
+      const std::array jobs = {LinearJob{weights.query_up.weight.view(), x, query},
+                               LinearJob{weights.latent_down.weight.view(), x, latents}};
+      linear(device, std::span<const LinearJob>(jobs));
+    }
+    const auto latent_part = latents.middle_cols(0, latent);
+    LatentNorm::forward(device, weights.latent_norm, latent_part, latent_part, latent_norm_epsilon);
+  }
+
+  template <class Device, class Store, class CacheOf>
+  static void attend_absorbed(Device& device, const Weights<Store>& weights, const Batch& batch, const CacheOf& cache,
+                              View<const float, 2> query, View<float, 2> attended, float scale, MlaForm form) {
+    const auto absorbed = [form](const Chunk& c) { return runs_absorbed(form, c.count, c.first_position + c.count); };
+    Index chunks = 0;
+    for (const Chunk& chunk : batch.chunks) chunks += chunk.count > 0 && absorbed(chunk) ? 1 : 0;
+    if (chunks == 0) return;
+
+    auto scratch = device.scratch();
+    const auto latent_query = scratch.template take<float>(query.rows, heads * width);
+    const auto latent_sum = scratch.template take<float>(query.rows, heads * latent);
+    const auto products = scratch.template take<LinearJob>(chunks * heads);
+    const auto attention = scratch.template take<LatentAttentionJob>(chunks);
+    const auto run = [&] {
+      linear(device, std::span<const LinearJob>(products.data, static_cast<std::size_t>(products.size)));
+    };
+
+    Index job = 0, entry = 0;
+    for (const Chunk& chunk : batch.chunks) {
+      if (chunk.count == 0 || !absorbed(chunk)) continue;
+      const auto q = query.middle_rows(chunk.begin, chunk.count);
+      const auto lq = latent_query.middle_rows(chunk.begin, chunk.count);
+      const Index length = chunk.first_position + chunk.count;
+      for (Index h = 0; h < heads; ++h, ++job) {
+        products[job] = {key_up(weights, h), q.middle_cols(h * config.query_dim(), nope),
+                         lq.middle_cols(h * width, latent), nullptr, Product::x_w};
+        for (Index t = 0; t < chunk.count; ++t)
+          for (Index i = 0; i < rotary; ++i)
+            lq(t, h * width + latent + i) = q(t, h * config.query_dim() + nope + i);
+      }
+      const auto rows = std::as_const(cache(chunk.sequence)).rows();
+      attention[entry++] = {rows.data, Cache::type, rows.pitch, length, lq,
+                            latent_sum.middle_rows(chunk.begin, chunk.count), chunk.first_position};
+    }
+    run();
+    latent_attention(device, std::span<const LatentAttentionJob>(attention.data, static_cast<std::size_t>(entry)), heads,
+                     latent, rotary, scale);
+    job = 0;
+    for (const Chunk& chunk : batch.chunks) {
+      if (chunk.count == 0 || !absorbed(chunk)) continue;
+      for (Index h = 0; h < heads; ++h, ++job)
+        products[job] = {value_up(weights, h),
+                         latent_sum.middle_rows(chunk.begin, chunk.count).middle_cols(h * latent, latent),
+                         attended.middle_rows(chunk.begin, chunk.count).middle_cols(h * value, value)};
+    }
+    run();
+  }
+
+  template <class Device, class Store, class CacheOf>
+  static void attend_expanded(Device& device, const Weights<Store>& weights, const Batch& batch, const CacheOf& cache,
+                              View<const float, 2> query, View<float, 2> attended, float scale, MlaForm form) {
+    for (const Chunk& chunk : batch.chunks) {
+      const Index length = chunk.first_position + chunk.count;
+      if (chunk.count == 0 || runs_absorbed(form, chunk.count, length)) continue;
+      auto scratch = device.scratch();
+      const auto context = scratch.template take<float>(length, width);
+      const auto rows = std::as_const(cache(chunk.sequence)).rows();
+      for (Index t = 0; t < length; ++t)
+        for (Index i = 0; i < width; ++i) context(t, i) = static_cast<float>(rows(t, i));
+      const auto keys_values = scratch.template take<float>(length, heads * (nope + value));
+      LatentUp::forward(device, weights.latent_up, context.middle_cols(0, latent), keys_values);
+      ExpandedAttentionJob job;
+      job.query = query.middle_rows(chunk.begin, chunk.count);
+      job.keys_values = keys_values;
+      job.rotary_key = context.middle_cols(latent, rotary);
+      job.out = attended.middle_rows(chunk.begin, chunk.count);
+      job.first_position = chunk.first_position;
+      expanded_attention(device, std::span<const ExpandedAttentionJob>(&job, 1), heads, nope, rotary, value, scale);
+    }
+  }
+
+  template <class Store>
+  static WeightView key_up(const Weights<Store>& weights, Index head) {
+    return weights.latent_up.weight.view().middle_rows(head * (nope + value), nope);
+  }
+  template <class Store>
+  static WeightView value_up(const Weights<Store>& weights, Index head) {
+    return weights.latent_up.weight.view().middle_rows(head * (nope + value) + nope, value);
+  }
+
+  // The reference constructs these two norms with their class default, whatever the config's epsilon says.
+  static constexpr double latent_norm_epsilon = 1e-6;
+};
+
+}  // namespace guild::inline v1

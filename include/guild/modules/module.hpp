@@ -1,0 +1,44 @@
+// What a module is: a stateless struct whose nested types hold its weights and whose static functions compute.
+//
+//   struct M {
+//     template <class Store> struct Weights;        // tensors, their types chosen by Store
+//     template <class Visitor, class... W>
+//     static void visit(Visitor&&, const Path&, W&...);   // every tensor of one or several Weights, side by side
+//     static void forward(device, weights, inputs..., outputs...);
+//     struct Saved;                                  // what backward needs of a forward (trainable modules)
+//     static void backward(device, weights, saved, inputs and output gradients, gradients...);
+//     struct Cache;  static void extend(...);        // sequence mixers: forward from a cache, a few tokens at a time
+//   };
+//
+// `backward` adds to weight gradients and overwrites input gradients. `extend`, split anywhere, equals `forward`.
+#pragma once
+
+#include <guild/core/path.hpp>
+#include <guild/core/weight.hpp>
+
+namespace guild::inline v1 {
+
+/// The shape of a matrix [rows = outputs, cols = inputs] that a visitor is told next to the tensor itself.
+struct MatrixShape { Index rows; Index cols; };
+/// The shape of a vector.
+struct VectorShape { Index size; };
+
+namespace detail {
+struct AnyVisitor {
+  template <class... T> void operator()(const Path&, MatrixShape, T&...) const {}
+  template <class... T> void operator()(const Path&, VectorShape, T&...) const {}
+};
+}  // namespace detail
+
+/// A module has weights in any store, and walks them with a visitor.
+template <class M>
+concept Module = requires(typename M::template Weights<Published>& weights, const Path& path) {
+  M::visit(detail::AnyVisitor{}, path, weights);
+  M::visit(detail::AnyVisitor{}, path, weights, weights);
+};
+
+/// A module that can be trained also says what it keeps from the forward pass.
+template <class M>
+concept TrainableModule = Module<M> && requires { typename M::Saved; };
+
+}  // namespace guild::inline v1
