@@ -1,0 +1,326 @@
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <guild/ops/attention.hpp>
+#include <memory>
+
+#include "ops_test_support.hpp"
+
+namespace {
+using namespace guild_test;
+
+/// softmax(scale * q . keys) . values in double, the naive way. q [dim], keys [count][dim], values [count][dim_out].
+template <class Key, class Value>
+std::vector<double> naive(Index count, Index dim, Index dim_out, double scale, const float* q, Key key, Value value) {
+  std::vector<double> score(static_cast<std::size_t>(count)), out(static_cast<std::size_t>(dim_out));
+  double peak = -1e300, sum = 0;
+  for (Index s = 0; s < count; ++s) {
+    double dot = 0;
+    for (Index c = 0; c < dim; ++c) dot += double(q[c]) * double(key(s, c));
+    score[std::size_t(s)] = dot * scale;
+    peak = std::max(peak, dot * scale);
+  }
+  for (auto& x : score) sum += x = std::exp(x - peak);
+  for (Index c = 0; c < dim_out; ++c)
+    for (Index s = 0; s < count; ++s) out[std::size_t(c)] += score[std::size_t(s)] / sum * double(value(s, c));
+  return out;
+}
+
+struct LatentCase {
+  Index heads, latent, rope;
+  float scale;
+};
+
+/// One sequence of a latent batch with its own memory.
+template <class Element>
+struct LatentSequence {
+  Matrix<Element> cache;
+  Matrix<float> q, out;
+  Index first;
+
+  LatentSequence(const LatentCase& c, Index first_, Index n, unsigned seed, Index spare_rows = 3)
+      : cache(first_ + n + spare_rows, c.latent + c.rope, c.latent + c.rope + 5),
+        q(n, c.heads * (c.latent + c.rope), c.heads * (c.latent + c.rope) + 3),
+        out(n, c.heads * c.latent, c.heads * c.latent + 2),
+        first(first_) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    q.fill_normal(random);
+    for (Index s = 0; s < cache.rows; ++s)
+      for (Index i = 0; i < cache.cols; ++i)
+        // Rows beyond the chunk are poison: nobody may read them.
+        cache(s, i) = Element(s < first + n ? normal(random) : std::numeric_limits<float>::quiet_NaN());
+  }
+  guild::LatentAttentionJob job() {
+    return {cache.data.data(), guild::dtype_of<Element>, cache.pitch, first + q.rows, q.view(), out.view(), first};
+  }
+  void check(const LatentCase& c, double tolerance) {
+    ASSERT_TRUE(out.padding_is_untouched());
+    const Index width = c.latent + c.rope;
+    for (Index t = 0; t < q.rows; ++t)
+      for (Index h = 0; h < c.heads; ++h) {
+        const auto key = [&](Index s, Index i) { return static_cast<float>(cache(s, i)); };
+        const auto expected = naive(first + t + 1, width, c.latent, c.scale, &q(t, h * width), key, key);
+        for (Index i = 0; i < c.latent; ++i)
+          ASSERT_NEAR(out(t, h * c.latent + i), expected[std::size_t(i)], tolerance)
+              << "first " << first << " n " << q.rows << " token " << t << " head " << h << " column " << i;
+      }
+  }
+};
+
+template <class Element>
+void check_latent(const LatentCase& c, const std::vector<std::pair<Index, Index>>& chunks, int threads = 3) {
+  guild::Cpu device({.threads = threads});
+  std::vector<LatentSequence<Element>> sequences;
+  std::vector<guild::LatentAttentionJob> jobs;
+  unsigned seed = 1;
+  for (auto [first, n] : chunks) sequences.emplace_back(c, first, n, seed++);
+  for (auto& s : sequences) jobs.push_back(s.job());
+  guild::latent_attention(device, jobs, c.heads, c.latent, c.rope, c.scale);
+  for (auto& s : sequences) s.check(c, 5e-6);
+}
+
+const std::vector<std::pair<Index, Index>> edges = {
+    {0, 1},  {0, 2},   {0, 17},  {1, 1},   {15, 1},  {16, 1},  {30, 5},  {62, 1},  {63, 1}, {64, 1},
+    {60, 9}, {126, 3}, {127, 1}, {128, 1}, {129, 4}, {250, 8}, {511, 1}, {512, 2}, {700, 1}};
+
+TEST(LatentAttention, EqualsTheSoftmaxInDoubleForTheMiniModel) {
+  check_latent<float>({4, 64, 16, 0.14f}, edges);
+  check_latent<guild::bf16>({4, 64, 16, 0.14f}, edges);
+}
+
+TEST(LatentAttention, EqualsTheSoftmaxInDoubleForOddSizes) {
+  for (const LatentCase& c : {LatentCase{1, 1, 0, 1.0f},
+                              {3, 7, 2, 0.5f},
+                              {5, 33, 6, 0.3f},
+                              {16, 16, 8, 0.2f},
+                              {17, 20, 4, 0.2f},
+                              {33, 40, 10, 0.15f}}) {
+    check_latent<float>(c, edges);
+    check_latent<guild::bf16>(c, edges);
+  }
+}
+
+TEST(LatentAttention, EqualsTheSoftmaxInDoubleForTheWidthsOfR1) {
+  check_latent<guild::bf16>({20, 512, 64, 0.05f}, {{0, 1}, {200, 1}, {130, 3}});
+  check_latent<float>({20, 512, 64, 0.05f}, {{300, 1}, {0, 6}});
+}
+
+TEST(LatentAttention, AttendsOverALongContext) { check_latent<guild::bf16>({2, 24, 8, 0.2f}, {{4999, 1}, {2047, 2}}); }
+
+TEST(LatentAttention, HasTheSameBitsForEveryThreadCountAndBatch) {
+  const LatentCase c{6, 40, 8, 0.2f};
+  std::vector<std::vector<float>> results;
+  for (int threads : {1, 2, 4})
+    for (bool alone : {false, true}) {
+      guild::Cpu device({.threads = threads});
+      LatentSequence<guild::bf16> subject(c, 900, 1, 7), other(c, 100, 30, 8), third(c, 2000, 1, 9);
+      std::vector<guild::LatentAttentionJob> jobs;
+      if (!alone) jobs = {other.job(), third.job()};
+      jobs.push_back(subject.job());
+      guild::latent_attention(device, jobs, c.heads, c.latent, c.rope, c.scale);
+      results.push_back(subject.out.data);
+    }
+  for (const auto& result : results) EXPECT_EQ(result, results[0]);
+}
+
+TEST(LatentAttention, SurvivesScoresOfAnySize) {
+  guild::Cpu device({.threads = 2});
+  const LatentCase c{2, 8, 4, 1.0f};
+  LatentSequence<float> s(c, 200, 2, 3);
+  for (auto& x : s.q.data) x *= 1000.0f;  // one key takes all the weight
+  const guild::LatentAttentionJob job = s.job();
+  guild::latent_attention(device, std::span(&job, 1), c.heads, c.latent, c.rope, c.scale);
+  s.check(c, 1e-3);
+}
+
+TEST(LatentAttention, ShowsANaNOfAQueryInItsOwnRowOnly) {
+  guild::Cpu device({.threads = 2});
+  const LatentCase c{2, 8, 4, 1.0f};
+  LatentSequence<float> s(c, 100, 2, 3);
+  s.q(0, 5) = std::numeric_limits<float>::quiet_NaN();  // token 0, head 0
+  const guild::LatentAttentionJob job = s.job();
+  guild::latent_attention(device, std::span(&job, 1), c.heads, c.latent, c.rope, c.scale);
+  EXPECT_TRUE(std::isnan(s.out(0, 0)));
+  EXPECT_FALSE(std::isnan(s.out(0, c.latent)));
+  EXPECT_FALSE(std::isnan(s.out(1, 0)));
+}
+
+TEST(LatentAttention, AllocatesNothingAfterWarmUp) {
+  guild::Cpu device({.threads = 2});
+  const LatentCase c{4, 64, 16, 0.1f};
+  LatentSequence<float> s(c, 700, 1, 3);
+  const guild::LatentAttentionJob job = s.job();
+  const auto run = [&] { guild::latent_attention(device, std::span(&job, 1), c.heads, c.latent, c.rope, c.scale); };
+  run();
+  const Index held = device.scratch_bytes();
+  run();
+  EXPECT_EQ(device.scratch_bytes(), held);
+}
+
+TEST(LatentAttention, RefusesJobsThatDoNotFit) {
+  guild::Cpu device({.threads = 1});
+  const LatentCase c{2, 8, 4, 1.0f};
+  LatentSequence<float> s(c, 4, 2, 3);
+  const auto code = [&](auto change) {
+    guild::LatentAttentionJob job = s.job();
+    change(job);
+    return code_of([&] {
+      guild::latent_attention(device, std::span<const guild::LatentAttentionJob>(&job, 1), c.heads, c.latent, c.rope,
+                              c.scale);
+    });
+  };
+  using guild::ErrorCode;
+  EXPECT_EQ(code([](auto&) {}), ErrorCode::count_);
+  EXPECT_EQ(code([](auto& j) { j.length = 5; }), ErrorCode::op_shape);
+  EXPECT_EQ(code([](auto& j) { j.first_position = -1; }), ErrorCode::op_shape);
+  EXPECT_EQ(code([](auto& j) { j.out.rows = 1; }), ErrorCode::op_shape);
+  EXPECT_EQ(code([](auto& j) { j.q.cols -= 1; }), ErrorCode::op_shape);
+  EXPECT_EQ(code([](auto& j) { j.cache_type = guild::DType::f16; }), ErrorCode::op_argument);
+  EXPECT_EQ(code([](auto& j) { j.cache_pitch = 11; }), ErrorCode::op_argument);
+  EXPECT_EQ(code([](auto& j) { j.cache = nullptr; }), ErrorCode::op_argument);
+}
+
+struct ExpandedCase {
+  Index heads, nope, rope, value;
+  float scale;
+};
+
+struct ExpandedSequence {
+  Matrix<float> q, kv, k_rope, out;
+  Index first;
+  bool joined;  ///< keys and values as one matrix, as kv_b_proj leaves them, or head by head in two halves
+
+  ExpandedSequence(const ExpandedCase& c, Index first_, Index n, unsigned seed, bool joined_)
+      : q(n, c.heads * (c.nope + c.rope), c.heads * (c.nope + c.rope) + 3),
+        kv(first_ + n, c.heads * (c.nope + c.value), c.heads * (c.nope + c.value) + 1),
+        k_rope(first_ + n, c.rope, c.rope + 7),
+        out(n, c.heads * c.value, c.heads * c.value + 2),
+        first(first_),
+        joined(joined_) {
+    std::mt19937 random(seed);
+    q.fill_normal(random);
+    kv.fill_normal(random);
+    k_rope.fill_normal(random);
+  }
+  Index key_column(const ExpandedCase& c, Index h) const { return joined ? h * (c.nope + c.value) : h * c.nope; }
+  Index value_column(const ExpandedCase& c, Index h) const {
+    return joined ? h * (c.nope + c.value) + c.nope : c.heads * c.nope + h * c.value;
+  }
+  guild::ExpandedAttentionJob job(const ExpandedCase& c) {
+    const Index both = c.nope + c.value;
+    const guild::View<const float, 2> all = kv.view();
+    return {.q = q.view(),
+            .k_nope = joined ? all.middle_cols(0, (c.heads - 1) * both + c.nope) : all.middle_cols(0, c.heads * c.nope),
+            .k_rope = k_rope.view(),
+            .v = joined ? all.middle_cols(c.nope, (c.heads - 1) * both + c.value)
+                        : all.middle_cols(c.heads * c.nope, c.heads * c.value),
+            .out = out.view(),
+            .first_position = first,
+            .key_head_stride = joined ? both : 0,
+            .value_head_stride = joined ? both : 0};
+  }
+  void check(const ExpandedCase& c, double tolerance) {
+    ASSERT_TRUE(out.padding_is_untouched());
+    for (Index t = 0; t < q.rows; ++t)
+      for (Index h = 0; h < c.heads; ++h) {
+        const auto key = [&](Index s, Index i) {
+          return i < c.nope ? kv(s, key_column(c, h) + i) : k_rope(s, i - c.nope);
+        };
+        const auto value = [&](Index s, Index i) { return kv(s, value_column(c, h) + i); };
+        const auto expected =
+            naive(first + t + 1, c.nope + c.rope, c.value, c.scale, &q(t, h * (c.nope + c.rope)), key, value);
+        for (Index i = 0; i < c.value; ++i)
+          ASSERT_NEAR(out(t, h * c.value + i), expected[std::size_t(i)], tolerance)
+              << "first " << first << " n " << q.rows << " token " << t << " head " << h << " column " << i;
+      }
+  }
+};
+
+void check_expanded(const ExpandedCase& c, const std::vector<std::pair<Index, Index>>& chunks, bool joined) {
+  guild::Cpu device({.threads = 3});
+  std::vector<ExpandedSequence> sequences;
+  std::vector<guild::ExpandedAttentionJob> jobs;
+  unsigned seed = 1;
+  for (auto [first, n] : chunks) sequences.emplace_back(c, first, n, seed++, joined);
+  for (auto& s : sequences) jobs.push_back(s.job(c));
+  guild::expanded_attention(device, jobs, c.heads, c.nope, c.rope, c.value, c.scale);
+  for (auto& s : sequences) s.check(c, 5e-6);
+}
+
+const std::vector<std::pair<Index, Index>> chunks = {{0, 1},   {0, 2},   {0, 31},  {0, 32}, {0, 33}, {0, 64},
+                                                     {0, 65},  {5, 1},   {7, 40},  {63, 2}, {64, 1}, {100, 28},
+                                                     {128, 3}, {0, 130}, {31, 33}, {96, 70}};
+
+TEST(ExpandedAttention, EqualsTheSoftmaxInDoubleForTheMiniModel) {
+  check_expanded({2, 32, 16, 32, 0.14f}, chunks, true);
+  check_expanded({2, 32, 16, 32, 0.14f}, chunks, false);
+}
+
+TEST(ExpandedAttention, EqualsTheSoftmaxInDoubleForOddSizes) {
+  for (const ExpandedCase& c :
+       {ExpandedCase{1, 1, 0, 1, 1.0f}, {2, 0, 4, 3, 0.5f}, {3, 5, 2, 17, 0.4f}, {2, 33, 6, 40, 0.2f}})
+    check_expanded(c, chunks, true);
+}
+
+TEST(ExpandedAttention, EqualsTheSoftmaxInDoubleForTheWidthsOfR1) {
+  check_expanded({2, 128, 64, 128, 0.1f}, {{0, 1}, {0, 70}, {50, 40}}, true);
+}
+
+TEST(ExpandedAttention, HasTheSameBitsForEveryThreadCountAndBatch) {
+  const ExpandedCase c{3, 32, 8, 20, 0.2f};
+  std::vector<std::vector<float>> results;
+  for (int threads : {1, 2, 4})
+    for (bool alone : {false, true}) {
+      guild::Cpu device({.threads = threads});
+      ExpandedSequence subject(c, 40, 90, 7, true), other(c, 0, 30, 8, true);
+      std::vector<guild::ExpandedAttentionJob> jobs;
+      if (!alone) jobs.push_back(other.job(c));
+      jobs.push_back(subject.job(c));
+      guild::expanded_attention(device, jobs, c.heads, c.nope, c.rope, c.value, c.scale);
+      results.push_back(subject.out.data);
+    }
+  for (const auto& result : results) EXPECT_EQ(result, results[0]);
+}
+
+TEST(ExpandedAttention, EqualsLatentAttentionWhereKeysAndValuesAreTheLatents) {
+  guild::Cpu device({.threads = 2});
+  const LatentCase latent{1, 24, 8, 0.2f};
+  LatentSequence<float> s(latent, 70, 50, 3, 0);
+  const guild::LatentAttentionJob job = s.job();
+  guild::latent_attention(device, std::span(&job, 1), 1, 24, 8, 0.2f);
+  Matrix<float> out(50, 24);
+  const guild::View<const float, 2> cache = std::as_const(s.cache).view();
+  const guild::ExpandedAttentionJob expanded{.q = s.q.view(),
+                                             .k_nope = cache.middle_cols(0, 24),
+                                             .k_rope = cache.middle_cols(24, 8),
+                                             .v = cache.middle_cols(0, 24),
+                                             .out = out.view(),
+                                             .first_position = 70};
+  guild::expanded_attention(device, std::span(&expanded, 1), 1, 24, 8, 24, 0.2f);
+  for (Index t = 0; t < 50; ++t)
+    for (Index i = 0; i < 24; ++i) ASSERT_NEAR(out(t, i), s.out(t, i), 2e-6);
+}
+
+TEST(ExpandedAttention, RefusesJobsThatDoNotFit) {
+  guild::Cpu device({.threads = 1});
+  const ExpandedCase c{2, 8, 4, 6, 1.0f};
+  ExpandedSequence s(c, 4, 2, 3, true);
+  const auto code = [&](auto change) {
+    guild::ExpandedAttentionJob job = s.job(c);
+    change(job);
+    return code_of([&] {
+      guild::expanded_attention(device, std::span<const guild::ExpandedAttentionJob>(&job, 1), c.heads, c.nope, c.rope,
+                                c.value, c.scale);
+    });
+  };
+  using guild::ErrorCode;
+  EXPECT_EQ(code([](auto&) {}), ErrorCode::count_);
+  EXPECT_EQ(code([](auto& j) { j.first_position = 5; }), ErrorCode::op_shape);
+  EXPECT_EQ(code([](auto& j) { j.key_head_stride = 0; }), ErrorCode::op_shape);
+  EXPECT_EQ(code([](auto& j) { j.v.rows -= 1; }), ErrorCode::op_shape);
+  EXPECT_EQ(code([](auto& j) { j.out.cols += 1; }), ErrorCode::op_shape);
+  EXPECT_EQ(code([](auto& j) { j.q.cols += 1; }), ErrorCode::op_shape);
+}
+
+}  // namespace
