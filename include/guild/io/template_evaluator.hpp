@@ -1,0 +1,421 @@
+// Runs a chat template over a conversation, within limits. Nothing but values can be reached from a template: no files, no
+// types, no attributes of the program.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <guild/core/error.hpp>
+#include <guild/io/template_functions.hpp>
+#include <guild/io/template_parser.hpp>
+#include <guild/io/template_value.hpp>
+
+namespace guild::inline v1::detail {
+
+class TemplateEvaluator {
+ public:
+  TemplateEvaluator(const TemplateTree& tree, const std::string& path, TemplateBudget budget, TemplateDict variables)
+      : tree_(tree), path_(path), budget_(budget), scopes_{std::move(variables)} {}
+
+  /// Throws tpl_message if the template refuses the conversation or cannot process it, tpl_limit if it takes too much.
+  MarkedText run() {
+    MarkedText out;
+    execute(tree_.root, out);
+    return out;
+  }
+
+ private:
+  using Kind = TemplateNode::Kind;
+  enum class Flow : std::uint8_t { next, break_, continue_ };
+
+  static constexpr int max_calls = 16;
+
+  [[noreturn]] void fail(const TemplateNode& node, const std::string& what) const {
+    throw Error(ErrorCode::tpl_message, "the chat template cannot process this conversation: " + what,
+                {path_, "chat_template", static_cast<std::int64_t>(node.offset)});
+  }
+  void write(MarkedText& out, const MarkedText& text) {
+    budget_.spend(text.size(), path_);
+    budget_.check_size(out.size() + text.size(), path_);
+    out += text;
+  }
+
+  Flow execute(NodeId id, MarkedText& out) {
+    const TemplateNode& node = tree_[id];
+    budget_.spend(0, path_);
+    switch (node.kind) {
+      case Kind::body:
+        for (const NodeId child : node.children)
+          if (const Flow flow = execute(child, out); flow != Flow::next) return flow;
+        return Flow::next;
+      case Kind::data: write(out, MarkedText(node.text, TextPart::Origin::marker)); return Flow::next;
+      case Kind::print: write(out, to_text(evaluate(node.children[0]), node)); return Flow::next;
+      case Kind::if_: return execute_if(node, out);
+      case Kind::for_: return execute_for(node, out);
+      case Kind::set: scopes_.back().set(node.text, evaluate(node.children[0])); return Flow::next;
+      case Kind::set_block: {
+        MarkedText text;
+        if (execute(node.children[0], text) != Flow::next) fail(node, "a loop is left inside a set block");
+        scopes_.back().set(node.text, std::move(text));
+        return Flow::next;
+      }
+      case Kind::set_attribute: {
+        TemplateNamespace* ns = lookup(node.text).name_space();
+        if (ns == nullptr) fail(node, "\"" + node.text + "\" is no namespace, its attributes cannot be set");
+        TemplateValue value = evaluate(node.children[0]);
+        if (value.name_space() != nullptr) fail(node, "a namespace cannot hold a namespace");
+        ns->variables.set(node.names[0], std::move(value));
+        return Flow::next;
+      }
+      case Kind::macro: macros_.emplace_back(node.text, id); return Flow::next;
+      case Kind::break_: return Flow::break_;
+      case Kind::continue_: return Flow::continue_;
+      default: fail(node, "an expression stands where a statement should");
+    }
+  }
+  Flow execute_if(const TemplateNode& node, MarkedText& out) {
+    std::size_t i = 0;
+    for (; i + 1 < node.children.size(); i += 2)
+      if (evaluate(node.children[i]).truth()) return execute(node.children[i + 1], out);
+    return i < node.children.size() ? execute(node.children[i], out) : Flow::next;
+  }
+  Flow execute_for(const TemplateNode& node, MarkedText& out) {
+    std::vector<TemplateValue> items = elements(evaluate(node.children[0]), node);
+    if (node.children[2] != no_node) {
+      std::vector<TemplateValue> kept;
+      for (TemplateValue& item : items) {
+        scopes_.emplace_back();
+        bind(node, item);
+        const bool keep = evaluate(node.children[2]).truth();
+        scopes_.pop_back();
+        if (keep) kept.push_back(std::move(item));
+      }
+      items = std::move(kept);
+    }
+    if (items.empty()) return node.children[3] == no_node ? Flow::next : execute(node.children[3], out);
+    const auto n = static_cast<std::int64_t>(items.size());
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      scopes_.emplace_back();
+      TemplateDict loop;
+      loop.members = {{"index", i + 1}, {"index0", i}, {"first", i == 0}, {"last", i + 1 == n}, {"length", n},
+                      {"revindex", n - i}, {"revindex0", n - i - 1},
+                      {"previtem", i > 0 ? items[at - 1] : TemplateValue{}},
+                      {"nextitem", i + 1 < n ? items[at + 1] : TemplateValue{}}};
+      scopes_.back().set("loop", std::move(loop));
+      bind(node, items[at]);
+      const Flow flow = execute(node.children[1], out);
+      scopes_.pop_back();
+      if (flow == Flow::break_) break;
+    }
+    return Flow::next;
+  }
+  void bind(const TemplateNode& node, const TemplateValue& item) {
+    budget_.spend(0, path_);
+    if (node.names.size() == 1) return scopes_.back().set(node.names[0], item);
+    if (item.list() == nullptr || item.list()->items.size() != node.names.size())
+      fail(node, "an element cannot be taken apart into " + std::to_string(node.names.size()) + " variables");
+    for (std::size_t i = 0; i < node.names.size(); ++i) scopes_.back().set(node.names[i], item.list()->items[i]);
+  }
+
+  [[nodiscard]] TemplateValue lookup(std::string_view name) const {
+    for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope)
+      if (const TemplateValue* value = scope->find(name)) return *value;
+    return {};
+  }
+  std::vector<TemplateValue> elements(const TemplateValue& value, const TemplateNode& node) {
+    if (value.is_undefined()) return {};
+    std::vector<TemplateValue> out;
+    if (value.list() != nullptr) {
+      out = value.list()->items;
+    } else if (value.dict() != nullptr) {
+      for (const auto& [key, member] : value.dict()->members) out.push_back(TemplateValue::content(key));
+    } else {
+      fail(node, "a loop runs over " + std::string(value.kind()));
+    }
+    budget_.spend(out.size() * 64, path_);
+    return out;
+  }
+
+  // Every text that is made or copied is paid for, so that memory stays within the budget too.
+  TemplateValue evaluate(NodeId id) {
+    TemplateValue value = evaluate_node(id);
+    budget_.spend(value.text() != nullptr ? value.text()->size() : 0, path_);
+    return value;
+  }
+  TemplateValue evaluate_node(NodeId id) {
+    const TemplateNode& node = tree_[id];
+    switch (node.kind) {
+      case Kind::string: return TemplateValue::marker(node.text);
+      case Kind::integer: return node.number;
+      case Kind::boolean: return node.number != 0;
+      case Kind::none: return TemplateNone{};
+      case Kind::name: return lookup(node.text);
+      case Kind::attribute: return attribute(evaluate(node.children[0]), node);
+      case Kind::item: return item(evaluate(node.children[0]), evaluate(node.children[1]), node);
+      case Kind::slice: return slice(node);
+      case Kind::list: {
+        TemplateList list;
+        for (const NodeId child : node.children) list.items.push_back(plain(child));
+        return list;
+      }
+      case Kind::dict: {
+        TemplateDict dict;
+        for (std::size_t i = 0; i < node.children.size(); i += 2) {
+          const TemplateValue key = evaluate(node.children[i]);
+          if (key.text() == nullptr) fail(node, "a key of a dict is " + std::string(key.kind()) + ", expected a string");
+          dict.set(key.text()->text(), plain(node.children[i + 1]));
+        }
+        return dict;
+      }
+      case Kind::call: return call(node);
+      case Kind::method: case Kind::filter: {
+        std::vector<TemplateValue> arguments;
+        for (const NodeId child : node.children) arguments.push_back(evaluate(child));
+        return node.kind == Kind::method ? template_method(node, arguments, functions_) : template_filter(node, arguments, functions_);
+      }
+      case Kind::test: return template_test(node.text, evaluate(node.children[0])) != (node.number == 1);
+      case Kind::negate: {
+        const TemplateValue value = evaluate(node.children[0]);
+        if (value.integer() != nullptr) return -*value.integer();
+        if (value.real() != nullptr) return -*value.real();
+        fail(node, "a minus before " + std::string(value.kind()));
+      }
+      case Kind::not_: return !evaluate(node.children[0]).truth();
+      case Kind::and_: {
+        TemplateValue left = evaluate(node.children[0]);
+        return left.truth() ? evaluate(node.children[1]) : left;
+      }
+      case Kind::or_: {
+        TemplateValue left = evaluate(node.children[0]);
+        return left.truth() ? left : evaluate(node.children[1]);
+      }
+      case Kind::binary: return binary(node);
+      case Kind::compare: return compare(node);
+      case Kind::conditional:
+        if (evaluate(node.children[1]).truth()) return evaluate(node.children[0]);
+        return node.children[2] == no_node ? TemplateValue{} : evaluate(node.children[2]);
+      default: fail(node, "a statement stands where an expression should");
+    }
+  }
+  // A namespace inside another value could make a circle.
+  TemplateValue plain(NodeId id) {
+    TemplateValue value = evaluate(id);
+    if (value.name_space() != nullptr) fail(tree_[id], "a namespace inside a list or dict");
+    return value;
+  }
+
+  MarkedText to_text(const TemplateValue& value, const TemplateNode& node) const { return template_text(value, node, functions_); }
+
+  TemplateValue attribute(const TemplateValue& object, const TemplateNode& node) const {
+    if (object.is_undefined()) fail(node, "\"." + node.text + "\" of something undefined");
+    const TemplateDict* dict = object.dict();
+    if (object.name_space() != nullptr) dict = &object.name_space()->variables;
+    const TemplateValue* found = dict == nullptr ? nullptr : dict->find(node.text);
+    return found == nullptr ? TemplateValue{} : *found;
+  }
+  TemplateValue item(const TemplateValue& object, const TemplateValue& key, const TemplateNode& node) const {
+    if (object.is_undefined()) fail(node, "an element of something undefined");
+    if (object.dict() != nullptr && key.text() != nullptr) {
+      const TemplateValue* found = object.dict()->find(key.text()->text());
+      return found == nullptr ? TemplateValue{} : *found;
+    }
+    if (key.integer() == nullptr) return {};
+    std::int64_t i = *key.integer();
+    if (const TemplateList* list = object.list()) {
+      const auto n = static_cast<std::int64_t>(list->items.size());
+      if (i < 0) i += n;
+      return i < 0 || i >= n ? TemplateValue{} : list->items[static_cast<std::size_t>(i)];
+    }
+    if (const MarkedText* text = object.text()) {
+      const std::vector<std::size_t> starts = character_starts(text->text());
+      const auto n = static_cast<std::int64_t>(starts.size()) - 1;
+      if (i < 0) i += n;
+      if (i < 0 || i >= n) return {};
+      const auto at = static_cast<std::size_t>(i);
+      return text->substr(starts[at], starts[at + 1] - starts[at]);
+    }
+    return {};
+  }
+  TemplateValue slice(const TemplateNode& node) {
+    const TemplateValue object = evaluate(node.children[0]);
+    const auto number = [&](std::size_t which, std::int64_t otherwise) {
+      if (node.children[which] == no_node) return otherwise;
+      const TemplateValue value = evaluate(node.children[which]);
+      if (value.is_none()) return otherwise;
+      if (value.integer() == nullptr) fail(node, "a slice with " + std::string(value.kind()));
+      return *value.integer();
+    };
+    const std::int64_t step = number(3, 1);
+    if (step != 1 && step != -1) fail(node, "a slice with a step other than 1 and -1");
+    const bool back = step == -1;
+    std::vector<std::size_t> starts;
+    if (object.text() != nullptr) starts = character_starts(object.text()->text());
+    if (object.text() == nullptr && object.list() == nullptr) fail(node, "a slice of " + std::string(object.kind()));
+    const auto n = static_cast<std::int64_t>(object.text() != nullptr ? starts.size() - 1 : object.list()->items.size());
+    const auto clamp = [&](std::int64_t i) {
+      if (i < 0) i += n;
+      return back ? std::clamp<std::int64_t>(i, -1, n - 1) : std::clamp<std::int64_t>(i, 0, n);
+    };
+    constexpr std::int64_t missing = INT64_MIN;
+    std::int64_t begin = number(1, missing), end = number(2, missing);
+    begin = begin == missing ? (back ? n - 1 : 0) : clamp(begin);
+    end = end == missing ? (back ? -1 : n) : clamp(end);
+    if (object.text() != nullptr) {
+      if (back) fail(node, "a reversed string");
+      if (begin >= end) return TemplateValue::marker("");
+      return object.text()->substr(starts[static_cast<std::size_t>(begin)],
+                                   starts[static_cast<std::size_t>(end)] - starts[static_cast<std::size_t>(begin)]);
+    }
+    TemplateList out;
+    for (std::int64_t i = begin; back ? i > end : i < end; i += step) out.items.push_back(object.list()->items[static_cast<std::size_t>(i)]);
+    budget_.spend(out.items.size() * 64, path_);
+    return out;
+  }
+
+  TemplateValue binary(const TemplateNode& node) {
+    const TemplateValue left = evaluate(node.children[0]), right = evaluate(node.children[1]);
+    if (node.text == "~" || (node.text == "+" && left.text() != nullptr && right.text() != nullptr)) {
+      MarkedText text = to_text(left, node);
+      write(text, to_text(right, node));
+      budget_.spend(text.size(), path_);
+      return text;
+    }
+    if (node.text == "+" && left.list() != nullptr && right.list() != nullptr) {
+      TemplateList list = *left.list();
+      list.items.insert(list.items.end(), right.list()->items.begin(), right.list()->items.end());
+      budget_.spend(list.items.size() * 64, path_);
+      budget_.check_size(list.items.size(), path_);
+      return list;
+    }
+    if (left.integer() != nullptr && right.integer() != nullptr) {
+      const std::int64_t a = *left.integer(), b = *right.integer();
+      std::int64_t result = 0;
+      bool bad = false;
+      if (node.text == "+") bad = __builtin_add_overflow(a, b, &result);
+      if (node.text == "-") bad = __builtin_sub_overflow(a, b, &result);
+      if (node.text == "*") bad = __builtin_mul_overflow(a, b, &result);
+      if (node.text == "//" || node.text == "%") {
+        if (b == 0 || (a == INT64_MIN && b == -1)) fail(node, "a division by " + std::to_string(b));
+        const bool down = a % b != 0 && ((a < 0) != (b < 0));  // Python rounds down
+        result = node.text == "//" ? a / b - (down ? 1 : 0) : a % b + (down ? b : 0);
+      }
+      if (bad) fail(node, "an integer beyond 64 bits");
+      return result;
+    }
+    fail(node, std::string(left.kind()) + " " + node.text + " " + std::string(right.kind()));
+  }
+  TemplateValue compare(const TemplateNode& node) {
+    TemplateValue left = evaluate(node.children[0]);
+    for (std::size_t i = 0; i < node.names.size(); ++i) {
+      TemplateValue right = evaluate(node.children[i + 1]);
+      if (!holds(left, node.names[i], right, node)) return false;
+      left = std::move(right);
+    }
+    return true;
+  }
+  bool holds(const TemplateValue& a, std::string_view op, const TemplateValue& b, const TemplateNode& node) {
+    if (a.text() != nullptr && b.text() != nullptr) budget_.spend(a.text()->size() + b.text()->size(), path_);
+    if (op == "==") return template_equal(a, b);
+    if (op == "!=") return !template_equal(a, b);
+    if (op == "in") return contains(b, a, node);
+    if (op == "not in") return !contains(b, a, node);
+    int order = 0;
+    if (a.text() != nullptr && b.text() != nullptr) {
+      order = a.text()->text().compare(b.text()->text());
+    } else if (a.is_number() && b.is_number()) {
+      order = a.as_double() < b.as_double() ? -1 : a.as_double() > b.as_double() ? 1 : 0;
+    } else {
+      fail(node, std::string(a.kind()) + " " + std::string(op) + " " + std::string(b.kind()));
+    }
+    return op == "<" ? order < 0 : op == "<=" ? order <= 0 : op == ">" ? order > 0 : order >= 0;
+  }
+  bool contains(const TemplateValue& whole, const TemplateValue& part, const TemplateNode& node) {
+    if (whole.text() != nullptr && part.text() != nullptr) return whole.text()->text().find(part.text()->text()) != std::string::npos;
+    if (const TemplateDict* dict = whole.dict()) return part.text() != nullptr && dict->find(part.text()->text()) != nullptr;
+    if (const TemplateList* list = whole.list()) {
+      budget_.spend(list->items.size() * 64, path_);
+      return std::any_of(list->items.begin(), list->items.end(), [&](const TemplateValue& v) { return template_equal(v, part); });
+    }
+    if (whole.is_undefined()) return false;
+    fail(node, std::string(part.kind()) + " in " + std::string(whole.kind()));
+  }
+
+  TemplateValue call(const TemplateNode& node) {
+    const auto macro = std::find_if(macros_.rbegin(), macros_.rend(), [&](const auto& m) { return m.first == node.text; });
+    if (macro != macros_.rend()) return call_macro(node, tree_[macro->second]);
+    const std::size_t positional = node.children.size() - node.names.size();
+    if (node.text == "namespace") {
+      if (positional != 0) fail(node, "namespace() with an unnamed argument");
+      auto ns = std::make_shared<TemplateNamespace>();
+      for (std::size_t i = 0; i < node.names.size(); ++i) ns->variables.set(node.names[i], plain(node.children[i]));
+      return ns;
+    }
+    if (node.text == "raise_exception") {
+      if (node.children.size() != 1) fail(node, "raise_exception() takes one argument");
+      throw Error(ErrorCode::tpl_message, "the chat template refuses this conversation: " + to_text(evaluate(node.children[0]), node).text(),
+                  {path_, "chat_template", static_cast<std::int64_t>(node.offset)});
+    }
+    if (node.text == "range") return range(node);
+    fail(node, "\"" + node.text + "\" is called before it is defined");
+  }
+  TemplateValue range(const TemplateNode& node) {
+    std::vector<std::int64_t> bounds;
+    for (const NodeId child : node.children) {
+      const TemplateValue value = evaluate(child);
+      if (value.integer() == nullptr) fail(node, "range() with " + std::string(value.kind()));
+      bounds.push_back(*value.integer());
+    }
+    if (bounds.empty() || bounds.size() > 2 || !node.names.empty()) fail(node, "range() takes one or two integers");
+    if (bounds.size() == 1) bounds.insert(bounds.begin(), 0);
+    TemplateList list;
+    for (std::int64_t i = bounds[0]; i < bounds[1]; ++i) {
+      budget_.spend(64, path_);
+      list.items.emplace_back(i);
+    }
+    return list;
+  }
+  TemplateValue call_macro(const TemplateNode& node, const TemplateNode& macro) {
+    if (calls_ >= max_calls) throw Error(ErrorCode::tpl_limit, "macros call each other deeper than " + std::to_string(max_calls),
+                                         {path_, "chat_template", static_cast<std::int64_t>(node.offset)});
+    TemplateDict arguments;
+    const std::size_t positional = node.children.size() - node.names.size();
+    const std::size_t required = macro.names.size() - (macro.children.size() - 1);
+    if (positional > macro.names.size()) fail(node, "too many arguments for \"" + node.text + "\"");
+    for (std::size_t i = 0; i < macro.names.size(); ++i) arguments.set(macro.names[i], {});
+    for (std::size_t i = required; i < macro.names.size(); ++i) arguments.set(macro.names[i], evaluate(macro.children[1 + i - required]));
+    for (std::size_t i = 0; i < positional; ++i) arguments.set(macro.names[i], evaluate(node.children[i]));
+    for (std::size_t i = 0; i < node.names.size(); ++i) {
+      if (std::find(macro.names.begin(), macro.names.end(), node.names[i]) == macro.names.end())
+        fail(node, "\"" + node.text + "\" has no argument \"" + node.names[i] + "\"");
+      arguments.set(node.names[i], evaluate(node.children[positional + i]));
+    }
+    // A macro sees the template's own variables and its arguments, not those of its caller.
+    std::vector<TemplateDict> callers(std::make_move_iterator(scopes_.begin() + 1), std::make_move_iterator(scopes_.end()));
+    scopes_.resize(1);
+    scopes_.push_back(std::move(arguments));
+    ++calls_;
+    MarkedText out;
+    execute(macro.children[0], out);
+    --calls_;
+    scopes_.resize(1);
+    std::move(callers.begin(), callers.end(), std::back_inserter(scopes_));
+    return out;
+  }
+
+  const TemplateTree& tree_;
+  const std::string& path_;
+  TemplateBudget budget_;
+  TemplateFunctions functions_{path_, budget_};
+  std::vector<TemplateDict> scopes_;
+  std::vector<std::pair<std::string, NodeId>> macros_;
+  int calls_ = 0;
+};
+
+}  // namespace guild::inline v1::detail

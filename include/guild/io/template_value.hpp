@@ -1,0 +1,269 @@
+// Values of the chat template language, with Python's notions of text, truth and equality.
+#pragma once
+
+#include <charconv>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <guild/core/error.hpp>
+#include <guild/io/json.hpp>
+#include <guild/io/text_part.hpp>
+#include <guild/io/utf8.hpp>
+
+namespace guild::inline v1::detail {
+
+/// A text that knows of every byte whether the template wrote it or a message brought it.
+class MarkedText {
+ public:
+  MarkedText() = default;
+  MarkedText(std::string text, TextPart::Origin origin)
+      : origin_(text.size(), static_cast<char>(origin)), text_(std::move(text)) {}
+
+  [[nodiscard]] const std::string& text() const { return text_; }
+  [[nodiscard]] std::size_t size() const { return text_.size(); }
+  [[nodiscard]] MarkedText substr(std::size_t begin, std::size_t count) const {
+    MarkedText out;
+    out.text_ = text_.substr(begin, count);
+    out.origin_ = origin_.substr(begin, count);
+    return out;
+  }
+  MarkedText& operator+=(const MarkedText& other) {
+    text_ += other.text_;
+    origin_ += other.origin_;
+    return *this;
+  }
+  /// marker only if all of it is.
+  [[nodiscard]] TextPart::Origin origin() const {
+    return origin_.find(static_cast<char>(TextPart::Origin::content)) == std::string::npos ? TextPart::Origin::marker
+                                                                                           : TextPart::Origin::content;
+  }
+  [[nodiscard]] std::vector<TextPart> parts() const {
+    std::vector<TextPart> out;
+    for (std::size_t begin = 0; begin < text_.size();) {
+      std::size_t end = origin_.find_first_not_of(origin_[begin], begin);
+      if (end == std::string::npos) end = text_.size();
+      out.push_back({text_.substr(begin, end - begin), static_cast<TextPart::Origin>(origin_[begin])});
+      begin = end;
+    }
+    return out;
+  }
+
+ private:
+  std::string origin_;  // one TextPart::Origin a byte
+  std::string text_;
+};
+
+class TemplateValue;
+struct TemplateNone {
+  friend bool operator==(TemplateNone, TemplateNone) = default;
+};
+struct TemplateList {
+  std::vector<TemplateValue> items;
+};
+/// In the order of insertion.
+struct TemplateDict {
+  std::vector<std::pair<std::string, TemplateValue>> members;
+  [[nodiscard]] const TemplateValue* find(std::string_view key) const;
+  void set(std::string_view key, TemplateValue value);
+};
+/// The one thing that can be changed after it was made: what `namespace()` returns.
+struct TemplateNamespace {
+  TemplateDict variables;
+};
+
+/// Undefined (the first alternative), none, boolean, number, text, list, dict or namespace.
+class TemplateValue {
+ public:
+  using List = std::shared_ptr<const TemplateList>;
+  using Dict = std::shared_ptr<const TemplateDict>;
+  using Namespace = std::shared_ptr<TemplateNamespace>;
+
+  TemplateValue() = default;
+  TemplateValue(TemplateNone none) : value_(none) {}
+  TemplateValue(bool b) : value_(b) {}
+  TemplateValue(std::int64_t i) : value_(i) {}
+  TemplateValue(double d) : value_(d) {}
+  TemplateValue(MarkedText text) : value_(std::move(text)) {}
+  TemplateValue(TemplateList list) : value_(std::make_shared<const TemplateList>(std::move(list))) {}
+  TemplateValue(TemplateDict dict) : value_(std::make_shared<const TemplateDict>(std::move(dict))) {}
+  TemplateValue(Namespace ns) : value_(std::move(ns)) {}
+  static TemplateValue content(std::string_view text) { return MarkedText(std::string(text), TextPart::Origin::content); }
+  static TemplateValue marker(std::string_view text) { return MarkedText(std::string(text), TextPart::Origin::marker); }
+
+  [[nodiscard]] bool is_undefined() const { return std::holds_alternative<std::monostate>(value_); }
+  [[nodiscard]] bool is_none() const { return std::holds_alternative<TemplateNone>(value_); }
+  [[nodiscard]] const bool* boolean() const { return std::get_if<bool>(&value_); }
+  [[nodiscard]] const std::int64_t* integer() const { return std::get_if<std::int64_t>(&value_); }
+  [[nodiscard]] const double* real() const { return std::get_if<double>(&value_); }
+  [[nodiscard]] const MarkedText* text() const { return std::get_if<MarkedText>(&value_); }
+  [[nodiscard]] const TemplateList* list() const { return pointee<List>(); }
+  [[nodiscard]] const TemplateDict* dict() const { return pointee<Dict>(); }
+  [[nodiscard]] TemplateNamespace* name_space() const {
+    const auto* p = std::get_if<Namespace>(&value_);
+    return p == nullptr ? nullptr : p->get();
+  }
+  [[nodiscard]] bool is_number() const { return integer() != nullptr || real() != nullptr || boolean() != nullptr; }
+  [[nodiscard]] double as_double() const {
+    if (const bool* b = boolean()) return *b ? 1.0 : 0.0;
+    return integer() != nullptr ? static_cast<double>(*integer()) : *real();
+  }
+
+  [[nodiscard]] bool truth() const {
+    if (const bool* b = boolean()) return *b;
+    if (is_number()) return as_double() != 0.0;
+    if (const MarkedText* t = text()) return t->size() != 0;
+    if (const TemplateList* l = list()) return !l->items.empty();
+    if (const TemplateDict* d = dict()) return !d->members.empty();
+    return name_space() != nullptr;
+  }
+
+  [[nodiscard]] std::string_view kind() const {
+    constexpr std::string_view names[] = {"undefined", "none", "a boolean", "an integer", "a float",
+                                          "a string",  "a list", "a dict",    "a namespace"};
+    return names[value_.index()];
+  }
+
+  /// Everything in it is content.
+  static TemplateValue from_json(const Json& json) {
+    if (json.is_object()) {
+      TemplateDict dict;
+      json.for_each_member([&](std::string_view key, const Json& value) { dict.members.emplace_back(key, from_json(value)); });
+      return dict;
+    }
+    if (json.is_array()) {
+      TemplateList list;
+      json.for_each_element([&](const Json& value) { list.items.push_back(from_json(value)); });
+      return list;
+    }
+    if (json.is_string()) return content(json.string());
+    if (json.is_integer()) return json.integer();
+    if (json.is_number()) return json.number();
+    if (json.is_bool()) return json.boolean();
+    return TemplateNone{};
+  }
+
+ private:
+  template <class Pointer> [[nodiscard]] auto pointee() const -> decltype(std::declval<const Pointer&>().get()) {
+    const auto* p = std::get_if<Pointer>(&value_);
+    return p == nullptr ? nullptr : p->get();
+  }
+  std::variant<std::monostate, TemplateNone, bool, std::int64_t, double, MarkedText, List, Dict, Namespace> value_;
+};
+
+inline const TemplateValue* TemplateDict::find(std::string_view key) const {
+  for (const auto& [name, value] : members) if (name == key) return &value;
+  return nullptr;
+}
+inline void TemplateDict::set(std::string_view key, TemplateValue value) {
+  for (auto& [name, old] : members) {
+    if (name != key) continue;
+    old = std::move(value);
+    return;
+  }
+  members.emplace_back(std::string(key), std::move(value));
+}
+
+/// Python's ==. Nesting is bounded because a template cannot build values deeper than itself and JSON is limited.
+inline bool template_equal(const TemplateValue& a, const TemplateValue& b) {
+  if (a.is_undefined() || b.is_undefined()) return a.is_undefined() && b.is_undefined();
+  if (a.integer() != nullptr && b.integer() != nullptr) return *a.integer() == *b.integer();
+  if (a.is_number() && b.is_number()) return a.as_double() == b.as_double();
+  if (a.text() != nullptr && b.text() != nullptr) return a.text()->text() == b.text()->text();
+  if (a.list() != nullptr && b.list() != nullptr) {
+    const auto& x = a.list()->items;
+    const auto& y = b.list()->items;
+    if (x.size() != y.size()) return false;
+    for (std::size_t i = 0; i < x.size(); ++i) if (!template_equal(x[i], y[i])) return false;
+    return true;
+  }
+  if (a.dict() != nullptr && b.dict() != nullptr) {
+    if (a.dict()->members.size() != b.dict()->members.size()) return false;
+    for (const auto& [key, value] : a.dict()->members) {
+      const TemplateValue* other = b.dict()->find(key);
+      if (other == nullptr || !template_equal(value, *other)) return false;
+    }
+    return true;
+  }
+  return (a.is_none() && b.is_none()) || (a.name_space() != nullptr && a.name_space() == b.name_space());
+}
+
+/// A float as Python's repr writes it: the shortest digits that read back the same.
+inline std::string python_float(double value) {
+  if (value != value) return "nan";
+  if (value > 1.7976931348623157e308 || value < -1.7976931348623157e308) return value > 0 ? "inf" : "-inf";
+  const double magnitude = value < 0 ? -value : value;
+  const bool plain = magnitude == 0 || (magnitude >= 1e-4 && magnitude < 1e16);
+  char buffer[64];
+  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value, plain ? std::chars_format::fixed
+                                                                              : std::chars_format::scientific).ptr;
+  std::string out(buffer, end);
+  if (plain && out.find('.') == std::string::npos) out += ".0";
+  return out;
+}
+
+/// json.dumps(value, ensure_ascii=False), with `indent` spaces if it is not negative.
+inline void template_to_json(const TemplateValue& value, int indent, int level, std::string& out) {
+  const auto line = [&](int at) { if (indent >= 0) out.append("\n").append(static_cast<std::size_t>(indent * at), ' '); };
+  const auto quote = [&](std::string_view text) {
+    static constexpr char hex[] = "0123456789abcdef";
+    out += '"';
+    for (const char c : text) {
+      switch (c) {
+        case '"': out += "\\\""; break;
+        case '\\': out += "\\\\"; break;
+        case '\n': out += "\\n"; break;
+        case '\r': out += "\\r"; break;
+        case '\t': out += "\\t"; break;
+        case '\b': out += "\\b"; break;
+        case '\f': out += "\\f"; break;
+        default:
+          if (static_cast<unsigned char>(c) < 0x20U) {
+            out.append("\\u00").append(1, hex[c >> 4]).append(1, hex[c & 15]);
+          } else {
+            out += c;
+          }
+      }
+    }
+    out += '"';
+  };
+  if (const bool* b = value.boolean()) {
+    out += *b ? "true" : "false";
+  } else if (const std::int64_t* i = value.integer()) {
+    out += std::to_string(*i);
+  } else if (const double* d = value.real()) {
+    out += python_float(*d);
+  } else if (const MarkedText* t = value.text()) {
+    quote(t->text());
+  } else if (const TemplateList* list = value.list()) {
+    out += '[';
+    for (std::size_t k = 0; k < list->items.size(); ++k) {
+      if (k > 0) out += indent >= 0 ? "," : ", ";
+      line(level + 1);
+      template_to_json(list->items[k], indent, level + 1, out);
+    }
+    if (!list->items.empty()) line(level);
+    out += ']';
+  } else if (const TemplateDict* dict = value.dict()) {
+    out += '{';
+    for (std::size_t k = 0; k < dict->members.size(); ++k) {
+      if (k > 0) out += indent >= 0 ? "," : ", ";
+      line(level + 1);
+      quote(dict->members[k].first);
+      out += ": ";
+      template_to_json(dict->members[k].second, indent, level + 1, out);
+    }
+    if (!dict->members.empty()) line(level);
+    out += '}';
+  } else if (value.is_none()) {
+    out += "null";
+  } else {
+    throw Error(ErrorCode::tpl_message, "the template writes " + std::string(value.kind()) + " as JSON");
+  }
+}
+
+}  // namespace guild::inline v1::detail
