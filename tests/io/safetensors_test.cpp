@@ -143,11 +143,15 @@ TEST(Safetensors, ReadsAHeaderOneByteAtATime) {
   }
 }
 
-TEST(Safetensors, RefusesAGoodFileCutAtEveryByte) {
+TEST(Safetensors, RefusesAGoodFileCutAtEveryStructuralEdge) {
   const std::string good = bytes_of(fixtures + "reference.safetensors");
   const std::uint64_t header_bytes = static_cast<unsigned char>(good[0]) + 256U * static_cast<unsigned char>(good[1]);
   const TempFolder folder;
-  for (std::size_t size = 0; size < good.size(); ++size) {  // every structural edge is among them
+  std::set<std::size_t> sizes = {0, 1, 7, 8, 9, 8 + header_bytes - 1, 8 + header_bytes, good.size() - 1};
+  for (const TensorInfo& info : read_safetensors_header(File::open(fixtures + "reference.safetensors")).tensors)
+    for (const std::size_t edge : {info.begin, info.begin + info.bytes}) sizes.insert({edge - 1, edge, edge + 1});
+  for (const std::size_t size : sizes) {
+    if (size >= good.size()) continue;
     const auto error = error_of(
         [&] { (void)read_safetensors_header(File::open(folder.write("cut", std::string_view(good).substr(0, size)))); });
     ASSERT_TRUE(error) << size;
@@ -229,10 +233,10 @@ TEST(Safetensors, MessagesNeverCarryControlCharacters) {
   }
 }
 
-TEST(Safetensors, ReadsALargeHeader) {  // the size of all of DeepSeek-R1 in one file
+TEST(Safetensors, ReadsALargeHeader) {  // as if a fifth of DeepSeek-R1 stood in one file
   std::string header = "{";
   std::uint64_t offset = 0;
-  for (int i = 0; i < 91000; ++i) {
+  for (int i = 0; i < 20000; ++i) {
     header += "\"model.layers." + std::to_string(i % 61) + ".mlp.experts." + std::to_string(i) +
               ".up_proj.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2048,7168],\"data_offsets\":[" + std::to_string(offset) + ",";
     offset += 2048ULL * 7168;
@@ -240,7 +244,7 @@ TEST(Safetensors, ReadsALargeHeader) {  // the size of all of DeepSeek-R1 in one
   }
   header.back() = '}';
   const auto read = parse_safetensors_header(header, header.size(), 8 + header.size() + offset, "large");
-  EXPECT_EQ(read.tensors.size(), 91000U);
+  EXPECT_EQ(read.tensors.size(), 20000U);
   EXPECT_EQ(read.tensors.back().begin + read.tensors.back().bytes, 8 + header.size() + offset);
 }
 

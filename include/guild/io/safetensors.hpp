@@ -48,7 +48,7 @@ namespace guild::inline v1 {
   if (header_bytes > file_size - 8 || header_json.size() != header_bytes)
     throw Error(ErrorCode::st_header_length,
                 "says that its header has " + std::to_string(header_bytes) + " bytes, but only " +
-                    std::to_string(std::min<std::uint64_t>(file_size - 8, header_json.size())) +
+                    std::to_string(header_bytes > file_size - 8 ? file_size - 8 : header_json.size()) +
                     " bytes follow. The download is incomplete; fetch the file again",
                 {path, {}, 0});
   return detail::SafetensorsParser(header_json, file_size, path, rules).parse();
