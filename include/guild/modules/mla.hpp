@@ -175,24 +175,40 @@ struct Mla {
   template <class Device, class Store, class CacheOf>
   static void attend_expanded(Device& device, const Weights<Store>& weights, const Batch& batch, const CacheOf& cache,
                               View<const float, 2> query, View<float, 2> attended, float scale, MlaForm form) {
+    const auto expanded = [form](const Chunk& c) {
+      return c.count > 0 && !runs_absorbed(form, c.count, c.first_position + c.count);
+    };
+    Index chunks = 0;
+    for (const Chunk& chunk : batch.chunks) chunks += expanded(chunk) ? 1 : 0;
+    if (chunks == 0) return;
+
+    auto scratch = device.scratch();
+    const auto products = scratch.template take<LinearJob>(chunks);
+    const auto attention = scratch.template take<ExpandedAttentionJob>(chunks);
+    Index entry = 0;
     for (const Chunk& chunk : batch.chunks) {
+      if (!expanded(chunk)) continue;
       const Index length = chunk.first_position + chunk.count;
-      if (chunk.count == 0 || runs_absorbed(form, chunk.count, length)) continue;
-      auto scratch = device.scratch();
       const auto context = scratch.template take<float>(length, width);
       const auto rows = std::as_const(cache(chunk.sequence)).rows();
       for (Index t = 0; t < length; ++t)
         for (Index i = 0; i < width; ++i) context(t, i) = static_cast<float>(rows(t, i));
       const auto keys_values = scratch.template take<float>(length, heads * (nope + value));
-      LatentUp::forward(device, weights.latent_up, context.middle_cols(0, latent), keys_values);
-      ExpandedAttentionJob job;
-      job.query = query.middle_rows(chunk.begin, chunk.count);
-      job.keys_values = keys_values;
-      job.rotary_key = context.middle_cols(latent, rotary);
-      job.out = attended.middle_rows(chunk.begin, chunk.count);
-      job.first_position = chunk.first_position;
-      expanded_attention(device, std::span<const ExpandedAttentionJob>(&job, 1), heads, nope, rotary, value, scale);
+      products[entry] = {weights.latent_up.weight.view(), context.middle_cols(0, latent), keys_values};
+      // Each head's keys and values lie side by side in keys_values: both are strided views of it.
+      attention[entry] = {query.middle_rows(chunk.begin, chunk.count),
+                          keys_values.middle_cols(0, heads * (nope + value) - value),
+                          context.middle_cols(latent, rotary),
+                          keys_values.middle_cols(nope, heads * (nope + value) - nope),
+                          attended.middle_rows(chunk.begin, chunk.count),
+                          chunk.first_position,
+                          nope + value,
+                          nope + value};
+      ++entry;
     }
+    const auto n = static_cast<std::size_t>(chunks);
+    linear(device, std::span<const LinearJob>(products.data, n));
+    expanded_attention(device, std::span<const ExpandedAttentionJob>(attention.data, n), heads, nope, rotary, value, scale);
   }
 
   template <class Store>
