@@ -3,6 +3,7 @@
 #include <jansson.h>
 
 #include <cctype>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +14,8 @@
 #include <vector>
 
 #include <guild/core/config_check.hpp>
+#include <guild/core/memory.hpp>
+#include <guild/io/checkpoint.hpp>
 #include <guild/io/config.hpp>
 #include <guild/models/deepseek_r1_spec.hpp>
 #include <guild/models/deepseek_v2_lite_spec.hpp>
@@ -321,6 +324,26 @@ TEST(Config, IsReadFromItsFolderAndNamesTheMissingFile) {
   EXPECT_EQ(guild::read_config(folder).model, guild::DeepSeekR1Spec::config);
   EXPECT_EQ(guild::read_config(folder + "/").path, folder + "/config.json");
   std::filesystem::remove_all(folder);
+}
+
+TEST(Config, DescribesEveryModelFixtureDownToItsLastParameter) {
+  int models = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::string(GUILD_SOURCE_DIR) + "/tests/fixtures/models")) {
+    const std::string folder = entry.path().string();
+    if (!std::filesystem::exists(folder + "/config.json")) continue;
+    const auto file = guild::read_config(folder);
+    std::int64_t stored = 0;
+    const auto checkpoint = guild::Checkpoint::open(folder);
+    for (const guild::TensorInfo& tensor : checkpoint.tensors()) {
+      std::int64_t elements = 1;
+      for (const std::int64_t side : tensor.shape) elements *= side;
+      if (!tensor.name.ends_with("_scale_inv")) stored += elements;
+    }
+    EXPECT_EQ(guild::parameter_count(file.model).stored, stored) << folder;
+    ++models;
+  }
+  EXPECT_GT(models, 10);
 }
 
 // -- compiled against file --------------------------------------------------------------------------------------------
