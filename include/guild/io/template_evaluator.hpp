@@ -3,8 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -13,7 +15,8 @@
 
 #include <guild/core/error.hpp>
 #include <guild/io/template_functions.hpp>
-#include <guild/io/template_parser.hpp>
+#include <guild/io/template_operators.hpp>
+#include <guild/io/template_tree.hpp>
 #include <guild/io/template_value.hpp>
 
 namespace guild::inline v1::detail {
@@ -157,9 +160,17 @@ class TemplateEvaluator {
       case Kind::boolean: return node.number != 0;
       case Kind::none: return TemplateNone{};
       case Kind::name: return lookup(node.text);
-      case Kind::attribute: return attribute(evaluate(node.children[0]), node);
-      case Kind::item: return item(evaluate(node.children[0]), evaluate(node.children[1]), node);
-      case Kind::slice: return slice(node);
+      case Kind::attribute: return template_attribute(evaluate(node.children[0]), node, functions_);
+      case Kind::item: {
+        const TemplateValue object = evaluate(node.children[0]);
+        return template_item(object, evaluate(node.children[1]), node, functions_);
+      }
+      case Kind::slice: {
+        const TemplateValue object = evaluate(node.children[0]);
+        std::array<TemplateValue, 3> bounds;
+        for (std::size_t i = 0; i < 3; ++i) if (node.children[i + 1] != no_node) bounds[i] = evaluate(node.children[i + 1]);
+        return template_slice(object, bounds, node, functions_);
+      }
       case Kind::list: {
         TemplateList list;
         for (const NodeId child : node.children) list.items.push_back(plain(child));
@@ -183,9 +194,9 @@ class TemplateEvaluator {
       case Kind::test: return template_test(node.text, evaluate(node.children[0])) != (node.number == 1);
       case Kind::negate: {
         const TemplateValue value = evaluate(node.children[0]);
-        if (value.integer() != nullptr) return -*value.integer();
         if (value.real() != nullptr) return -*value.real();
-        fail(node, "a minus before " + std::string(value.kind()));
+        if (value.integer() == nullptr || *value.integer() == INT64_MIN) fail(node, "a minus before " + std::string(value.kind()));
+        return -*value.integer();
       }
       case Kind::not_: return !evaluate(node.children[0]).truth();
       case Kind::and_: {
@@ -196,7 +207,10 @@ class TemplateEvaluator {
         TemplateValue left = evaluate(node.children[0]);
         return left.truth() ? left : evaluate(node.children[1]);
       }
-      case Kind::binary: return binary(node);
+      case Kind::binary: {
+        const TemplateValue left = evaluate(node.children[0]);
+        return template_binary(left, evaluate(node.children[1]), node, functions_);
+      }
       case Kind::compare: return compare(node);
       case Kind::conditional:
         if (evaluate(node.children[1]).truth()) return evaluate(node.children[0]);
@@ -213,138 +227,14 @@ class TemplateEvaluator {
 
   MarkedText to_text(const TemplateValue& value, const TemplateNode& node) const { return template_text(value, node, functions_); }
 
-  TemplateValue attribute(const TemplateValue& object, const TemplateNode& node) const {
-    if (object.is_undefined()) fail(node, "\"." + node.text + "\" of something undefined");
-    const TemplateDict* dict = object.dict();
-    if (object.name_space() != nullptr) dict = &object.name_space()->variables;
-    const TemplateValue* found = dict == nullptr ? nullptr : dict->find(node.text);
-    return found == nullptr ? TemplateValue{} : *found;
-  }
-  TemplateValue item(const TemplateValue& object, const TemplateValue& key, const TemplateNode& node) const {
-    if (object.is_undefined()) fail(node, "an element of something undefined");
-    if (object.dict() != nullptr && key.text() != nullptr) {
-      const TemplateValue* found = object.dict()->find(key.text()->text());
-      return found == nullptr ? TemplateValue{} : *found;
-    }
-    if (key.integer() == nullptr) return {};
-    std::int64_t i = *key.integer();
-    if (const TemplateList* list = object.list()) {
-      const auto n = static_cast<std::int64_t>(list->items.size());
-      if (i < 0) i += n;
-      return i < 0 || i >= n ? TemplateValue{} : list->items[static_cast<std::size_t>(i)];
-    }
-    if (const MarkedText* text = object.text()) {
-      const std::vector<std::size_t> starts = character_starts(text->text());
-      const auto n = static_cast<std::int64_t>(starts.size()) - 1;
-      if (i < 0) i += n;
-      if (i < 0 || i >= n) return {};
-      const auto at = static_cast<std::size_t>(i);
-      return text->substr(starts[at], starts[at + 1] - starts[at]);
-    }
-    return {};
-  }
-  TemplateValue slice(const TemplateNode& node) {
-    const TemplateValue object = evaluate(node.children[0]);
-    const auto number = [&](std::size_t which, std::int64_t otherwise) {
-      if (node.children[which] == no_node) return otherwise;
-      const TemplateValue value = evaluate(node.children[which]);
-      if (value.is_none()) return otherwise;
-      if (value.integer() == nullptr) fail(node, "a slice with " + std::string(value.kind()));
-      return *value.integer();
-    };
-    const std::int64_t step = number(3, 1);
-    if (step != 1 && step != -1) fail(node, "a slice with a step other than 1 and -1");
-    const bool back = step == -1;
-    std::vector<std::size_t> starts;
-    if (object.text() != nullptr) starts = character_starts(object.text()->text());
-    if (object.text() == nullptr && object.list() == nullptr) fail(node, "a slice of " + std::string(object.kind()));
-    const auto n = static_cast<std::int64_t>(object.text() != nullptr ? starts.size() - 1 : object.list()->items.size());
-    const auto clamp = [&](std::int64_t i) {
-      if (i < 0) i += n;
-      return back ? std::clamp<std::int64_t>(i, -1, n - 1) : std::clamp<std::int64_t>(i, 0, n);
-    };
-    constexpr std::int64_t missing = INT64_MIN;
-    std::int64_t begin = number(1, missing), end = number(2, missing);
-    begin = begin == missing ? (back ? n - 1 : 0) : clamp(begin);
-    end = end == missing ? (back ? -1 : n) : clamp(end);
-    if (object.text() != nullptr) {
-      if (back) fail(node, "a reversed string");
-      if (begin >= end) return TemplateValue::marker("");
-      return object.text()->substr(starts[static_cast<std::size_t>(begin)],
-                                   starts[static_cast<std::size_t>(end)] - starts[static_cast<std::size_t>(begin)]);
-    }
-    TemplateList out;
-    for (std::int64_t i = begin; back ? i > end : i < end; i += step) out.items.push_back(object.list()->items[static_cast<std::size_t>(i)]);
-    budget_.spend(out.items.size() * 64, path_);
-    return out;
-  }
-
-  TemplateValue binary(const TemplateNode& node) {
-    const TemplateValue left = evaluate(node.children[0]), right = evaluate(node.children[1]);
-    if (node.text == "~" || (node.text == "+" && left.text() != nullptr && right.text() != nullptr)) {
-      MarkedText text = to_text(left, node);
-      write(text, to_text(right, node));
-      budget_.spend(text.size(), path_);
-      return text;
-    }
-    if (node.text == "+" && left.list() != nullptr && right.list() != nullptr) {
-      TemplateList list = *left.list();
-      list.items.insert(list.items.end(), right.list()->items.begin(), right.list()->items.end());
-      budget_.spend(list.items.size() * 64, path_);
-      budget_.check_size(list.items.size(), path_);
-      return list;
-    }
-    if (left.integer() != nullptr && right.integer() != nullptr) {
-      const std::int64_t a = *left.integer(), b = *right.integer();
-      std::int64_t result = 0;
-      bool bad = false;
-      if (node.text == "+") bad = __builtin_add_overflow(a, b, &result);
-      if (node.text == "-") bad = __builtin_sub_overflow(a, b, &result);
-      if (node.text == "*") bad = __builtin_mul_overflow(a, b, &result);
-      if (node.text == "//" || node.text == "%") {
-        if (b == 0 || (a == INT64_MIN && b == -1)) fail(node, "a division by " + std::to_string(b));
-        const bool down = a % b != 0 && ((a < 0) != (b < 0));  // Python rounds down
-        result = node.text == "//" ? a / b - (down ? 1 : 0) : a % b + (down ? b : 0);
-      }
-      if (bad) fail(node, "an integer beyond 64 bits");
-      return result;
-    }
-    fail(node, std::string(left.kind()) + " " + node.text + " " + std::string(right.kind()));
-  }
   TemplateValue compare(const TemplateNode& node) {
     TemplateValue left = evaluate(node.children[0]);
     for (std::size_t i = 0; i < node.names.size(); ++i) {
       TemplateValue right = evaluate(node.children[i + 1]);
-      if (!holds(left, node.names[i], right, node)) return false;
+      if (!template_holds(left, node.names[i], right, node, functions_)) return false;
       left = std::move(right);
     }
     return true;
-  }
-  bool holds(const TemplateValue& a, std::string_view op, const TemplateValue& b, const TemplateNode& node) {
-    if (a.text() != nullptr && b.text() != nullptr) budget_.spend(a.text()->size() + b.text()->size(), path_);
-    if (op == "==") return template_equal(a, b);
-    if (op == "!=") return !template_equal(a, b);
-    if (op == "in") return contains(b, a, node);
-    if (op == "not in") return !contains(b, a, node);
-    int order = 0;
-    if (a.text() != nullptr && b.text() != nullptr) {
-      order = a.text()->text().compare(b.text()->text());
-    } else if (a.is_number() && b.is_number()) {
-      order = a.as_double() < b.as_double() ? -1 : a.as_double() > b.as_double() ? 1 : 0;
-    } else {
-      fail(node, std::string(a.kind()) + " " + std::string(op) + " " + std::string(b.kind()));
-    }
-    return op == "<" ? order < 0 : op == "<=" ? order <= 0 : op == ">" ? order > 0 : order >= 0;
-  }
-  bool contains(const TemplateValue& whole, const TemplateValue& part, const TemplateNode& node) {
-    if (whole.text() != nullptr && part.text() != nullptr) return whole.text()->text().find(part.text()->text()) != std::string::npos;
-    if (const TemplateDict* dict = whole.dict()) return part.text() != nullptr && dict->find(part.text()->text()) != nullptr;
-    if (const TemplateList* list = whole.list()) {
-      budget_.spend(list->items.size() * 64, path_);
-      return std::any_of(list->items.begin(), list->items.end(), [&](const TemplateValue& v) { return template_equal(v, part); });
-    }
-    if (whole.is_undefined()) return false;
-    fail(node, std::string(part.kind()) + " in " + std::string(whole.kind()));
   }
 
   TemplateValue call(const TemplateNode& node) {
@@ -362,24 +252,12 @@ class TemplateEvaluator {
       throw Error(ErrorCode::tpl_message, "the chat template refuses this conversation: " + to_text(evaluate(node.children[0]), node).text(),
                   {path_, "chat_template", static_cast<std::int64_t>(node.offset)});
     }
-    if (node.text == "range") return range(node);
+    if (node.text == "range") {
+      std::vector<TemplateValue> bounds;
+      for (const NodeId child : node.children) bounds.push_back(evaluate(child));
+      return template_range(bounds, node, functions_);
+    }
     fail(node, "\"" + node.text + "\" is called before it is defined");
-  }
-  TemplateValue range(const TemplateNode& node) {
-    std::vector<std::int64_t> bounds;
-    for (const NodeId child : node.children) {
-      const TemplateValue value = evaluate(child);
-      if (value.integer() == nullptr) fail(node, "range() with " + std::string(value.kind()));
-      bounds.push_back(*value.integer());
-    }
-    if (bounds.empty() || bounds.size() > 2 || !node.names.empty()) fail(node, "range() takes one or two integers");
-    if (bounds.size() == 1) bounds.insert(bounds.begin(), 0);
-    TemplateList list;
-    for (std::int64_t i = bounds[0]; i < bounds[1]; ++i) {
-      budget_.spend(64, path_);
-      list.items.emplace_back(i);
-    }
-    return list;
   }
   TemplateValue call_macro(const TemplateNode& node, const TemplateNode& macro) {
     if (calls_ >= max_calls) throw Error(ErrorCode::tpl_limit, "macros call each other deeper than " + std::to_string(max_calls),

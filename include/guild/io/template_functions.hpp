@@ -10,7 +10,7 @@
 
 #include <guild/core/error.hpp>
 #include <guild/io/template_lexer.hpp>
-#include <guild/io/template_parser.hpp>
+#include <guild/io/template_tree.hpp>
 #include <guild/io/template_value.hpp>
 
 namespace guild::inline v1::detail {
@@ -167,6 +167,19 @@ inline TemplateValue dict_items(const TemplateDict& dict, std::string_view what)
     } else {
       list.items.push_back(std::move(pair.items[0]));
     }
+  }
+  return list;
+}
+
+/// range(end) and range(begin, end).
+inline TemplateValue template_range(const std::vector<TemplateValue>& bounds, const TemplateNode& node, TemplateFunctions& functions) {
+  for (const TemplateValue& bound : bounds)
+    if (bound.integer() == nullptr) functions.fail(node, "range() with " + std::string(bound.kind()));
+  if (bounds.empty() || bounds.size() > 2 || !node.names.empty()) functions.fail(node, "range() takes one or two integers");
+  TemplateList list;
+  for (std::int64_t i = bounds.size() == 1 ? 0 : *bounds[0].integer(); i < *bounds.back().integer(); ++i) {
+    functions.budget.spend(64, functions.path);
+    list.items.emplace_back(i);
   }
   return list;
 }

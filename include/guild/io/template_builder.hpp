@@ -1,0 +1,109 @@
+// Walks the tokens of a chat template and collects the nodes of its tree, within limits.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <guild/core/error.hpp>
+#include <guild/io/template_lexer.hpp>
+#include <guild/io/template_tree.hpp>
+
+namespace guild::inline v1::detail {
+
+/// What the two halves of the parser stand on.
+class TemplateBuilder {
+ public:
+  static constexpr std::size_t max_nodes = 100'000;
+  static constexpr int max_depth = 120;  ///< of nested constructs; the tree is walked recursively
+
+ protected:
+  using Kind = TemplateNode::Kind;
+  using Token = TemplateToken::Kind;
+
+  TemplateBuilder(std::vector<TemplateToken> tokens, const std::string& path) : tokens_(std::move(tokens)), path_(path) {}
+
+  // Counts the depth of recursion while it lives.
+  struct Level {
+    explicit Level(TemplateBuilder& p) : parser(p) {
+      if (++parser.level_ > max_depth) parser.too_deep();
+    }
+    ~Level() { --parser.level_; }
+    Level(const Level&) = delete;
+    Level& operator=(const Level&) = delete;
+    TemplateBuilder& parser;
+  };
+
+  [[nodiscard]] const TemplateToken& peek(std::size_t n = 0) const { return tokens_[std::min(at_ + n, tokens_.size() - 1)]; }
+  const TemplateToken& take() { return tokens_[std::min(at_++, tokens_.size() - 1)]; }
+  [[nodiscard]] bool is(Token kind, std::string_view text) const { return peek().kind == kind && peek().text == text; }
+  [[nodiscard]] bool is_op(std::string_view text) const { return is(Token::op, text); }
+  [[nodiscard]] bool is_name(std::string_view text) const { return is(Token::name, text); }
+  bool accept_op(std::string_view text) { return is_op(text) && (++at_, true); }
+  bool accept_name(std::string_view text) { return is_name(text) && (++at_, true); }
+
+  [[noreturn]] void fail(ErrorCode code, const std::string& what, std::size_t offset) const {
+    throw Error(code, what, {path_, "chat_template", static_cast<std::int64_t>(offset)});
+  }
+  [[noreturn]] void unsupported(const std::string& what, std::size_t offset) const {
+    fail(ErrorCode::tpl_unsupported, what + " is not supported in chat templates; ask for it, or use a template without it", offset);
+  }
+  [[noreturn]] void too_deep() const {
+    fail(ErrorCode::tpl_limit, "constructs are nested deeper than " + std::to_string(max_depth), peek().offset);
+  }
+  [[noreturn]] void expected(const std::string& what) const {
+    const TemplateToken& t = peek();
+    const std::string found = t.kind == Token::end ? "the end of the template" : t.kind == Token::data ? "text"
+        : t.kind == Token::block_end || t.kind == Token::print_end ? "the end of the tag" : "\"" + t.text + "\"";
+    fail(ErrorCode::tpl_unsupported, "found " + found + ", expected " + what, t.offset);
+  }
+  void expect_op(std::string_view text) { if (!accept_op(text)) expected("\"" + std::string(text) + "\""); }
+  void expect_name(std::string_view text) { if (!accept_name(text)) expected("\"" + std::string(text) + "\""); }
+  void end_block() {
+    if (peek().kind != Token::block_end) expected("%}");
+    ++at_;
+  }
+  std::string variable() {
+    static constexpr std::array<std::string_view, 13> words = {"true", "false", "none", "True", "False", "None", "not", "and",
+                                                               "or", "in", "is", "if", "else"};
+    if (peek().kind != Token::name || std::find(words.begin(), words.end(), peek().text) != words.end()) expected("a name");
+    return take().text;
+  }
+
+  NodeId add(TemplateNode node) {
+    if (tree_.nodes.size() >= max_nodes) fail(ErrorCode::tpl_limit, "the template has more than " +
+        std::to_string(max_nodes) + " constructs", node.offset);
+    int depth = 1;
+    for (const NodeId child : node.children) if (child != no_node) depth = std::max(depth, tree_[child].depth + 1);
+    if (depth > max_depth) too_deep();
+    node.depth = static_cast<std::uint8_t>(depth);
+    tree_.nodes.push_back(std::move(node));
+    return static_cast<NodeId>(tree_.nodes.size() - 1);
+  }
+  NodeId add(Kind kind, std::size_t offset, std::vector<NodeId> children, std::string text = {}, std::vector<std::string> names = {},
+             std::int64_t number = 0) {
+    return add(TemplateNode{kind, 0, offset, std::move(text), number, std::move(children), std::move(names)});
+  }
+  void check_known(std::string_view what, std::string_view name, std::initializer_list<std::string_view> known, std::size_t offset) const {
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      unsupported("the " + std::string(what) + " \"" + std::string(name) + "\"", offset);
+  }
+
+  TemplateTree tree_;
+  std::size_t at_ = 0;               // the next token
+  int loops_ = 0;                    // loops around what is read now
+  std::vector<std::string> macros_;  // names so far
+
+ private:
+  std::vector<TemplateToken> tokens_;
+  const std::string& path_;
+  int level_ = 0;
+};
+
+}  // namespace guild::inline v1::detail
