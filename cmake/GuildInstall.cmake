@@ -1,7 +1,9 @@
 # Install rules: headers, guildConfig.cmake with its version file, guild.pc, and the Spec writer that guild_add_spec uses.
 include(CMakePackageConfigHelpers)
+include(GNUInstallDirs)
 set(guild_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/guild")
 
+target_include_directories(guild_guild INTERFACE "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
 install(DIRECTORY include/guild DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 # guild_cuda is not exported: guildConfig.cmake defines it where a CUDA toolkit is found on the user's machine.
 install(TARGETS ${guild_targets} EXPORT guildTargets)

@@ -1,13 +1,10 @@
 # guild::guild (headers, C++20, threads), guild::io (and jansson, PCRE2), guild::cuda (and the CUDA runtime, cuBLASLt).
-include(GNUInstallDirs)
 
 add_library(guild_guild INTERFACE)
 add_library(guild::guild ALIAS guild_guild)
 set_target_properties(guild_guild PROPERTIES EXPORT_NAME guild)
 target_compile_features(guild_guild INTERFACE cxx_std_20)
-target_include_directories(guild_guild INTERFACE
-  "$<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>"
-  "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
+target_include_directories(guild_guild INTERFACE "$<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>")
 target_link_libraries(guild_guild INTERFACE Threads::Threads)
 set(guild_targets guild_guild)
 
