@@ -11,6 +11,7 @@
 #include <guild/core/buffer.hpp>
 #include <guild/core/error.hpp>
 #include <guild/inference/language_model.hpp>
+#include <guild/modules/batch.hpp>
 
 namespace guild::inline v1 {
 

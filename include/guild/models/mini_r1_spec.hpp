@@ -1,0 +1,57 @@
+// The numbers of the miniature in checkpoints/mini-r1.
+#pragma once
+
+#include <guild/models/spec.hpp>
+
+namespace guild::inline v1 {
+
+/// A miniature of DeepSeek-R1 with all of its parts: compressed queries, a dense first layer, grouped experts with
+/// selection bias, a shared expert, YaRN, one MTP layer. It answers small arithmetic problems.
+struct MiniR1Spec : SpecDefaults {
+  using CacheElement = float;  // so that greedy answers equal those of the float reference token for token
+  static constexpr ModelConfig config = {
+      .vocab = 1536,
+      .hidden = 144,
+      .layers = 4,
+      .dense_layers = 1,
+      .dense_hidden = 400,
+      .mtp_layers = 1,
+      .context = 2048,
+      .norm_epsilon = 1e-06,
+      .tied_embeddings = false,
+      .attention =
+          {
+              .heads = 4,
+              .query_rank = 96,
+              .latent_rank = 64,
+              .nope_dim = 32,
+              .rope_dim = 16,
+              .value_dim = 32,
+          },
+      .moe =
+          {
+              .experts = 16,
+              .top_k = 4,
+              .hidden = 72,
+              .shared_experts = 1,
+              .groups = 4,
+              .top_groups = 2,
+              .scoring = Scoring::sigmoid,
+              .selection = Selection::noaux_tc,
+              .normalize = true,
+              .scale = 2.5,
+          },
+      .rope =
+          {
+              .base = 10000.0,
+              .factor = 4.0,
+              .beta_fast = 32.0,
+              .beta_slow = 1.0,
+              .mscale = 1.0,
+              .mscale_all_dim = 1.0,
+              .original_context = 512,
+          },
+  };
+};
+
+}  // namespace guild::inline v1
