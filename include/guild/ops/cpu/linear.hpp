@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <guild/device/cpu.hpp>
+#include <guild/ops/cpu/axpy_avx512.hpp>
+#include <guild/ops/cpu/dot_avx512.hpp>
+#include <guild/ops/cpu/gemm_avx512.hpp>
 #include <guild/ops/cpu/isa.hpp>
 #include <guild/ops/cpu/linear_baseline.hpp>
 #include <guild/ops/job.hpp>
@@ -11,7 +14,17 @@
 namespace guild::inline v1 {
 namespace cpu {
 
+#if defined(__x86_64__)
+namespace avx512 {
+inline constexpr LinearKernels kernels = {dot, gemm, axpy, gate};
+}
+#endif
+
+/// The kernels of a variant, which must run here.
 [[nodiscard]] inline const LinearKernels& linear_kernels(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512 || isa == Isa::avx512_bf16) return avx512::kernels;
+#endif
   static_cast<void>(isa);
   return baseline::kernels;
 }
