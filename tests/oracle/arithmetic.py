@@ -41,7 +41,8 @@ def product(a: int, b: int) -> str:
 
 
 def quotient(a: int, b: int) -> str:
-    return f"{b} * {a // b} = {a}, so {a} / {b} = {a // b}"
+    """a / b by counting the multiples of b up to a."""
+    return ", ".join(f"{b} * {i} = {b * i}" for i in range(1, a // b + 1)) + f", so {a} / {b} = {a // b}"
 
 
 def step(a: int, op: str, b: int) -> tuple[str, int]:
@@ -109,7 +110,7 @@ def expression(rng):
     two = lambda: rng.randint(2, 99)
     one = lambda: rng.randint(2, 9)
     any_ = lambda: rng.randint(1, 9) if rng.random() < .3 else rng.randint(10, 99)
-    kinds = [("add", 10), ("sub", 9), ("mul1", 8), ("mul2", 22), ("div", 4), ("big", 7),
+    kinds = [("add", 10), ("sub", 9), ("mul1", 8), ("mul2", 22), ("div", 3), ("big", 7),
              ("chain2", 10), ("mix2", 18), ("paren", 12), ("two_products", 6), ("mix3", 10)]
     while True:
         k = rng.choices([k for k, _ in kinds], [w for _, w in kinds])[0]
@@ -123,7 +124,7 @@ def expression(rng):
         elif k == "mul2":
             e = (rng.randint(11, 99), "*", rng.randint(11, 99))
         elif k == "div":
-            d, q = one(), rng.randint(2, 12)
+            d, q = one(), rng.randint(2, 9)
             e = (d * q, "/", d)
         elif k == "big":
             a, b = rng.randint(100, 999), rng.randint(10, 999)

@@ -13,7 +13,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from transformers.modeling_layers import MtpModel
+
 import arithmetic
+from train_mtp import logits_of
 
 SEED, NEW_TOKENS, FROZEN = 20250120, 200, 100
 
@@ -33,11 +36,11 @@ def answer_of(text: str) -> str:
 
 
 @torch.no_grad()
-def greedy(model, prompts):
+def greedy(model, prompts, **more):
     """Generated ids, end of sentence included, for prompts of one length."""
     ids = torch.tensor(prompts)
     out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=NEW_TOKENS,
-                         temperature=None, top_p=None, pad_token_id=1, eos_token_id=1)
+                         temperature=None, top_p=None, pad_token_id=1, eos_token_id=1, **more)
     rows = []
     for row in out[:, ids.shape[1]:].tolist():
         rows.append(row[:row.index(1) + 1] if 1 in row else row)
@@ -79,6 +82,7 @@ def main(folder, n, fixtures=None):
     frozen = []
     for p, ids in list(zip(ps, prompts))[:FROZEN]:
         row = greedy(model, [ids])[0]
+        assert len(frozen) >= 10 or row == greedy(model, [ids], use_mtp=True)[0]
         frozen.append({"question": p.question, "prompt_ids": ids, "generated_ids": row,
                        "text": tok.decode(row), "expected": p.answer, "correct": answer_of(tok.decode(row)) == p.answer})
     text = json.dumps({"max_new_tokens": NEW_TOKENS, "eos_token_id": 1, "items": frozen}, ensure_ascii=False)
@@ -91,7 +95,10 @@ def main(folder, n, fixtures=None):
     short = tok.apply_chat_template([{"role": "user", "content": "17 + 5"}], add_generation_prompt=True,
                                     tokenize=True, return_dict=False)
     logits["short.ids"] = torch.tensor(short)
-    logits["short.all"] = model(torch.tensor([short])).logits[0].detach().clone()
+    ids = torch.tensor([short])
+    logits["short.all"] = model(ids).logits[0].detach().clone()
+    mtp = MtpModel.from_pretrained(model).eval()
+    logits["short.mtp"] = logits_of(mtp, model.model(ids).last_hidden_state, ids)[0].detach().clone()
     save_file(logits, fixtures / "logits.safetensors", metadata={"format": "pt"})
     (fixtures / "logits.safetensors").chmod(0o644)
 

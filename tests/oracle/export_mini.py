@@ -1,6 +1,6 @@
 """Writes the trained miniature in the published layout, in bf16 and in fp8.
 
-`python export_mini.py WORK_DIR CHECKPOINTS_DIR` reads WORK_DIR/state.pt and WORK_DIR/tok and writes
+`python export_mini.py WORK_DIR CHECKPOINTS_DIR` reads WORK_DIR/state.pt, mtp.pt and tok and writes
 CHECKPOINTS_DIR/mini-r1 and CHECKPOINTS_DIR/mini-r1-fp8, then loads the former with transformers and
 compares its logits with those of the trained weights rounded to bf16.
 """
@@ -13,12 +13,27 @@ import sys
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, DeepseekV3ForCausalLM
+from transformers.modeling_layers import MtpModel
 
 import mini
+from train_mtp import logits_of
 
 SHARDS = 3
-FP8 = re.compile(r"_proj(_with_mqa)?\.weight$")  # attention, dense, routed and shared experts
+FP8 = re.compile(r"(?<!eh)_proj(_with_mqa)?\.weight$")  # attention, dense, routed and shared experts
 FP8_MAX = 448.0
+
+
+def with_mtp(state: dict, mtp: dict) -> dict:
+    """The main model's weights and those of the prediction layer under their published names."""
+    prefix = f"model.layers.{mini.CONFIG['num_hidden_layers']}."
+    name = lambda n: n.removeprefix("mtp_block.") if n.startswith("mtp_block.") else n.replace("post_norm.", "shared_head.norm.")
+    return state | {prefix + name(n): w for n, w in mtp.items()} | {
+        prefix + "embed_tokens.weight": state["model.embed_tokens.weight"],
+        prefix + "shared_head.head.weight": state["lm_head.weight"]}
+
+
+def rounded(state: dict) -> dict:
+    return {n: w if n.endswith("e_score_correction_bias") else w.to(torch.bfloat16).float() for n, w in state.items()}
 
 
 def published(state: dict) -> dict:
@@ -111,19 +126,22 @@ def config_json(fp8: bool) -> dict:
 
 def main(work: str, checkpoints: str) -> None:
     work, checkpoints = pathlib.Path(work), pathlib.Path(checkpoints)
-    trained = torch.load(work / "state.pt")
+    trained, mtp_state = torch.load(work / "state.pt"), torch.load(work / "mtp.pt")
     state = trained["average"]
-    tensors = published(state)
+    tensors = published(with_mtp(state, mtp_state))
     write(tensors, checkpoints / "mini-r1", config_json(False), work / "tok")
     write(in_fp8(tensors), checkpoints / "mini-r1-fp8", config_json(True), work / "tok")
 
     model = DeepseekV3ForCausalLM(mini.config()).eval()
-    model.load_state_dict({n: w if n.endswith("e_score_correction_bias") else w.to(torch.bfloat16).float()
-                           for n, w in state.items()})
+    model.load_state_dict(rounded(state))
+    mtp = MtpModel(model, 1).eval()
+    mtp.layers[0].load_state_dict(rounded(mtp_state))
     loaded = AutoModelForCausalLM.from_pretrained(checkpoints / "mini-r1", dtype=torch.float32).eval()
+    loaded_mtp = MtpModel.from_pretrained(loaded).eval()
     ids = torch.randint(3, 1500, (2, 60), generator=torch.Generator().manual_seed(3))
+    both = lambda main, layer: (main(ids).logits, logits_of(layer, main.model(ids).last_hidden_state, ids))
     with torch.no_grad():
-        diff = (model(ids).logits - loaded(ids).logits).abs().max().item()
+        diff = max((a - b).abs().max().item() for a, b in zip(both(model, mtp), both(loaded, loaded_mtp)))
     bias = torch.cat([w for n, w in tensors.items() if n.endswith("e_score_correction_bias")])
     print(f"step {trained['step']}; {len(tensors)} tensors, {sum(t.numel() for t in tensors.values())} values; "
           f"selection bias {bias.min():.3f} .. {bias.max():.3f}; largest logit difference after loading {diff:g}")

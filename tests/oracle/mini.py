@@ -4,10 +4,11 @@ import pathlib
 
 import jinja2
 from transformers import DeepseekV3Config
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3PreTrainedModel
 
 CONFIG = dict(
     vocab_size=1536, hidden_size=144, intermediate_size=400, moe_intermediate_size=72,
-    num_hidden_layers=4, num_nextn_predict_layers=0, num_attention_heads=4, num_key_value_heads=4,
+    num_hidden_layers=4, num_nextn_predict_layers=1, num_attention_heads=4, num_key_value_heads=4,
     n_routed_experts=16, n_shared_experts=1, num_experts_per_tok=4, n_group=4, topk_group=2,
     first_k_dense_replace=1, norm_topk_prob=True, routed_scaling_factor=2.5,
     q_lora_rank=96, kv_lora_rank=64, qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=32,
@@ -18,6 +19,9 @@ CONFIG = dict(
 ROPE_THETA = 10000
 ROPE_SCALING = {"type": "yarn", "factor": 4, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0,
                 "mscale_all_dim": 1.0, "original_max_position_embeddings": 512}
+
+# transformers knows the multi-token prediction layer by the published model's number only.
+DeepseekV3PreTrainedModel._keys_to_ignore_on_load_unexpected = [rf"model\.layers\.{CONFIG['num_hidden_layers']}\..*"]
 
 
 def config() -> DeepseekV3Config:

@@ -2,7 +2,8 @@
 
 `python train_mini.py WORK_DIR MINUTES [THREADS]`; WORK_DIR/tok holds the tokenizer.  Writes
 WORK_DIR/state.pt (weights and their moving average) every few hundred steps, and at the end.
-The learning rate follows the wall clock.  WORK_DIR/minutes, if it exists, overrides MINUTES.
+The learning rate follows the wall clock.  WORK_DIR/minutes, if it exists, overrides MINUTES;
+WORK_DIR/start.pt, an earlier state.pt, is where it begins, at a lower rate; SEED varies the problems.
 """
 import math
 import os
@@ -20,7 +21,7 @@ from transformers.models.deepseek_v3 import modeling_deepseek_v3 as ds
 import arithmetic
 import mini
 
-BATCH_TOKENS, LR, MUON_LR, WARM_UP, GAMMA, AVERAGE = 6144, 3e-3, 4e-3, 100, 2e-3, 0.995
+BATCH_TOKENS, LR, MUON_LR, WARM_UP, GAMMA, AVERAGE = 6144, 3e-3, 4e-3, 60, 2e-3, 0.995
 END = "<｜end▁of▁sentence｜>"
 
 
@@ -145,6 +146,7 @@ def main(work, minutes, threads):
     tok, render = Tokenizer.from_file(str(work / "tok/tokenizer.json")), mini.renderer(work / "tok")
     cfg = mini.config()
     model = DeepseekV3ForCausalLM(cfg)
+    peak = 0.7 if (work / "start.pt").exists() else 1.0
     if (work / "start.pt").exists():
         model.load_state_dict(torch.load(work / "start.pt")["average"])
     print("parameters", sum(p.numel() for p in model.parameters()), flush=True)
@@ -174,7 +176,7 @@ def main(work, minutes, threads):
         progress = (time.time() - begin) / (60 * minutes)
         if progress >= 1:
             break
-        rate = min(1, (step + 1) / WARM_UP) * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress)))
+        rate = peak * min(1, (step + 1) / WARM_UP) * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress)))
         for o in opts:
             for g in o.param_groups:
                 g["lr"] = g["base"] * rate
