@@ -1,15 +1,15 @@
 // Token ids to rows of the embedding table.
 #pragma once
 
-#include <guild/device/cpu.hpp>
 #include <guild/ops/rows/embedding.hpp>
 #include <guild/ops/shape_check.hpp>
 
 namespace guild::inline v1 {
 
-/// Throws in_token if an id is not a row of a table of `rows` rows. Host memory only: other devices check ids before
-/// they are copied; their kernel gives NaN rows for bad ids.
-inline void refuse_unknown_ids(Cpu&, View<const std::int32_t> ids, Index rows) {
+/// Throws in_token if an id is not a row of a table of `rows` rows. This one is for devices whose memory is the host's;
+/// others check ids before they are copied, and their kernel gives NaN rows for bad ids.
+template <class Device>
+void refuse_unknown_ids(Device&, View<const std::int32_t> ids, Index rows) {
   for (Index t = 0; t < ids.size; ++t)
     if (ids[t] < 0 || ids[t] >= rows)
       throw Error(ErrorCode::in_token,
@@ -17,8 +17,6 @@ inline void refuse_unknown_ids(Cpu&, View<const std::int32_t> ids, Index rows) {
                       ", expected from 0 to " + std::to_string(rows - 1) + "; use the tokenizer of this model",
                   Where{.key = "embed: ids"});
 }
-template <class Device>
-void refuse_unknown_ids(Device&, View<const std::int32_t>, Index) {}
 
 /// y[t, :] = table[ids[t], :] for a table [vocab, D] of any stored type, y [T, D]. Throws op_shape, wt_dtype, in_token.
 template <class Device, class Real>

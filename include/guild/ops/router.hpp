@@ -1,15 +1,16 @@
 // Choosing experts: from router logits to indices and weights.
 #pragma once
 
-#include <guild/device/cpu.hpp>
 #include <guild/ops/rows/router.hpp>
 #include <guild/ops/shape_check.hpp>
 #include <type_traits>
 
 namespace guild::inline v1 {
 
-/// Throws op_nonfinite if a row could not be routed because one of its logits was NaN or infinite.
-inline void refuse_unrouted(Cpu&, View<const std::int32_t, 2> indices) {
+/// Throws op_nonfinite if a row could not be routed because one of its logits was NaN or infinite. This one is for
+/// devices whose memory is the host's; another device brings its own.
+template <class Device>
+void refuse_unrouted(Device&, View<const std::int32_t, 2> indices) {
   for (Index t = 0; t < indices.rows && indices.cols > 0; ++t)
     if (indices(t, 0) < 0)
       throw Error(ErrorCode::op_nonfinite,

@@ -1,0 +1,129 @@
+// Every row kernel by teams of several threads: the results of the team of one, and no data race under ThreadSanitizer.
+#include <gtest/gtest.h>
+
+#include <guild/device/cpu.hpp>
+#include <guild/device/host_team.hpp>
+#include <guild/ops/combine.hpp>
+#include <guild/ops/embedding.hpp>
+#include <guild/ops/rms_norm.hpp>
+#include <guild/ops/rope.hpp>
+#include <guild/ops/router.hpp>
+
+#include "ops_test_support.hpp"
+
+namespace {
+using namespace guild_test;
+
+constexpr int team_sizes[] = {1, 2, 4, 7};
+
+/// Calls compute(device) -> Matrix on the CPU and on every team, and compares.
+template <class Compute>
+void expect_same(Compute&& compute, double tolerance) {
+  guild::Cpu cpu({.threads = 2});
+  const auto expected = compute(cpu);
+  for (int size : team_sizes) {
+    guild::HostTeams teams(size);
+    const auto got = compute(teams);
+    ASSERT_EQ(got.data.size(), expected.data.size());
+    for (std::size_t i = 0; i < got.data.size(); ++i)
+      ASSERT_NEAR(double(got.data[i]), double(expected.data[i]), tolerance) << "team of " << size << ", element " << i;
+  }
+}
+
+TEST(RowTeams, NormsAgree) {
+  for (Index dim : {1, 5, 64, 333})
+    for (bool in_place : {false, true}) {
+      std::mt19937 random(1);
+      Matrix<float> x(4, dim, dim + 1);
+      x.fill_normal(random);
+      const auto weight = normal_vector<float>(random, dim);
+      expect_same(
+          [&](auto& device) {
+            Matrix<float> in = x, y(4, dim, dim + 1);
+            guild::rms_norm(device, view_of(weight), in.view(), in_place ? in.view() : y.view(), 1e-6);
+            return in_place ? in : y;
+          },
+          3e-6);
+    }
+}
+
+TEST(RowTeams, RotationsAgree) {
+  const guild::RopeTable table({.factor = 4}, 10);
+  const std::vector<std::int32_t> positions = {0, 3, 70000};
+  expect_same(
+      [&](auto& device) {
+        std::mt19937 random(1);
+        Matrix<float> x(3, 60);
+        x.fill_normal(random);
+        guild::rope(device, table, view_of(positions), x.view(), {.heads = 4, .head_stride = 15, .offset = 5});
+        return x;
+      },
+      0.0);
+}
+
+TEST(RowTeams, RoutesAgree) {
+  for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax})
+    for (auto selection :
+         {guild::Selection::greedy, guild::Selection::group_limited_greedy, guild::Selection::noaux_tc}) {
+      const guild::MoeConfig config{.experts = 24,
+                                    .top_k = 4,
+                                    .groups = 4,
+                                    .top_groups = 2,
+                                    .scoring = scoring,
+                                    .selection = selection,
+                                    .scale = 2.5};
+      Matrix<float> logits(3, 24);
+      for (Index t = 0; t < 3; ++t)
+        for (Index e = 0; e < 24; ++e) logits(t, e) = float((t * 31 + e * 17) % 9) * 0.25f;  // many ties
+      const std::vector<float> bias(24, -0.25f);
+      expect_same(
+          [&](auto& device) {
+            Matrix<std::int32_t> indices(3, 4);
+            Matrix<float> weights(3, 4);
+            guild::route(device, config, logits.view(), view_of(bias), indices.view(), weights.view());
+            // A weight is at most 2.5, so one number holds both.
+            for (Index t = 0; t < 3; ++t)
+              for (Index k = 0; k < 4; ++k) weights(t, k) += 10.0f * float(indices(t, k));
+            return weights;
+          },
+          2e-5);
+    }
+}
+
+TEST(RowTeams, ARowWithoutFiniteLogitsIsRefusedByEveryTeam) {
+  const guild::MoeConfig config{.experts = 24, .top_k = 4};
+  Matrix<float> logits(3, 24), weights(3, 4);
+  Matrix<std::int32_t> indices(3, 4);
+  std::mt19937 random(1);
+  logits.fill_normal(random);
+  logits(1, 13) = std::numeric_limits<float>::quiet_NaN();
+  for (int size : team_sizes) {
+    guild::HostTeams teams(size);
+    EXPECT_EQ(code_of([&] { guild::route(teams, config, logits.view(), {}, indices.view(), weights.view()); }),
+              guild::ErrorCode::op_nonfinite);
+  }
+}
+
+TEST(RowTeams, SumsAndTablesAgree) {
+  std::mt19937 random(4);
+  Matrix<float> rows(10, 37), weights(5, 2), shared(5, 37);
+  Matrix<std::int32_t> slots(5, 2);
+  rows.fill_normal(random);
+  weights.fill_normal(random);
+  shared.fill_normal(random);
+  for (Index t = 0; t < 5; ++t) slots(t, 0) = std::int32_t(t), slots(t, 1) = std::int32_t(9 - t);
+  const auto table = normal_vector<float>(random, 20 * 37);
+  const std::vector<std::int32_t> ids = {0, 19, 3, 3, 8};
+  expect_same(
+      [&](auto& device) {
+        Matrix<float> out(5, 37), x(5, 37), h(5, 37);
+        guild::combine_experts(device, rows.view(), slots.view(), weights.view(), shared.view(), out.view());
+        guild::embed(device, {guild::DType::f32, table.data(), 20, 37}, view_of(ids), x.view());
+        guild::swiglu(device, out.view(), x.view(), h.view());
+        guild::add(device, h.view(), shared.view());
+        return h;
+      },
+      1e-6);
+}
+
+}  // namespace
