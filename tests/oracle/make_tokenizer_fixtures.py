@@ -1,19 +1,23 @@
 """Texts and their token ids by Hugging Face tokenizers, frozen for tests/io/tokenizer_test.cpp.
 
 `python make_tokenizer_fixtures.py FOLDER [OUT_DIR]` reads FOLDER/tokenizer.json and writes
-  encode.txt         one line a text: its UTF-8 in hex, a tab, the ids (all added tokens recognised)
-  encode_plain.txt   the same with split_special_tokens (encode_special_tokens=True)
-  decode.txt         random id sequences: ids, a tab, the decoded UTF-8 in hex
-Characters are drawn only where Unicode 14 (PCRE2 10.42) and the Unicode of this Python's tables agree on the
-assigned set; `unicodedata` here is Unicode 14 in Python 3.11.  Run with the versions in requirements.txt.
+  crossing.json     a second tokenizer with the same pre-tokenizer, whose merges were trained without it: wherever a split
+                    is missed, a merge crosses it and the ids differ
+  encode.txt        one line a text: the text, a tab, the ids of FOLDER's tokenizer, a tab, the ids of crossing.json
+  encode_plain.txt  text, tab, ids with split_special_tokens (encode_special_tokens=True)
+  decode.txt        1 if special tokens are skipped, random ids, the decoded text
+Texts are UTF-8 with the bytes below 20 (hex), 7F and the backslash written as \\xHH.
+Characters are drawn only from what is assigned in Unicode 14, the version of PCRE2 10.42, and of this Python's tables.
+Run with the versions in requirements.txt.
 """
+import json
 import pathlib
 import random
 import sys
 import unicodedata
 
 import tokenizers
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 assert tokenizers.__version__ == "0.23.3", tokenizers.__version__
 assert unicodedata.unidata_version == "14.0.0", unicodedata.unidata_version
@@ -58,7 +62,7 @@ def texts(specials):
         yield chr(c)
         yield f"ab{chr(c)}cd"
     for k in keys:  # some of every block of every plane
-        for c in RNG.sample(blocks[k], min(4, len(blocks[k]))):
+        for c in RNG.sample(blocks[k], min(3, len(blocks[k]))):
             yield c
             yield f"x {c}{c}1{c} y"
     for n in range(1, 41):  # runs
@@ -96,7 +100,7 @@ def texts(specials):
             else:
                 parts.append(RNG.choice(specials))
         yield "".join(parts)
-    for _ in range(2500):  # random Unicode
+    for _ in range(1800):  # random Unicode
         block = blocks[RNG.choice(small)]
         other = blocks[RNG.choice(keys)]
         yield "".join(RNG.choice(RNG.choice([block, block, other, list(" a1.\n")])) for _ in range(RNG.randint(1, 12)))
@@ -104,31 +108,45 @@ def texts(specials):
         for i in range(0, len(line), 7):
             yield line[i:]
     for _ in range(100):  # long texts
-        yield " ".join(RNG.choice(words) for _ in range(RNG.randint(20, 50)))
+        yield " ".join(RNG.choice(words) for _ in range(RNG.randint(20, 40)))
+
+
+def crossing(tok, lines):
+    """Merges learnt on whole lines, then the pre-tokenizer of `tok`."""
+    other = Tokenizer(models.BPE())
+    other.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    other.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=1500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    other.pre_tokenizer, other.decoder, other.normalizer = tok.pre_tokenizer, tok.decoder, tok.normalizer
+    return other
+
+
+def escaped(text):
+    return "".join(f"\\x{ord(c):02x}" if c < " " or c in "\\\x7f" else c for c in text)
 
 
 def main(folder, out):
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     tok = Tokenizer.from_file(str(pathlib.Path(folder) / "tokenizer.json"))
-    specials = [t.content for _, t in sorted(tok.get_added_tokens_decoder().items())]
-    seen = list(dict.fromkeys(texts(specials)))
-    encode = lambda t: tok.encode(t, add_special_tokens=False).ids
-    line = lambda t: t.encode().hex() + "\t" + " ".join(map(str, encode(t))) + "\n"
-    with open(out / "encode.txt", "w") as f:
-        f.writelines(map(line, seen))
+    added = [t.content for _, t in sorted(tok.get_added_tokens_decoder().items())]
+    seen = list(dict.fromkeys(texts(added)))
+    other = crossing(tok, seen[::3])
+    (out / "crossing.json").write_text(json.dumps(json.loads(other.to_str()), ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+    ids_of = lambda t, text: " ".join(map(str, t.encode(text, add_special_tokens=False).ids))
+    with open(out / "encode.txt", "w", encoding="utf-8", newline="\n") as f:
+        f.writelines(f"{escaped(t)}\t{ids_of(tok, t)}\t{ids_of(other, t)}\n" for t in seen)
     tok.encode_special_tokens = True
-    with open(out / "encode_plain.txt", "w") as f:
-        f.writelines(line(t) for t in seen if any(s in t for s in specials))
+    with open(out / "encode_plain.txt", "w", encoding="utf-8", newline="\n") as f:
+        f.writelines(f"{escaped(t)}\t{ids_of(tok, t)}\n" for t in seen[::4] if any(s in t for s in added))
     tok.encode_special_tokens = False
     ids = sorted(tok.get_vocab().values())
-    with open(out / "decode.txt", "w") as f:
+    with open(out / "decode.txt", "w", encoding="utf-8", newline="\n") as f:
         for _ in range(900):
             some = [RNG.choice(ids) for _ in range(RNG.randint(1, 12))]
             if RNG.random() < 0.5:  # mostly bytes: broken characters
                 some = [RNG.choice(ids[:300]) if RNG.random() < 0.7 else i for i in some]
-            for skip in (False, True):
-                f.write(f"{int(skip)}\t" + " ".join(map(str, some)) + "\t" + tok.decode(some, skip_special_tokens=skip).encode().hex() + "\n")
+            for skip in (0, 1):
+                f.write(f"{skip}\t{' '.join(map(str, some))}\t{escaped(tok.decode(some, skip_special_tokens=bool(skip)))}\n")
     print(len(seen), "texts")
 
 
