@@ -1,0 +1,3 @@
+// flags: -ffast-math
+// expect: guild needs IEEE arithmetic
+#include <guild/core/error.hpp>

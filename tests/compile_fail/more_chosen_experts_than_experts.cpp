@@ -1,0 +1,11 @@
+// expect: Moe: moe.top_k must be in [1, moe.experts]
+#include <guild/models/transformer.hpp>
+
+struct Spec : guild::SpecDefaults {
+#if defined(GUILD_FIXED)
+  static constexpr guild::ModelConfig config = {.moe = {.experts = 4, .top_k = 4}};
+#else
+  static constexpr guild::ModelConfig config = {.moe = {.experts = 4, .top_k = 5}};
+#endif
+};
+guild::Transformer<Spec>::Weights<guild::Published> weights;
