@@ -256,6 +256,12 @@ std::vector<BadFolder> shard_rows() {
       index("I5_other_shard", ErrorCode::ix_tensor_missing, "c", "(two.safetensors does)",
             R"({"weight_map":{"a":"one.safetensors","b":"one.safetensors","c":"one.safetensors","d":"two.safetensors"}})"),
       shards("I6", ErrorCode::ix_duplicate, "one.safetensors", "c", "two.safetensors", add_c_to_one),
+      shards("I6_unlisted", ErrorCode::ix_duplicate, "two.safetensors", "x", "one.safetensors",
+             [](const TempFolder& folder) {
+               const std::string x = entry("x", "U8", "[1]", "[0,1]");
+               folder.write("one.safetensors", safetensors(braces(x), 1));
+               folder.write("two.safetensors", safetensors(braces(x), 1));
+             }),
       index("I6_in_the_index", ErrorCode::ix_duplicate, "", "duplicate",
             R"({"weight_map":{"a":"one.safetensors","a":"two.safetensors"}})"),
       shards("I7", ErrorCode::ix_unlisted, "one.safetensors", "b", "not in the index",

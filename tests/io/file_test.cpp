@@ -106,10 +106,12 @@ TEST(File, NoticesThatAnotherProcessTruncatedIt) {
   std::string text(10000, '?');
   file.read_at(0, text.data(), text.size());
   ASSERT_EQ(in_child([&] { return ::truncate(path.c_str(), 9000); }), 0);
+  text.assign(10000, '?');
   const auto error = error_of([&] { file.read_at(0, text.data(), text.size()); });
   ASSERT_TRUE(error);
   EXPECT_EQ(error->code(), ErrorCode::io_short_read);
   EXPECT_EQ(error->offset(), 9000);
+  EXPECT_EQ(text, std::string(10000, '?')) << "the size is checked before anything is read";
   EXPECT_NE(std::string(error->what()).find(path), std::string::npos);
   file.read_at(0, text.data(), 9000);  // what is left can be read
 }

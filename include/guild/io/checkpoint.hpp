@@ -166,7 +166,7 @@ struct Checkpoint::Opener {
         continue;
       }
       const auto [other, is_new] = elsewhere.emplace(info.name, file);
-      if (!is_new) duplicate(info, index.files[static_cast<std::size_t>(other->second)]);
+      if (!is_new) duplicate(info.name, file, other->second);
       if (elsewhere.size() > options.header.max_tensors)
         throw Error(ErrorCode::st_limit,
                     "more than " + std::to_string(options.header.max_tensors) + " tensors that the index does not list",
@@ -179,12 +179,7 @@ struct Checkpoint::Opener {
     for (std::size_t i = 0; i < found.size(); ++i) {
       const auto& [name, file] = index.tensors[i];
       const auto other = elsewhere.find(name);
-      if (found[i] && other != elsewhere.end()) {
-        TensorInfo info;
-        info.name = name;
-        info.file = other->second;
-        duplicate(info, index.files[static_cast<std::size_t>(file)]);
-      }
+      if (found[i] && other != elsewhere.end()) { duplicate(name, other->second, file); }
       if (found[i]) continue;
       const auto missing = std::count(found.begin(), found.end(), false);
       throw Error(
@@ -197,15 +192,11 @@ struct Checkpoint::Opener {
     }
   }
 
-  [[noreturn]] void duplicate(const TensorInfo& info, const std::string& first) const {
+  [[noreturn]] void duplicate(const std::string& name, int file, int other) const {
     throw Error(ErrorCode::ix_duplicate,
-                "is in this file and in " + first +
-                    ", expected one of them. Index and shards are of "
-                    "different versions; download both again",
-                {path_of_file(info), info.name, -1});
-  }
-  [[nodiscard]] std::string path_of_file(const TensorInfo& info) const {
-    return state.files[static_cast<std::size_t>(info.file)].path();
+                "is in this file and in " + state.file(other).path() +
+                    ", expected one of them. Index and shards are of different versions; download both again",
+                {state.file(file).path(), name, -1});
   }
 
   void report_unlisted(const CheckpointIndex& index, const std::map<std::string, int>& elsewhere) {
