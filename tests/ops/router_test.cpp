@@ -62,7 +62,8 @@ void expect_contract(const guild::MoeConfig& config, const Matrix<float>& logits
         return std::none_of(groups.begin(), groups.end(), [&](auto& g) { return g.second == int(e / size); });
       });
     }
-    std::stable_sort(kept.begin(), kept.end(), [&](std::size_t a, std::size_t b) { return choice[a] > choice[b]; });
+    std::sort(kept.begin(), kept.end(),
+              [&](std::size_t a, std::size_t b) { return std::pair(-choice[a], a) < std::pair(-choice[b], b); });
     double sum = 1e-20;
     for (int k = 0; k < config.top_k; ++k) sum += score[kept[std::size_t(k)]];
     for (int k = 0; k < config.top_k; ++k) {

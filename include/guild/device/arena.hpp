@@ -10,11 +10,13 @@ namespace guild::inline v1 {
 
 /// A bump allocator. Memory is taken inside a `Frame` and given back all at once when the frame ends. While the
 /// arena grows it chains blocks; when the outermost frame ends the blocks become one, large enough for all of them.
-class Arena {
+/// `Block` is an array of bytes in the memory of a device, such as Buffer<std::byte>.
+template <class Block>
+class BasicArena {
  public:
   class Frame {
    public:
-    explicit Frame(Arena& arena) : arena_(&arena), block_(arena.block_), used_(arena.used_) { ++arena.depth_; }
+    explicit Frame(BasicArena& arena) : arena_(&arena), block_(arena.block_), used_(arena.used_) { ++arena.depth_; }
     Frame(const Frame&) = delete;
     Frame& operator=(const Frame&) = delete;
     ~Frame() { arena_->rewind(block_, used_); }
@@ -26,7 +28,7 @@ class Arena {
     }
 
    private:
-    Arena* arena_;
+    BasicArena* arena_;
     std::size_t block_;
     Index used_;
   };
@@ -42,7 +44,7 @@ class Arena {
     bytes = (bytes + 63) / 64 * 64;
     while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size()) { ++block_; used_ = 0; }
     if (block_ == blocks_.size()) {
-      blocks_.push_back(Buffer<std::byte>::uninitialized(std::max({bytes, capacity(), Index{1} << 16})));
+      blocks_.push_back(Block::uninitialized(std::max({bytes, capacity(), Index{1} << 16})));
       used_ = 0;
     }
     void* memory = blocks_[block_].data() + used_;
@@ -57,14 +59,17 @@ class Arena {
       blocks_.clear();
       block_ = 0;
       used_ = 0;
-      try { blocks_.push_back(Buffer<std::byte>::uninitialized(total)); } catch (...) {}  // grows again when needed
+      try { blocks_.push_back(Block::uninitialized(total)); } catch (...) {}  // grows again when needed
     }
   }
 
-  std::vector<Buffer<std::byte>> blocks_;
+  std::vector<Block> blocks_;
   std::size_t block_ = 0;
   Index used_ = 0;
   int depth_ = 0;
 };
+
+/// Scratch in host memory.
+using Arena = BasicArena<Buffer<std::byte>>;
 
 }  // namespace guild::inline v1

@@ -8,17 +8,24 @@
 
 namespace guild::inline v1 {
 
+namespace detail {
+/// Stands for any function of an index in the concept below (nvcc rejects lambdas there).
+struct SomeFunction {
+  GUILD_HD float operator()(Index) const { return 1.0f; }
+};
+}  // namespace detail
+
 /// What a row kernel may ask of the threads that run it. All members of a team call each function together;
 /// `sum`, `max` and `argmax` return the same value to every member, in an order fixed by the team's size.
 template <class T>
-concept Team = requires(T team, Index n) {
+concept Team = requires(T team, Index n, detail::SomeFunction f) {
   { team.rank() } -> std::convertible_to<int>;
   { team.size() } -> std::convertible_to<int>;
   team.sync();
-  team.for_each(n, [](Index) {});
-  { team.sum(n, [](Index) { return 1.0f; }) } -> std::convertible_to<float>;
-  { team.max(n, [](Index) { return 1.0f; }) } -> std::convertible_to<float>;
-  { team.argmax(n, [](Index) { return 1.0f; }) } -> std::convertible_to<Index>;
+  team.for_each(n, f);
+  { team.sum(n, f) } -> std::convertible_to<float>;
+  { team.max(n, f) } -> std::convertible_to<float>;
+  { team.argmax(n, f) } -> std::convertible_to<Index>;
 };
 
 /// A team of one: plain loops, with independent partial sums that the compiler turns into vectors.

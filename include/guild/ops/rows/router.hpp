@@ -13,6 +13,8 @@ namespace guild::inline v1 {
 /// A row with a logit that is not finite gets indices -1 and weights 0.
 template <class Real>
 struct RouterRow {
+  static constexpr bool prefers_warp = true;  ///< on CUDA: many reductions over few experts
+
   MoeConfig config;
   View<const Real, 2> logits;     ///< [T, E]
   View<const Real> bias;          ///< [E] or empty
@@ -23,7 +25,7 @@ struct RouterRow {
   template <Team T>
   GUILD_HD void operator()(T team, Index row) const {
     constexpr Real lowest = -std::numeric_limits<Real>::infinity();
-    const Index experts = logits.cols;
+    const Index experts = config.experts;
     const Index top_k = config.top_k;
     const Real* const logit = logits.data + row * logits.pitch;
     const Real* const shift = bias.data;
@@ -45,7 +47,9 @@ struct RouterRow {
     const Real peak = softmax ? team.max(experts, [logit](Index e) { return logit[e]; }) : Real(0);
     const Real total = softmax ? team.sum(experts, [=](Index e) { return std::exp(logit[e] - peak); }) : Real(1);
     const auto score = [=](Index e) {
-      return softmax ? std::exp(logit[e] - peak) / total : Real(1) / (Real(1) + std::exp(-logit[e]));
+      // One exponential and one division for both: exp(x - peak) / total, or 1 / (1 + exp(-x)).
+      const Real power = std::exp(softmax ? logit[e] - peak : -logit[e]);
+      return (softmax ? power : Real(1)) / (softmax ? total : Real(1) + power);
     };
     team.for_each(experts, [=](Index e) { choice[e] = shift != nullptr ? score(e) + shift[e] : score(e); });
     team.sync();
@@ -101,8 +105,10 @@ struct RouterRow {
       if (team.rank() == 0) group[best] = std::numeric_limits<Real>::quiet_NaN();  // marks it; NaN never wins again
       team.sync();
     }
+    const auto divisor = static_cast<std::int32_t>(size);  // 64-bit division is slow on CUDA
     team.for_each(experts, [=](Index e) {
-      if (group[e / size] == group[e / size]) choice[e] = lowest;
+      const std::int32_t g = static_cast<std::int32_t>(e) / divisor;
+      if (group[g] == group[g]) choice[e] = lowest;
     });
     team.sync();
   }

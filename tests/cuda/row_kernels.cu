@@ -1,0 +1,194 @@
+// Row kernels on the GPU against the same kernels on the CPU. Exits with 0 (all agree), 1 (some differ) or 77 (no GPU:
+// nothing was tested).
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <guild/cuda.cuh>
+#include <guild/device/cpu.hpp>
+#include <limits>
+#include <random>
+#include <vector>
+
+namespace {
+using guild::Index;
+using guild::View;
+
+int failures = 0;
+
+template <class T>
+struct Twin {  ///< the same matrix in host and device memory
+  Index rows, cols, pitch;
+  std::vector<T> host;
+  guild::CudaBuffer<T> device;
+
+  Twin(guild::Cuda& cuda, Index rows_, Index cols_, Index pitch_, std::vector<T> values)
+      : rows(rows_),
+        cols(cols_),
+        pitch(pitch_),
+        host(std::move(values)),
+        device(guild::CudaBuffer<T>::uninitialized(static_cast<Index>(host.size()))) {
+    guild::copy_to_device<T>(cuda, {host.data(), static_cast<Index>(host.size())}, device.view());
+  }
+  View<T, 2> on_host() { return {host.data(), rows, cols, pitch}; }
+  View<T, 2> on_device() { return {device.data(), rows, cols, pitch}; }
+  View<T> flat_host() { return {host.data(), static_cast<Index>(host.size())}; }
+
+  void compare(guild::Cuda& cuda, double tolerance, const char* what) {
+    std::vector<T> got(host.size());
+    guild::copy_to_host<T>(cuda, device.view(), {got.data(), static_cast<Index>(got.size())});
+    double worst = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      const double difference = std::abs(static_cast<double>(got[i]) - static_cast<double>(host[i]));
+      if (!(difference <= worst)) worst = difference;  // NaN counts
+    }
+    const bool good = worst <= tolerance;
+    if (!good) ++failures;
+    std::printf("%-6s %-52s worst difference %.3g, allowed %.3g\n", good ? "ok" : "FAILED", what, worst, tolerance);
+  }
+};
+
+template <class T>
+Twin<T> matrix(guild::Cuda& cuda, std::mt19937& random, Index rows, Index cols, Index spare = 0) {
+  std::normal_distribution<double> normal;
+  std::vector<T> values(static_cast<std::size_t>(rows * (cols + spare)));
+  for (auto& value : values) value = static_cast<T>(normal(random));
+  return Twin<T>(cuda, rows, cols, cols + spare, std::move(values));
+}
+
+template <class Real>
+void norms(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(1);
+  for (Index rows : {1, 7, 4097})
+    for (Index dim : {1, 31, 512, 1536, 7168}) {
+      if (rows * dim > 8'000'000) continue;
+      auto weight = matrix<Real>(cuda, random, 1, dim);
+      auto x = matrix<Real>(cuda, random, rows, dim, 4);
+      guild::rms_norm(cpu, weight.on_host().row(0), x.on_host(), x.on_host(), 1e-6);
+      guild::rms_norm(cuda, weight.on_device().row(0), x.on_device(), x.on_device(), 1e-6);
+      char what[96];
+      std::snprintf(what, sizeof what, "rms_norm [%d, %d] of %d bytes", int(rows), int(dim), int(sizeof(Real)));
+      x.compare(cuda, sizeof(Real) == 4 ? 2e-5 : 1e-13, what);
+    }
+}
+
+void rotations(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(2);
+  const guild::RopeTable table({.factor = 40, .mscale_all_dim = 1}, 64);
+  std::vector<double> turns(table.view().turns.begin(), table.view().turns.end());
+  Twin<double> frequencies(cuda, 1, table.pairs(), table.pairs(), turns);
+  std::vector<std::int32_t> at = {0, 1, 4096, 163840, 77, 3};
+  Twin<std::int32_t> positions(cuda, 1, 6, 6, at);
+  for (Index heads : {1, 5, 128}) {
+    auto x = matrix<float>(cuda, random, 6, heads * 192, 3);
+    const guild::RopeHeads layout{.heads = heads, .head_stride = 192, .offset = 128};
+    guild::rope(cpu, table, positions.on_host().row(0), x.on_host(), layout);
+    guild::rope(cuda, guild::RopeView{frequencies.on_device().row(0), table.magnitude()}, positions.on_device().row(0),
+                x.on_device(), layout);
+    char what[96];
+    std::snprintf(what, sizeof what, "rope of %d heads up to position 163840", int(heads));
+    x.compare(cuda, 2e-6, what);
+  }
+}
+
+void routes(guild::Cpu& cpu, guild::Cuda& cuda) {
+  for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax})
+    for (auto selection :
+         {guild::Selection::greedy, guild::Selection::group_limited_greedy, guild::Selection::noaux_tc})
+      for (Index tokens : {1, 33, 1000}) {
+        const guild::MoeConfig config{.experts = 256,
+                                      .top_k = 8,
+                                      .groups = 8,
+                                      .top_groups = 4,
+                                      .scoring = scoring,
+                                      .selection = selection,
+                                      .scale = 2.5};
+        std::mt19937 random(3);
+        auto logits = matrix<float>(cuda, random, tokens, 256, 1);
+        // Multiples of 1/8, so that equal choices are exactly equal and others far apart. No bias: its sum with a
+        // score would make near ties, which two exponential functions may decide differently.
+        for (auto& value : logits.host) value = static_cast<float>(std::nearbyint(value * 8) / 8);
+        guild::copy_to_device<float>(cuda, logits.flat_host(), logits.device.view());
+        Twin<std::int32_t> indices(cuda, tokens, 8, 9, std::vector<std::int32_t>(std::size_t(tokens * 9), 5));
+        Twin<float> weights(cuda, tokens, 8, 8, std::vector<float>(std::size_t(tokens * 8), 5.0f));
+        guild::route(cpu, config, logits.on_host(), {}, indices.on_host(), weights.on_host());
+        guild::route(cuda, config, logits.on_device(), {}, indices.on_device(), weights.on_device());
+        char what[96];
+        std::snprintf(what, sizeof what, "route %d tokens, scoring %d, selection %d", int(tokens), int(scoring),
+                      int(selection));
+        indices.compare(cuda, 0, what);
+        weights.compare(cuda, 5e-6, what);
+      }
+  const guild::MoeConfig config{.experts = 16, .top_k = 2};
+  Twin<float> logits(cuda, 4, 16, 16, std::vector<float>(64, 0.5f));
+  logits.host[40] = std::numeric_limits<float>::quiet_NaN();
+  guild::copy_to_device<float>(cuda, logits.flat_host(), logits.device.view());
+  Twin<std::int32_t> indices(cuda, 4, 2, 2, std::vector<std::int32_t>(8));
+  Twin<float> weights(cuda, 4, 2, 2, std::vector<float>(8));
+  bool refused = false;
+  try {
+    guild::route(cuda, config, logits.on_device(), {}, indices.on_device(), weights.on_device());
+  } catch (const guild::Error& error) { refused = error.code() == guild::ErrorCode::op_nonfinite; }
+  if (!refused) ++failures;
+  std::printf("%-6s route refuses a NaN\n", refused ? "ok" : "FAILED");
+}
+
+void sums(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(4);
+  const Index tokens = 37, chosen = 8, dim = 1003;
+  auto rows = matrix<float>(cuda, random, tokens * chosen, dim, 1);
+  auto weights = matrix<float>(cuda, random, tokens, chosen);
+  auto shared = matrix<float>(cuda, random, tokens, dim);
+  auto out = matrix<float>(cuda, random, tokens, dim, 2);
+  std::vector<std::int32_t> order(std::size_t(tokens * chosen));
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i * 7 % order.size());
+  Twin<std::int32_t> slots(cuda, tokens, chosen, chosen, order);
+  guild::combine_experts(cpu, rows.on_host(), slots.on_host(), weights.on_host(), shared.on_host(), out.on_host());
+  guild::combine_experts(cuda, rows.on_device(), slots.on_device(), weights.on_device(), shared.on_device(),
+                         out.on_device());
+  out.compare(cuda, 1e-5, "combine_experts");
+  guild::swiglu(cpu, out.on_host(), shared.on_host(), out.on_host());
+  guild::swiglu(cuda, out.on_device(), shared.on_device(), out.on_device());
+  guild::add(cpu, out.on_host(), shared.on_host());
+  guild::add(cuda, out.on_device(), shared.on_device());
+  out.compare(cuda, 1e-4, "swiglu and add");
+
+  Twin<std::int32_t> ids(cuda, 1, tokens, tokens, std::vector<std::int32_t>(order.begin(), order.begin() + tokens));
+  const guild::WeightView host_table{guild::DType::f32, shared.host.data(), tokens, dim};
+  const guild::WeightView device_table{guild::DType::f32, shared.device.data(), tokens, dim};
+  for (auto& id : ids.host) id %= static_cast<std::int32_t>(tokens);
+  guild::copy_to_device<std::int32_t>(cuda, ids.flat_host(), ids.device.view());
+  guild::embed(cpu, host_table, ids.on_host().row(0), out.on_host());
+  guild::embed(cuda, device_table, ids.on_device().row(0), out.on_device());
+  out.compare(cuda, 0, "embed");
+}
+
+int run() {
+  guild::Cuda cuda;
+  guild::Cpu cpu({.threads = 2});
+  norms<float>(cpu, cuda);
+  norms<double>(cpu, cuda);
+  rotations(cpu, cuda);
+  routes(cpu, cuda);
+  sums(cpu, cuda);
+  const Index held = cuda.scratch_bytes();
+  routes(cpu, cuda);
+  if (cuda.scratch_bytes() != held) ++failures, std::printf("FAILED scratch grew after warm-up\n");
+  cuda.synchronize();
+  std::printf("%d failures\n", failures);
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+int main() {
+  try {
+    return run();
+  } catch (const guild::Error& error) {
+    if (error.code() == guild::ErrorCode::dev_unavailable) {
+      std::printf("no CUDA device, skipped: %s\n", error.what());
+      return 77;
+    }
+    std::printf("FAILED %s\n", error.what());
+    return 1;
+  }
+}
