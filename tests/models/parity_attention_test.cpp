@@ -77,7 +77,7 @@ TEST(Parity, QueriesNeedNoLatent) { expect_parity<NoQueryLatent>("v3_no_q_lora")
 TEST(Parity, YarnReachesBeyondTheOriginalContext) { expect_parity<Yarn>("v3_yarn"); }
 TEST(Parity, YarnBlendsPairsAlongItsRamp) { expect_parity<Yarn0707>("v3_yarn_0707"); }
 TEST(Parity, YarnScalesRotationByTheRatioOfItsMscales) { expect_parity<YarnRatio>("v3_yarn_ratio"); }
-TEST(Parity, Moonlight) { expect_parity<Moonlight>("moonlight"); }
+TEST(Parity, MoonlightHasOneGroupAndNoQueryLatent) { expect_parity<Moonlight>("moonlight"); }
 TEST(Parity, DeepSeekV2LiteChoosesBySoftmax) { expect_parity<V2Lite>("v2_lite"); }
 TEST(Parity, DeepSeekV2RanksGroupsByTheirBestExpert) { expect_parity<V2Grouped>("v2_grouped"); }
 
