@@ -1,0 +1,134 @@
+// A whole model of 4.8 billion parameters against the ceilings of the machine, probed in the same run.
+//   mid_bench [bf16|fp8|f32 ...] [--threads N] [--tokens N]
+// decode : one token at a time; bytes of active weights per second as a share of the read bandwidth probed before and
+//          after. prefill: 512 tokens; operations per second as a share of the peak for the type (the bf16 dot product
+//          where the machine has one, else fp32 multiply-add, which is what its bf16 kernels use).
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include <guild/core/memory.hpp>
+#include <guild/models/transformer.hpp>
+
+#include "../ceilings.hpp"
+#include "../random_weights.hpp"
+
+namespace {
+
+using namespace guild;
+using namespace guild_bench;
+
+struct MidSpec : SpecDefaults {
+  static constexpr ModelConfig config = {
+      .vocab = 32000, .hidden = 2048, .layers = 9, .dense_layers = 1, .dense_hidden = 8192, .context = 8192,
+      .attention = {.heads = 16, .query_rank = 768, .latent_rank = 512, .nope_dim = 128, .rope_dim = 64, .value_dim = 128},
+      .moe = {.experts = 64, .top_k = 6, .hidden = 1408, .shared_experts = 1, .groups = 8, .top_groups = 4, .scale = 2.5}};
+};
+using Mid = Transformer<MidSpec>;
+
+/// Counts the bytes of weights one token is multiplied with: all of them but the embedding and the experts not chosen.
+struct ActiveBytes {
+  double bytes = 0;
+  void operator()(const Path& path, MatrixShape, const StoredMatrix& matrix) {
+    if (path.parent()->name() == "embedding") return;
+    bool expert = false;
+    for (const Path* step = &path; step != nullptr; step = step->parent()) expert = expert || step->name() == "experts";
+    const double share = expert ? static_cast<double>(MidSpec::config.moe.top_k) / MidSpec::config.moe.experts : 1.0;
+    bytes += share * static_cast<double>(matrix.bytes());
+  }
+  void operator()(const Path&, VectorShape, const StoredVector&) {}
+};
+
+struct Run {
+  Cpu& device;
+  const Mid::Weights<Published>& weights;
+  Mid::Cache cache{};
+  Buffer<float> logits = Buffer<float>(MidSpec::config.vocab);
+
+  void operator()(Index rows, bool head) {
+    auto scratch = device.scratch();
+    const auto tokens = scratch.take<std::int32_t>(rows), positions = scratch.take<std::int32_t>(rows);
+    for (Index i = 0; i < rows; ++i) {
+      tokens[i] = static_cast<std::int32_t>((cache.length + i) * 7919 % MidSpec::config.vocab);
+      positions[i] = static_cast<std::int32_t>(cache.length + i);
+    }
+    const Chunk chunk{0, 0, rows, cache.length};
+    Mid::Cache* caches = &cache;
+    const auto states = scratch.take<float>(rows, MidSpec::config.hidden);
+    Mid::extend(device, weights, Batch{tokens, positions, {&chunk, 1}}, {&caches, 1}, states);
+    if (head) Mid::logits(device, weights, states.middle_rows(rows - 1, 1), logits.view(1, MidSpec::config.vocab));
+  }
+};
+
+void measure(Cpu& device, DType type, int tokens) {
+  Mid::Weights<Published> weights;
+  FillRandom fill(device, type);
+  Mid::visit(fill, Path(), weights);
+  ActiveBytes active;
+  Mid::visit(active, Path(), weights);
+  const BandwidthProbe probe(device);
+  Run run{device, weights};
+  run.cache.reserve(2048);
+
+  run(16, true);  // warm-up
+  for (int i = 0; i < 3; ++i) run(1, true);
+  std::vector<double> times, shares;
+  double before = probe(device, 1);
+  for (int round = 0; round < tokens / 8; ++round) {
+    std::vector<double> part;
+    for (int i = 0; i < 8; ++i) {
+      const double start = seconds();
+      run(1, true);
+      part.push_back(seconds() - start);
+    }
+    const double after = probe(device, 1);
+    times.push_back(median(part));
+    shares.push_back(active.bytes / median(part) * 1e-9 / (0.5 * (before + after)));
+    before = after;
+  }
+  std::printf("%-5s decode  batch 1     %7.2f tokens/s  %6.1f GB/s (%.0f MB active)  %3.0f %% of the read bandwidth (median of rounds)\n",
+              std::string(name(type)).c_str(), 1.0 / median(times), active.bytes / median(times) * 1e-9, active.bytes * 1e-6,
+              100.0 * median(shares));
+  std::fflush(stdout);
+
+  const double dot = peak_gops(device, Peak::bf16_dot);
+  times.clear();
+  shares.clear();
+  constexpr Index rows = 512;
+  // As in docs/performance.md: multiplications of the linear layers, without head and attention scores.
+  const ParameterCount count = parameter_count(MidSpec::config);
+  const double operations = 2.0 * rows * (static_cast<double>(count.active) - 32000.0 * 2048.0);
+  for (int round = 0; round < 5; ++round) {
+    const double peak = type == DType::bf16 && dot > 0 ? peak_gops(device, Peak::bf16_dot, 1) : peak_gops(device, Peak::fp32, 1);
+    run.cache.length = 0;
+    const double start = seconds();
+    run(rows, false);
+    times.push_back(seconds() - start);
+    shares.push_back(operations / times.back() * 1e-9 / peak);
+  }
+  std::printf("%-5s prefill 512 tokens  %7.1f tokens/s  %6.1f GFLOP/s  %3.0f %% of the %s peak (median of rounds)\n",
+              std::string(name(type)).c_str(), static_cast<double>(rows) / median(times), operations / median(times) * 1e-9,
+              100.0 * median(shares), type == DType::bf16 && dot > 0 ? "bf16" : "fp32");
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<DType> types;
+  int threads = 0, tokens = 64;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "bf16") types.push_back(DType::bf16);
+    else if (argument == "fp8") types.push_back(DType::f8_e4m3);
+    else if (argument == "f32") types.push_back(DType::f32);
+    else if (argument == "--threads" && i + 1 < argc) threads = std::atoi(argv[++i]);
+    else if (argument == "--tokens" && i + 1 < argc) tokens = std::atoi(argv[++i]);
+  }
+  if (types.empty()) types = {DType::bf16, DType::f8_e4m3};
+  Cpu device({.threads = threads});
+  std::printf("mid: %.1f million parameters, %.1f active; %d threads\n", static_cast<double>(parameter_count(MidSpec::config).total) * 1e-6,
+              static_cast<double>(parameter_count(MidSpec::config).active) * 1e-6, device.threads());
+  for (const DType type : types) measure(device, type, tokens);
+}
