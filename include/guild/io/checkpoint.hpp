@@ -156,7 +156,8 @@ struct Checkpoint::Opener {
 
   void take_shard(const CheckpointIndex& index, int file, std::vector<bool>& found,
                   std::map<std::string, int>& elsewhere) {
-    for (TensorInfo& info : read_safetensors_header(state.files.back(), options.header).tensors) {
+    SafetensorsHeader header = read_safetensors_header(state.files.back(), options.header);
+    for (TensorInfo& info : header.tensors) {
       const auto listed = std::lower_bound(index.tensors.begin(), index.tensors.end(), std::pair(info.name, 0));
       const bool known = listed != index.tensors.end() && listed->first == info.name;
       if (known && listed->second == file) {
@@ -179,7 +180,7 @@ struct Checkpoint::Opener {
     for (std::size_t i = 0; i < found.size(); ++i) {
       const auto& [name, file] = index.tensors[i];
       const auto other = elsewhere.find(name);
-      if (found[i] && other != elsewhere.end()) { duplicate(name, other->second, file); }
+      if (found[i] && other != elsewhere.end()) duplicate(name, other->second, file);
       if (found[i]) continue;
       const auto missing = std::count(found.begin(), found.end(), false);
       throw Error(
