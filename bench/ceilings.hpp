@@ -4,11 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <vector>
-
 #include <guild/core/buffer.hpp>
 #include <guild/device/cpu.hpp>
 #include <guild/ops/cpu/isa.hpp>
+#include <vector>
 
 namespace guild_bench {
 
@@ -59,7 +58,8 @@ namespace detail {
   keep(_mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d)));
 }
 
-// Peaks: independent chains in registers, enough of them to hide the latency. Each returns its operations (mul + add = 2).
+// Peaks: independent chains in registers, enough of them to hide the latency. Each returns its operations (mul + add =
+// 2).
 [[gnu::target("avx512f")]] inline double fma_avx512(Index rounds) {
   __m512 sum[12], x = _mm512_set1_ps(0.999f), y = _mm512_set1_ps(0.001f);
   for (auto& s : sum) s = y;
@@ -120,12 +120,12 @@ inline double fma_portable(Index rounds) {
 /// Memory for the bandwidth probe: more than any cache holds, written once so that it is really there.
 class BandwidthProbe {
  public:
-  explicit BandwidthProbe(Cpu& device, Index bytes = Index{1} << 30)
-      : data_(Buffer<std::byte>::uninitialized(bytes)) {
+  explicit BandwidthProbe(Cpu& device, Index bytes = Index{1} << 30) : data_(Buffer<std::byte>::uninitialized(bytes)) {
     device.run(chunks(), [&](Index i, int) { std::memset(data_.data() + i * chunk, 1, chunk); });
   }
 
-  /// GB/s that the device's threads read together, each taking the next chunk when it has done one. Median of `repeats`.
+  /// GB/s that the device's threads read together, each taking the next chunk when it has done one. Median of
+  /// `repeats`.
   double operator()(Cpu& device, int repeats = 3) const {
     std::vector<double> rates;
     for (int r = 0; r < repeats; ++r) {
@@ -163,10 +163,13 @@ inline double peak_gops(Cpu& device, Peak peak, int repeats = 3) {
   double (*kernel)(Index) = peak == Peak::fp32 ? fma_portable : nullptr;
 #if defined(__x86_64__)
   const Isa isa = guild::best_isa();
-  if (peak == Peak::fp32 && isa >= Isa::avx512) kernel = detail::fma_avx512;
-  else if (peak == Peak::fp32 && isa == Isa::avx2) kernel = detail::fma_avx2;
+  if (peak == Peak::fp32 && isa >= Isa::avx512)
+    kernel = detail::fma_avx512;
+  else if (peak == Peak::fp32 && isa == Isa::avx2)
+    kernel = detail::fma_avx2;
   if (peak == Peak::bf16_dot && isa == Isa::avx512_bf16) kernel = detail::bf16_avx512;
-  if (peak == Peak::int8_dot && isa >= Isa::avx512 && __builtin_cpu_supports("avx512vnni")) kernel = detail::int8_avx512;
+  if (peak == Peak::int8_dot && isa >= Isa::avx512 && __builtin_cpu_supports("avx512vnni"))
+    kernel = detail::int8_avx512;
 #endif
   if (kernel == nullptr) return 0.0;
   constexpr Index rounds = 20000;  // about 0.1 ms

@@ -16,7 +16,7 @@ inline void check_linear(const WeightView& weight, View<const float, 2> x, View<
     throw Error(ErrorCode::op_shape, "linear job " + std::to_string(index) + ": " + message);
   };
   const auto shape = [](Index rows, Index cols) {
-    return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
+    return std::string("[").append(std::to_string(rows)).append(", ").append(std::to_string(cols)).append("]");
   };
   const bool transposed = product == Product::x_wt;
   const Index inputs = transposed ? weight.cols : weight.rows, outputs = transposed ? weight.rows : weight.cols;

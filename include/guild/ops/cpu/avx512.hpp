@@ -16,8 +16,7 @@ namespace guild::inline v1::cpu::avx512 {
 
 /// On every function below: callers compile with plain flags, and only a processor that has these runs them.
 #define GUILD_AVX512 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]]
-#define GUILD_AVX512_INLINE \
-  [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi"), gnu::always_inline]] inline
+#define GUILD_AVX512_INLINE [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi"), gnu::always_inline]] inline
 
 /// Four registers, 64 floats. Weights come out of `load64` in the order that is cheapest for their format:
 /// f32, f16: as stored. bf16: of each 32, the even ones and then the odd ones. f8_e4m3: of each 16 bytes, bytes 0 2 4 6
@@ -60,7 +59,8 @@ GUILD_AVX512_INLINE Fp8Tables fp8_tables() {
 GUILD_AVX512_INLINE void fp8_to_bf16(__m512i codes, const Fp8Tables& tables, __m512i& first, __m512i& second) {
   const __m512i low = _mm512_permutex2var_epi8(tables.low0, codes, tables.low1);
   __m512i high = _mm512_permutex2var_epi8(tables.high0, codes, tables.high1);
-  high = _mm512_ternarylogic_epi32(high, codes, _mm512_set1_epi8(static_cast<char>(0x80)), 0xf8);  // high | (codes & 0x80)
+  high =
+      _mm512_ternarylogic_epi32(high, codes, _mm512_set1_epi8(static_cast<char>(0x80)), 0xf8);  // high | (codes & 0x80)
   first = _mm512_unpacklo_epi8(low, high);
   second = _mm512_unpackhi_epi8(low, high);
 }
@@ -88,8 +88,9 @@ GUILD_AVX512_INLINE Float64s load64(const void* data, Index count, const Fp8Tabl
   } else if constexpr (Type == DType::bf16) {
 #pragma GCC unroll 2
     for (int j = 0; j < 2; ++j) {
-      const __m512i pairs = Whole ? _mm512_loadu_si512(p + 64 * j)
-                                  : _mm512_maskz_loadu_epi16(static_cast<__mmask32>(mask64(count - 32 * j)), p + 64 * j);
+      const __m512i pairs = Whole
+                                ? _mm512_loadu_si512(p + 64 * j)
+                                : _mm512_maskz_loadu_epi16(static_cast<__mmask32>(mask64(count - 32 * j)), p + 64 * j);
       w.v[2 * j] = even_bf16(pairs);
       w.v[2 * j + 1] = odd_bf16(pairs);
     }

@@ -23,7 +23,8 @@ GUILD_AVX512 void axpy_tile(const WeightView& w, Index c, Index count, const Inp
   for (int t = 0; t < M; ++t) in[t] = x.row(token + std::min(Index{t}, tokens - 1));
   for (Index begin = 0; begin < w.rows;) {
     Index end = w.rows;
-    if constexpr (Type == DType::f8_e4m3) end = std::min(end, round_up(w.scale_row + begin + 1, scale_block) - w.scale_row);
+    if constexpr (Type == DType::f8_e4m3)
+      end = std::min(end, round_up(w.scale_row + begin + 1, scale_block) - w.scale_row);
     Float64s sum[M][G];
 #pragma GCC unroll 4
     for (int t = 0; t < M; ++t)
@@ -35,8 +36,9 @@ GUILD_AVX512 void axpy_tile(const WeightView& w, Index c, Index count, const Inp
       const std::byte* row = w.row<std::byte>(r) + c * size;
 #pragma GCC unroll 4
       for (int g = 0; g < G; ++g) {
-        const Float64s weights = count >= 64 * (g + 1) ? load64<Type, true>(row + 64 * g * size, 64, tables)
-                                                       : load64<Type, false>(row + 64 * g * size, count - 64 * g, tables);
+        const Float64s weights = count >= 64 * (g + 1)
+                                     ? load64<Type, true>(row + 64 * g * size, 64, tables)
+                                     : load64<Type, false>(row + 64 * g * size, count - 64 * g, tables);
 #pragma GCC unroll 4
         for (int t = 0; t < M; ++t)
 #pragma GCC unroll 4
@@ -92,10 +94,14 @@ void axpy_typed(const LinearBlock& block) {
 
 inline void axpy(const LinearBlock& block) {
   switch (block.weight[0]->type) {
-    case DType::bf16: return axpy_typed<DType::bf16>(block);
-    case DType::f16: return axpy_typed<DType::f16>(block);
-    case DType::f8_e4m3: return axpy_typed<DType::f8_e4m3>(block);
-    default: return axpy_typed<DType::f32>(block);
+    case DType::bf16:
+      return axpy_typed<DType::bf16>(block);
+    case DType::f16:
+      return axpy_typed<DType::f16>(block);
+    case DType::f8_e4m3:
+      return axpy_typed<DType::f8_e4m3>(block);
+    default:
+      return axpy_typed<DType::f32>(block);
   }
 }
 

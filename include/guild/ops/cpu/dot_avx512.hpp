@@ -117,9 +117,12 @@ GUILD_AVX512 void dot_typed(const LinearBlock& block, const WeightView& w, float
       const Index tokens = std::min(block.x.rows - t, Index{4});
       const float* packed = block.scratch + t * packed_pitch;
       float* to = out + t * pitch + (begin - block.begin);
-      if (tokens == 1) dot_rows<Type, 1>(w, begin, end, packed, packed_pitch, tokens, to, pitch);
-      else if (tokens == 2) dot_rows<Type, 2>(w, begin, end, packed, packed_pitch, tokens, to, pitch);
-      else dot_rows<Type, 4>(w, begin, end, packed, packed_pitch, tokens, to, pitch);
+      if (tokens == 1)
+        dot_rows<Type, 1>(w, begin, end, packed, packed_pitch, tokens, to, pitch);
+      else if (tokens == 2)
+        dot_rows<Type, 2>(w, begin, end, packed, packed_pitch, tokens, to, pitch);
+      else
+        dot_rows<Type, 4>(w, begin, end, packed, packed_pitch, tokens, to, pitch);
     }
     begin = end;
   }
@@ -129,10 +132,17 @@ inline void dot(const LinearBlock& block) {
   for (int i = 0; i < block.matrices; ++i) {
     const WeightView& w = *block.weight[i];
     switch (w.type) {
-      case DType::bf16: dot_typed<DType::bf16>(block, w, block.out[i], block.pitch[i]); break;
-      case DType::f16: dot_typed<DType::f16>(block, w, block.out[i], block.pitch[i]); break;
-      case DType::f8_e4m3: dot_typed<DType::f8_e4m3>(block, w, block.out[i], block.pitch[i]); break;
-      default: dot_typed<DType::f32>(block, w, block.out[i], block.pitch[i]);
+      case DType::bf16:
+        dot_typed<DType::bf16>(block, w, block.out[i], block.pitch[i]);
+        break;
+      case DType::f16:
+        dot_typed<DType::f16>(block, w, block.out[i], block.pitch[i]);
+        break;
+      case DType::f8_e4m3:
+        dot_typed<DType::f8_e4m3>(block, w, block.out[i], block.pitch[i]);
+        break;
+      default:
+        dot_typed<DType::f32>(block, w, block.out[i], block.pitch[i]);
     }
   }
 }

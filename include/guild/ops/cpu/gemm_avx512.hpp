@@ -64,13 +64,14 @@ GUILD_AVX512 inline void pack_f32(const std::byte* const (&row)[16], Index depth
   }
 }
 
-/// Columns [k, k + depth) of row r, padded with zeros, in `to`: fp8 as bf16, f16 as float, the others as they are.
-GUILD_AVX512 inline void convert_row(const WeightView& w, Index r, Index k, Index depth, const Fp8Tables& tables, std::byte* to) {
-  const std::byte* from = w.row<std::byte>(r) + k * bits(w.type) / 8;
-  switch (w.type) {
-    case DType::f8_e4m3: {
-      // unpacking takes the lower and upper halves of each lane: put the bytes where that restores their order
-      const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+/// Columns [k, k + depth) of 16 rows, padded with zeros, to 16 rows of gemm_depth elements in `to`: fp8 becomes bf16,
+/// f16 becomes float, the others stay as they are. Sets `row` to where the rows lie now.
+GUILD_AVX512 inline void convert_rows(DType type, const std::byte* (&row)[16], Index depth, std::byte* to) {
+  const Fp8Tables tables = fp8_tables();
+  // Unpacking takes the lower and upper halves of each lane: put the bytes where that restores their order.
+  const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+  for (auto& from : row) {
+    if (type == DType::f8_e4m3) {
       for (Index i = 0; i < depth; i += 64) {
         const __m512i codes = _mm512_maskz_loadu_epi8(mask64(depth - i), from + i);
         __m512i first, second;
@@ -78,51 +79,38 @@ GUILD_AVX512 inline void convert_row(const WeightView& w, Index r, Index k, Inde
         _mm512_store_si512(to + 2 * i, first);
         _mm512_store_si512(to + 2 * i + 64, second);
       }
-      return;
-    }
-    case DType::f16:
+    } else if (type == DType::f16) {
       for (Index i = 0; i < depth; i += 16)
         _mm512_store_ps(to + 4 * i, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask16(depth - i), from + 2 * i)));
-      return;
-    case DType::bf16:
-      for (Index i = 0; i < depth; i += 32)
-        _mm512_store_si512(to + 2 * i, _mm512_maskz_loadu_epi16(static_cast<__mmask32>(mask64(depth - i)), from + 2 * i));
-      return;
-    default:
-      for (Index i = 0; i < depth; i += 16)
-        _mm512_store_si512(to + 4 * i, _mm512_maskz_loadu_epi32(mask16(depth - i), from + 4 * i));
+    } else {
+      const Index bytes = depth * bits(type) / 8;
+      for (Index i = 0; i < bytes; i += 64)
+        _mm512_store_si512(to + i, _mm512_maskz_loadu_epi8(mask64(bytes - i), from + i));
+    }
+    from = to;
+    to += gemm_depth * (type == DType::f8_e4m3 || type == DType::bf16 ? 2 : 4);
   }
 }
 
-/// Columns [k, k + depth) of the rows [begin, end) as float panels: panel i at packed + i * 32 * gemm_depth.
-/// Rows beyond `end` in the last panel repeat the last row.
-GUILD_AVX512 inline void pack_weights(const WeightView& w, Index begin, Index end, Index k, Index depth, float* packed) {
+/// Columns [k, k + depth) of 32 rows from `begin` on as a panel of floats. Rows from `end` on repeat the last one.
+GUILD_AVX512 inline void pack_weights(const WeightView& w, Index begin, Index end, Index k, Index depth, float* panel) {
   alignas(64) std::byte converted[16 * gemm_depth * sizeof(float)];
-  const Fp8Tables tables = fp8_tables();
-  const bool fp8 = w.type == DType::f8_e4m3, pairs = fp8 || w.type == DType::bf16;
-  const bool direct = (w.type == DType::bf16 && depth % 32 == 0) || (w.type == DType::f32 && depth % 16 == 0);
-  for (Index r = begin; r < round_up(end - begin, panel_rows) + begin; r += 16) {
+  for (Index r = begin; r < begin + panel_rows; r += 16, panel += 16) {
     const std::byte* row[16];
-    for (Index i = 0; i < 16; ++i) {
-      const Index source = std::min(r + i, end - 1);
-      row[i] = w.row<std::byte>(source) + k * bits(w.type) / 8;
-      if (direct) continue;
-      std::byte* to = converted + i * gemm_depth * (pairs ? 2 : 4);
-      convert_row(w, source, k, depth, tables, to);
-      row[i] = to;
-    }
-    float* panel = packed + (r - begin) / panel_rows * panel_rows * gemm_depth + (r - begin) % panel_rows;
-    if (!pairs) {
-      pack_f32(row, depth, panel);
-    } else if (!fp8) {
+    for (Index i = 0; i < 16; ++i) row[i] = w.row<std::byte>(std::min(r + i, end - 1)) + k * bits(w.type) / 8;
+    if (w.type == DType::bf16) {
+      if (depth % 32 != 0) convert_rows(w.type, row, depth, converted);
       pack_bf16<false>(row, depth, _mm512_setzero_ps(), panel);
+    } else if (w.type != DType::f8_e4m3) {
+      if (w.type == DType::f16 || depth % 16 != 0) convert_rows(w.type, row, depth, converted);
+      pack_f32(row, depth, panel);
     } else {
+      convert_rows(w.type, row, depth, converted);
       for (Index part = 0; part < depth; part += scale_block) {
         alignas(64) float scale[16];
-        for (Index i = 0; i < 16; ++i) {
-          const Index source = std::min(r + i, end - 1);
-          scale[i] = w.scale[(w.scale_row + source) / scale_block * w.scale_pitch + (k + part) / scale_block];
-        }
+        const float* scales = w.scale + (k + part) / scale_block;
+        for (Index i = 0; i < 16; ++i)
+          scale[i] = scales[(w.scale_row + std::min(r + i, end - 1)) / scale_block * w.scale_pitch];
         pack_bf16<true>(row, std::min(depth - part, scale_block), _mm512_load_ps(scale), panel + part * panel_rows);
         for (auto& p : row) p += scale_block * 2;
       }
@@ -140,20 +128,37 @@ GUILD_AVX512 inline void pack_inputs(const InputRows& x, Index padded, Index k, 
   }
 }
 
+/// Memory that is read next, brought nearer while a tile computes: rows of `bytes` bytes, `pitch` apart.
+struct Ahead {
+  const std::byte* row = nullptr;
+  Index pitch = 0;
+  Index bytes = 0;
+  Index lines = 0;  ///< how many of 64 bytes for each 32 columns of the tile
+};
+
 /// M tokens times a panel: adds to (or, `first`, overwrites) `rows` x `cols` of out.
 template <int M>
-GUILD_AVX512 void gemm_tile(const float* x, const float* panel, Index depth, float* out, Index pitch, Index rows, Index cols,
-                            bool first) {
+GUILD_AVX512 void gemm_tile(const float* x, const float* panel, Index depth, float* out, Index pitch, Index rows,
+                            Index cols, bool first, Ahead ahead) {
   __m512 sum[M][2];
 #pragma GCC unroll 16
   for (int t = 0; t < M; ++t) sum[t][0] = sum[t][1] = _mm512_setzero_ps();
-  for (Index k = 0; k < depth; ++k) {
-    const __m512 w0 = _mm512_load_ps(panel + k * panel_rows), w1 = _mm512_load_ps(panel + k * panel_rows + 16);
+  Index offset = 0;
+  for (Index part = 0; part < depth; part += 32) {
+    for (Index i = 0; i < ahead.lines; ++i) {
+      _mm_prefetch(reinterpret_cast<const char*>(ahead.row + offset), _MM_HINT_T1);
+      offset += 64;
+      if (offset >= ahead.bytes) offset = 0, ahead.row += ahead.pitch;
+    }
+    const Index end = std::min(part + 32, depth);
+    for (Index k = part; k < end; ++k) {
+      const __m512 w0 = _mm512_load_ps(panel + k * panel_rows), w1 = _mm512_load_ps(panel + k * panel_rows + 16);
 #pragma GCC unroll 16
-    for (int t = 0; t < M; ++t) {
-      const __m512 value = _mm512_set1_ps(x[t * gemm_depth + k]);
-      sum[t][0] = _mm512_fmadd_ps(value, w0, sum[t][0]);
-      sum[t][1] = _mm512_fmadd_ps(value, w1, sum[t][1]);
+      for (int t = 0; t < M; ++t) {
+        const __m512 value = _mm512_set1_ps(x[t * gemm_depth + k]);
+        sum[t][0] = _mm512_fmadd_ps(value, w0, sum[t][0]);
+        sum[t][1] = _mm512_fmadd_ps(value, w1, sum[t][1]);
+      }
     }
   }
   const __mmask16 mask0 = mask16(cols), mask1 = mask16(cols - 16);
@@ -174,18 +179,35 @@ inline void gemm(const LinearBlock& block) {
   const InputRows& x = block.x;
   // Tiles of equal height, even, at most 14: 48 tokens are four tiles of 12.
   const Index tiles = (x.rows + 13) / 14, height = std::max(Index{8}, round_up((x.rows + tiles - 1) / tiles, 2));
-  const auto tile = height == 14 ? gemm_tile<14> : height == 12 ? gemm_tile<12> : height == 10 ? gemm_tile<10> : gemm_tile<8>;
-  float* weights = block.scratch;
-  float* inputs = block.scratch + gemm_rows * gemm_depth;
+  const auto tile = height == 14   ? gemm_tile<14>
+                    : height == 12 ? gemm_tile<12>
+                    : height == 10 ? gemm_tile<10>
+                                   : gemm_tile<8>;
+  float* panel = block.scratch;
+  float* inputs = block.scratch + panel_rows * gemm_depth;
+  const Index panels = (block.end - block.begin + panel_rows - 1) / panel_rows, steps = panels * block.matrices;
   for (Index k = 0; k == 0 || k < x.cols; k += gemm_depth) {
     const Index depth = std::min(gemm_depth, x.cols - k);
     pack_inputs(x, tiles * height, k, depth, inputs);
-    for (int i = 0; i < block.matrices; ++i) {
-      pack_weights(*block.weight[i], block.begin, block.end, k, depth, weights);
-      for (Index c = 0; c < block.end - block.begin; c += panel_rows)
-        for (Index t = 0; t < x.rows; t += height)
-          tile(inputs + t * gemm_depth, weights + c * gemm_depth, depth, block.out[i] + t * block.pitch[i] + c,
-               block.pitch[i], x.rows - t, block.end - block.begin - c, k == 0);
+    for (Index step = 0; step < steps; ++step) {
+      const Index i = step / panels, r = block.begin + step % panels * panel_rows;
+      pack_weights(*block.weight[i], r, block.end, k, depth, panel);  // stays in the nearest cache for all tokens
+      // The weights of the next step come from memory in short pieces that the processor does not foresee.
+      const Index next = (step + 1) % steps, next_k = step + 1 < steps ? k : k + gemm_depth;
+      const WeightView& w = *block.weight[next / panels];
+      Ahead ahead;
+      if (next_k < x.cols) {
+        ahead.pitch = w.row_bytes();
+        ahead.row = w.row<std::byte>(block.begin + next % panels * panel_rows) + next_k * bits(w.type) / 8;
+        ahead.bytes = std::min(gemm_depth, x.cols - next_k) * bits(w.type) / 8;
+      }
+      const Index ahead_rows = (panel_rows + tiles - 1) / tiles;
+      ahead.lines = (ahead_rows * ahead.bytes + 64 * 8 - 1) / (64 * 8);
+      for (Index t = 0; t < x.rows; t += height) {
+        tile(inputs + t * gemm_depth, panel, depth, block.out[i] + t * block.pitch[i] + (r - block.begin),
+             block.pitch[i], x.rows - t, block.end - r, k == 0, ahead);
+        ahead.row += ahead_rows * ahead.pitch;
+      }
     }
   }
 }

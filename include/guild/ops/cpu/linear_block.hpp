@@ -37,7 +37,7 @@ struct LinearBlock {
 
 /// Block sizes that the planner and the kernels agree on.
 inline constexpr Index dot_tokens = 16;    ///< jobs of up to so many rows of x use `dot`, larger ones `gemm`
-inline constexpr Index gemm_rows = 96;     ///< most weight rows of a gemm block
+inline constexpr Index gemm_rows = 256;    ///< most weight rows of a gemm block
 inline constexpr Index gemm_tokens = 224;  ///< most input rows of a gemm block
 inline constexpr Index gemm_depth = 256;   ///< columns that gemm packs at a time: a multiple of scale_block
 inline constexpr Index axpy_cols = 64;     ///< columns of a x_w block begin at a multiple of this
@@ -46,8 +46,8 @@ inline constexpr Index axpy_cols = 64;     ///< columns of a x_w block begin at 
 
 /// Floats of scratch for `dot` on m rows of x (one more row than m may be padded to a whole tile).
 [[nodiscard]] constexpr Index dot_scratch(Index m, Index cols) { return round_up(m, 4) * round_up(cols, 64); }
-/// Floats of scratch for `gemm`: packed weights, packed inputs, and rows being converted.
-inline constexpr Index gemm_scratch = (gemm_rows + gemm_tokens + 16) * gemm_depth;
+/// Floats of scratch for `gemm`: a panel of at most 32 weight rows and the packed inputs.
+inline constexpr Index gemm_scratch = (32 + gemm_tokens + 16) * gemm_depth;
 
 /// The kernels of one instruction set.
 struct LinearKernels {
