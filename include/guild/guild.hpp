@@ -108,6 +108,7 @@
 #include <guild/ops/rows/combine.hpp>
 #include <guild/ops/rows/embedding.hpp>
 #include <guild/ops/rows/rms_norm.hpp>
+#include <guild/ops/rows/rms_norm_backward.hpp>
 #include <guild/ops/rows/rope.hpp>
 #include <guild/ops/rows/router.hpp>
 #include <guild/ops/shape_check.hpp>

@@ -77,4 +77,30 @@ struct Published {
   using Vector = StoredVector;
 };
 
+/// A dense, writable matrix [rows, cols] of one C++ type.
+template <class T>
+struct DenseMatrix {
+  Index rows = 0;
+  Index cols = 0;
+  Buffer<T> data;
+  [[nodiscard]] View<T, 2> matrix() { return data.view(rows, cols); }
+  [[nodiscard]] View<const T, 2> matrix() const { return data.view(rows, cols); }
+  [[nodiscard]] WeightView view() const { return {dtype_of<T>, data.data(), rows, cols, nullptr, 0, 0}; }
+};
+
+/// A dense, writable vector.
+template <class T>
+struct DenseVector {
+  Buffer<T> data;
+  [[nodiscard]] View<T> view() { return data.view(); }
+  [[nodiscard]] View<const T> view() const { return data.view(); }
+};
+
+/// The store of training: parameters, their gradients and their moments are the same struct in this store.
+template <class T>
+struct Dense {
+  using Matrix = DenseMatrix<T>;
+  using Vector = DenseVector<T>;
+};
+
 }  // namespace guild::inline v1

@@ -5,7 +5,7 @@
 //     template <class Visitor, class... W>
 //     static void visit(Visitor&&, const Path&, W&...);   // every tensor of one or several Weights, side by side
 //     static void forward(device, weights, inputs..., outputs...);
-//     struct Saved;                                  // what backward needs of a forward (trainable modules)
+//     template <class Real> struct Saved;            // what backward needs of a forward (trainable modules)
 //     static void backward(device, weights, saved, inputs and output gradients, gradients...);
 //     struct Cache;  static void extend(...);        // sequence mixers: forward from a cache, a few tokens at a time
 //   };
@@ -39,6 +39,6 @@ concept Module = requires(typename M::template Weights<Published>& weights, cons
 
 /// A module that can be trained also says what it keeps from the forward pass.
 template <class M>
-concept TrainableModule = Module<M> && requires { typename M::Saved; };
+concept TrainableModule = Module<M> && requires { typename M::template Saved<float>; };
 
 }  // namespace guild::inline v1

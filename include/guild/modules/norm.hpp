@@ -1,6 +1,8 @@
 // Root-mean-square normalisation (arXiv 1910.07467): y = x / sqrt(mean(x^2) + epsilon) * weight.
 #pragma once
 
+#include <type_traits>
+
 #include <guild/modules/module.hpp>
 #include <guild/ops/rms_norm.hpp>
 
@@ -24,6 +26,20 @@ struct RmsNorm {
   static void forward(Device& device, const Weights<Store>& weights, View<const float, 2> x, View<float, 2> y,
                       double epsilon) {
     rms_norm(device, weights.weight.view(), x, y, epsilon);
+  }
+
+  /// What `backward` needs of a forward pass: its input. The caller keeps x alive and unchanged.
+  template <class Real = float>
+  struct Saved {
+    View<const Real, 2> x;
+  };
+
+  /// dy and dx [T, Size]; dx is overwritten (it may be dy), the weight's gradient is added to.
+  template <class Device, class Store, class Gradients, class Real>
+  static void backward(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
+                       View<const std::type_identity_t<Real>, 2> dy, View<std::type_identity_t<Real>, 2> dx,
+                       Weights<Gradients>& gradients, double epsilon) {
+    rms_norm_backward(device, weights.weight.view(), saved.x, dy, dx, gradients.weight.view(), epsilon);
   }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <guild/ops/rows/rms_norm.hpp>
+#include <guild/ops/rows/rms_norm_backward.hpp>
 #include <guild/ops/shape_check.hpp>
 #include <type_traits>
 
@@ -17,6 +18,24 @@ void rms_norm(Device& device, View<const std::type_identity_t<Real>> weight,
   detail::require_shape(x, y.rows, y.cols, "rms_norm: x");
   detail::require_shape(y, y.rows, y.cols, "rms_norm: y");
   for_each_row(device, y.rows, y.cols, RmsNormRow<Real>{weight, x, y, static_cast<Real>(epsilon)});
+}
+
+/// Gradients of rms_norm: overwrites dx [T, D] (which may be dy) and adds to dweight [D]. x is the forward's input.
+/// Throws op_shape.
+template <class Device, class Real>
+void rms_norm_backward(Device& device, View<const std::type_identity_t<Real>> weight,
+                       View<const std::type_identity_t<Real>, 2> x, View<const std::type_identity_t<Real>, 2> dy,
+                       View<Real, 2> dx, View<std::type_identity_t<Real>> dweight, double epsilon) {
+  detail::require_size(weight, dx.cols, "rms_norm_backward: weight");
+  detail::require_shape(x, dx.rows, dx.cols, "rms_norm_backward: x");
+  detail::require_shape(dy, dx.rows, dx.cols, "rms_norm_backward: dy");
+  detail::require_size(dweight, dx.cols, "rms_norm_backward: dweight");
+  auto scratch = device.scratch();
+  const auto inverse_rms = scratch.template take<Real>(dx.rows);
+  // dx comes last: it may overwrite dy, which the weight's gradient reads.
+  for_each_row(device, dx.rows, dx.cols, InverseRmsRow<Real>{x, inverse_rms, static_cast<Real>(epsilon)});
+  for_each_row(device, dx.cols, dx.rows, RmsNormWeightGradient<Real>{x, dy, inverse_rms, dweight});
+  for_each_row(device, dx.rows, dx.cols, RmsNormBackwardRow<Real>{weight, x, dy, inverse_rms, dx});
 }
 
 }  // namespace guild::inline v1
