@@ -171,15 +171,20 @@ inline TemplateValue dict_items(const TemplateDict& dict, std::string_view what)
   return list;
 }
 
-/// range(end) and range(begin, end).
+/// range(end), range(begin, end) and range(begin, end, step).
 inline TemplateValue template_range(const std::vector<TemplateValue>& bounds, const TemplateNode& node, TemplateFunctions& functions) {
   for (const TemplateValue& bound : bounds)
     if (bound.integer() == nullptr) functions.fail(node, "range() with " + std::string(bound.kind()));
-  if (bounds.empty() || bounds.size() > 2 || !node.names.empty()) functions.fail(node, "range() takes one or two integers");
+  const std::size_t n = bounds.size();
+  if (n < 1 || n > 3 || !node.names.empty()) functions.fail(node, "range() takes one to three integers");
+  const std::int64_t end = *bounds[n == 1 ? 0 : 1].integer(), step = n == 3 ? *bounds[2].integer() : 1;
+  if (step == 0) functions.fail(node, "range() with the step 0");
   TemplateList list;
-  for (std::int64_t i = bounds.size() == 1 ? 0 : *bounds[0].integer(); i < *bounds.back().integer(); ++i) {
+  std::int64_t i = n == 1 ? 0 : *bounds[0].integer();
+  while (step > 0 ? i < end : i > end) {
     functions.budget.spend(64, functions.path);
     list.items.emplace_back(i);
+    if (__builtin_add_overflow(i, step, &i)) break;
   }
   return list;
 }
