@@ -58,25 +58,35 @@ auto load(const guild::Cpu& device, const Settings& settings) {
   return model;
 }
 
-/// Streams one answer, thinking dimmed; returns the answer without the thinking.
+/// Streams one answer, thinking dimmed and on lines of its own; returns the answer without the thinking.
 template <class Generation>
 std::string stream(Generation&& generation) {
   using Kind = guild::ThinkPiece::Kind;
   const bool color = isatty(STDOUT_FILENO) != 0;
-  std::string answer;
-  bool dim = false;
+  std::string answer, newlines;  // newlines are held back: those at the end of a part are not shown
+  Kind kind = Kind::answer;
   for (const auto& piece : generation) {
-    const bool thinking = piece.kind == Kind::thinking;
-    if (color && thinking != dim) std::fputs(thinking ? "\033[2m" : "\033[0m", stdout);
-    dim = thinking;
-    if (!thinking) answer += piece.text;
-    std::fputs(piece.text.c_str(), stdout);
+    if (piece.kind != kind) {
+      if (color) std::fputs(piece.kind == Kind::thinking ? "\033[2m" : "\033[0m", stdout);
+      newlines = kind == Kind::thinking ? "\n" : "";
+      kind = piece.kind;
+    }
+    for (const char c : piece.text) {
+      if (c == '\n') {
+        newlines += c;
+        continue;
+      }
+      const bool begins = kind == Kind::answer && answer.empty();
+      const std::string shown = (begins ? newlines.substr(0, 1) : newlines) + c;
+      std::fputs(shown.c_str(), stdout);
+      if (kind == Kind::answer) answer += begins ? std::string(1, c) : shown;
+      newlines.clear();
+    }
     std::fflush(stdout);
     if (interrupted != 0) break;
   }
-  std::fputs(color && dim ? "\033[0m\n" : "\n", stdout);
-  const std::size_t begin = answer.find_first_not_of('\n');
-  return begin == std::string::npos ? std::string() : answer.substr(begin);
+  std::fputs(color && kind == Kind::thinking ? "\033[0m\n" : "\n", stdout);
+  return answer;
 }
 
 /// One line about the model type, the load, the questions, and the statistics.
@@ -124,6 +134,7 @@ void run(const Settings& settings) {
     else if (!line.empty()) try { answer(line); } catch (const guild::Error& error) { std::fprintf(stderr, "%s\n", error.what()); }
   }
 
+  std::fflush(stdout);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   const auto decoded = static_cast<double>(total.generated_tokens) - static_cast<double>(settings.prompts.size());
