@@ -26,6 +26,13 @@ std::vector<double> naive(Index count, Index dim, Index dim_out, double scale, c
   return out;
 }
 
+void expect_near(const Matrix<float>& got, const Matrix<float>& expected, double tolerance, std::string_view what) {
+  ASSERT_TRUE(got.padding_is_untouched()) << what;
+  for (Index t = 0; t < got.rows; ++t)
+    for (Index c = 0; c < got.cols; ++c)
+      ASSERT_NEAR(got(t, c), expected(t, c), tolerance) << what << " token " << t << " column " << c;
+}
+
 struct LatentCase {
   Index heads, latent, rope;
   float scale;
@@ -78,6 +85,14 @@ void check_latent(const LatentCase& c, const std::vector<std::pair<Index, Index>
   for (auto& s : sequences) jobs.push_back(s.job());
   guild::latent_attention(device, jobs, c.heads, c.latent, c.rope, c.scale);
   for (auto& s : sequences) s.check(c, 5e-6);
+  // The front door ran the best variant; the others must agree with it.
+  std::vector<Matrix<float>> best;
+  for (auto& s : sequences) best.push_back(s.out);
+  for (const guild::Isa isa : {guild::Isa::baseline, guild::Isa::avx2, guild::Isa::avx512}) {
+    if (!guild::runs_here(isa)) continue;
+    guild::run_latent_attention(device, jobs, {c.heads, c.latent, c.rope, c.scale}, isa);
+    for (std::size_t i = 0; i < best.size(); ++i) expect_near(sequences[i].out, best[i], 5e-6, guild::name(isa));
+  }
 }
 
 const std::vector<std::pair<Index, Index>> edges = {
@@ -156,6 +171,31 @@ TEST(LatentAttention, AllocatesNothingAfterWarmUp) {
   const Index held = device.scratch_bytes();
   run();
   EXPECT_EQ(device.scratch_bytes(), held);
+}
+
+TEST(LatentAttention, TakesEmptyBatchesAndChunks) {
+  guild::Cpu device({.threads = 2});
+  const LatentCase c{2, 8, 4, 1.0f};
+  guild::latent_attention(device, {}, c.heads, c.latent, c.rope, c.scale);
+  LatentSequence<float> empty(c, 0, 0, 1), other(c, 5, 1, 2);
+  const guild::LatentAttentionJob jobs[] = {empty.job(), other.job(), empty.job()};
+  guild::latent_attention(device, jobs, c.heads, c.latent, c.rope, c.scale);
+  other.check(c, 5e-6);
+}
+
+TEST(LatentAttention, DoesLargeBatchesInRounds) {
+  // 40 sequences whose parts need 40 * 16 * 64 * 514 floats of scratch: more than one round takes.
+  guild::Cpu device({.threads = 4});
+  const LatentCase c{64, 512, 2, 0.05f};
+  LatentSequence<guild::bf16> one(c, 2047, 1, 5);
+  std::vector<Matrix<float>> outs(40, one.out);
+  std::vector<guild::LatentAttentionJob> jobs(40, one.job());
+  for (std::size_t i = 0; i < jobs.size(); ++i) jobs[i].out = outs[i].view();
+  guild::latent_attention(device, jobs, c.heads, c.latent, c.rope, c.scale);
+  const auto job = one.job();
+  guild::latent_attention(device, std::span(&job, 1), c.heads, c.latent, c.rope, c.scale);
+  for (const auto& out : outs) ASSERT_EQ(out.data, one.out.data);
+  EXPECT_LT(device.scratch_bytes(), Index{200} << 20);
 }
 
 TEST(LatentAttention, RefusesJobsThatDoNotFit) {
@@ -246,6 +286,13 @@ void check_expanded(const ExpandedCase& c, const std::vector<std::pair<Index, In
   for (auto& s : sequences) jobs.push_back(s.job(c));
   guild::expanded_attention(device, jobs, c.heads, c.nope, c.rope, c.value, c.scale);
   for (auto& s : sequences) s.check(c, 5e-6);
+  std::vector<Matrix<float>> best;
+  for (auto& s : sequences) best.push_back(s.out);
+  for (const guild::Isa isa : {guild::Isa::baseline, guild::Isa::avx2, guild::Isa::avx512}) {
+    if (!guild::runs_here(isa)) continue;
+    guild::run_expanded_attention(device, jobs, {c.heads, c.nope, c.rope, c.value, c.scale}, isa);
+    for (std::size_t i = 0; i < best.size(); ++i) expect_near(sequences[i].out, best[i], 5e-6, guild::name(isa));
+  }
 }
 
 const std::vector<std::pair<Index, Index>> chunks = {{0, 1},   {0, 2},   {0, 31},  {0, 32}, {0, 33}, {0, 64},

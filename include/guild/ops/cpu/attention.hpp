@@ -1,71 +1,331 @@
-// Attention on the CPU.
+// Attention on the CPU: cuts jobs into tasks of one parallel region and runs each over tiles of 64 keys.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <guild/device/cpu.hpp>
 #include <guild/ops/attention_job.hpp>
+#include <guild/ops/cpu/attention_avx2.hpp>
+#include <guild/ops/cpu/attention_avx512.hpp>
+#include <guild/ops/cpu/attention_tile.hpp>
+#include <guild/ops/cpu/isa.hpp>
+#include <limits>
 #include <span>
 
 namespace guild::inline v1 {
+namespace cpu {
 
-/// Called by latent_attention after its checks.
-inline void run_latent_attention(Cpu& device, std::span<const LatentAttentionJob> jobs,
-                                 const LatentAttentionSizes& sizes) {
-  for (const LatentAttentionJob& job : jobs) {
-    const Index width = sizes.latent + sizes.rope;
-    const auto element = [&job](Index row, Index c) {
-      return job.cache_type == DType::f32
-                 ? static_cast<const float*>(job.cache)[row * job.cache_pitch + c]
-                 : static_cast<float>(static_cast<const bf16*>(job.cache)[row * job.cache_pitch + c]);
-    };
-    device.run(job.q.rows * sizes.heads, [&](Index task, int) {
-      const Index t = task / sizes.heads, h = task % sizes.heads;
-      const float* q = &job.q(t, h * width);
-      float* out = &job.out(t, h * sizes.latent);
-      float peak = -1e30f, sum = 0.0f;
-      std::fill(out, out + sizes.latent, 0.0f);
-      for (Index s = 0; s <= job.first_position + t; ++s) {
-        float dot = 0.0f;
-        for (Index c = 0; c < width; ++c) dot += q[c] * element(s, c);
-        dot *= sizes.scale;
-        const float next = std::max(peak, dot);
-        const float keep = std::exp(peak - next), p = std::exp(dot - next);
-        peak = next;
-        sum = sum * keep + p;
-        for (Index c = 0; c < sizes.latent; ++c) out[c] = out[c] * keep + p * element(s, c);
-      }
-      for (Index c = 0; c < sizes.latent; ++c) out[c] /= sum;
-    });
-  }
+[[nodiscard]] inline AttentionKernels attention_kernels_of(Isa isa) {
+#if defined(__x86_64__)
+  if (isa >= Isa::avx512) return attention_kernels<Avx512Attention>(widen_avx512);
+  if (isa == Isa::avx2) return attention_kernels<Avx2Attention>(widen_avx2);
+#endif
+  (void)isa;
+  return attention_kernels<BaselineAttention>(widen_baseline);
 }
 
-/// Called by expanded_attention after its checks.
-inline void run_expanded_attention(Cpu& device, std::span<const ExpandedAttentionJob> jobs,
-                                   const ExpandedAttentionSizes& sizes) {
-  for (const ExpandedAttentionJob& job : jobs) {
-    const Index key_stride = job.key_head_stride > 0 ? job.key_head_stride : sizes.nope;
-    const Index value_stride = job.value_head_stride > 0 ? job.value_head_stride : sizes.value;
-    device.run(job.q.rows * sizes.heads, [&](Index task, int) {
-      const Index t = task / sizes.heads, h = task % sizes.heads;
-      const float* q = &job.q(t, h * (sizes.nope + sizes.rope));
-      float* out = &job.out(t, h * sizes.value);
-      float peak = -1e30f, sum = 0.0f;
-      std::fill(out, out + sizes.value, 0.0f);
-      for (Index s = 0; s <= job.first_position + t; ++s) {
-        float dot = 0.0f;
-        for (Index c = 0; c < sizes.nope; ++c) dot += q[c] * job.k_nope(s, h * key_stride + c);
-        for (Index c = 0; c < sizes.rope; ++c) dot += q[sizes.nope + c] * job.k_rope(s, c);
-        dot *= sizes.scale;
-        const float next = std::max(peak, dot);
-        const float keep = std::exp(peak - next), p = std::exp(dot - next);
-        peak = next;
-        sum = sum * keep + p;
-        for (Index c = 0; c < sizes.value; ++c) out[c] = out[c] * keep + p * job.v(s, h * value_stride + c);
+[[nodiscard]] constexpr Index lanes_up(Index n) { return (n + 15) / 16 * 16; }
+
+/// Up to 32 query rows on their way along the keys. `visible[m]`: how many keys row m sees (0 for lanes without a row).
+struct QueryTile {
+  const AttentionTile* loops = nullptr;
+  Index lanes = 0;  ///< 16 or 32
+  Index rows = 0;   ///< lanes in use
+  Index visible[tile_rows] = {};
+  Index most = 0, least = 0;  ///< of `visible` over the rows in use
+  float* query = nullptr;     ///< [width][lanes], already scaled
+  float* out = nullptr;       ///< [lanes][out_pitch]
+  Index out_pitch = 0;
+  SoftmaxState state{};
+
+  static Index floats(Index width, Index out_cols) { return tile_rows * (width + lanes_up(out_cols)); }
+
+  void begin(const AttentionKernels& kernels, Index rows_, Index width, Index out_cols, float* memory) {
+    rows = rows_;
+    lanes = rows > 16 ? 32 : 16;
+    loops = rows > 16 ? &kernels.tile32 : &kernels.tile16;
+    out_pitch = lanes_up(out_cols);
+    query = memory;
+    out = memory + lanes * width;
+    std::memset(static_cast<void*>(memory), 0, static_cast<std::size_t>(lanes * (width + out_pitch)) * sizeof(float));
+    for (Index m = 0; m < tile_rows; ++m) {
+      visible[m] = 0;
+      state.peak[m] = no_peak;
+      state.sum[m] = 0.0f;
+    }
+    most = 0;
+    least = 0;
+  }
+  void set_row(Index m, const float* q, Index width, float scale, Index sees) {
+    for (Index c = 0; c < width; ++c) query[c * lanes + m] = q[c] * scale;
+    visible[m] = sees;
+    most = std::max(most, sees);
+    least = m == 0 ? sees : std::min(least, sees);
+  }
+
+  /// Takes in the keys [first, first + count), packed with zero rows up to a multiple of key_step.
+  void attend(const float* key, Index key_pitch, Index width, const float* value, Index value_pitch, Index first,
+              Index count, float* score) {
+    if (first >= most) return;
+    const Index padded = (count + key_step - 1) / key_step * key_step;
+    loops->scores(query, key, key_pitch, width, padded, score);
+    if (first + padded > least || count != padded) {
+      for (Index m = 0; m < rows; ++m)
+        for (Index k = std::clamp(visible[m] - first, Index{0}, count); k < padded; ++k)
+          score[k * lanes + m] = -std::numeric_limits<float>::infinity();
+    }
+    loops->soften(score, padded, state);
+    loops->accumulate(score, value, value_pitch, padded, out_pitch, rows, state.keep, out, out_pitch);
+  }
+};
+
+/// Fills rows [count, multiple of key_step) with zeros: their scores are masked, and zero times a value must be zero.
+inline void pad_rows(float* rows, Index count, Index pitch) {
+  const Index padded = (count + key_step - 1) / key_step * key_step;
+  std::fill(rows + count * pitch, rows + padded * pitch, 0.0f);
+}
+
+/// How a latent job is cut along its keys: a function of the job alone, so that its bits depend on nothing else.
+/// A chunk of few tokens (decoding) is cut so that one sequence gives work to many threads.
+struct KeyRanges {
+  Index count = 1;
+  Index size = 0;
+
+  explicit KeyRanges(const LatentAttentionJob& job) {
+    constexpr Index few_tokens = 4, most_ranges = 16, least_keys = 2 * key_tile;
+    const Index keys = std::max(job.first_position + job.q.rows, Index{1});
+    if (job.q.rows <= few_tokens) count = std::clamp((keys + least_keys - 1) / least_keys, Index{1}, most_ranges);
+    size = ((keys + count - 1) / count + key_tile - 1) / key_tile * key_tile;
+    count = (keys + size - 1) / size;
+  }
+};
+
+/// Finds the part that holds `index`, where part i covers [starts[i], starts[i + 1]).
+[[nodiscard]] inline Index part_of(View<const Index> starts, Index index) {
+  return std::upper_bound(starts.begin(), starts.end(), index) - starts.begin() - 1;
+}
+
+/// One parallel region over latent jobs, and a second one that adds up the parts of those that are cut.
+class LatentAttention {
+ public:
+  LatentAttention(const LatentAttentionSizes& sizes, const AttentionKernels& kernels)
+      : sizes_(sizes),
+        kernels_(kernels),
+        width_(sizes.latent + sizes.rope),
+        key_pitch_(lanes_up(std::max(width_, lanes_up(sizes.latent)))) {}
+
+  void run(Cpu& device, std::span<const LatentAttentionJob> jobs) const {
+    // Parts of cut jobs wait in scratch: batches that need much of it are done in several rounds.
+    constexpr Index most_floats = Index{1} << 24;
+    while (!jobs.empty()) {
+      std::size_t taken = 0;
+      for (Index floats = 0; taken < jobs.size(); ++taken) {
+        floats += part_floats(jobs[taken]);
+        if (taken > 0 && floats > most_floats) break;
       }
-      for (Index c = 0; c < sizes.value; ++c) out[c] /= sum;
+      run_round(device, jobs.first(taken));
+      jobs = jobs.subspan(taken);
+    }
+  }
+
+ private:
+  [[nodiscard]] Index rows_of(const LatentAttentionJob& job) const { return job.q.rows * sizes_.heads; }
+  [[nodiscard]] Index part_floats(const LatentAttentionJob& job) const {
+    const KeyRanges ranges(job);
+    return ranges.count > 1 ? ranges.count * rows_of(job) * (sizes_.latent + 2) : 0;
+  }
+
+  void run_round(Cpu& device, std::span<const LatentAttentionJob> jobs) const {
+    const auto count = static_cast<Index>(jobs.size());
+    auto frame = device.scratch();
+    auto tasks = frame.take<Index>(count + 1), parts = frame.take<Index>(count + 1),
+         rows = frame.take<Index>(count + 1);
+    tasks[0] = parts[0] = rows[0] = 0;
+    for (Index i = 0; i < count; ++i) {
+      const LatentAttentionJob& job = jobs[static_cast<std::size_t>(i)];
+      const KeyRanges ranges(job);
+      tasks[i + 1] = tasks[i] + (rows_of(job) + tile_rows - 1) / tile_rows * ranges.count;
+      parts[i + 1] = parts[i] + part_floats(job);
+      rows[i + 1] = rows[i] + (ranges.count > 1 ? rows_of(job) : 0);
+    }
+    const auto part = frame.take<float>(parts[count]);
+    const Index own = QueryTile::floats(width_, sizes_.latent) + key_tile * (tile_rows + key_pitch_);
+    const auto memory = frame.take<float>(device.threads(), (own + 15) / 16 * 16);
+
+    device.run(tasks[count], [&](Index task, int worker) {
+      const Index i = part_of(tasks, task);
+      attend(jobs[static_cast<std::size_t>(i)], task - tasks[i], part.data + parts[i], memory.row(worker).data);
+    });
+    device.run(rows[count], [&](Index row, int) {
+      const Index i = part_of(rows, row);
+      add_parts(jobs[static_cast<std::size_t>(i)], row - rows[i], part.data + parts[i]);
     });
   }
+
+  /// One block of 32 rows over one range of keys.
+  void attend(const LatentAttentionJob& job, Index task, float* part, float* memory) const {
+    const KeyRanges ranges(job);
+    const Index heads = sizes_.heads, latent = sizes_.latent, rows = rows_of(job);
+    const Index begin = task / ranges.count * tile_rows, range = task % ranges.count;
+    QueryTile tile;
+    float* const score = memory + QueryTile::floats(width_, latent);
+    float* const key = score + key_tile * tile_rows;
+    tile.begin(kernels_, std::min(tile_rows, rows - begin), width_, latent, memory);
+    for (Index m = 0; m < tile.rows; ++m) {
+      const Index t = (begin + m) / heads, h = (begin + m) % heads;
+      tile.set_row(m, job.q.row(t).data + h * width_, width_, sizes_.scale, job.first_position + t + 1);
+    }
+    for (Index k = 0; k < key_tile; ++k) std::fill(key + k * key_pitch_ + width_, key + (k + 1) * key_pitch_, 0.0f);
+    const Index end = std::min((range + 1) * ranges.size, tile.most);
+    for (Index first = range * ranges.size; first < end; first += key_tile) {
+      const Index count = std::min(key_tile, end - first);
+      for (Index k = 0; k < count; ++k) load_row(job, first + k, key + k * key_pitch_);
+      pad_rows(key, count, key_pitch_);
+      tile.attend(key, key_pitch_, width_, key, key_pitch_, first, count, score);
+    }
+    for (Index m = 0; m < tile.rows; ++m) {
+      const float* const from = tile.out + m * tile.out_pitch;
+      if (ranges.count > 1) {
+        float* const to = part + (range * rows + begin + m) * (latent + 2);
+        std::copy(from, from + latent, to);
+        to[latent] = tile.state.peak[m];
+        to[latent + 1] = tile.state.sum[m];
+      } else {
+        const Index t = (begin + m) / heads, h = (begin + m) % heads;
+        float* const to = job.out.row(t).data + h * latent;
+        for (Index c = 0; c < latent; ++c) to[c] = from[c] / tile.state.sum[m];
+      }
+    }
+  }
+
+  void load_row(const LatentAttentionJob& job, Index row, float* to) const {
+    if (job.cache_type == DType::f32) {
+      const float* const from = static_cast<const float*>(job.cache) + row * job.cache_pitch;
+      std::copy(from, from + width_, to);
+    } else {
+      kernels_.widen(static_cast<const bf16*>(job.cache) + row * job.cache_pitch, to, width_);
+    }
+  }
+
+  /// Adds the ranges of one row in their order.
+  void add_parts(const LatentAttentionJob& job, Index row, const float* part) const {
+    const KeyRanges ranges(job);
+    const Index latent = sizes_.latent, stride = rows_of(job) * (latent + 2);
+    const float* const first = part + row * (latent + 2);
+    float peak = no_peak;
+    for (Index r = 0; r < ranges.count; ++r) peak = std::max(peak, first[r * stride + latent]);
+    float* const to = job.out.row(row / sizes_.heads).data + row % sizes_.heads * latent;
+    float sum = 0.0f;
+    for (Index r = 0; r < ranges.count; ++r) {
+      const float* const from = first + r * stride;
+      const float weight = std::exp(from[latent] - peak);
+      sum += weight * from[latent + 1];
+      if (r == 0)
+        for (Index c = 0; c < latent; ++c) to[c] = weight * from[c];
+      else
+        for (Index c = 0; c < latent; ++c) to[c] += weight * from[c];
+    }
+    for (Index c = 0; c < latent; ++c) to[c] /= sum;
+  }
+
+  LatentAttentionSizes sizes_;
+  AttentionKernels kernels_;
+  Index width_;
+  Index key_pitch_;
+};
+
+/// One parallel region over the query blocks of all heads of all expanded jobs.
+class ExpandedAttention {
+ public:
+  ExpandedAttention(const ExpandedAttentionSizes& sizes, const AttentionKernels& kernels)
+      : sizes_(sizes), kernels_(kernels), width_(sizes.nope + sizes.rope), value_pitch_(lanes_up(sizes.value)) {}
+
+  void run(Cpu& device, std::span<const ExpandedAttentionJob> jobs) const {
+    const auto count = static_cast<Index>(jobs.size());
+    auto frame = device.scratch();
+    auto tasks = frame.take<Index>(count + 1);
+    tasks[0] = 0;
+    for (Index i = 0; i < count; ++i)
+      tasks[i + 1] = tasks[i] + blocks_of(jobs[static_cast<std::size_t>(i)]) * sizes_.heads;
+    const Index own = tiles * tile_floats() + key_tile * (tile_rows + width_ + value_pitch_);
+    const auto memory = frame.take<float>(device.threads(), (own + 15) / 16 * 16);
+    device.run(tasks[count], [&](Index task, int worker) {
+      const Index i = part_of(tasks, task);
+      attend(jobs[static_cast<std::size_t>(i)], task - tasks[i], memory.row(worker).data);
+    });
+  }
+
+ private:
+  static constexpr Index tiles = 2;  ///< query tiles that share the keys of a block
+  static constexpr Index block = tiles * tile_rows;
+
+  [[nodiscard]] Index tile_floats() const { return QueryTile::floats(width_, sizes_.value); }
+  [[nodiscard]] static Index blocks_of(const ExpandedAttentionJob& job) { return (job.q.rows + block - 1) / block; }
+
+  void attend(const ExpandedAttentionJob& job, Index task, float* memory) const {
+    // The last block sees the most keys: begun first, it does not keep one thread busy alone at the end.
+    const Index begin = (blocks_of(job) - 1 - task / sizes_.heads) * block, head = task % sizes_.heads;
+    const Index value = sizes_.value, nope = sizes_.nope;
+    float* const score = memory + tiles * tile_floats();
+    float* const key = score + key_tile * tile_rows;
+    float* const values = key + key_tile * width_;
+    QueryTile tile[tiles];
+    Index used = 0, most = 0;
+    for (Index row = begin; used < tiles && row < job.q.rows; ++used, row += tile_rows) {
+      QueryTile& one = tile[used];
+      one.begin(kernels_, std::min(tile_rows, job.q.rows - row), width_, value, memory + used * tile_floats());
+      for (Index m = 0; m < one.rows; ++m)
+        one.set_row(m, job.q.row(row + m).data + head * width_, width_, sizes_.scale, job.first_position + row + m + 1);
+      most = one.most;
+    }
+    const Index key_column = head * (job.key_head_stride > 0 ? job.key_head_stride : nope);
+    const Index value_column = head * (job.value_head_stride > 0 ? job.value_head_stride : value);
+    for (Index k = 0; k < key_tile; ++k)
+      std::fill(values + k * value_pitch_ + value, values + (k + 1) * value_pitch_, 0.0f);
+    for (Index first = 0; first < most; first += key_tile) {
+      const Index count = std::min(key_tile, most - first);
+      for (Index k = 0; k < count; ++k) {
+        float* const to = key + k * width_;
+        copy(job.k_nope, first + k, key_column, nope, to);
+        copy(job.k_rope, first + k, 0, sizes_.rope, to + nope);
+        copy(job.v, first + k, value_column, value, values + k * value_pitch_);
+      }
+      pad_rows(key, count, width_);
+      pad_rows(values, count, value_pitch_);
+      for (Index i = 0; i < used; ++i) tile[i].attend(key, width_, width_, values, value_pitch_, first, count, score);
+    }
+    for (Index i = 0; i < used; ++i)
+      for (Index m = 0; m < tile[i].rows; ++m) {
+        const float* const from = tile[i].out + m * tile[i].out_pitch;
+        float* const to = job.out.row(begin + i * tile_rows + m).data + head * value;
+        for (Index c = 0; c < value; ++c) to[c] = from[c] / tile[i].state.sum[m];
+      }
+  }
+
+  static void copy(const View<const float, 2>& from, Index row, Index column, Index count, float* to) {
+    const float* const source = from.data + row * from.pitch + column;
+    std::copy(source, source + count, to);
+  }
+
+  ExpandedAttentionSizes sizes_;
+  AttentionKernels kernels_;
+  Index width_;
+  Index value_pitch_;
+};
+
+}  // namespace cpu
+
+/// Called by latent_attention after its checks. `isa` is for tests and benchmarks.
+inline void run_latent_attention(Cpu& device, std::span<const LatentAttentionJob> jobs,
+                                 const LatentAttentionSizes& sizes, Isa isa = best_isa()) {
+  cpu::LatentAttention(sizes, cpu::attention_kernels_of(isa)).run(device, jobs);
+}
+
+/// Called by expanded_attention after its checks. `isa` is for tests and benchmarks.
+inline void run_expanded_attention(Cpu& device, std::span<const ExpandedAttentionJob> jobs,
+                                   const ExpandedAttentionSizes& sizes, Isa isa = best_isa()) {
+  cpu::ExpandedAttention(sizes, cpu::attention_kernels_of(isa)).run(device, jobs);
 }
 
 }  // namespace guild::inline v1

@@ -1,0 +1,111 @@
+// The inner loops of attention for AVX-512; see attention_tile.hpp for what they compute.
+#pragma once
+
+#include <guild/ops/cpu/attention_tile.hpp>
+#include <guild/ops/cpu/avx512.hpp>
+
+#if defined(__x86_64__)
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"  // g++ 12 about its own intrinsics (GCC bug 105593)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+namespace guild::inline v1::cpu {
+
+template <int M>
+struct Avx512Attention {
+  static constexpr int vectors = M / 16;
+
+  GUILD_AVX512 static void scores(const float* query, const float* key, Index key_pitch, Index width, Index count,
+                                  float* score) {
+    constexpr int keys = 8;  // times M / 16 vectors: 8 or 16 sums in registers
+    for (Index k = 0; k < count; k += keys) {
+      __m512 sum[keys][vectors];
+      for (int i = 0; i < keys; ++i)
+        for (int v = 0; v < vectors; ++v) sum[i][v] = _mm512_setzero_ps();
+      const float* const first = key + k * key_pitch;
+      for (Index c = 0; c < width; ++c) {
+        __m512 q[vectors];
+        for (int v = 0; v < vectors; ++v) q[v] = _mm512_loadu_ps(query + c * M + v * 16);
+#pragma GCC unroll 8
+        for (int i = 0; i < keys; ++i) {
+          const __m512 x = _mm512_set1_ps(first[i * key_pitch + c]);
+          for (int v = 0; v < vectors; ++v) sum[i][v] = _mm512_fmadd_ps(x, q[v], sum[i][v]);
+        }
+      }
+      for (int i = 0; i < keys; ++i)
+        for (int v = 0; v < vectors; ++v) _mm512_storeu_ps(score + (k + i) * M + v * 16, sum[i][v]);
+    }
+  }
+
+  GUILD_AVX512 static void soften(float* score, Index count, SoftmaxState& state) {
+    for (int m = 0; m < M; m += 16) {
+      const __m512 before = _mm512_loadu_ps(state.peak + m);
+      __m512 peak = before;
+      for (Index k = 0; k < count; ++k) peak = _mm512_max_ps(_mm512_loadu_ps(score + k * M + m), peak);
+      __m512 keep = _mm512_sub_ps(before, peak);
+      keep = avx512::exp(keep);
+      __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(state.sum + m), keep);
+      for (Index k = 0; k < count; ++k) {
+        __m512 p = _mm512_sub_ps(_mm512_loadu_ps(score + k * M + m), peak);
+        p = avx512::exp(p);
+        _mm512_storeu_ps(score + k * M + m, p);
+        sum = _mm512_add_ps(sum, p);
+      }
+      _mm512_storeu_ps(state.peak + m, peak);
+      _mm512_storeu_ps(state.sum + m, sum);
+      _mm512_storeu_ps(state.keep + m, keep);
+    }
+  }
+
+  GUILD_AVX512 static void accumulate(const float* score, const float* value, Index value_pitch, Index count,
+                                      Index cols, Index rows, const float* keep, float* out, Index out_pitch) {
+    for (Index m = 0; m < rows; m += 8) {
+      Index c = 0;
+      for (; c + 32 <= cols; c += 32)
+        accumulate_block<2>(score + m, value + c, value_pitch, count, keep + m, out + m * out_pitch + c, out_pitch);
+      for (; c < cols; c += 16)
+        accumulate_block<1>(score + m, value + c, value_pitch, count, keep + m, out + m * out_pitch + c, out_pitch);
+    }
+  }
+
+ private:
+  template <int Vectors>
+  GUILD_AVX512 static void accumulate_block(const float* score, const float* value, Index value_pitch, Index count,
+                                            const float* keep, float* out, Index out_pitch) {
+    constexpr int rows = 8;
+    __m512 sum[rows][Vectors];
+    for (int i = 0; i < rows; ++i)
+      for (int v = 0; v < Vectors; ++v)
+        sum[i][v] = _mm512_mul_ps(_mm512_loadu_ps(out + i * out_pitch + v * 16), _mm512_set1_ps(keep[i]));
+    for (Index k = 0; k < count; ++k) {
+      __m512 x[Vectors];
+      for (int v = 0; v < Vectors; ++v) x[v] = _mm512_loadu_ps(value + k * value_pitch + v * 16);
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; ++i) {
+        const __m512 p = _mm512_set1_ps(score[k * M + i]);
+        for (int v = 0; v < Vectors; ++v) sum[i][v] = _mm512_fmadd_ps(p, x[v], sum[i][v]);
+      }
+    }
+    for (int i = 0; i < rows; ++i)
+      for (int v = 0; v < Vectors; ++v) _mm512_storeu_ps(out + i * out_pitch + v * 16, sum[i][v]);
+  }
+};
+
+GUILD_AVX512 inline void widen_avx512(const bf16* from, float* to, Index count) {
+  for (Index i = 0; i < count; i += 16) {
+    const auto left = static_cast<unsigned>(count - i < 16 ? count - i : 16);
+    const auto mask = static_cast<__mmask16>((1U << left) - 1U);
+    const __m512i wide = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from + i)), 16);
+    _mm512_mask_storeu_ps(to + i, mask, _mm512_castsi512_ps(wide));
+  }
+}
+
+}  // namespace guild::inline v1::cpu
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif

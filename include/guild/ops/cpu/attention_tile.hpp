@@ -1,0 +1,106 @@
+// The inner loops of attention on packed tiles, in plain C++, and the table through which every variant is called.
+// A tile holds M query rows (16 or 32) in the lanes of vectors: query[c][m], score[k][m]. So the softmax over keys runs
+// down the columns, and no vector is ever summed across its lanes.
+#pragma once
+
+#include <cmath>
+#include <guild/core/types.hpp>
+#include <guild/core/view.hpp>
+#include <limits>
+
+namespace guild::inline v1::cpu {
+
+inline constexpr Index key_tile = 64;  ///< keys of a tile; their number in use is a multiple of key_step
+inline constexpr Index key_step = 8;
+inline constexpr Index tile_rows = 32;    ///< most query rows of a tile
+inline constexpr float no_peak = -1e30f;  ///< the running maximum before any key; finite, so that differences are
+
+/// The running softmax of the rows of a tile.
+struct SoftmaxState {
+  float peak[tile_rows];  ///< largest score so far
+  float sum[tile_rows];   ///< sum of exp(score - peak)
+  float keep[tile_rows];  ///< what the last `soften` says earlier results must be multiplied by
+};
+
+/// Loops for tiles of M rows. Buffers are contiguous; `count` is a multiple of key_step.
+struct AttentionTile {
+  /// score[k][m] = sum over c < width of key[k][c] * query[c][m].
+  void (*scores)(const float* query, const float* key, Index key_pitch, Index width, Index count, float* score);
+  /// Replaces scores by exp(score - peak) and brings the state up to date. A score of -infinity becomes 0.
+  void (*soften)(float* score, Index count, SoftmaxState& state);
+  /// out[m][c] = out[m][c] * keep[m] + sum over k of score[k][m] * value[k][c], for c < cols (a multiple of 16) and at
+  /// least the first `rows` rows m.
+  void (*accumulate)(const float* score, const float* value, Index value_pitch, Index count, Index cols, Index rows,
+                     const float* keep, float* out, Index out_pitch);
+};
+
+/// One variant: tiles of 16 and of 32 rows, and the conversion of stored rows.
+struct AttentionKernels {
+  AttentionTile tile16;
+  AttentionTile tile32;
+  void (*widen)(const bf16* from, float* to, Index count);
+};
+
+template <int M>
+struct BaselineAttention {
+  static void scores(const float* query, const float* key, Index key_pitch, Index width, Index count, float* score) {
+    for (Index k = 0; k < count; k += 2) {
+      float a[M] = {}, b[M] = {};
+      const float* const key_a = key + k * key_pitch;
+      const float* const key_b = key_a + key_pitch;
+      for (Index c = 0; c < width; ++c) {
+        const float x = key_a[c], y = key_b[c];
+        const float* const q = query + c * M;
+        for (int m = 0; m < M; ++m) a[m] += x * q[m];
+        for (int m = 0; m < M; ++m) b[m] += y * q[m];
+      }
+      for (int m = 0; m < M; ++m) score[k * M + m] = a[m];
+      for (int m = 0; m < M; ++m) score[(k + 1) * M + m] = b[m];
+    }
+  }
+
+  static void soften(float* score, Index count, SoftmaxState& state) {
+    for (int m = 0; m < M; ++m) {
+      float peak = state.peak[m];
+      for (Index k = 0; k < count; ++k)
+        if (score[k * M + m] > peak) peak = score[k * M + m];
+      const float keep = std::exp(state.peak[m] - peak);
+      float sum = state.sum[m] * keep;
+      for (Index k = 0; k < count; ++k) sum += score[k * M + m] = std::exp(score[k * M + m] - peak);
+      state.peak[m] = peak;
+      state.sum[m] = sum;
+      state.keep[m] = keep;
+    }
+  }
+
+  static void accumulate(const float* score, const float* value, Index value_pitch, Index count, Index cols, Index rows,
+                         const float* keep, float* out, Index out_pitch) {
+    constexpr int lanes = 16;
+    for (Index m = 0; m < rows; ++m)
+      for (Index c = 0; c < cols; c += lanes) {
+        float* const to = out + m * out_pitch + c;
+        float sum[lanes];
+        for (int i = 0; i < lanes; ++i) sum[i] = to[i] * keep[m];
+        for (Index k = 0; k < count; ++k) {
+          const float p = score[k * M + m];
+          const float* const v = value + k * value_pitch + c;
+          for (int i = 0; i < lanes; ++i) sum[i] += p * v[i];
+        }
+        for (int i = 0; i < lanes; ++i) to[i] = sum[i];
+      }
+  }
+};
+
+inline void widen_baseline(const bf16* from, float* to, Index count) {
+  for (Index i = 0; i < count; ++i) to[i] = static_cast<float>(from[i]);
+}
+
+/// The loops of a variant as a table.
+template <template <int> class Variant>
+constexpr AttentionKernels attention_kernels(void (*widen)(const bf16*, float*, Index)) {
+  return {{Variant<16>::scores, Variant<16>::soften, Variant<16>::accumulate},
+          {Variant<32>::scores, Variant<32>::soften, Variant<32>::accumulate},
+          widen};
+}
+
+}  // namespace guild::inline v1::cpu
