@@ -6,7 +6,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -76,7 +75,7 @@ class TemplateEvaluator {
         ns->variables.set(node.names[0], std::move(value));
         return Flow::next;
       }
-      case Kind::macro: macros_.emplace_back(node.text, id); return Flow::next;
+      case Kind::macro: macros_.push_back(id); return Flow::next;
       case Kind::break_: return Flow::break_;
       case Kind::continue_: return Flow::continue_;
       default: fail(node, "an expression stands where a statement should");
@@ -128,8 +127,8 @@ class TemplateEvaluator {
   }
 
   [[nodiscard]] TemplateValue lookup(std::string_view name) const {
-    for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope)
-      if (const TemplateValue* value = scope->find(name)) return *value;
+    for (std::size_t i = scopes_.size(); i > 0; --i)
+      if (const TemplateValue* value = scopes_[i - 1].find(name)) return *value;
     return {};
   }
   std::vector<TemplateValue> elements(const TemplateValue& value, const TemplateNode& node) {
@@ -238,8 +237,8 @@ class TemplateEvaluator {
   }
 
   TemplateValue call(const TemplateNode& node) {
-    const auto macro = std::find_if(macros_.rbegin(), macros_.rend(), [&](const auto& m) { return m.first == node.text; });
-    if (macro != macros_.rend()) return call_macro(node, tree_[macro->second]);
+    for (std::size_t i = macros_.size(); i > 0; --i)
+      if (tree_[macros_[i - 1]].text == node.text) return call_macro(node, tree_[macros_[i - 1]]);
     const std::size_t positional = node.children.size() - node.names.size();
     if (node.text == "namespace") {
       if (positional != 0) fail(node, "namespace() with an unnamed argument");
@@ -275,15 +274,16 @@ class TemplateEvaluator {
       arguments.set(node.names[i], evaluate(node.children[positional + i]));
     }
     // A macro sees the template's own variables and its arguments, not those of its caller.
-    std::vector<TemplateDict> callers(std::make_move_iterator(scopes_.begin() + 1), std::make_move_iterator(scopes_.end()));
-    scopes_.resize(1);
+    std::vector<TemplateDict> callers = std::move(scopes_);
+    scopes_ = {};
+    scopes_.push_back(std::move(callers[0]));
     scopes_.push_back(std::move(arguments));
     ++calls_;
     MarkedText out;
     execute(macro.children[0], out);
     --calls_;
-    scopes_.resize(1);
-    std::move(callers.begin(), callers.end(), std::back_inserter(scopes_));
+    callers[0] = std::move(scopes_[0]);
+    scopes_ = std::move(callers);
     return out;
   }
 
@@ -292,7 +292,7 @@ class TemplateEvaluator {
   TemplateBudget budget_;
   TemplateFunctions functions_{path_, budget_};
   std::vector<TemplateDict> scopes_;
-  std::vector<std::pair<std::string, NodeId>> macros_;
+  std::vector<NodeId> macros_;
   int calls_ = 0;
 };
 

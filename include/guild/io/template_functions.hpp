@@ -122,7 +122,7 @@ inline TemplateList split(const MarkedText& text, const std::string* separator, 
     }
   }
   out.items.emplace_back(text.substr(begin, end - begin));
-  out.items.insert(out.items.end(), tail.rbegin(), tail.rend());
+  for (; !tail.empty(); tail.pop_back()) out.items.push_back(std::move(tail.back()));
   return out;
 }
 

@@ -7,7 +7,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <guild/core/error.hpp>
@@ -76,37 +75,32 @@ struct TemplateNamespace {
   TemplateDict variables;
 };
 
-/// Undefined (the first alternative), none, boolean, number, text, list, dict or namespace.
+/// Undefined, none, boolean, integer, float, text, list, dict or namespace. (No std::variant: it costs users a second of
+/// compile time.)
 class TemplateValue {
  public:
-  using List = std::shared_ptr<const TemplateList>;
-  using Dict = std::shared_ptr<const TemplateDict>;
-  using Namespace = std::shared_ptr<TemplateNamespace>;
-
   TemplateValue() = default;
-  TemplateValue(TemplateNone none) : value_(none) {}
-  TemplateValue(bool b) : value_(b) {}
-  TemplateValue(std::int64_t i) : value_(i) {}
-  TemplateValue(double d) : value_(d) {}
-  TemplateValue(MarkedText text) : value_(std::move(text)) {}
-  TemplateValue(TemplateList list) : value_(std::make_shared<const TemplateList>(std::move(list))) {}
-  TemplateValue(TemplateDict dict) : value_(std::make_shared<const TemplateDict>(std::move(dict))) {}
-  TemplateValue(Namespace ns) : value_(std::move(ns)) {}
+  TemplateValue(TemplateNone) : kind_(Kind::none) {}
+  TemplateValue(bool b) : kind_(Kind::boolean), boolean_(b) {}
+  TemplateValue(std::int64_t i) : kind_(Kind::integer), integer_(i) {}
+  TemplateValue(double d) : kind_(Kind::real), real_(d) {}
+  TemplateValue(MarkedText text) : kind_(Kind::text), text_(std::move(text)) {}
+  TemplateValue(TemplateList list) : kind_(Kind::list), list_(std::make_shared<const TemplateList>(std::move(list))) {}
+  TemplateValue(TemplateDict dict) : kind_(Kind::dict), dict_(std::make_shared<const TemplateDict>(std::move(dict))) {}
+  TemplateValue(std::shared_ptr<TemplateNamespace> ns) : kind_(Kind::name_space), namespace_(std::move(ns)) {}
   static TemplateValue content(std::string_view text) { return MarkedText(std::string(text), TextPart::Origin::content); }
   static TemplateValue marker(std::string_view text) { return MarkedText(std::string(text), TextPart::Origin::marker); }
 
-  [[nodiscard]] bool is_undefined() const { return std::holds_alternative<std::monostate>(value_); }
-  [[nodiscard]] bool is_none() const { return std::holds_alternative<TemplateNone>(value_); }
-  [[nodiscard]] const bool* boolean() const { return std::get_if<bool>(&value_); }
-  [[nodiscard]] const std::int64_t* integer() const { return std::get_if<std::int64_t>(&value_); }
-  [[nodiscard]] const double* real() const { return std::get_if<double>(&value_); }
-  [[nodiscard]] const MarkedText* text() const { return std::get_if<MarkedText>(&value_); }
-  [[nodiscard]] const TemplateList* list() const { return pointee<List>(); }
-  [[nodiscard]] const TemplateDict* dict() const { return pointee<Dict>(); }
-  [[nodiscard]] TemplateNamespace* name_space() const {
-    const auto* p = std::get_if<Namespace>(&value_);
-    return p == nullptr ? nullptr : p->get();
-  }
+  [[nodiscard]] bool is_undefined() const { return kind_ == Kind::undefined; }
+  [[nodiscard]] bool is_none() const { return kind_ == Kind::none; }
+  // The value if it is of that kind, or null.
+  [[nodiscard]] const bool* boolean() const { return kind_ == Kind::boolean ? &boolean_ : nullptr; }
+  [[nodiscard]] const std::int64_t* integer() const { return kind_ == Kind::integer ? &integer_ : nullptr; }
+  [[nodiscard]] const double* real() const { return kind_ == Kind::real ? &real_ : nullptr; }
+  [[nodiscard]] const MarkedText* text() const { return kind_ == Kind::text ? &text_ : nullptr; }
+  [[nodiscard]] const TemplateList* list() const { return list_.get(); }
+  [[nodiscard]] const TemplateDict* dict() const { return dict_.get(); }
+  [[nodiscard]] TemplateNamespace* name_space() const { return namespace_.get(); }
   [[nodiscard]] bool is_number() const { return integer() != nullptr || real() != nullptr || boolean() != nullptr; }
   [[nodiscard]] double as_double() const {
     if (const bool* b = boolean()) return *b ? 1.0 : 0.0;
@@ -125,7 +119,7 @@ class TemplateValue {
   [[nodiscard]] std::string_view kind() const {
     constexpr std::string_view names[] = {"undefined", "none", "a boolean", "an integer", "a float",
                                           "a string",  "a list", "a dict",    "a namespace"};
-    return names[value_.index()];
+    return names[static_cast<std::size_t>(kind_)];
   }
 
   /// Everything in it is content.
@@ -148,11 +142,16 @@ class TemplateValue {
   }
 
  private:
-  template <class Pointer> [[nodiscard]] auto pointee() const -> decltype(std::declval<const Pointer&>().get()) {
-    const auto* p = std::get_if<Pointer>(&value_);
-    return p == nullptr ? nullptr : p->get();
-  }
-  std::variant<std::monostate, TemplateNone, bool, std::int64_t, double, MarkedText, List, Dict, Namespace> value_;
+  enum class Kind : std::uint8_t { undefined, none, boolean, integer, real, text, list, dict, name_space };
+
+  Kind kind_ = Kind::undefined;
+  bool boolean_ = false;
+  std::int64_t integer_ = 0;
+  double real_ = 0.0;
+  MarkedText text_;
+  std::shared_ptr<const TemplateList> list_;
+  std::shared_ptr<const TemplateDict> dict_;
+  std::shared_ptr<TemplateNamespace> namespace_;
 };
 
 inline const TemplateValue* TemplateDict::find(std::string_view key) const {

@@ -6,22 +6,18 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <guild/core/error.hpp>
 #include <guild/io/added_tokens.hpp>
-#include <guild/io/bpe.hpp>
 #include <guild/io/file.hpp>
-#include <guild/io/pretokenizer.hpp>
+#include <guild/io/piece_encoder.hpp>
 #include <guild/io/text_part.hpp>
 #include <guild/io/tokenizer_config.hpp>
 #include <guild/io/tokenizer_file.hpp>
@@ -117,24 +113,25 @@ class Tokenizer {
   /// The bytes that one id stands for; possibly a part of a character. Throws tk_id.
   [[nodiscard]] std::string_view bytes(int id) const {
     if (!has_token(id)) throw Error(ErrorCode::tk_id, "the id " + std::to_string(id) + " has no token; ids are 0.." +
-        std::to_string(size() - 1) + (id >= 0 && id < size() ? " with gaps" : ""), {path_, {}, -1});
-    return tokens_.bytes(id);
+        std::to_string(size() - 1) + (id >= 0 && id < size() ? " with gaps" : ""), {file_.path, {}, -1});
+    return file_.tokens.bytes(id);
   }
 
   /// One more than the largest id; gaps count.
-  [[nodiscard]] int size() const noexcept { return tokens_.size(); }
+  [[nodiscard]] int size() const noexcept { return file_.tokens.size(); }
   /// False for ids out of range and for gaps. A model may have more rows than `size()`: mask them too.
-  [[nodiscard]] bool has_token(int id) const noexcept { return tokens_.has(id); }
+  [[nodiscard]] bool has_token(int id) const noexcept { return file_.tokens.has(id); }
   /// True for added tokens with the mark "special"; false for every other id, in range or not.
-  [[nodiscard]] bool is_special(int id) const noexcept { return tokens_.is_special(id); }
+  [[nodiscard]] bool is_special(int id) const noexcept { return file_.tokens.is_special(id); }
   /// True for ids of `added_tokens`.
-  [[nodiscard]] bool is_added(int id) const noexcept { return tokens_.is_added(id); }
+  [[nodiscard]] bool is_added(int id) const noexcept { return file_.tokens.is_added(id); }
 
   /// The id of an added token, by its text, or of the token with exactly these bytes.
   [[nodiscard]] std::optional<int> id_of(std::string_view text) const {
-    if (const auto it = added_ids_.find(std::string(text)); it != added_ids_.end()) return it->second;
-    for (int id = 0; id < size(); ++id) if (tokens_.has(id) && tokens_.bytes(id) == text) return id;
-    return std::nullopt;
+    std::optional<int> found;
+    for (int id = size() - 1; id >= 0; --id)
+      if (file_.tokens.bytes(id) == text && file_.tokens.has(id) && (file_.tokens.is_added(id) || !found || !file_.tokens.is_added(*found))) found = id;
+    return found;
   }
 
   /// Throws tk_special if tokenizer_config.json was not given or does not name the token.
@@ -149,22 +146,16 @@ class Tokenizer {
   void require_vocab_size(int vocab_size) const {
     if (size() > vocab_size) throw Error(ErrorCode::tk_vocab_size, "the largest id is " + std::to_string(size() - 1) +
         ", but the model has a vocab_size of " + std::to_string(vocab_size) +
-        ". The tokenizer belongs to another model; take both from one folder", {path_, {}, -1});
+        ". The tokenizer belongs to another model; take both from one folder", {file_.path, {}, -1});
   }
 
  private:
   struct Range { std::size_t begin = 0, end = 0; };
   struct Hit { std::size_t begin = 0, end = 0; int id = -1; };
 
-  Tokenizer(TokenizerFile file, TokenizerConfig config)
-      : path_(std::move(file.path)), tokens_(std::move(file.tokens)), merges_(std::move(file.merges)),
-        byte_ids_(file.byte_ids), splitter_(std::move(file.splitter)), config_(std::move(config)),
-        whole_pieces_(std::move(file.whole_pieces)), ignore_merges_(file.ignore_merges) {
-    for (auto& [text, added] : file.added) {
-      added_ids_.emplace(text, added.id);
-      added_.emplace(added.id, added);
-      (added.normalized ? second_ : first_).add(text, added.id);
-    }
+  Tokenizer(TokenizerFile file, TokenizerConfig config) : file_(std::move(file)), config_(std::move(config)) {
+    std::size_t index = 0;
+    for (const auto& [text, token] : file_.added) (token.normalized ? second_ : first_).add(text, static_cast<int>(index++));
     bos_ = resolve(config_.bos_token, "bos_token");
     eos_ = resolve(config_.eos_token, "eos_token");
     pad_ = resolve(config_.pad_token, "pad_token");
@@ -173,13 +164,13 @@ class Tokenizer {
   [[nodiscard]] std::optional<int> resolve(const std::string& text, std::string_view key) const {
     if (text.empty()) return std::nullopt;
     const auto id = id_of(text);
-    if (!id) throw Error(ErrorCode::tk_special, "names \"" + text + "\", which is no token of " + path_ +
+    if (!id) throw Error(ErrorCode::tk_special, "names \"" + text + "\", which is no token of " + file_.path +
         ". Take both files from one folder", {config_.path, std::string(key), -1});
     return id;
   }
   [[nodiscard]] int named(std::optional<int> id, std::string_view key) const {
     if (!id) throw Error(ErrorCode::tk_special, "is not known, because there was no tokenizer_config.json. Pass it to "
-        "Tokenizer::parse, or use Tokenizer::read", {path_, std::string(key), -1});
+        "Tokenizer::parse, or use Tokenizer::read", {file_.path, std::string(key), -1});
     return *id;
   }
 
@@ -198,7 +189,21 @@ class Tokenizer {
   }
 
   // `open`: where added tokens may be found, ascending, disjoint.
-  [[nodiscard]] std::vector<int> encode_ranges(std::string_view text, std::span<const Range> open, AddedTokens mode) const;
+  [[nodiscard]] std::vector<int> encode_ranges(std::string_view text, std::span<const Range> open, AddedTokens mode) const {
+    std::vector<int> out;
+    out.reserve(text.size() / 4 + 8);
+    PieceEncoder encoder(file_, text, out);
+    std::vector<Hit> hits;
+    if (!open.empty()) hits = find_added(text, open, mode);
+    std::size_t done = 0;
+    for (const Hit& hit : hits) {
+      encoder.encode(text.substr(done, hit.begin - done));
+      out.push_back(hit.id);
+      done = hit.end;
+    }
+    encoder.encode(text.substr(done));
+    return out;
+  }
 
   // First the tokens that are not normalized, then, in what is left, those that are.
   [[nodiscard]] std::vector<Hit> find_added(std::string_view text, std::span<const Range> open, AddedTokens mode) const {
@@ -224,7 +229,7 @@ class Tokenizer {
     TextMatcher::Match match;
     std::size_t done = range.begin;
     for (std::size_t from = done; from < range.end && matcher.find(text, from, range.end, match); from = match.end) {
-      const AddedToken& token = added_.at(match.value);
+      const AddedToken& token = file_.added[static_cast<std::size_t>(match.value)].second;
       if (mode == AddedTokens::not_special && token.special) continue;
       const std::string_view inside = text.substr(0, range.end);
       if (token.left_strip) match.begin = white_before(inside, done, match.begin);
@@ -234,87 +239,10 @@ class Tokenizer {
     }
   }
 
-  class PieceEncoder;
-
-  std::string path_;
-  TokenTable tokens_;
-  MergeTable merges_;
-  std::array<std::int32_t, 256> byte_ids_{};
-  PreTokenizer splitter_;
+  TokenizerFile file_;
   TokenizerConfig config_;
-  std::unordered_map<std::string, int> whole_pieces_;  // only with ignore_merges
-  bool ignore_merges_ = false;
-  std::unordered_map<std::string, int> added_ids_;
-  std::unordered_map<int, AddedToken> added_;
-  TextMatcher first_, second_;
+  TextMatcher first_, second_;  // give an index into file_.added
   std::optional<int> bos_, eos_, pad_;
 };
-
-// Splits and merges, remembering recent pieces: words repeat.
-class Tokenizer::PieceEncoder {
- public:
-  PieceEncoder(const Tokenizer& tokenizer, std::string_view text, std::vector<int>& out)
-      : tokenizer_(tokenizer), merger_(tokenizer.merges_, tokenizer.byte_ids_), out_(out) {
-    std::size_t slots = 1;
-    while (slots < 16384 && slots * 16 < text.size()) slots *= 2;
-    if (slots > 1) memory_.resize(slots);
-  }
-
-  void encode(std::string_view text) {
-    tokenizer_.splitter_.for_each_piece(text, scratch_, [this](std::string_view piece) { encode_piece(piece); });
-  }
-
- private:
-  struct Remembered {
-    std::string_view piece{};  // points into the text, which outlives this
-    std::size_t begin = 0, count = 0;  // its tokens, in out_
-  };
-
-  void encode_piece(std::string_view piece) {
-    if (piece.size() == 1) return out_.push_back(tokenizer_.byte_ids_[static_cast<unsigned char>(piece[0])]);
-    Remembered* slot = nullptr;
-    if (!memory_.empty() && piece.size() <= 64) {
-      slot = &memory_[std::hash<std::string_view>{}(piece) & (memory_.size() - 1)];
-      if (slot->piece == piece) {
-        const std::size_t end = slot->begin + slot->count;
-        for (std::size_t i = slot->begin; i < end; ++i) out_.push_back(int{out_[i]});
-        return;
-      }
-    }
-    const std::size_t begin = out_.size();
-    bool whole = false;
-    if (tokenizer_.ignore_merges_) {
-      if (const auto it = tokenizer_.whole_pieces_.find(std::string(piece)); it != tokenizer_.whole_pieces_.end()) {
-        out_.push_back(it->second);
-        whole = true;
-      }
-    }
-    if (!whole) merger_.encode(piece, out_);
-    if (slot != nullptr) *slot = {piece, begin, out_.size() - begin};
-  }
-
-  const Tokenizer& tokenizer_;
-  BpeMerger merger_;
-  Regex::Scratch scratch_;
-  std::vector<int>& out_;
-  std::vector<Remembered> memory_;
-};
-
-inline std::vector<int> Tokenizer::encode_ranges(std::string_view text, std::span<const Range> open,
-                                                 AddedTokens mode) const {
-  std::vector<int> out;
-  out.reserve(text.size() / 4 + 8);
-  PieceEncoder encoder(*this, text, out);
-  std::vector<Hit> hits;
-  if (!open.empty()) hits = find_added(text, open, mode);
-  std::size_t done = 0;
-  for (const Hit& hit : hits) {
-    encoder.encode(text.substr(done, hit.begin - done));
-    out.push_back(hit.id);
-    done = hit.end;
-  }
-  encoder.encode(text.substr(done));
-  return out;
-}
 
 }  // namespace guild::inline v1
