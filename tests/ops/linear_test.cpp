@@ -85,7 +85,7 @@ struct Oracle {
     }
   }
 };
-constexpr double tolerance = 4e-7;  // a few float roundings of the sum of magnitudes
+constexpr double tolerance = 1e-6;  // a dozen float roundings of the sum of magnitudes
 
 void expect_product(const LinearJob& job, const char* what) {
   const std::vector<double> weight = expanded(job.weight, job.product);

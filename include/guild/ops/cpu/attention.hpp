@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <guild/device/cpu.hpp>
 #include <guild/ops/attention_job.hpp>
 #include <guild/ops/cpu/attention_avx2.hpp>
@@ -48,7 +47,8 @@ struct QueryTile {
     out_pitch = lanes_up(out_cols);
     query = memory;
     out = memory + lanes * width;
-    std::memset(static_cast<void*>(memory), 0, static_cast<std::size_t>(lanes * (width + out_pitch)) * sizeof(float));
+    std::fill(out, out + lanes * out_pitch, 0.0f);
+    if (rows < lanes) std::fill(query, out, 0.0f);
     for (Index m = 0; m < tile_rows; ++m) {
       visible[m] = 0;
       state.peak[m] = no_peak;
@@ -87,14 +87,17 @@ inline void pad_rows(float* rows, Index count, Index pitch) {
 }
 
 /// How a latent job is cut along its keys: a function of the job alone, so that its bits depend on nothing else.
-/// A chunk of few tokens (decoding) is cut so that one sequence gives work to many threads.
+/// A chunk of few tokens (decoding) is cut so that one sequence gives work to about 32 threads.
 struct KeyRanges {
   Index count = 1;
   Index size = 0;
 
-  explicit KeyRanges(const LatentAttentionJob& job) {
-    constexpr Index few_tokens = 4, most_ranges = 16, least_keys = 2 * key_tile;
+  KeyRanges(const LatentAttentionJob& job, Index heads) {
+    constexpr Index few_tokens = 4;
     const Index keys = std::max(job.first_position + job.q.rows, Index{1});
+    const Index blocks = (job.q.rows * heads + tile_rows - 1) / tile_rows;
+    const Index least_keys = blocks > 1 ? 256 : 128,
+                most_ranges = std::clamp(32 / std::max(blocks, Index{1}), Index{1}, Index{16});
     if (job.q.rows <= few_tokens) count = std::clamp((keys + least_keys - 1) / least_keys, Index{1}, most_ranges);
     size = ((keys + count - 1) / count + key_tile - 1) / key_tile * key_tile;
     count = (keys + size - 1) / size;
@@ -132,7 +135,7 @@ class LatentAttention {
  private:
   [[nodiscard]] Index rows_of(const LatentAttentionJob& job) const { return job.q.rows * sizes_.heads; }
   [[nodiscard]] Index part_floats(const LatentAttentionJob& job) const {
-    const KeyRanges ranges(job);
+    const KeyRanges ranges(job, sizes_.heads);
     return ranges.count > 1 ? ranges.count * rows_of(job) * (sizes_.latent + 2) : 0;
   }
 
@@ -144,7 +147,7 @@ class LatentAttention {
     tasks[0] = parts[0] = rows[0] = 0;
     for (Index i = 0; i < count; ++i) {
       const LatentAttentionJob& job = jobs[static_cast<std::size_t>(i)];
-      const KeyRanges ranges(job);
+      const KeyRanges ranges(job, sizes_.heads);
       tasks[i + 1] = tasks[i] + (rows_of(job) + tile_rows - 1) / tile_rows * ranges.count;
       parts[i + 1] = parts[i] + part_floats(job);
       rows[i + 1] = rows[i] + (ranges.count > 1 ? rows_of(job) : 0);
@@ -165,7 +168,7 @@ class LatentAttention {
 
   /// One block of 32 rows over one range of keys.
   void attend(const LatentAttentionJob& job, Index task, float* part, float* memory) const {
-    const KeyRanges ranges(job);
+    const KeyRanges ranges(job, sizes_.heads);
     const Index heads = sizes_.heads, latent = sizes_.latent, rows = rows_of(job);
     const Index begin = task / ranges.count * tile_rows, range = task % ranges.count;
     QueryTile tile;
@@ -210,7 +213,7 @@ class LatentAttention {
 
   /// Adds the ranges of one row in their order.
   void add_parts(const LatentAttentionJob& job, Index row, const float* part) const {
-    const KeyRanges ranges(job);
+    const KeyRanges ranges(job, sizes_.heads);
     const Index latent = sizes_.latent, stride = rows_of(job) * (latent + 2);
     const float* const first = part + row * (latent + 2);
     float peak = no_peak;
@@ -257,7 +260,7 @@ class ExpandedAttention {
   }
 
  private:
-  static constexpr Index tiles = 2;  ///< query tiles that share the keys of a block
+  static constexpr Index tiles = 4;  ///< query tiles that share the keys of a block
   static constexpr Index block = tiles * tile_rows;
 
   [[nodiscard]] Index tile_floats() const { return QueryTile::floats(width_, sizes_.value); }

@@ -38,22 +38,26 @@ struct Avx2Attention {
 
   [[GUILD_ATTENTION_AVX2]] static void scores(const float* query, const float* key, Index key_pitch, Index width,
                                               Index count, float* score) {
-    constexpr int keys = 8 / vectors;  // 8 sums in registers
+    constexpr int keys = 8 / vectors;  // 8 sums in registers; unrolled, or -O2 would keep them in memory
     for (Index k = 0; k < count; k += keys) {
       __m256 sum[keys][vectors];
+#pragma GCC unroll 8
       for (int i = 0; i < keys; ++i)
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) sum[i][v] = _mm256_setzero_ps();
       const float* const first = key + k * key_pitch;
       for (Index c = 0; c < width; ++c) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int i = 0; i < keys; ++i) {
           const __m256 x = _mm256_set1_ps(first[i * key_pitch + c]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
           for (int v = 0; v < vectors; ++v)
             sum[i][v] = _mm256_fmadd_ps(x, _mm256_loadu_ps(query + c * M + v * 8), sum[i][v]);
         }
       }
+#pragma GCC unroll 8
       for (int i = 0; i < keys; ++i)
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) _mm256_storeu_ps(score + (k + i) * M + v * 8, sum[i][v]);
     }
   }
@@ -81,8 +85,8 @@ struct Avx2Attention {
   [[GUILD_ATTENTION_AVX2]] static void accumulate(const float* score, const float* value, Index value_pitch,
                                                   Index count, Index cols, Index rows, const float* keep, float* out,
                                                   Index out_pitch) {
-    for (Index m = 0; m < rows; m += 4)
-      for (Index c = 0; c < cols; c += 16)
+    for (Index c = 0; c < cols; c += 16)  // outside: a strip of the values stays in L1 while all rows pass
+      for (Index m = 0; m < rows; m += 4)
         accumulate_block(score + m, value + c, value_pitch, count, keep + m, out + m * out_pitch + c, out_pitch);
   }
 
@@ -91,19 +95,21 @@ struct Avx2Attention {
                                                         Index count, const float* keep, float* out, Index out_pitch) {
     constexpr int rows = 4;
     __m256 a[rows], b[rows];
+#pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
       a[i] = _mm256_mul_ps(_mm256_loadu_ps(out + i * out_pitch), _mm256_set1_ps(keep[i]));
       b[i] = _mm256_mul_ps(_mm256_loadu_ps(out + i * out_pitch + 8), _mm256_set1_ps(keep[i]));
     }
     for (Index k = 0; k < count; ++k) {
       const __m256 x = _mm256_loadu_ps(value + k * value_pitch), y = _mm256_loadu_ps(value + k * value_pitch + 8);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int i = 0; i < rows; ++i) {
         const __m256 p = _mm256_set1_ps(score[k * M + i]);
         a[i] = _mm256_fmadd_ps(p, x, a[i]);
         b[i] = _mm256_fmadd_ps(p, y, b[i]);
       }
     }
+#pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
       _mm256_storeu_ps(out + i * out_pitch, a[i]);
       _mm256_storeu_ps(out + i * out_pitch + 8, b[i]);

@@ -20,23 +20,15 @@ struct Avx512Attention {
 
   GUILD_AVX512 static void scores(const float* query, const float* key, Index key_pitch, Index width, Index count,
                                   float* score) {
-    constexpr int keys = 8;  // times M / 16 vectors: 8 or 16 sums in registers
-    for (Index k = 0; k < count; k += keys) {
-      __m512 sum[keys][vectors];
-      for (int i = 0; i < keys; ++i)
-        for (int v = 0; v < vectors; ++v) sum[i][v] = _mm512_setzero_ps();
-      const float* const first = key + k * key_pitch;
-      for (Index c = 0; c < width; ++c) {
-        __m512 q[vectors];
-        for (int v = 0; v < vectors; ++v) q[v] = _mm512_loadu_ps(query + c * M + v * 16);
-#pragma GCC unroll 8
-        for (int i = 0; i < keys; ++i) {
-          const __m512 x = _mm512_set1_ps(first[i * key_pitch + c]);
-          for (int v = 0; v < vectors; ++v) sum[i][v] = _mm512_fmadd_ps(x, q[v], sum[i][v]);
-        }
-      }
-      for (int i = 0; i < keys; ++i)
-        for (int v = 0; v < vectors; ++v) _mm512_storeu_ps(score + (k + i) * M + v * 16, sum[i][v]);
+    constexpr int wide = 16 / vectors;  // 16 sums in registers
+    constexpr Index depth = 4096 / M;   // columns of the queries that stay in L1 while all keys pass
+    for (Index c = 0; c < width; c += depth) {
+      const Index part = width - c < depth ? width - c : depth;
+      const float* const q = query + c * M;
+      Index k = 0;
+      for (; k + wide <= count; k += wide)
+        scores_block<wide>(q, key + k * key_pitch + c, key_pitch, part, c > 0, score + k * M);
+      for (; k < count; k += 8) scores_block<8>(q, key + k * key_pitch + c, key_pitch, part, c > 0, score + k * M);
     }
   }
 
@@ -62,34 +54,67 @@ struct Avx512Attention {
 
   GUILD_AVX512 static void accumulate(const float* score, const float* value, Index value_pitch, Index count,
                                       Index cols, Index rows, const float* keep, float* out, Index out_pitch) {
-    for (Index m = 0; m < rows; m += 8) {
-      Index c = 0;
-      for (; c + 32 <= cols; c += 32)
+    Index c = 0;  // outside: a strip of the values stays in L1 while all rows pass
+    for (; c + 32 <= cols; c += 32)
+      for (Index m = 0; m < rows; m += 8)
         accumulate_block<2>(score + m, value + c, value_pitch, count, keep + m, out + m * out_pitch + c, out_pitch);
-      for (; c < cols; c += 16)
+    for (; c < cols; c += 16)
+      for (Index m = 0; m < rows; m += 8)
         accumulate_block<1>(score + m, value + c, value_pitch, count, keep + m, out + m * out_pitch + c, out_pitch);
-    }
   }
 
  private:
+  // Every loop over registers is unrolled, or -O2 would keep the sums in memory.
+  template <int Keys>
+  GUILD_AVX512 static void scores_block(const float* query, const float* key, Index key_pitch, Index width,
+                                        bool resumes, float* score) {
+    __m512 sum[Keys][vectors];
+#pragma GCC unroll 16
+    for (int i = 0; i < Keys; ++i)
+#pragma GCC unroll 16
+      for (int v = 0; v < vectors; ++v)
+        sum[i][v] = resumes ? _mm512_loadu_ps(score + i * M + v * 16) : _mm512_setzero_ps();
+    for (Index c = 0; c < width; ++c) {
+      __m512 q[vectors];
+#pragma GCC unroll 16
+      for (int v = 0; v < vectors; ++v) q[v] = _mm512_loadu_ps(query + c * M + v * 16);
+#pragma GCC unroll 16
+      for (int i = 0; i < Keys; ++i) {
+        const __m512 x = _mm512_set1_ps(key[i * key_pitch + c]);
+#pragma GCC unroll 16
+        for (int v = 0; v < vectors; ++v) sum[i][v] = _mm512_fmadd_ps(x, q[v], sum[i][v]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < Keys; ++i)
+#pragma GCC unroll 16
+      for (int v = 0; v < vectors; ++v) _mm512_storeu_ps(score + i * M + v * 16, sum[i][v]);
+  }
+
   template <int Vectors>
   GUILD_AVX512 static void accumulate_block(const float* score, const float* value, Index value_pitch, Index count,
                                             const float* keep, float* out, Index out_pitch) {
     constexpr int rows = 8;
     __m512 sum[rows][Vectors];
+#pragma GCC unroll 16
     for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 16
       for (int v = 0; v < Vectors; ++v)
         sum[i][v] = _mm512_mul_ps(_mm512_loadu_ps(out + i * out_pitch + v * 16), _mm512_set1_ps(keep[i]));
     for (Index k = 0; k < count; ++k) {
       __m512 x[Vectors];
+#pragma GCC unroll 16
       for (int v = 0; v < Vectors; ++v) x[v] = _mm512_loadu_ps(value + k * value_pitch + v * 16);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
         const __m512 p = _mm512_set1_ps(score[k * M + i]);
+#pragma GCC unroll 16
         for (int v = 0; v < Vectors; ++v) sum[i][v] = _mm512_fmadd_ps(p, x[v], sum[i][v]);
       }
     }
+#pragma GCC unroll 16
     for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 16
       for (int v = 0; v < Vectors; ++v) _mm512_storeu_ps(out + i * out_pitch + v * 16, sum[i][v]);
   }
 };

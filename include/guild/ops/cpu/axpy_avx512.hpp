@@ -1,4 +1,5 @@
-// Products x W with the weight not transposed (the absorbed key of latent attention), AVX-512.
+// Products x W with the weight not transposed (the absorbed key of latent attention), AVX-512. Four rows of weights
+// become float in the nearest cache, whatever their format, and are added to the outputs of all tokens.
 #pragma once
 
 #include <guild/ops/cpu/avx512.hpp>
@@ -12,96 +13,127 @@
 
 namespace guild::inline v1::cpu::avx512 {
 
-/// G * 64 columns from c on, M tokens: all rows of w, scale block by scale block.
-template <DType Type, int M, int G>
-GUILD_AVX512 void axpy_tile(const WeightView& w, Index c, Index count, const InputRows& x, Index token, Index tokens,
-                            float* out, Index pitch) {
-  constexpr Index size = bits(Type) / 8;
-  const Fp8Tables tables = fp8_tables();
-  const float* in[M];
-#pragma GCC unroll 4
-  for (int t = 0; t < M; ++t) in[t] = x.row(token + std::min(Index{t}, tokens - 1));
-  for (Index begin = 0; begin < w.rows;) {
-    Index end = w.rows;
-    if constexpr (Type == DType::f8_e4m3)
-      end = std::min(end, round_up(w.scale_row + begin + 1, scale_block) - w.scale_row);
-    Float64s sum[M][G];
-#pragma GCC unroll 4
-    for (int t = 0; t < M; ++t)
-#pragma GCC unroll 4
-      for (int g = 0; g < G; ++g)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) sum[t][g].v[j] = _mm512_setzero_ps();
-    for (Index r = begin; r < end; ++r) {
-      const std::byte* row = w.row<std::byte>(r) + c * size;
-#pragma GCC unroll 4
-      for (int g = 0; g < G; ++g) {
-        const Float64s weights = count >= 64 * (g + 1)
-                                     ? load64<Type, true>(row + 64 * g * size, 64, tables)
-                                     : load64<Type, false>(row + 64 * g * size, count - 64 * g, tables);
-#pragma GCC unroll 4
-        for (int t = 0; t < M; ++t)
-#pragma GCC unroll 4
-          for (int j = 0; j < 4; ++j)
-            sum[t][g].v[j] = _mm512_fmadd_ps(weights.v[j], _mm512_set1_ps(in[t][r]), sum[t][g].v[j]);
-      }
+/// Columns of a piece: 8 KB of floats for four rows.
+inline constexpr Index piece = 512;
+
+/// The order in which bytes are taken so that pairs of 16-bit weights i and 16 + i lie side by side: the two halves of
+/// each 32-bit word are then floats in order. For bf16, and for fp8 as `fp8_to_bf16` leaves it.
+struct PairOrder {
+  alignas(64) std::uint8_t bf16[64];
+  alignas(64) std::uint8_t fp8[64];
+};
+inline constexpr PairOrder pair_order = [] {
+  PairOrder order{};
+  for (int i = 0; i < 64; ++i) {
+    order.bf16[i] = static_cast<std::uint8_t>(2 * (i / 4) + 32 * (i / 2 % 2) + i % 2);
+    order.fp8[i] = static_cast<std::uint8_t>(32 * (i / 8 % 2) + 4 * (i / 16) + i % 8 / 2 + 16 * (i % 2));
+  }
+  return order;
+}();
+
+/// 64 weights of the bytes at p as float, times `scale`.
+template <DType Type>
+GUILD_AVX512_INLINE void expand64(const std::byte* p, __m512 scale, const Fp8Tables& tables, float* out) {
+  if constexpr (Type == DType::bf16) {
+    const __m512i order = _mm512_load_si512(pair_order.bf16);
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      const __m512i pairs = _mm512_permutexvar_epi8(order, _mm512_loadu_si512(p + 64 * j));
+      _mm512_store_ps(out + 32 * j, even_bf16(pairs));
+      _mm512_store_ps(out + 32 * j + 16, odd_bf16(pairs));
     }
+  } else if constexpr (Type == DType::f8_e4m3) {
+    __m512i first, second;
+    fp8_to_bf16(_mm512_permutexvar_epi8(_mm512_load_si512(pair_order.fp8), _mm512_loadu_si512(p)), tables, first,
+                second);
+    _mm512_store_ps(out, _mm512_mul_ps(scale, even_bf16(first)));
+    _mm512_store_ps(out + 16, _mm512_mul_ps(scale, odd_bf16(first)));
+    _mm512_store_ps(out + 32, _mm512_mul_ps(scale, even_bf16(second)));
+    _mm512_store_ps(out + 48, _mm512_mul_ps(scale, odd_bf16(second)));
+  } else {
 #pragma GCC unroll 4
-    for (int t = 0; t < M; ++t) {
-      if (t >= tokens) break;
-#pragma GCC unroll 4
-      for (int g = 0; g < G; ++g) {
-        Float64s part = sum[t][g];
-        restore<Type>(part);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-          const __mmask16 mask = mask16(count - 64 * g - 16 * j);
-          float* to = out + t * pitch + 64 * g + 16 * j;
-          if constexpr (Type == DType::f8_e4m3) {
-            const Index across = std::min(c + 64 * g, w.cols - 1) / scale_block;
-            const __m512 scale = _mm512_set1_ps(w.scale[(w.scale_row + begin) / scale_block * w.scale_pitch + across]);
-            const __m512 before = begin == 0 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, to);
-            _mm512_mask_storeu_ps(to, mask, _mm512_fmadd_ps(part.v[j], scale, before));
-          } else {
-            _mm512_mask_storeu_ps(to, mask, part.v[j]);
-          }
-        }
-      }
-    }
-    begin = end;
+    for (int j = 0; j < 4; ++j)
+      _mm512_store_ps(out + 16 * j,
+                      Type == DType::f16
+                          ? _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32 * j)))
+                          : _mm512_loadu_ps(p + 64 * j));
   }
 }
 
 template <DType Type>
-void axpy_typed(const LinearBlock& block) {
-  const WeightView& w = *block.weight[0];
-  const Index tokens = block.x.rows;
-  if (w.rows == 0) {
-    for (Index t = 0; t < tokens; ++t) std::fill_n(block.out[0] + t * block.pitch[0], block.end - block.begin, 0.0f);
-    return;
+GUILD_AVX512 void expand_typed(const std::byte* p, Index count, Index ahead, const float* scale, float* out) {
+  constexpr Index step = 64 * bits(Type) / 8;
+  const Fp8Tables tables = fp8_tables();
+  alignas(64) std::byte tail[step];
+  for (Index i = 0; i < count; i += 64, p += step) {
+#pragma GCC unroll 4
+    for (Index line = 0; line < step; line += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(p + ahead + line), _MM_HINT_T0);
+    const __m512 s = Type == DType::f8_e4m3 ? _mm512_set1_ps(scale[i / scale_block]) : _mm512_setzero_ps();
+    if (count - i < 64) {
+      std::fill_n(std::copy_n(p, (count - i) * bits(Type) / 8, tail), (64 - (count - i)) * bits(Type) / 8,
+                  std::byte{0});
+      expand64<Type>(tail, s, tables, out + i);
+      return;
+    }
+    expand64<Type>(p, s, tables, out + i);
   }
-  if (tokens == 1) {
-    for (Index c = block.begin; c < block.end; c += 256)
-      axpy_tile<Type, 1, 4>(w, c, std::min(block.end - c, Index{256}), block.x, 0, 1, block.out[0] + (c - block.begin),
-                            block.pitch[0]);
-    return;
-  }
-  for (Index c = block.begin; c < block.end; c += 64)
-    for (Index t = 0; t < tokens; t += 4)
-      axpy_tile<Type, 4, 1>(w, c, std::min(block.end - c, Index{64}), block.x, t, std::min(tokens - t, Index{4}),
-                            block.out[0] + t * block.pitch[0] + (c - block.begin), block.pitch[0]);
 }
 
-inline void axpy(const LinearBlock& block) {
-  switch (block.weight[0]->type) {
+/// `count` <= piece weights from column c on (a multiple of 64) as float, scales included, padded with zeros to 64.
+/// Fetches what lies `ahead` bytes further into the cache.
+inline void expand(const WeightView& w, Index r, Index c, Index count, Index ahead, float* out) {
+  const std::byte* p = w.row<std::byte>(r) + c * bits(w.type) / 8;
+  switch (w.type) {
     case DType::bf16:
-      return axpy_typed<DType::bf16>(block);
+      return expand_typed<DType::bf16>(p, count, ahead, nullptr, out);
     case DType::f16:
-      return axpy_typed<DType::f16>(block);
-    case DType::f8_e4m3:
-      return axpy_typed<DType::f8_e4m3>(block);
+      return expand_typed<DType::f16>(p, count, ahead, nullptr, out);
+    case DType::f8_e4m3: {
+      // c may lie in the middle of a block: whole blocks are counted from there
+      const float* scale = w.scale + (w.scale_row + r) / scale_block * w.scale_pitch + c / scale_block;
+      if (c % scale_block == 0) return expand_typed<DType::f8_e4m3>(p, count, ahead, scale, out);
+      const Index first = std::min(count, scale_block - c % scale_block);
+      expand_typed<DType::f8_e4m3>(p, first, ahead, scale, out);
+      if (first < count) expand_typed<DType::f8_e4m3>(p + first, count - first, ahead, scale + 1, out + first);
+      return;
+    }
     default:
-      return axpy_typed<DType::f32>(block);
+      return expand_typed<DType::f32>(p, count, ahead, nullptr, out);
+  }
+}
+
+/// x W: each four rows of the weight are added to all tokens' outputs.
+GUILD_AVX512 inline void axpy(const LinearBlock& block) {
+  alignas(64) float weights[4 * piece];
+  const WeightView& w = *block.weight[0];
+  for (Index t = 0; t < block.x.rows; ++t)
+    std::fill_n(block.out[0] + t * block.pitch[0], block.end - block.begin, 0.0f);
+  for (Index c = block.begin; c < block.end; c += piece) {
+    const Index count = std::min(piece, block.end - c);
+    for (Index r = 0; r < w.rows; r += 4) {
+      const Index rows = std::min(w.rows - r, Index{4});
+      const Index ahead = r + 8 <= w.rows ? 4 * w.row_bytes() : 0;
+      for (Index j = 0; j < 4; ++j) {
+        if (j < rows)
+          expand(w, r + j, c, count, ahead, weights + j * piece);
+        else
+          std::fill_n(weights + j * piece, round_up(count, 16), 0.0f);
+      }
+      for (Index t = 0; t < block.x.rows; ++t) {
+        __m512 in[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) in[j] = j < rows ? _mm512_set1_ps(block.x.row(t)[r + j]) : _mm512_setzero_ps();
+        float* out = block.out[0] + t * block.pitch[0] + (c - block.begin);
+        for (Index i = 0; i < count; i += 16) {
+          const __mmask16 mask = mask16(count - i);
+          __m512 sum = _mm512_maskz_loadu_ps(mask, out + i);
+#pragma GCC unroll 4
+          for (int j = 0; j < 4; ++j) sum = _mm512_fmadd_ps(in[j], _mm512_load_ps(weights + j * piece + i), sum);
+          _mm512_mask_storeu_ps(out + i, mask, sum);
+        }
+      }
+    }
   }
 }
 

@@ -84,12 +84,8 @@ inline LinearPlan plan_of(const LinearWork& work, Index first_chunk) {
 
 inline Index scratch_of(const LinearWork& work, const LinearPlan& plan) {
   Index floats = 0;
-  if (work.product == Product::x_w)
-    floats = 0;
-  else if (work.y.rows <= dot_tokens)
-    floats = dot_scratch(work.y.rows, work.x.cols);
-  else
-    floats = gemm_scratch;
+  if (work.product == Product::x_wt)
+    floats = work.y.rows > dot_tokens ? gemm_scratch : dot_scratch(work.y.rows, work.x.cols);
   if (work.matrices == 2) floats += plan.token_step * plan.row_step;
   return round_up(floats, 16);
 }

@@ -36,7 +36,7 @@ struct LinearBlock {
 };
 
 /// Block sizes that the planner and the kernels agree on.
-inline constexpr Index dot_tokens = 16;    ///< jobs of up to so many rows of x use `dot`, larger ones `gemm`
+inline constexpr Index dot_tokens = 8;     ///< jobs of up to so many rows of x use `dot`, larger ones `gemm`
 inline constexpr Index gemm_rows = 256;    ///< most weight rows of a gemm block
 inline constexpr Index gemm_tokens = 224;  ///< most input rows of a gemm block
 inline constexpr Index gemm_depth = 256;   ///< columns that gemm packs at a time: a multiple of scale_block
@@ -44,8 +44,8 @@ inline constexpr Index axpy_cols = 64;     ///< columns of a x_w block begin at 
 
 [[nodiscard]] constexpr Index round_up(Index n, Index step) { return (n + step - 1) / step * step; }
 
-/// Floats of scratch for `dot` on m rows of x (one more row than m may be padded to a whole tile).
-[[nodiscard]] constexpr Index dot_scratch(Index m, Index cols) { return round_up(m, 4) * round_up(cols, 64); }
+/// Floats of scratch for `dot` on m rows of x.
+[[nodiscard]] constexpr Index dot_scratch(Index m, Index cols) { return m * round_up(cols, 64); }
 /// Floats of scratch for `gemm`: a panel of at most 32 weight rows and the packed inputs.
 inline constexpr Index gemm_scratch = (32 + gemm_tokens + 16) * gemm_depth;
 
