@@ -7,6 +7,7 @@
 #include <guild/ops/cpu/dot_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx512.hpp>
 #include <guild/ops/cpu/isa.hpp>
+#include <guild/ops/cpu/linear_avx2.hpp>
 #include <guild/ops/cpu/linear_baseline.hpp>
 #include <guild/ops/job.hpp>
 #include <span>
@@ -24,6 +25,7 @@ inline constexpr LinearKernels kernels = {dot, gemm, axpy, gate};
 [[nodiscard]] inline const LinearKernels& linear_kernels(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512 || isa == Isa::avx512_bf16) return avx512::kernels;
+  if (isa == Isa::avx2) return avx2::kernels;
 #endif
   static_cast<void>(isa);
   return baseline::kernels;
