@@ -1,8 +1,13 @@
 // A whole model of 4.8 billion parameters against the ceilings of the machine, probed in the same run.
-//   mid_bench [bf16|fp8|f32 ...] [--threads N] [--tokens N]
+//   mid_bench [bf16|fp8|f32 ...] [--threads N] [--tokens N] [--busy]
 // decode : one token at a time; bytes of active weights per second as a share of the read bandwidth probed before and
 //          after. prefill: 512 tokens; operations per second as a share of the peak for the type (the bf16 dot product
 //          where the machine has one, else fp32 multiply-add, which is what its bf16 kernels use).
+// --busy : decode once more beside a process that keeps one core busy, alternating with it stopped.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -61,7 +66,47 @@ struct Run {
   }
 };
 
-void measure(Cpu& device, DType type, int tokens) {
+/// Another process that keeps one core busy while it is not stopped.
+class BusyProcess {
+ public:
+  BusyProcess() : child_(fork()) {
+    if (child_ == 0)
+      for (volatile long n = 0;;) n = n + 1;
+    stop();
+  }
+  BusyProcess(const BusyProcess&) = delete;
+  BusyProcess& operator=(const BusyProcess&) = delete;
+  ~BusyProcess() {
+    kill(child_, SIGKILL);
+    waitpid(child_, nullptr, 0);
+  }
+  void stop() { kill(child_, SIGSTOP); }
+  void go() { kill(child_, SIGCONT); }
+
+ private:
+  pid_t child_;
+};
+
+/// Decode beside a busy core, as a share of decode without it: medians of rounds that alternate.
+void measure_busy(Run& run, DType type, int threads) {
+  BusyProcess other;
+  std::vector<double> ratios;
+  for (int round = 0; round < 8; ++round) {
+    double rate[2];
+    for (const bool busy : {false, true}) {
+      busy ? other.go() : other.stop();
+      const double start = seconds();
+      for (int i = 0; i < 16; ++i) run(1, true);
+      rate[busy ? 1 : 0] = 16 / (seconds() - start);
+    }
+    ratios.push_back(rate[1] / rate[0]);
+  }
+  std::printf("%-5s decode beside one busy core of %d: %3.0f %% of the speed without (a fair share would leave %.0f %%)\n",
+              std::string(name(type)).c_str(), threads, 100.0 * median(ratios), 100.0 * (threads - 0.5) / threads);
+  std::fflush(stdout);
+}
+
+void measure(Cpu& device, DType type, int tokens, bool busy) {
   Mid::Weights<Published> weights;
   FillRandom fill(device, type);
   Mid::visit(fill, Path(), weights);
@@ -92,6 +137,7 @@ void measure(Cpu& device, DType type, int tokens) {
               100.0 * median(shares));
   std::fflush(stdout);
 
+  if (busy) measure_busy(run, type, device.threads());
   const double dot = peak_gops(device, Peak::bf16_dot);
   times.clear();
   shares.clear();
@@ -118,11 +164,13 @@ void measure(Cpu& device, DType type, int tokens) {
 int main(int argc, char** argv) {
   std::vector<DType> types;
   int threads = 0, tokens = 64;
+  bool busy = false;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "bf16") types.push_back(DType::bf16);
     else if (argument == "fp8") types.push_back(DType::f8_e4m3);
     else if (argument == "f32") types.push_back(DType::f32);
+    else if (argument == "--busy") busy = true;
     else if (argument == "--threads" && i + 1 < argc) threads = std::atoi(argv[++i]);
     else if (argument == "--tokens" && i + 1 < argc) tokens = std::atoi(argv[++i]);
   }
@@ -130,5 +178,5 @@ int main(int argc, char** argv) {
   Cpu device({.threads = threads});
   std::printf("mid: %.1f million parameters, %.1f active; %d threads\n", static_cast<double>(parameter_count(MidSpec::config).total) * 1e-6,
               static_cast<double>(parameter_count(MidSpec::config).active) * 1e-6, device.threads());
-  for (const DType type : types) measure(device, type, tokens);
+  for (const DType type : types) measure(device, type, tokens, busy);
 }
