@@ -15,6 +15,7 @@
 #include <guild/io/byte_level.hpp>
 #include <guild/io/json.hpp>
 #include <guild/io/pretokenizer.hpp>
+#include <guild/io/symbol_table.hpp>
 
 namespace guild::inline v1 {
 
@@ -93,7 +94,7 @@ struct TokenizerFile {
     const Json model = json["model"];
     check_model(model);
     file.splitter = PreTokenizer::parse(json["pre_tokenizer"]);
-    Symbols symbols;
+    SymbolTable symbols(model["vocab"].size());  // spelled as in the file, which outlives it
     file.read_vocabulary(model, symbols);
     if (const auto entries = json.find("added_tokens"); entries && !entries->is_null())
       file.read_added_tokens(*entries, symbols);
@@ -102,8 +103,6 @@ struct TokenizerFile {
   }
 
  private:
-  using Symbols = std::unordered_map<std::string_view, std::int32_t>;  // spelled as in the file, which outlives it
-
   static void check_normalizer(const Json& json, int depth) {
     if (json.is_null()) return;
     const std::string_view type = json["type"].string();
@@ -134,11 +133,10 @@ struct TokenizerFile {
     return static_cast<int>(id);
   }
 
-  void read_vocabulary(const Json& model, Symbols& symbols) {
+  void read_vocabulary(const Json& model, SymbolTable& symbols) {
     const auto ignore = model.find("ignore_merges");
     ignore_merges = ignore && !ignore->is_null() && ignore->boolean();
     const Json vocabulary = model["vocab"];
-    symbols.reserve(vocabulary.size());
     vocabulary.for_each_member([&](std::string_view key, const Json& value) {
       if (key.size() > max_token) vocabulary.fail(ErrorCode::tk_limit, "a token has a text of " +
           std::to_string(key.size()) + " bytes, at most " + std::to_string(max_token) + " are read");
@@ -147,22 +145,22 @@ struct TokenizerFile {
       if (tokens.has(id)) value.fail(ErrorCode::tk_duplicate_id, "the id " + std::to_string(id) + " belongs to \"" +
           std::string(tokens.bytes(id)) + "\" already");
       tokens.set(id, spelled ? std::string_view(*spelled) : key);
-      symbols.emplace(key, id);
+      symbols.add(key, id);
     });
     for (std::size_t byte = 0; byte < 256; ++byte) {
       const std::string symbol = byte_symbol(static_cast<std::uint8_t>(byte));
-      const auto it = symbols.find(symbol);
-      if (it == symbols.end()) vocabulary.fail(ErrorCode::tk_alphabet, "has no token \"" + symbol + "\" for the byte " +
+      byte_ids[byte] = symbols.find(symbol);
+      if (byte_ids[byte] < 0) vocabulary.fail(ErrorCode::tk_alphabet, "has no token \"" + symbol + "\" for the byte " +
           std::to_string(byte) + ", so not every text could be encoded");
-      byte_ids[byte] = it->second;
     }
     if (ignore_merges)
-      for (const auto& [key, id] : symbols)
+      symbols.for_each([&](std::string_view key, int id) {
         if (auto spelled = byte_level_decode(key)) whole_pieces.emplace(std::move(*spelled), id);
+      });
   }
 
-  void read_added_tokens(const Json& entries, const Symbols& symbols) {
-    std::unordered_map<std::string_view, int> seen;
+  void read_added_tokens(const Json& entries, const SymbolTable& symbols) {
+    SymbolTable seen(entries.size());
     entries.for_each_element([&](const Json& entry) {
       const Json content = entry["content"];
       const std::string_view text = content.string();
@@ -181,8 +179,9 @@ struct TokenizerFile {
       token.right_strip = flag("rstrip");
       token.normalized = flag("normalized");
       check_added(entry, text, token, symbols);
-      if (!seen.emplace(text, token.id).second) entry.fail(ErrorCode::tk_added, "\"" + std::string(text) +
+      if (seen.find(text) >= 0) entry.fail(ErrorCode::tk_added, "\"" + std::string(text) +
           "\" is listed twice");
+      seen.add(text, token.id);
       tokens.set(token.id, text);
       tokens.mark(token.id, token.special);
       added.emplace_back(text, token);
@@ -190,12 +189,12 @@ struct TokenizerFile {
     std::erase_if(whole_pieces, [&](const auto& piece) { return tokens.is_added(piece.second); });
   }
   // The same text must have the same id in both lists, and the same id the same text.
-  void check_added(const Json& entry, std::string_view text, const AddedToken& token, const Symbols& symbols) const {
+  void check_added(const Json& entry, std::string_view text, const AddedToken& token, const SymbolTable& symbols) const {
     const std::string what = "\"" + std::string(text) + "\" has the id " + std::to_string(token.id);
-    const auto in_vocabulary = symbols.find(text);
-    if (in_vocabulary != symbols.end() && in_vocabulary->second != token.id)
-      entry.fail(ErrorCode::tk_added, what + ", but " + std::to_string(in_vocabulary->second) + " in model.vocab");
-    if (in_vocabulary != symbols.end()) {
+    const int in_vocabulary = symbols.find(text);
+    if (in_vocabulary >= 0 && in_vocabulary != token.id)
+      entry.fail(ErrorCode::tk_added, what + ", but " + std::to_string(in_vocabulary) + " in model.vocab");
+    if (in_vocabulary >= 0) {
       for (const std::int32_t id : byte_ids)
         if (id == token.id && token.special) entry.fail(ErrorCode::tk_added, what + ", which stands for a byte");
     } else if (tokens.is_added(token.id)) {
@@ -206,7 +205,7 @@ struct TokenizerFile {
     }
   }
 
-  void read_merges(const Json& list, const Symbols& symbols) {
+  void read_merges(const Json& list, const SymbolTable& symbols) {
     merges = MergeTable(list.size());
     std::string joined;
     std::uint32_t rank = 0;
@@ -217,10 +216,9 @@ struct TokenizerFile {
       std::array<std::int32_t, 3> ids{};
       for (std::size_t i = 0; i < 3; ++i) {
         const std::string_view symbol = i == 0 ? left : i == 1 ? right : std::string_view(joined);
-        const auto it = symbols.find(symbol);
-        if (it == symbols.end()) merge.fail(ErrorCode::tk_merge, "names \"" + std::string(symbol) +
+        ids[i] = symbols.find(symbol);
+        if (ids[i] < 0) merge.fail(ErrorCode::tk_merge, "names \"" + std::string(symbol) +
             "\", which is not in model.vocab");
-        ids[i] = it->second;
       }
       // Otherwise text of a user could become a control token.
       if (tokens.is_special(ids[2])) merge.fail(ErrorCode::tk_merge, "makes the special token \"" + joined +
