@@ -33,8 +33,9 @@ struct QueryTile {
   Index rows = 0;   ///< lanes in use
   Index visible[tile_rows] = {};
   Index most = 0, least = 0;  ///< of `visible` over the rows in use
-  float* query = nullptr;     ///< [width][lanes], already scaled
-  float* out = nullptr;       ///< [lanes][out_pitch]
+  const float* source[tile_rows] = {};
+  float* query = nullptr;  ///< [width][lanes], already scaled
+  float* out = nullptr;    ///< [lanes][out_pitch]
   Index out_pitch = 0;
   SoftmaxState state{};
 
@@ -57,11 +58,19 @@ struct QueryTile {
     most = 0;
     least = 0;
   }
-  void set_row(Index m, const float* q, Index width, float scale, Index sees) {
-    for (Index c = 0; c < width; ++c) query[c * lanes + m] = q[c] * scale;
+  void set_row(Index m, const float* q, Index sees) {
+    source[m] = q;
     visible[m] = sees;
     most = std::max(most, sees);
     least = m == 0 ? sees : std::min(least, sees);
+  }
+  /// Transposes the rows into `query`.
+  void pack(Index width, float scale) {
+    const Index used = rows;
+    for (Index c = 0; c < width; ++c) {
+      float* const to = query + c * lanes;
+      for (Index m = 0; m < used; ++m) to[m] = source[m][c] * scale;
+    }
   }
 
   /// Takes in the keys [first, first + count), packed with zero rows up to a multiple of key_step.
@@ -177,8 +186,9 @@ class LatentAttention {
     tile.begin(kernels_, std::min(tile_rows, rows - begin), width_, latent, memory);
     for (Index m = 0; m < tile.rows; ++m) {
       const Index t = (begin + m) / heads, h = (begin + m) % heads;
-      tile.set_row(m, job.q.row(t).data + h * width_, width_, sizes_.scale, job.first_position + t + 1);
+      tile.set_row(m, job.q.row(t).data + h * width_, job.first_position + t + 1);
     }
+    tile.pack(width_, sizes_.scale);
     for (Index k = 0; k < key_tile; ++k) std::fill(key + k * key_pitch_ + width_, key + (k + 1) * key_pitch_, 0.0f);
     const Index end = std::min((range + 1) * ranges.size, tile.most);
     for (Index first = range * ranges.size; first < end; first += key_tile) {
@@ -279,7 +289,8 @@ class ExpandedAttention {
       QueryTile& one = tile[used];
       one.begin(kernels_, std::min(tile_rows, job.q.rows - row), width_, value, memory + used * tile_floats());
       for (Index m = 0; m < one.rows; ++m)
-        one.set_row(m, job.q.row(row + m).data + head * width_, width_, sizes_.scale, job.first_position + row + m + 1);
+        one.set_row(m, job.q.row(row + m).data + head * width_, job.first_position + row + m + 1);
+      one.pack(width_, sizes_.scale);
       most = one.most;
     }
     const Index key_column = head * (job.key_head_stride > 0 ? job.key_head_stride : nope);
