@@ -50,7 +50,8 @@ inline void check_linear(const WeightView& weight, View<const float, 2> x, View<
 /// Runs the jobs, in any order and side by side: y = x W^T (or x W for Product::x_w) of each. y must not overlap any
 /// input or other output. Jobs without rows are legal. Products are summed in float: in a fixed order that depends
 /// neither on threads nor on the other rows of the job, except that a job of more than 8 rows sums in another order
-/// than a smaller one (results may differ in the last bits). fp8 weights count as value * scale, rounded to float.
+/// than a smaller one (results may differ in the last bits). Processors with bf16 dot products round the activations of
+/// such larger jobs to bf16 where the weights are bf16 or fp8. fp8 weights count as value * scale, rounded to float.
 template <class Device>
 void linear(Device& device, std::span<const LinearJob> jobs) {
   for (std::size_t i = 0; i < jobs.size(); ++i)

@@ -6,6 +6,7 @@
 #include <guild/ops/cpu/axpy_avx512.hpp>
 #include <guild/ops/cpu/dot_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx512.hpp>
+#include <guild/ops/cpu/gemm_avx512_bf16.hpp>
 #include <guild/ops/cpu/isa.hpp>
 #include <guild/ops/cpu/linear_avx2.hpp>
 #include <guild/ops/cpu/linear_baseline.hpp>
@@ -19,12 +20,16 @@ namespace cpu {
 namespace avx512 {
 inline constexpr LinearKernels kernels = {dot, gemm, axpy, gate};
 }
+namespace avx512_bf16 {
+inline constexpr LinearKernels kernels = {avx512::dot, gemm, avx512::axpy, avx512::gate};
+}
 #endif
 
 /// The kernels of a variant, which must run here.
 [[nodiscard]] inline const LinearKernels& linear_kernels(Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512 || isa == Isa::avx512_bf16) return avx512::kernels;
+  if (isa == Isa::avx512_bf16) return avx512_bf16::kernels;
+  if (isa == Isa::avx512) return avx512::kernels;
   if (isa == Isa::avx2) return avx2::kernels;
 #endif
   static_cast<void>(isa);
