@@ -1,4 +1,5 @@
-// Any ids: refused, or decoded to valid UTF-8; and streaming, stop strings and thinking give the same text in any pieces.
+// Any ids: refused, or decoded to valid UTF-8; and streaming, stop strings and thinking give the same text in any
+// pieces.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -18,7 +18,8 @@ void check(bool promise) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view all(reinterpret_cast<const char*>(data), size);
   const std::string_view source = all.substr(0, all.find('\0'));
-  const std::string_view rest = source.size() < all.size() ? all.substr(source.size() + 1) : std::string_view("hi <think> \u00e9 ");
+  const std::string_view rest =
+      source.size() < all.size() ? all.substr(source.size() + 1) : std::string_view("hi <think> \u00e9 ");
   try {
     (void)guild::parse_messages(all);
   } catch (const guild::Error& error) {
@@ -32,8 +33,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     config.eos_token = "</s>";
     const guild::ChatTemplate chat = guild::ChatTemplate::parse(config);
     const std::string user(rest);
-    const std::vector<guild::Message> messages = {
-        {"system", "S"}, {"user", user}, {"assistant", "a</think>b"}, {"user", user}, {"assistant", "", {{"f", "{\"x\": 1}"}}}, {"tool", "r"}};
+    const std::vector<guild::Message> messages = {{"system", "S"},
+                                                  {"user", user},
+                                                  {"assistant", "a</think>b"},
+                                                  {"user", user},
+                                                  {"assistant", "", {{"f", "{\"x\": 1}"}}},
+                                                  {"tool", "r"}};
     guild::RenderOptions options;
     options.max_output = 1U << 20;
     options.max_steps = 100'000;
@@ -45,9 +50,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     check(joined == text);
   } catch (const guild::Error& error) {
     switch (error.code()) {
-      case guild::ErrorCode::tpl_message: case guild::ErrorCode::tpl_limit: case guild::ErrorCode::tpl_unsupported:
-      case guild::ErrorCode::in_utf8: break;
-      default: check(false);
+      case guild::ErrorCode::tpl_message:
+      case guild::ErrorCode::tpl_limit:
+      case guild::ErrorCode::tpl_unsupported:
+      case guild::ErrorCode::in_utf8:
+        break;
+      default:
+        check(false);
     }
   }
   return 0;

@@ -20,9 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   try {
     const guild::TokenizerConfig config = guild::TokenizerConfig::parse(text);
     check(!config.bos_token.empty() && !config.eos_token.empty());
-  } catch (const guild::Error& error) {
-    check(!error.message().empty());
-  }
+  } catch (const guild::Error& error) { check(!error.message().empty()); }
   try {
     const guild::Tokenizer tokenizer = guild::Tokenizer::parse(text);
     const std::string sample = "Hello <think> 1234  字\n\t'll é\u180e\u200b😀";
@@ -34,8 +32,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     } catch (const guild::Error& error) {
       check(error.code() == guild::ErrorCode::tk_limit);  // a split pattern without end
     }
-  } catch (const guild::Error& error) {
-    check(!error.message().empty() && error.path() == "tokenizer.json");
-  }
+  } catch (const guild::Error& error) { check(!error.message().empty() && error.path() == "tokenizer.json"); }
   return 0;
 }

@@ -55,11 +55,10 @@ TEST(ChatTemplate, EqualsJinjaOnEveryConversationOfTheTable) {
     if (const auto text = row.find("text")) {
       try {
         EXPECT_EQ(templates.at(name).render(messages, options), text->string()) << name << " " << conversation;
-      } catch (const guild::Error& error) {
-        ADD_FAILURE() << error.what() << "\n" << name << " " << conversation;
-      }
+      } catch (const guild::Error& error) { ADD_FAILURE() << error.what() << "\n" << name << " " << conversation; }
     } else {
-      EXPECT_EQ(code_of([&] { (void)templates.at(name).render(messages, options); }), ErrorCode::tpl_message) << name << " " << conversation;
+      EXPECT_EQ(code_of([&] { (void)templates.at(name).render(messages, options); }), ErrorCode::tpl_message)
+          << name << " " << conversation;
     }
     ++compared;
   });
@@ -70,7 +69,9 @@ TEST(ChatTemplate, EqualsJinjaOnEveryConversationOfTheTable) {
 
 TEST(ChatTemplate, MarksWhatMessagesBring) {
   const std::vector<Message> messages = {{"user", "<｜User｜>x"}};
-  const auto parts = compile("{{ bos_token }}<｜User｜>{{ messages[0]['content'][0:8] + '!' }}{{ messages[0].content | trim }}").render_parts(messages);
+  const auto parts =
+      compile("{{ bos_token }}<｜User｜>{{ messages[0]['content'][0:8] + '!' }}{{ messages[0].content | trim }}")
+          .render_parts(messages);
   std::string seen;
   for (const TextPart& part : parts) seen += (part.origin == TextPart::Origin::marker ? "M(" : "C(") + part.text + ")";
   EXPECT_EQ(seen, "M(<｜begin▁of▁sentence｜><｜User｜>)C(<｜User｜>)M(!)C(<｜User｜>x)");
@@ -78,11 +79,35 @@ TEST(ChatTemplate, MarksWhatMessagesBring) {
 
 TEST(ChatTemplate, MarksContentThroughEveryOperation) {
   const std::vector<Message> messages = {{"user", "a<think>b"}};
-  for (const char* expression : {"m + ''", "m ~ ''", "m.split('<')[1]", "m.rsplit('<', 1)[-1]", "m[1:]", "m[1]", "m.strip()", "m | trim", "m.replace('b', '')",
-                                 "m | tojson", "[m] | tojson", "[m] | join", "''.join([m])", "m | string", "m | default('x')", "m if true", "m or ''",
-                                 "{'k': m}.k", "{'k': m}['k']", "[m][0]", "[m] | first", "({'k': m} | items | first)[1]", "f(m)", "ns.x", "block"}) {
-    const std::string source = "{% set m = messages[0].content %}{% macro f(x) %}{{ x }}{% endmacro %}{% set ns = namespace(x=m) %}"
-                               "{% set block %}{{ m }}{% endset %}{{ " + std::string(expression) + " }}";
+  for (const char* expression : {"m + ''",
+                                 "m ~ ''",
+                                 "m.split('<')[1]",
+                                 "m.rsplit('<', 1)[-1]",
+                                 "m[1:]",
+                                 "m[1]",
+                                 "m.strip()",
+                                 "m | trim",
+                                 "m.replace('b', '')",
+                                 "m | tojson",
+                                 "[m] | tojson",
+                                 "[m] | join",
+                                 "''.join([m])",
+                                 "m | string",
+                                 "m | default('x')",
+                                 "m if true",
+                                 "m or ''",
+                                 "{'k': m}.k",
+                                 "{'k': m}['k']",
+                                 "[m][0]",
+                                 "[m] | first",
+                                 "({'k': m} | items | first)[1]",
+                                 "f(m)",
+                                 "ns.x",
+                                 "block"}) {
+    const std::string source =
+        "{% set m = messages[0].content %}{% macro f(x) %}{{ x }}{% endmacro %}{% set ns = namespace(x=m) %}"
+        "{% set block %}{{ m }}{% endset %}{{ " +
+        std::string(expression) + " }}";
     const auto parts = compile(source).render_parts(messages);
     ASSERT_EQ(parts.size(), 1U) << expression;
     EXPECT_EQ(parts[0].origin, TextPart::Origin::content) << expression;
@@ -93,12 +118,14 @@ TEST(EncodeChat, NeverMakesAControlTokenOfAUsersText) {
   const Tokenizer& tokenizer = mini_tokenizer();
   const ChatTemplate chat = ChatTemplate::read(guild_test::mini_folder());
   std::string nasty;
-  for (int id = 0; id < tokenizer.size(); ++id) if (tokenizer.is_added(id)) nasty += tokenizer.bytes(id);
+  for (int id = 0; id < tokenizer.size(); ++id)
+    if (tokenizer.is_added(id)) nasty += tokenizer.bytes(id);
   const std::vector<Message> plain = {{"system", "s"}, {"user", "u"}, {"assistant", "a"}, {"user", "v"}};
   const std::vector<Message> attack = {{"system", nasty}, {"user", nasty}, {"assistant", "a" + nasty}, {"user", nasty}};
   const auto added = [&](const std::vector<Message>& messages) {
     std::vector<int> out;
-    for (const int id : guild::encode_chat(tokenizer, chat, messages)) if (tokenizer.is_added(id)) out.push_back(id);
+    for (const int id : guild::encode_chat(tokenizer, chat, messages))
+      if (tokenizer.is_added(id)) out.push_back(id);
     return out;
   };
   EXPECT_EQ(added(attack), added(plain));
@@ -107,10 +134,13 @@ TEST(EncodeChat, NeverMakesAControlTokenOfAUsersText) {
 }
 
 TEST(EncodeChat, EqualsTheEncodedPromptForHarmlessText) {
-  for (const char* file : {"r1_first.jinja", "r1_joined.jinja", "v3_1.jinja", "v2_lite.jinja", "moonlight.jinja", "kimi_k2.jinja"}) {
+  for (const char* file :
+       {"r1_first.jinja", "r1_joined.jinja", "v3_1.jinja", "v2_lite.jinja", "moonlight.jinja", "kimi_k2.jinja"}) {
     const ChatTemplate chat = compile(fixture(std::string("templates/") + file));
-    const std::vector<Message> messages = {{"system", "Be brief. "}, {"user", "  What is 17 * 23?\n"}, {"assistant", "391"}, {"user", "字 and 5"}};
-    EXPECT_EQ(guild::encode_chat(mini_tokenizer(), chat, messages), mini_tokenizer().encode(chat.render(messages))) << file;
+    const std::vector<Message> messages = {
+        {"system", "Be brief. "}, {"user", "  What is 17 * 23?\n"}, {"assistant", "391"}, {"user", "字 and 5"}};
+    EXPECT_EQ(guild::encode_chat(mini_tokenizer(), chat, messages), mini_tokenizer().encode(chat.render(messages)))
+        << file;
   }
 }
 
@@ -119,7 +149,9 @@ TEST(EncodeChat, EqualsTheEncodedPromptForHarmlessText) {
 TEST(ChatTemplate, RefusesBadMessages) {
   const ChatTemplate chat = compile("{% for m in messages %}{{ m.content }}{% endfor %}");
   EXPECT_EQ(code_of([&] { (void)chat.render({}); }), ErrorCode::in_empty);
-  const auto code = [&](const Message& message) { return code_of([&] { (void)chat.render(std::vector<Message>{message}); }); };
+  const auto code = [&](const Message& message) {
+    return code_of([&] { (void)chat.render(std::vector<Message>{message}); });
+  };
   EXPECT_EQ(code({"user", "fine"}), ErrorCode::count_);
   EXPECT_EQ(code({"robot", "x"}), ErrorCode::tpl_message);
   EXPECT_EQ(code({"", "x"}), ErrorCode::tpl_message);
@@ -128,41 +160,89 @@ TEST(ChatTemplate, RefusesBadMessages) {
 }
 
 TEST(ChatTemplate, RefusesJsonThatIsNoListOfMessages) {
-  for (const char* json : {"{}", "7", "\"hi\"", "[7]", "[{}]", R"([{"role":"user"}])", R"([{"role":"user","content":null}])", R"([{"role":"user","content":7}])",
-                           R"([{"role":7,"content":"x"}])", R"([{"role":"user","content":["x"]}])", R"([{"role":"assistant","content":null,"tool_calls":[]}])",
-                           R"([{"role":"assistant","content":null,"tool_calls":[{"function":{}}]}])", "[", R"([{"role":"user","content":"a\u0000"}])"})
+  for (const char* json :
+       {"{}", "7", "\"hi\"", "[7]", "[{}]", R"([{"role":"user"}])", R"([{"role":"user","content":null}])",
+        R"([{"role":"user","content":7}])", R"([{"role":7,"content":"x"}])", R"([{"role":"user","content":["x"]}])",
+        R"([{"role":"assistant","content":null,"tool_calls":[]}])",
+        R"([{"role":"assistant","content":null,"tool_calls":[{"function":{}}]}])", "[",
+        R"([{"role":"user","content":"a\u0000"}])"})
     EXPECT_EQ(code_of([&] { (void)guild::parse_messages(json); }), ErrorCode::tpl_message) << json;
-  const auto good = guild::parse_messages(R"([{"role":"assistant","content":null,"tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}}],"x":1}])");
+  const auto good = guild::parse_messages(
+      R"([{"role":"assistant","content":null,"tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}}],"x":1}])");
   ASSERT_EQ(good.size(), 1U);
   EXPECT_EQ(good[0].tool_calls.at(0).type, "function");
 }
 
 TEST(ChatTemplate, ReportsWhatTheTemplateRefuses) {
   std::string message;
-  EXPECT_EQ(code_of([] { (void)render("{{ raise_exception('roles must ' + 'alternate') }}"); }, &message), ErrorCode::tpl_message);
+  EXPECT_EQ(code_of([] { (void)render("{{ raise_exception('roles must ' + 'alternate') }}"); }, &message),
+            ErrorCode::tpl_message);
   EXPECT_NE(message.find("roles must alternate"), std::string::npos) << message;
-  for (const char* source : {"{{ missing + 'x' }}", "{{ missing.x }}", "{{ missing['x'] }}", "{{ 1 + 'x' }}", "{{ none + 'x' }}", "{{ messages }}", "{{ messages[0] }}",
-                             "{{ 1 // 0 }}", "{{ 999999999999999999 * 999999999999999999 }}", "{{ -'x' }}", "{{ [] < 1 }}", "{{ 'a' in 5 }}", "{% for i in 5 %}{% endfor %}",
-                             "{{ 'a'.split('') }}", "{{ 'a'.split(5) }}", "{{ 5 | trim(1) }}", "{% for a, b in [[1]] %}{% endfor %}", "{% set x.y = 1 %}",
-                             "{% set n = namespace() %}{% set n.n = n %}", "{{ [namespace()] }}", "{% set n = namespace() %}{% set n.l = [n] %}", "{{ 'x' | tojson(indent='a') }}",
-                             "{{ namespace() | tojson }}", "{% macro f(a) %}{% endmacro %}{{ f(1, 2) }}", "{{ range('a') }}", "{{ 'abc'[::2] }}"})
+  for (const char* source : {"{{ missing + 'x' }}",
+                             "{{ missing.x }}",
+                             "{{ missing['x'] }}",
+                             "{{ 1 + 'x' }}",
+                             "{{ none + 'x' }}",
+                             "{{ messages }}",
+                             "{{ messages[0] }}",
+                             "{{ 1 // 0 }}",
+                             "{{ 999999999999999999 * 999999999999999999 }}",
+                             "{{ -'x' }}",
+                             "{{ [] < 1 }}",
+                             "{{ 'a' in 5 }}",
+                             "{% for i in 5 %}{% endfor %}",
+                             "{{ 'a'.split('') }}",
+                             "{{ 'a'.split(5) }}",
+                             "{{ 5 | trim(1) }}",
+                             "{% for a, b in [[1]] %}{% endfor %}",
+                             "{% set x.y = 1 %}",
+                             "{% set n = namespace() %}{% set n.n = n %}",
+                             "{{ [namespace()] }}",
+                             "{% set n = namespace() %}{% set n.l = [n] %}",
+                             "{{ 'x' | tojson(indent='a') }}",
+                             "{{ namespace() | tojson }}",
+                             "{% macro f(a) %}{% endmacro %}{{ f(1, 2) }}",
+                             "{{ range('a') }}",
+                             "{{ 'abc'[::2] }}"})
     EXPECT_EQ(code_of([&] { (void)render(source); }), ErrorCode::tpl_message) << source;
 }
 
 // --- bad templates ---
 
 TEST(ChatTemplate, NamesTheConstructItDoesNotSupportAndItsOffset) {
-  struct Bad { const char* source; const char* says; std::int64_t offset; };
+  struct Bad {
+    const char* source;
+    const char* says;
+    std::int64_t offset;
+  };
   const Bad bad[] = {
-      {"ab{% include 'x' %}", "\"include\"", 5},        {"{% import 'os' as os %}", "\"import\"", 3},  {"{% block a %}{% endblock %}", "\"block\"", 3},
-      {"{% raw %}{% endraw %}", "\"raw\"", 3},          {"{{ x | map('upper') }}", "\"map\"", 5},      {"{{ x.upper() }}", "\"upper\"", 4},
-      {"{{ x.__class__() }}", "\"__class__\"", 4},      {"{{ strftime_now('%d') }}", "\"strftime_now\"", 15}, {"{{ x is divisibleby(3) }}", "\"divisibleby\"", 5},
-      {"{{ 1.5 }}", "decimal integer", 3},              {"{{ 2 ** 8 }}", "**", 5},                     {"{{ (1, 2) }}", "tuple", 3},
-      {"{% set a, b = x %}", "several variables", 8},   {"{{ x", "not closed", 0},                     {"{% if x %}", "endif", 10},
-      {"{% for x in y %}{% endif %}", "\"endif\"", 19}, {"{{ 'a }}", "not closed", 3},                 {"{{ a b }}", "expected }}", 5},
-      {"{# x", "not closed", 0},                        {"{{ }}", "an expression", 3},                 {"{{ x[] }}", "an index", 7},
-      {"{% break %}", "outside a loop", 3},             {"{{ x()() }}", "\"x\"", 4},                   {"{{ ? }}", "unexpected character", 3},
-      {"{% set true = 1 %}", "a name", 7},              {"{{ [1, }}", "not closed", 0},             {"{{ x.y() }}", "\"y\"", 4},
+      {"ab{% include 'x' %}", "\"include\"", 5},
+      {"{% import 'os' as os %}", "\"import\"", 3},
+      {"{% block a %}{% endblock %}", "\"block\"", 3},
+      {"{% raw %}{% endraw %}", "\"raw\"", 3},
+      {"{{ x | map('upper') }}", "\"map\"", 5},
+      {"{{ x.upper() }}", "\"upper\"", 4},
+      {"{{ x.__class__() }}", "\"__class__\"", 4},
+      {"{{ strftime_now('%d') }}", "\"strftime_now\"", 15},
+      {"{{ x is divisibleby(3) }}", "\"divisibleby\"", 5},
+      {"{{ 1.5 }}", "decimal integer", 3},
+      {"{{ 2 ** 8 }}", "**", 5},
+      {"{{ (1, 2) }}", "tuple", 3},
+      {"{% set a, b = x %}", "several variables", 8},
+      {"{{ x", "not closed", 0},
+      {"{% if x %}", "endif", 10},
+      {"{% for x in y %}{% endif %}", "\"endif\"", 19},
+      {"{{ 'a }}", "not closed", 3},
+      {"{{ a b }}", "expected }}", 5},
+      {"{# x", "not closed", 0},
+      {"{{ }}", "an expression", 3},
+      {"{{ x[] }}", "an index", 7},
+      {"{% break %}", "outside a loop", 3},
+      {"{{ x()() }}", "\"x\"", 4},
+      {"{{ ? }}", "unexpected character", 3},
+      {"{% set true = 1 %}", "a name", 7},
+      {"{{ [1, }}", "not closed", 0},
+      {"{{ x.y() }}", "\"y\"", 4},
   };
   for (const Bad& b : bad) {
     try {
@@ -199,20 +279,31 @@ TEST(ChatTemplate, StopsAtItsLimits) {
   EXPECT_EQ(parse_code(std::string((1U << 20) + 1, 'x')), ErrorCode::tpl_limit);
   const auto run_code = [](const std::string& source) { return code_of([&] { (void)render(source); }); };
   EXPECT_EQ(run_code("{% for i in range(999999999) %}x{% endfor %}"), ErrorCode::tpl_limit);
-  EXPECT_EQ(run_code("{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}"), ErrorCode::tpl_limit);
-  EXPECT_EQ(run_code("{% set n = namespace(x='xx') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}"), ErrorCode::tpl_limit);
-  EXPECT_EQ(run_code("{% set n = namespace(x=[1]) %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}"), ErrorCode::tpl_limit);
-  EXPECT_EQ(run_code("{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = n.x.replace('a', n.x) %}{% endfor %}"), ErrorCode::tpl_limit);
+  EXPECT_EQ(run_code("{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}"),
+            ErrorCode::tpl_limit);
+  EXPECT_EQ(run_code("{% set n = namespace(x='xx') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}"),
+            ErrorCode::tpl_limit);
+  EXPECT_EQ(run_code("{% set n = namespace(x=[1]) %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}"),
+            ErrorCode::tpl_limit);
+  EXPECT_EQ(
+      run_code(
+          "{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = n.x.replace('a', n.x) %}{% endfor %}"),
+      ErrorCode::tpl_limit);
   EXPECT_EQ(run_code("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), ErrorCode::tpl_limit);
   guild::RenderOptions small;
   small.max_output = 10;
-  EXPECT_EQ(code_of([&] { (void)compile("12345678901").render(std::vector<Message>{{"user", "x"}}, small); }), ErrorCode::tpl_limit);
-  EXPECT_EQ(code_of([&] { (void)compile("1234567890").render(std::vector<Message>{{"user", "x"}}, small); }), ErrorCode::count_);
+  EXPECT_EQ(code_of([&] { (void)compile("12345678901").render(std::vector<Message>{{"user", "x"}}, small); }),
+            ErrorCode::tpl_limit);
+  EXPECT_EQ(code_of([&] { (void)compile("1234567890").render(std::vector<Message>{{"user", "x"}}, small); }),
+            ErrorCode::count_);
 }
 
 TEST(ChatTemplate, ReachesNothingButValues) {
-  for (const char* source : {"{{ ''.__class__ }}", "{{ messages.__init__ }}", "{{ messages[0].__class__.__mro__ | default('none') }}"})
-    EXPECT_TRUE(code_of([&] { EXPECT_EQ(render(source), std::string(source).find("default") != std::string::npos ? "none" : ""); }) == ErrorCode::tpl_message ||
+  for (const char* source :
+       {"{{ ''.__class__ }}", "{{ messages.__init__ }}", "{{ messages[0].__class__.__mro__ | default('none') }}"})
+    EXPECT_TRUE(code_of([&] {
+                  EXPECT_EQ(render(source), std::string(source).find("default") != std::string::npos ? "none" : "");
+                }) == ErrorCode::tpl_message ||
                 render(source).size() < 5)
         << source;
 }

@@ -120,7 +120,8 @@ TEST(StopStrings, GivesTheSameTextHoweverItIsCut) {
   for (int round = 0; round < 8000; ++round) {
     const std::vector<std::string>& stops = kinds[static_cast<std::size_t>(round) % 2];
     std::string text;
-    for (std::uint32_t n = next(random) % 14; n > 0; --n) text += round % 2 == 0 ? std::string(1, "abc"[next(random) % 3]) : chunks[next(random) % 4];
+    for (std::uint32_t n = next(random) % 14; n > 0; --n)
+      text += round % 2 == 0 ? std::string(1, "abc"[next(random) % 3]) : chunks[next(random) % 4];
     // By hand: the shortest beginning that ends in a stop string, and the longest of those it ends in.
     std::string expected = text, found;
     for (std::size_t end = 1; end <= text.size() && found.empty(); ++end)

@@ -26,7 +26,12 @@ std::pair<std::string, std::string> parse(ThinkParser parser, const std::string&
   return out;
 }
 
-struct Case { const char* prompt; const char* text; const char* thinking; const char* answer; };
+struct Case {
+  const char* prompt;
+  const char* text;
+  const char* thinking;
+  const char* answer;
+};
 
 const Case cases[] = {
     {"<｜Assistant｜><think>\n", "17*20=340\n</think>\n\n391", "17*20=340\n", "\n\n391"},
@@ -48,7 +53,8 @@ const Case cases[] = {
 TEST(ThinkParser, TellsThinkingFromAnswerInPiecesOfEverySize) {
   for (const Case& c : cases)
     for (std::size_t piece = 1; piece < 12; ++piece)
-      EXPECT_EQ(parse(ThinkParser::after(c.prompt), c.text, piece), (std::pair<std::string, std::string>(c.thinking, c.answer)))
+      EXPECT_EQ(parse(ThinkParser::after(c.prompt), c.text, piece),
+                (std::pair<std::string, std::string>(c.thinking, c.answer)))
           << c.text << " in pieces of " << piece;
 }
 

@@ -1,7 +1,7 @@
 // Byte-pair merging: from the bytes of one piece to token ids, lowest rank first, leftmost first among equals.
 //
-// (Sennrich et al. 2016; ranks and ties as in Hugging Face tokenizers.) Short pieces are merged in place, long ones with
-// a heap over a linked list, so that the cost stays O(n log n) whatever the text.
+// (Sennrich et al. 2016; ranks and ties as in Hugging Face tokenizers.) Short pieces are merged in place, long ones
+// with a heap over a linked list, so that the cost stays O(n log n) whatever the text.
 #pragma once
 
 #include <algorithm>
@@ -78,20 +78,21 @@ class BpeMerger {
   static constexpr std::size_t short_piece_ = 48;
 
   void encode_short(std::string_view piece, std::vector<int>& out) {
-    std::array<std::int32_t, short_piece_> id;           // the tokens so far
-    std::array<MergeTable::Merge, short_piece_> merge;   // of token i with token i + 1
+    std::array<std::int32_t, short_piece_> id;          // the tokens so far
+    std::array<MergeTable::Merge, short_piece_> merge;  // of token i with token i + 1
     std::size_t n = piece.size();
     for (std::size_t i = 0; i < n; ++i) id[i] = byte_ids_[static_cast<unsigned char>(piece[i])];
     for (std::size_t i = 0; i + 1 < n; ++i) merge[i] = merges_.find(id[i], id[i + 1]);
     while (n > 1) {
       std::size_t best = 0;
-      for (std::size_t i = 1; i + 1 < n; ++i) if (merge[i].rank < merge[best].rank) best = i;
+      for (std::size_t i = 1; i + 1 < n; ++i)
+        if (merge[i].rank < merge[best].rank) best = i;
       if (merge[best].rank == MergeTable::none) break;
       id[best] = merge[best].id;
       std::copy(id.begin() + static_cast<std::ptrdiff_t>(best) + 2, id.begin() + static_cast<std::ptrdiff_t>(n),
                 id.begin() + static_cast<std::ptrdiff_t>(best) + 1);
-      std::copy(merge.begin() + static_cast<std::ptrdiff_t>(best) + 1, merge.begin() + static_cast<std::ptrdiff_t>(n) - 1,
-                merge.begin() + static_cast<std::ptrdiff_t>(best));
+      std::copy(merge.begin() + static_cast<std::ptrdiff_t>(best) + 1,
+                merge.begin() + static_cast<std::ptrdiff_t>(n) - 1, merge.begin() + static_cast<std::ptrdiff_t>(best));
       --n;
       if (best + 1 < n) merge[best] = merges_.find(id[best], id[best + 1]);
       if (best > 0) merge[best - 1] = merges_.find(id[best - 1], id[best]);
@@ -104,7 +105,8 @@ class BpeMerger {
     symbols_.resize(piece.size());
     heap_.clear();
     for (std::int32_t i = 0; i < n; ++i)
-      at(i) = {byte_ids_[static_cast<unsigned char>(piece[static_cast<std::size_t>(i)])], i - 1, i + 1 < n ? i + 1 : -1};
+      at(i) = {byte_ids_[static_cast<unsigned char>(piece[static_cast<std::size_t>(i)])], i - 1,
+               i + 1 < n ? i + 1 : -1};
     for (std::int32_t i = 0; i + 1 < n; ++i) consider(i);
     std::make_heap(heap_.begin(), heap_.end(), later);
     while (!heap_.empty()) {
@@ -127,7 +129,9 @@ class BpeMerger {
     for (std::int32_t i = 0; i >= 0; i = at(i).next) out.push_back(at(i).id);
   }
 
-  struct Symbol { std::int32_t id, previous, next; };  // id -1: merged into the one before
+  struct Symbol {
+    std::int32_t id, previous, next;
+  };  // id -1: merged into the one before
   struct Candidate {
     std::uint32_t rank;
     std::int32_t position, id;

@@ -1,8 +1,9 @@
 // A conversation to the prompt text that a model was trained on, by the chat template (Jinja) of its own folder.
 //
-// The template comes from the file and is never guessed or replaced. It is run by a small interpreter of the part of Jinja
-// that published templates use, with trim_blocks and lstrip_blocks as Hugging Face sets them. Rendering keeps track of
-// what the template wrote and what came with a message, so that no user can write a control token (see `encode_chat`).
+// The template comes from the file and is never guessed or replaced. It is run by a small interpreter of the part of
+// Jinja that published templates use, with trim_blocks and lstrip_blocks as Hugging Face sets them. Rendering keeps
+// track of what the template wrote and what came with a message, so that no user can write a control token (see
+// `encode_chat`).
 #pragma once
 
 #include <algorithm>
@@ -55,16 +56,22 @@ class ChatTemplate {
   }
   /// Throws tpl_unsupported (naming the construct and its offset in the template) and tpl_limit.
   static ChatTemplate parse(const TokenizerConfig& config) {
-    if (config.chat_template.empty()) throw Error(ErrorCode::tpl_unsupported, "there is no chat template. Render the prompt "
-        "yourself, or add the published one", {config.path, "chat_template", -1});
+    if (config.chat_template.empty())
+      throw Error(ErrorCode::tpl_unsupported,
+                  "there is no chat template. Render the prompt "
+                  "yourself, or add the published one",
+                  {config.path, "chat_template", -1});
     if (const std::size_t fault = utf8_fault(config.chat_template); fault != std::string::npos)
       throw Error(ErrorCode::tpl_unsupported, "the template is not valid UTF-8",
                   {config.path, "chat_template", static_cast<std::int64_t>(fault)});
     ChatTemplate result;
     result.path_ = config.path;
-    result.tree_ = std::make_shared<const detail::TemplateTree>(detail::TemplateParser::parse(config.chat_template, config.path));
-    for (const auto& [name, token] : {std::pair{"bos_token", &config.bos_token}, {"eos_token", &config.eos_token},
-                                      {"pad_token", &config.pad_token}, {"unk_token", &config.unk_token}})
+    result.tree_ =
+        std::make_shared<const detail::TemplateTree>(detail::TemplateParser::parse(config.chat_template, config.path));
+    for (const auto& [name, token] : {std::pair{"bos_token", &config.bos_token},
+                                      {"eos_token", &config.eos_token},
+                                      {"pad_token", &config.pad_token},
+                                      {"unk_token", &config.unk_token}})
       if (!token->empty()) result.tokens_.set(name, detail::TemplateValue::marker(*token));
     return result;
   }
@@ -76,7 +83,8 @@ class ChatTemplate {
     return run(messages, options).text();
   }
   /// The same, cut where text of the template and text of messages meet. For `encode_chat`.
-  [[nodiscard]] std::vector<TextPart> render_parts(std::span<const Message> messages, const RenderOptions& options = {}) const {
+  [[nodiscard]] std::vector<TextPart> render_parts(std::span<const Message> messages,
+                                                   const RenderOptions& options = {}) const {
     return run(messages, options).parts();
   }
 
@@ -85,7 +93,8 @@ class ChatTemplate {
     detail::TemplateDict variables = tokens_;
     variables.set("messages", list_of(messages));
     variables.set("add_generation_prompt", options.add_generation_prompt);
-    variables.set("tools", options.tools.empty() ? detail::TemplateValue(detail::TemplateNone{}) : tools_of(options.tools));
+    variables.set("tools",
+                  options.tools.empty() ? detail::TemplateValue(detail::TemplateNone{}) : tools_of(options.tools));
     variables.set("documents", detail::TemplateNone{});
     for (const auto& [name, value] : options.switches) variables.set(name, value);
     const detail::TemplateBudget budget{options.max_output, options.max_steps};
@@ -95,22 +104,26 @@ class ChatTemplate {
   static detail::TemplateValue tools_of(const std::string& text) {
     JsonRules rules;
     rules.path = "tools";
-    rules.syntax = rules.nul = rules.depth = rules.duplicate = rules.number = rules.type = rules.missing = ErrorCode::tpl_message;
+    rules.syntax = rules.nul = rules.depth = rules.duplicate = rules.number = rules.type = rules.missing =
+        ErrorCode::tpl_message;
     rules.utf8 = ErrorCode::in_utf8;
     const Json json = Json::parse(text, rules);
     if (!json.is_array()) json.wrong_type("a list of tools");
     return detail::TemplateValue::from_json(json);
   }
   static detail::TemplateValue list_of(std::span<const Message> messages) {
-    if (messages.empty()) throw Error(ErrorCode::in_empty, "there is no message; a prompt needs at least one", {"messages", {}, -1});
+    if (messages.empty())
+      throw Error(ErrorCode::in_empty, "there is no message; a prompt needs at least one", {"messages", {}, -1});
     detail::TemplateList list;
-    for (std::size_t i = 0; i < messages.size(); ++i) list.items.emplace_back(dict_of(messages[i], "[" + std::to_string(i) + "]"));
+    for (std::size_t i = 0; i < messages.size(); ++i)
+      list.items.emplace_back(dict_of(messages[i], "[" + std::to_string(i) + "]"));
     return list;
   }
   static detail::TemplateDict dict_of(const Message& message, const std::string& where) {
     static constexpr std::array<std::string_view, 5> roles = {"system", "developer", "user", "assistant", "tool"};
     if (std::find(roles.begin(), roles.end(), message.role) == roles.end())
-      throw Error(ErrorCode::tpl_message, "is \"" + utf8_lossy(message.role) + "\", expected system, developer, user, assistant or tool",
+      throw Error(ErrorCode::tpl_message,
+                  "is \"" + utf8_lossy(message.role) + "\", expected system, developer, user, assistant or tool",
                   {"messages", where + ".role", -1});
     if (!message.tool_calls.empty() && message.role != "assistant")
       throw Error(ErrorCode::tpl_message, "only the assistant calls tools", {"messages", where + ".tool_calls", -1});
@@ -140,7 +153,8 @@ class ChatTemplate {
       }
       dict.set("tool_calls", std::move(calls));
     }
-    for (const auto& [key, value] : {std::pair{"tool_call_id", &message.tool_call_id}, {"name", &message.name},
+    for (const auto& [key, value] : {std::pair{"tool_call_id", &message.tool_call_id},
+                                     {"name", &message.name},
                                      {"reasoning_content", &message.reasoning_content}})
       if (!value->empty()) dict.set(key, text(*value, key));
     return dict;
@@ -151,10 +165,11 @@ class ChatTemplate {
   detail::TemplateDict tokens_;
 };
 
-/// The token ids of a conversation. Markers that the template writes become control tokens; whatever a message spells stays
-/// text, `<｜User｜>` and `</think>` included.
+/// The token ids of a conversation. Markers that the template writes become control tokens; whatever a message spells
+/// stays text, `<｜User｜>` and `</think>` included.
 [[nodiscard]] inline std::vector<int> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
-                                                  std::span<const Message> messages, const RenderOptions& options = {}) {
+                                                  std::span<const Message> messages,
+                                                  const RenderOptions& options = {}) {
   return tokenizer.encode(chat_template.render_parts(messages, options));
 }
 

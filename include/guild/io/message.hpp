@@ -29,12 +29,14 @@ struct Message {
   std::string reasoning_content{};  ///< an assistant's thinking, if the template asks for it
 };
 
-/// Reads the list of messages of the usual JSON APIs: [{"role": "user", "content": "..."}, ...]. Unknown keys are ignored.
-/// Throws tpl_message for anything else, such as a content that is null without tool calls.
-[[nodiscard]] inline std::vector<Message> parse_messages(std::string_view json_text, const std::string& path = "messages") {
+/// Reads the list of messages of the usual JSON APIs: [{"role": "user", "content": "..."}, ...]. Unknown keys are
+/// ignored. Throws tpl_message for anything else, such as a content that is null without tool calls.
+[[nodiscard]] inline std::vector<Message> parse_messages(std::string_view json_text,
+                                                         const std::string& path = "messages") {
   JsonRules rules;
   rules.path = path;
-  rules.syntax = rules.nul = rules.depth = rules.duplicate = rules.number = rules.type = rules.missing = ErrorCode::tpl_message;
+  rules.syntax = rules.nul = rules.depth = rules.duplicate = rules.number = rules.type = rules.missing =
+      ErrorCode::tpl_message;
   rules.utf8 = ErrorCode::in_utf8;
   const Json json = Json::parse(json_text, rules);
   if (!json.is_array()) json.wrong_type("a list of messages");
@@ -50,8 +52,9 @@ struct Message {
       calls->for_each_element([&](const Json& call) {
         const Json function = call["function"];
         const std::string type = text(call, "type");
-        message.tool_calls.push_back({std::string(function["name"].string()), std::string(function["arguments"].string()),
-                                      type.empty() ? "function" : type, text(call, "id")});
+        message.tool_calls.push_back({std::string(function["name"].string()),
+                                      std::string(function["arguments"].string()), type.empty() ? "function" : type,
+                                      text(call, "id")});
       });
     }
     const auto content = entry.find("content");

@@ -30,7 +30,7 @@ class PieceEncoder {
 
  private:
   struct Remembered {
-    std::string_view piece{};  // points into the text, which outlives this
+    std::string_view piece{};          // points into the text, which outlives this
     std::size_t begin = 0, count = 0;  // its tokens, in out_
   };
 

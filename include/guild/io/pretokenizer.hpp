@@ -15,8 +15,8 @@ namespace guild::inline v1 {
 /// A sequence of splits that ends in ByteLevel. Every match of a split is a piece and so is every gap between matches;
 /// the next split sees each piece as a text of its own, so that its lookaheads end where the piece ends.
 ///
-/// Read: `Split` with behavior Isolated, `ByteLevel` (last, add_prefix_space false), `Sequence` of these. Everything else
-/// is refused with tk_unsupported, because another split silently gives other tokens.
+/// Read: `Split` with behavior Isolated, `ByteLevel` (last, add_prefix_space false), `Sequence` of these. Everything
+/// else is refused with tk_unsupported, because another split silently gives other tokens.
 class PreTokenizer {
  public:
   static constexpr std::size_t max_splits = 16;
@@ -24,7 +24,8 @@ class PreTokenizer {
   /// Reads the value of the key `pre_tokenizer`.
   static PreTokenizer parse(const Json& json) {
     PreTokenizer result;
-    if (json.is_null()) json.fail(ErrorCode::tk_unsupported, "there is no pre-tokenizer; guild needs one with ByteLevel");
+    if (json.is_null())
+      json.fail(ErrorCode::tk_unsupported, "there is no pre-tokenizer; guild needs one with ByteLevel");
     result.add(json, 0);
     if (!result.byte_level_)
       json.fail(ErrorCode::tk_unsupported, "there is no ByteLevel step; guild reads byte-level tokenizers only");
@@ -32,7 +33,8 @@ class PreTokenizer {
   }
 
   /// Calls f(std::string_view piece) for each piece of valid UTF-8 text, in order, none empty.
-  template <class F> void for_each_piece(std::string_view text, Regex::Scratch& scratch, F&& f) const {
+  template <class F>
+  void for_each_piece(std::string_view text, Regex::Scratch& scratch, F&& f) const {
     split(0, text, scratch, f);
   }
 
@@ -58,14 +60,16 @@ class PreTokenizer {
         splits_.emplace_back(gpt2_pattern_, Regex::Syntax::pattern, Where{json.rules().path, json.where(), -1});
       byte_level_ = true;
     } else {
-      json.fail(ErrorCode::tk_unsupported, "the pre-tokenizer \"" + std::string(type) +
-          "\" is not supported (Sequence, Split and ByteLevel are); another one would give other tokens");
+      json.fail(ErrorCode::tk_unsupported,
+                "the pre-tokenizer \"" + std::string(type) +
+                    "\" is not supported (Sequence, Split and ByteLevel are); another one would give other tokens");
     }
   }
   void add_split(const Json& json) {
     const std::string_view behavior = json["behavior"].string();
-    if (behavior != "Isolated") json.fail(ErrorCode::tk_unsupported,
-        "Split with behavior \"" + std::string(behavior) + "\"; only Isolated is supported");
+    if (behavior != "Isolated")
+      json.fail(ErrorCode::tk_unsupported,
+                "Split with behavior \"" + std::string(behavior) + "\"; only Isolated is supported");
     if (const auto invert = json.find("invert"); invert && invert->boolean())
       json.fail(ErrorCode::tk_unsupported, "Split with invert true; only false is supported");
     const Json pattern = json["pattern"];
@@ -75,7 +79,8 @@ class PreTokenizer {
                          Where{json.rules().path, text.where(), -1});
   }
 
-  template <class F> void split(std::size_t step, std::string_view text, Regex::Scratch& scratch, F& f) const {
+  template <class F>
+  void split(std::size_t step, std::string_view text, Regex::Scratch& scratch, F& f) const {
     if (text.empty()) return;
     if (step == splits_.size()) {
       f(text);

@@ -5,8 +5,8 @@
 //   admitted: literals, escapes of punctuation, \t \n \v \f \r \d \D \s \S \p{Xx} \P{Xx} (general categories), \xHH,
 //   \x{H..}, \uHHHH, classes without nesting, groups (?: ) (?i: ) (?> ), lookahead and lookbehind, | ? * + {m,n}, and
 //   lazy or possessive ? * +.
-// Character categories follow the Unicode version of the installed PCRE2 (10.42: Unicode 14), Hugging Face's follow that
-// of its Oniguruma: characters assigned in between can be split differently. See `Regex::unicode_version`.
+// Character categories follow the Unicode version of the installed PCRE2 (10.42: Unicode 14), Hugging Face's follow
+// that of its Oniguruma: characters assigned in between can be split differently. See `Regex::unicode_version`.
 #pragma once
 
 #ifndef PCRE2_CODE_UNIT_WIDTH
@@ -51,31 +51,44 @@ class RegexDialect {
       R"(\x{09}-\x{0D} \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
 
   [[noreturn]] void refuse(std::string_view what) const {
-    throw Error(ErrorCode::tk_unsupported, "the pattern uses " + std::string(what) + " at its byte " +
-        std::to_string(at_) + ", which guild cannot promise to read as Hugging Face tokenizers does", where_);
+    throw Error(ErrorCode::tk_unsupported,
+                "the pattern uses " + std::string(what) + " at its byte " + std::to_string(at_) +
+                    ", which guild cannot promise to read as Hugging Face tokenizers does",
+                where_);
   }
   [[nodiscard]] std::string_view ahead(std::size_t n) const { return pattern_.substr(at_, n); }
   void take(std::size_t n) { out_ += ahead(n), at_ += n; }
 
   static bool is_hex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
-  static bool is_alnum(char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-  }
+  static bool is_alnum(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
   void escape() {
-    if (at_ + 1 >= pattern_.size())
-      throw Error(ErrorCode::tk_regex, "the pattern ends in a lone backslash", where_);
+    if (at_ + 1 >= pattern_.size()) throw Error(ErrorCode::tk_regex, "the pattern ends in a lone backslash", where_);
     const char c = pattern_[at_ + 1];
     switch (c) {
-      case 't': case 'n': case 'f': case 'r': case 'd': case 'D': return take(2);
-      case 'v': out_ += "\\x{0B}", at_ += 2; return;
-      case 's': out_.append(in_class_ ? "" : "[").append(white_).append(in_class_ ? "" : "]"), at_ += 2; return;
+      case 't':
+      case 'n':
+      case 'f':
+      case 'r':
+      case 'd':
+      case 'D':
+        return take(2);
+      case 'v':
+        out_ += "\\x{0B}", at_ += 2;
+        return;
+      case 's':
+        out_.append(in_class_ ? "" : "[").append(white_).append(in_class_ ? "" : "]"), at_ += 2;
+        return;
       case 'S':
         if (in_class_) refuse("\\S inside a class");
         out_.append("[^").append(white_).append("]"), at_ += 2;
         return;
-      case 'p': case 'P': return property();
-      case 'x': case 'u': return code_point(c == 'u');
+      case 'p':
+      case 'P':
+        return property();
+      case 'x':
+      case 'u':
+        return code_point(c == 'u');
       default:
         if (is_alnum(c) || static_cast<unsigned char>(c) >= 0x80U || c <= ' ')
           refuse("the escape \\" + std::string(1, c));
@@ -98,13 +111,15 @@ class RegexDialect {
     if (!four && ahead(3) == "\\x{") {
       const std::size_t close = pattern_.find('}', at_);
       if (close == std::string_view::npos || close == at_ + 3 || close > at_ + 9) refuse("a malformed \\x{}");
-      for (std::size_t i = at_ + 3; i < close; ++i) if (!is_hex(pattern_[i])) refuse("a malformed \\x{}");
+      for (std::size_t i = at_ + 3; i < close; ++i)
+        if (!is_hex(pattern_[i])) refuse("a malformed \\x{}");
       return take(close + 1 - at_);
     }
     const std::size_t digits = four ? 4 : 2;
     const std::string_view hex = pattern_.substr(at_ + 2).substr(0, digits);
     if (hex.size() < digits) refuse("a short \\x or \\u");
-    for (char h : hex) if (!is_hex(h)) refuse("a short \\x or \\u");
+    for (char h : hex)
+      if (!is_hex(h)) refuse("a short \\x or \\u");
     // A lone \xHH above 7F is a byte to Oniguruma.
     if (!four && hex[0] > '7') refuse("a byte escape");
     out_.append("\\x{").append(hex).append("}"), at_ += 2 + digits;
@@ -126,9 +141,10 @@ class RegexDialect {
     } else if (c == '(') {
       if (ahead(2) == "(*") refuse("a verb");
       if (ahead(2) == "(?") {
-        static constexpr std::array<std::string_view, 8> groups = {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:",
-                                                                   "(?i)"};
-        for (std::string_view g : groups) if (ahead(g.size()) == g) return take(g.size());
+        static constexpr std::array<std::string_view, 8> groups = {
+            "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:", "(?i)"};
+        for (std::string_view g : groups)
+          if (ahead(g.size()) == g) return take(g.size());
         refuse("this kind of group");
       }
       take(1);
@@ -143,7 +159,11 @@ class RegexDialect {
   // {m}, {m,} and {m,n}; Oniguruma reads {,n} and }+ in its own ways.
   void interval() {
     std::size_t i = at_ + 1;
-    const auto digits = [&] { std::size_t n = 0; while (i < pattern_.size() && pattern_[i] >= '0' && pattern_[i] <= '9') ++i, ++n; return n; };
+    const auto digits = [&] {
+      std::size_t n = 0;
+      while (i < pattern_.size() && pattern_[i] >= '0' && pattern_[i] <= '9') ++i, ++n;
+      return n;
+    };
     if (digits() == 0) refuse("an interval without a lower bound");
     if (i < pattern_.size() && pattern_[i] == ',') ++i, digits();
     if (i >= pattern_.size() || pattern_[i] != '}') refuse("a malformed interval");
@@ -162,7 +182,8 @@ class RegexDialect {
 
 }  // namespace detail
 
-/// One compiled pattern. Constant after construction; any number of threads may search with it, each with its own `Scratch`.
+/// One compiled pattern. Constant after construction; any number of threads may search with it, each with its own
+/// `Scratch`.
 class Regex {
  public:
   /// Memory that a search needs; cheap, one for each call that searches.
@@ -184,7 +205,9 @@ class Regex {
   };
 
   /// The bytes of a match.
-  struct Match { std::size_t begin = 0, end = 0; };
+  struct Match {
+    std::size_t begin = 0, end = 0;
+  };
 
   enum class Syntax : std::uint8_t { pattern, literal };
 
@@ -193,27 +216,33 @@ class Regex {
   /// Compiles. Throws tk_regex for what is no pattern, tk_unsupported for what cannot be read faithfully or can match
   /// nothing, tk_limit for a pattern that is too long.
   Regex(std::string_view pattern, Syntax syntax, const Where& where) {
-    if (pattern.size() > max_pattern) throw Error(ErrorCode::tk_limit, "the pattern has " +
-        std::to_string(pattern.size()) + " bytes, at most " + std::to_string(max_pattern) + " are read", where);
+    if (pattern.size() > max_pattern)
+      throw Error(ErrorCode::tk_limit,
+                  "the pattern has " + std::to_string(pattern.size()) + " bytes, at most " +
+                      std::to_string(max_pattern) + " are read",
+                  where);
     if (pattern.empty()) throw Error(ErrorCode::tk_regex, "the pattern is empty", where);
     const bool literal = syntax == Syntax::literal;
     const std::string text = literal ? std::string(pattern) : detail::RegexDialect(pattern, where).translate();
     int error = 0;
     std::size_t at = 0;
-    pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
-                                     literal ? PCRE2_UTF | PCRE2_LITERAL : PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C,
-                                     &error, &at, nullptr);
+    pcre2_code* code = pcre2_compile(
+        reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+        literal ? PCRE2_UTF | PCRE2_LITERAL : PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at, nullptr);
     if (code == nullptr) {
       std::array<PCRE2_UCHAR, 160> reason{};
       pcre2_get_error_message(error, reason.data(), reason.size());
-      throw Error(ErrorCode::tk_regex, "the pattern does not compile: " +
-          std::string(reinterpret_cast<const char*>(reason.data())) + ", near its byte " + std::to_string(at), where);
+      throw Error(ErrorCode::tk_regex,
+                  "the pattern does not compile: " + std::string(reinterpret_cast<const char*>(reason.data())) +
+                      ", near its byte " + std::to_string(at),
+                  where);
     }
     code_.reset(code, [](pcre2_code* p) { pcre2_code_free(p); });
     std::uint32_t matches_nothing = 0;
     pcre2_pattern_info(code, PCRE2_INFO_MATCHEMPTY, &matches_nothing);
-    if (matches_nothing != 0) throw Error(ErrorCode::tk_unsupported,
-        "the pattern can match the empty text; a split pattern must match at least one character", where);
+    if (matches_nothing != 0)
+      throw Error(ErrorCode::tk_unsupported,
+                  "the pattern can match the empty text; a split pattern must match at least one character", where);
     jit_ = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE) == 0;
   }
 
@@ -223,13 +252,17 @@ class Regex {
     limit(scratch, text.size());
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
-    if (jit_) rc = pcre2_jit_match(code_.get(), subject, text.size(), from, 0, scratch.data_.get(), scratch.context_.get());
+    if (jit_)
+      rc = pcre2_jit_match(code_.get(), subject, text.size(), from, 0, scratch.data_.get(), scratch.context_.get());
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
       rc = pcre2_match(code_.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, scratch.data_.get(),
                        scratch.context_.get());
     if (rc == PCRE2_ERROR_NOMATCH) return false;
-    if (rc < 0) throw Error(ErrorCode::tk_limit, "a split pattern needs more steps or memory on this text than a "
-        "pattern of a tokenizer should (PCRE2 error " + std::to_string(rc) + ")");
+    if (rc < 0)
+      throw Error(ErrorCode::tk_limit,
+                  "a split pattern needs more steps or memory on this text than a "
+                  "pattern of a tokenizer should (PCRE2 error " +
+                      std::to_string(rc) + ")");
     const std::size_t* pair = pcre2_get_ovector_pointer(scratch.data_.get());
     match = {pair[0], pair[1]};
     return true;

@@ -23,8 +23,10 @@ class SymbolTable {
   [[nodiscard]] std::int32_t find(std::string_view text) const { return slots_[index_of(text)].id; }
 
   /// Calls f(text, id) for each, in no particular order.
-  template <class F> void for_each(F&& f) const {
-    for (const Slot& slot : slots_) if (slot.id >= 0) f(slot.text, slot.id);
+  template <class F>
+  void for_each(F&& f) const {
+    for (const Slot& slot : slots_)
+      if (slot.id >= 0) f(slot.text, slot.id);
   }
 
  private:
@@ -33,7 +35,9 @@ class SymbolTable {
     std::uint32_t hash = 0;
     std::int32_t id = -1;
   };
-  static std::uint32_t hash(std::string_view text) { return static_cast<std::uint32_t>(std::hash<std::string_view>{}(text)); }
+  static std::uint32_t hash(std::string_view text) {
+    return static_cast<std::uint32_t>(std::hash<std::string_view>{}(text));
+  }
   // Where the text is, or the free slot where it belongs; at least half of the slots are free.
   [[nodiscard]] std::size_t index_of(std::string_view text) const {
     const std::uint32_t h = hash(text);

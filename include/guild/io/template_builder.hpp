@@ -27,7 +27,8 @@ class TemplateBuilder {
   using Kind = TemplateNode::Kind;
   using Token = TemplateToken::Kind;
 
-  TemplateBuilder(std::vector<TemplateToken> tokens, const std::string& path) : tokens_(std::move(tokens)), path_(path) {}
+  TemplateBuilder(std::vector<TemplateToken> tokens, const std::string& path)
+      : tokens_(std::move(tokens)), path_(path) {}
 
   // Counts the depth of recursion while it lives.
   struct Level {
@@ -40,7 +41,9 @@ class TemplateBuilder {
     TemplateBuilder& parser;
   };
 
-  [[nodiscard]] const TemplateToken& peek(std::size_t n = 0) const { return tokens_[std::min(at_ + n, tokens_.size() - 1)]; }
+  [[nodiscard]] const TemplateToken& peek(std::size_t n = 0) const {
+    return tokens_[std::min(at_ + n, tokens_.size() - 1)];
+  }
   const TemplateToken& take() { return tokens_[std::min(at_++, tokens_.size() - 1)]; }
   [[nodiscard]] bool is(Token kind, std::string_view text) const { return peek().kind == kind && peek().text == text; }
   [[nodiscard]] bool is_op(std::string_view text) const { return is(Token::op, text); }
@@ -52,45 +55,56 @@ class TemplateBuilder {
     throw Error(code, what, {path_, "chat_template", static_cast<std::int64_t>(offset)});
   }
   [[noreturn]] void unsupported(const std::string& what, std::size_t offset) const {
-    fail(ErrorCode::tpl_unsupported, what + " is not supported in chat templates; ask for it, or use a template without it", offset);
+    fail(ErrorCode::tpl_unsupported,
+         what + " is not supported in chat templates; ask for it, or use a template without it", offset);
   }
   [[noreturn]] void too_deep() const {
     fail(ErrorCode::tpl_limit, "constructs are nested deeper than " + std::to_string(max_depth), peek().offset);
   }
   [[noreturn]] void expected(const std::string& what) const {
     const TemplateToken& t = peek();
-    const std::string found = t.kind == Token::end ? "the end of the template" : t.kind == Token::data ? "text"
-        : t.kind == Token::block_end || t.kind == Token::print_end ? "the end of the tag" : "\"" + t.text + "\"";
+    const std::string found = t.kind == Token::end                                       ? "the end of the template"
+                              : t.kind == Token::data                                    ? "text"
+                              : t.kind == Token::block_end || t.kind == Token::print_end ? "the end of the tag"
+                                                                                         : "\"" + t.text + "\"";
     fail(ErrorCode::tpl_unsupported, "found " + found + ", expected " + what, t.offset);
   }
-  void expect_op(std::string_view text) { if (!accept_op(text)) expected("\"" + std::string(text) + "\""); }
-  void expect_name(std::string_view text) { if (!accept_name(text)) expected("\"" + std::string(text) + "\""); }
+  void expect_op(std::string_view text) {
+    if (!accept_op(text)) expected("\"" + std::string(text) + "\"");
+  }
+  void expect_name(std::string_view text) {
+    if (!accept_name(text)) expected("\"" + std::string(text) + "\"");
+  }
   void end_block() {
     if (peek().kind != Token::block_end) expected("%}");
     ++at_;
   }
   std::string variable() {
-    static constexpr std::array<std::string_view, 13> words = {"true", "false", "none", "True", "False", "None", "not", "and",
-                                                               "or", "in", "is", "if", "else"};
-    if (peek().kind != Token::name || std::find(words.begin(), words.end(), peek().text) != words.end()) expected("a name");
+    static constexpr std::array<std::string_view, 13> words = {"true", "false", "none", "True", "False", "None", "not",
+                                                               "and",  "or",    "in",   "is",   "if",    "else"};
+    if (peek().kind != Token::name || std::find(words.begin(), words.end(), peek().text) != words.end())
+      expected("a name");
     return take().text;
   }
 
   NodeId add(TemplateNode node) {
-    if (tree_.nodes.size() >= max_nodes) fail(ErrorCode::tpl_limit, "the template has more than " +
-        std::to_string(max_nodes) + " constructs", node.offset);
+    if (tree_.nodes.size() >= max_nodes)
+      fail(ErrorCode::tpl_limit, "the template has more than " + std::to_string(max_nodes) + " constructs",
+           node.offset);
     int depth = 1;
-    for (const NodeId child : node.children) if (child != no_node) depth = std::max(depth, tree_[child].depth + 1);
+    for (const NodeId child : node.children)
+      if (child != no_node) depth = std::max(depth, tree_[child].depth + 1);
     if (depth > max_depth) too_deep();
     node.depth = static_cast<std::uint8_t>(depth);
     tree_.nodes.push_back(std::move(node));
     return static_cast<NodeId>(tree_.nodes.size() - 1);
   }
-  NodeId add(Kind kind, std::size_t offset, std::vector<NodeId> children, std::string text = {}, std::vector<std::string> names = {},
-             std::int64_t number = 0) {
+  NodeId add(Kind kind, std::size_t offset, std::vector<NodeId> children, std::string text = {},
+             std::vector<std::string> names = {}, std::int64_t number = 0) {
     return add(TemplateNode{kind, 0, offset, std::move(text), number, std::move(children), std::move(names)});
   }
-  void check_known(std::string_view what, std::string_view name, std::initializer_list<std::string_view> known, std::size_t offset) const {
+  void check_known(std::string_view what, std::string_view name, std::initializer_list<std::string_view> known,
+                   std::size_t offset) const {
     if (std::find(known.begin(), known.end(), name) == known.end())
       unsupported("the " + std::string(what) + " \"" + std::string(name) + "\"", offset);
   }

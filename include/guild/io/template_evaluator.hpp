@@ -1,5 +1,5 @@
-// Runs a chat template over a conversation, within limits. Nothing but values can be reached from a template: no files, no
-// types, no attributes of the program.
+// Runs a chat template over a conversation, within limits. Nothing but values can be reached from a template: no files,
+// no types, no attributes of the program.
 #pragma once
 
 #include <algorithm>
@@ -35,9 +35,7 @@ class TemplateEvaluator {
  private:
   using Kind = TemplateNode::Kind;
   enum class Flow : std::uint8_t { next, break_, continue_ };
-
   static constexpr int max_calls = 16;
-
   [[noreturn]] void fail(const TemplateNode& node, const std::string& what) const {
     throw Error(ErrorCode::tpl_message, "the chat template cannot process this conversation: " + what,
                 {path_, "chat_template", static_cast<std::int64_t>(node.offset)});
@@ -56,11 +54,19 @@ class TemplateEvaluator {
         for (const NodeId child : node.children)
           if (const Flow flow = execute(child, out); flow != Flow::next) return flow;
         return Flow::next;
-      case Kind::data: write(out, MarkedText(node.text, TextPart::Origin::marker)); return Flow::next;
-      case Kind::print: write(out, to_text(evaluate(node.children[0]), node)); return Flow::next;
-      case Kind::if_: return execute_if(node, out);
-      case Kind::for_: return execute_for(node, out);
-      case Kind::set: scopes_.back().set(node.text, evaluate(node.children[0])); return Flow::next;
+      case Kind::data:
+        write(out, MarkedText(node.text, TextPart::Origin::marker));
+        return Flow::next;
+      case Kind::print:
+        write(out, template_text(evaluate(node.children[0]), node, functions_));
+        return Flow::next;
+      case Kind::if_:
+        return execute_if(node, out);
+      case Kind::for_:
+        return execute_for(node, out);
+      case Kind::set:
+        scopes_.back().set(node.text, evaluate(node.children[0]));
+        return Flow::next;
       case Kind::set_block: {
         MarkedText text;
         if (execute(node.children[0], text) != Flow::next) fail(node, "a loop is left inside a set block");
@@ -75,10 +81,15 @@ class TemplateEvaluator {
         ns->variables.set(node.names[0], std::move(value));
         return Flow::next;
       }
-      case Kind::macro: macros_.push_back(id); return Flow::next;
-      case Kind::break_: return Flow::break_;
-      case Kind::continue_: return Flow::continue_;
-      default: fail(node, "an expression stands where a statement should");
+      case Kind::macro:
+        macros_.push_back(id);
+        return Flow::next;
+      case Kind::break_:
+        return Flow::break_;
+      case Kind::continue_:
+        return Flow::continue_;
+      default:
+        fail(node, "an expression stands where a statement should");
     }
   }
   Flow execute_if(const TemplateNode& node, MarkedText& out) {
@@ -88,12 +99,12 @@ class TemplateEvaluator {
     return i < node.children.size() ? execute(node.children[i], out) : Flow::next;
   }
   Flow execute_for(const TemplateNode& node, MarkedText& out) {
-    std::vector<TemplateValue> items = elements(evaluate(node.children[0]), node);
+    std::vector<TemplateValue> items = template_elements(evaluate(node.children[0]), node, functions_);
     if (node.children[2] != no_node) {
       std::vector<TemplateValue> kept;
       for (TemplateValue& item : items) {
         scopes_.emplace_back();
-        bind(node, item);
+        template_bind(scopes_.back(), node, item, functions_);
         const bool keep = evaluate(node.children[2]).truth();
         scopes_.pop_back();
         if (keep) kept.push_back(std::move(item));
@@ -101,50 +112,21 @@ class TemplateEvaluator {
       items = std::move(kept);
     }
     if (items.empty()) return node.children[3] == no_node ? Flow::next : execute(node.children[3], out);
-    const auto n = static_cast<std::int64_t>(items.size());
-    for (std::int64_t i = 0; i < n; ++i) {
-      const auto at = static_cast<std::size_t>(i);
+    for (std::size_t at = 0; at < items.size(); ++at) {
       scopes_.emplace_back();
-      TemplateDict loop;
-      loop.members = {{"index", i + 1}, {"index0", i}, {"first", i == 0}, {"last", i + 1 == n}, {"length", n},
-                      {"revindex", n - i}, {"revindex0", n - i - 1},
-                      {"previtem", i > 0 ? items[at - 1] : TemplateValue{}},
-                      {"nextitem", i + 1 < n ? items[at + 1] : TemplateValue{}}};
-      scopes_.back().set("loop", std::move(loop));
-      bind(node, items[at]);
+      scopes_.back().set("loop", template_loop(items, at));
+      template_bind(scopes_.back(), node, items[at], functions_);
       const Flow flow = execute(node.children[1], out);
       scopes_.pop_back();
       if (flow == Flow::break_) break;
     }
     return Flow::next;
   }
-  void bind(const TemplateNode& node, const TemplateValue& item) {
-    budget_.spend(0, path_);
-    if (node.names.size() == 1) return scopes_.back().set(node.names[0], item);
-    if (item.list() == nullptr || item.list()->items.size() != node.names.size())
-      fail(node, "an element cannot be taken apart into " + std::to_string(node.names.size()) + " variables");
-    for (std::size_t i = 0; i < node.names.size(); ++i) scopes_.back().set(node.names[i], item.list()->items[i]);
-  }
-
   [[nodiscard]] TemplateValue lookup(std::string_view name) const {
     for (std::size_t i = scopes_.size(); i > 0; --i)
       if (const TemplateValue* value = scopes_[i - 1].find(name)) return *value;
     return {};
   }
-  std::vector<TemplateValue> elements(const TemplateValue& value, const TemplateNode& node) {
-    if (value.is_undefined()) return {};
-    std::vector<TemplateValue> out;
-    if (value.list() != nullptr) {
-      out = value.list()->items;
-    } else if (value.dict() != nullptr) {
-      for (const auto& [key, member] : value.dict()->members) out.push_back(TemplateValue::content(key));
-    } else {
-      fail(node, "a loop runs over " + std::string(value.kind()));
-    }
-    budget_.spend(out.size() * 64, path_);
-    return out;
-  }
-
   // Every text that is made or copied is paid for, so that memory stays within the budget too.
   TemplateValue evaluate(NodeId id) {
     TemplateValue value = evaluate_node(id);
@@ -154,12 +136,18 @@ class TemplateEvaluator {
   TemplateValue evaluate_node(NodeId id) {
     const TemplateNode& node = tree_[id];
     switch (node.kind) {
-      case Kind::string: return TemplateValue::marker(node.text);
-      case Kind::integer: return node.number;
-      case Kind::boolean: return node.number != 0;
-      case Kind::none: return TemplateNone{};
-      case Kind::name: return lookup(node.text);
-      case Kind::attribute: return template_attribute(evaluate(node.children[0]), node, functions_);
+      case Kind::string:
+        return TemplateValue::marker(node.text);
+      case Kind::integer:
+        return node.number;
+      case Kind::boolean:
+        return node.number != 0;
+      case Kind::none:
+        return TemplateNone{};
+      case Kind::name:
+        return lookup(node.text);
+      case Kind::attribute:
+        return template_attribute(evaluate(node.children[0]), node, functions_);
       case Kind::item: {
         const TemplateValue object = evaluate(node.children[0]);
         return template_item(object, evaluate(node.children[1]), node, functions_);
@@ -167,7 +155,8 @@ class TemplateEvaluator {
       case Kind::slice: {
         const TemplateValue object = evaluate(node.children[0]);
         std::array<TemplateValue, 3> bounds;
-        for (std::size_t i = 0; i < 3; ++i) if (node.children[i + 1] != no_node) bounds[i] = evaluate(node.children[i + 1]);
+        for (std::size_t i = 0; i < 3; ++i)
+          if (node.children[i + 1] != no_node) bounds[i] = evaluate(node.children[i + 1]);
         return template_slice(object, bounds, node, functions_);
       }
       case Kind::list: {
@@ -179,25 +168,32 @@ class TemplateEvaluator {
         TemplateDict dict;
         for (std::size_t i = 0; i < node.children.size(); i += 2) {
           const TemplateValue key = evaluate(node.children[i]);
-          if (key.text() == nullptr) fail(node, "a key of a dict is " + std::string(key.kind()) + ", expected a string");
+          if (key.text() == nullptr)
+            fail(node, "a key of a dict is " + std::string(key.kind()) + ", expected a string");
           dict.set(key.text()->text(), plain(node.children[i + 1]));
         }
         return dict;
       }
-      case Kind::call: return call(node);
-      case Kind::method: case Kind::filter: {
+      case Kind::call:
+        return call(node);
+      case Kind::method:
+      case Kind::filter: {
         std::vector<TemplateValue> arguments;
         for (const NodeId child : node.children) arguments.push_back(evaluate(child));
-        return node.kind == Kind::method ? template_method(node, arguments, functions_) : template_filter(node, arguments, functions_);
+        return node.kind == Kind::method ? template_method(node, arguments, functions_)
+                                         : template_filter(node, arguments, functions_);
       }
-      case Kind::test: return template_test(node.text, evaluate(node.children[0])) != (node.number == 1);
+      case Kind::test:
+        return template_test(node.text, evaluate(node.children[0])) != (node.number == 1);
       case Kind::negate: {
         const TemplateValue value = evaluate(node.children[0]);
         if (value.real() != nullptr) return -*value.real();
-        if (value.integer() == nullptr || *value.integer() == INT64_MIN) fail(node, "a minus before " + std::string(value.kind()));
+        if (value.integer() == nullptr || *value.integer() == INT64_MIN)
+          fail(node, "a minus before " + std::string(value.kind()));
         return -*value.integer();
       }
-      case Kind::not_: return !evaluate(node.children[0]).truth();
+      case Kind::not_:
+        return !evaluate(node.children[0]).truth();
       case Kind::and_: {
         TemplateValue left = evaluate(node.children[0]);
         return left.truth() ? evaluate(node.children[1]) : left;
@@ -210,11 +206,13 @@ class TemplateEvaluator {
         const TemplateValue left = evaluate(node.children[0]);
         return template_binary(left, evaluate(node.children[1]), node, functions_);
       }
-      case Kind::compare: return compare(node);
+      case Kind::compare:
+        return compare(node);
       case Kind::conditional:
         if (evaluate(node.children[1]).truth()) return evaluate(node.children[0]);
         return node.children[2] == no_node ? TemplateValue{} : evaluate(node.children[2]);
-      default: fail(node, "a statement stands where an expression should");
+      default:
+        fail(node, "a statement stands where an expression should");
     }
   }
   // A namespace inside another value could make a circle.
@@ -223,8 +221,6 @@ class TemplateEvaluator {
     if (value.name_space() != nullptr) fail(tree_[id], "a namespace inside a list or dict");
     return value;
   }
-
-  MarkedText to_text(const TemplateValue& value, const TemplateNode& node) const { return template_text(value, node, functions_); }
 
   TemplateValue compare(const TemplateNode& node) {
     TemplateValue left = evaluate(node.children[0]);
@@ -248,7 +244,9 @@ class TemplateEvaluator {
     }
     if (node.text == "raise_exception") {
       if (node.children.size() != 1) fail(node, "raise_exception() takes one argument");
-      throw Error(ErrorCode::tpl_message, "the chat template refuses this conversation: " + to_text(evaluate(node.children[0]), node).text(),
+      throw Error(ErrorCode::tpl_message,
+                  "the chat template refuses this conversation: " +
+                      template_text(evaluate(node.children[0]), node, functions_).text(),
                   {path_, "chat_template", static_cast<std::int64_t>(node.offset)});
     }
     if (node.text == "range") {
@@ -259,14 +257,16 @@ class TemplateEvaluator {
     fail(node, "\"" + node.text + "\" is called before it is defined");
   }
   TemplateValue call_macro(const TemplateNode& node, const TemplateNode& macro) {
-    if (calls_ >= max_calls) throw Error(ErrorCode::tpl_limit, "macros call each other deeper than " + std::to_string(max_calls),
-                                         {path_, "chat_template", static_cast<std::int64_t>(node.offset)});
+    if (calls_ >= max_calls)
+      throw Error(ErrorCode::tpl_limit, "macros call each other deeper than " + std::to_string(max_calls),
+                  {path_, "chat_template", static_cast<std::int64_t>(node.offset)});
     TemplateDict arguments;
     const std::size_t positional = node.children.size() - node.names.size();
     const std::size_t required = macro.names.size() - (macro.children.size() - 1);
     if (positional > macro.names.size()) fail(node, "too many arguments for \"" + node.text + "\"");
     for (std::size_t i = 0; i < macro.names.size(); ++i) arguments.set(macro.names[i], {});
-    for (std::size_t i = required; i < macro.names.size(); ++i) arguments.set(macro.names[i], evaluate(macro.children[1 + i - required]));
+    for (std::size_t i = required; i < macro.names.size(); ++i)
+      arguments.set(macro.names[i], evaluate(macro.children[1 + i - required]));
     for (std::size_t i = 0; i < positional; ++i) arguments.set(macro.names[i], evaluate(node.children[i]));
     for (std::size_t i = 0; i < node.names.size(); ++i) {
       if (std::find(macro.names.begin(), macro.names.end(), node.names[i]) == macro.names.end())

@@ -156,7 +156,8 @@ inline NodeId TemplateExpressions::primary() {
       }
       break;
     }
-    default: break;
+    default:
+      break;
   }
   --at_;
   expected("an expression");
@@ -172,8 +173,10 @@ inline NodeId TemplateExpressions::postfix(NodeId object) {
         object = add(Kind::attribute, offset, {object}, name);
         continue;
       }
-      check_known("method", name, {"split", "rsplit", "strip", "lstrip", "rstrip", "startswith", "endswith", "replace", "join", "get",
-                                   "items", "keys", "values"}, offset);
+      check_known("method", name,
+                  {"split", "rsplit", "strip", "lstrip", "rstrip", "startswith", "endswith", "replace", "join", "get",
+                   "items", "keys", "values"},
+                  offset);
       std::vector<NodeId> children = {object};
       std::vector<std::string> names;
       arguments(children, names);
@@ -221,8 +224,10 @@ inline NodeId TemplateExpressions::filters(NodeId object) {
     if (accept_op("|")) {
       if (peek().kind != Token::name) expected("a filter");
       const std::string name = take().text;
-      check_known("filter", name, {"tojson", "trim", "length", "count", "string", "default", "d", "join", "first", "last", "items", "list",
-                                   "safe", "int"}, offset);
+      check_known("filter", name,
+                  {"tojson", "trim", "length", "count", "string", "default", "d", "join", "first", "last", "items",
+                   "list", "safe", "int"},
+                  offset);
       std::vector<NodeId> children = {object};
       std::vector<std::string> names;
       if (accept_op("(")) arguments(children, names);
@@ -231,8 +236,10 @@ inline NodeId TemplateExpressions::filters(NodeId object) {
       const bool negated = accept_name("not");
       if (peek().kind != Token::name) expected("a test");
       const std::string name = take().text;
-      check_known("test", name, {"defined", "undefined", "none", "string", "mapping", "sequence", "iterable", "number", "integer", "float",
-                                 "boolean", "true", "false"}, offset);
+      check_known("test", name,
+                  {"defined", "undefined", "none", "string", "mapping", "sequence", "iterable", "number", "integer",
+                   "float", "boolean", "true", "false"},
+                  offset);
       object = add(Kind::test, offset, {object}, name, {}, negated ? 1 : 0);
     } else {
       return object;

@@ -1,4 +1,4 @@
-// Methods, filters and tests of the chat template language, as Python and Jinja define them.
+// Methods and filters of the chat template language, as Python and Jinja define them.
 #pragma once
 
 #include <cstddef>
@@ -22,12 +22,17 @@ struct TemplateBudget {
 
   void spend(std::size_t bytes, const std::string& path) {
     const std::size_t cost = 1 + bytes / 64;
-    if (cost > steps) throw Error(ErrorCode::tpl_limit, "the chat template takes too many steps on this conversation", {path, "chat_template", -1});
+    if (cost > steps)
+      throw Error(ErrorCode::tpl_limit, "the chat template takes too many steps on this conversation",
+                  {path, "chat_template", -1});
     steps -= cost;
   }
   void check_size(std::size_t bytes, const std::string& path) const {
-    if (bytes > max_output) throw Error(ErrorCode::tpl_limit, "the chat template writes more than " + std::to_string(max_output) +
-        " bytes; raise the limit or shorten the conversation", {path, "chat_template", -1});
+    if (bytes > max_output)
+      throw Error(ErrorCode::tpl_limit,
+                  "the chat template writes more than " + std::to_string(max_output) +
+                      " bytes; raise the limit or shorten the conversation",
+                  {path, "chat_template", -1});
   }
 };
 
@@ -52,7 +57,8 @@ inline std::vector<std::size_t> character_starts(std::string_view text) {
 }
 
 /// str(value). Lists and dicts would show Python's spelling, which no template should rely on.
-inline MarkedText template_text(const TemplateValue& value, const TemplateNode& node, const TemplateFunctions& functions) {
+inline MarkedText template_text(const TemplateValue& value, const TemplateNode& node,
+                                const TemplateFunctions& functions) {
   const auto marker = [](std::string text) { return MarkedText(std::move(text), TextPart::Origin::marker); };
   if (const MarkedText* text = value.text()) return *text;
   if (value.is_undefined()) return {};
@@ -61,21 +67,6 @@ inline MarkedText template_text(const TemplateValue& value, const TemplateNode& 
   if (const std::int64_t* i = value.integer()) return marker(std::to_string(*i));
   if (const double* d = value.real()) return marker(python_float(*d));
   functions.fail(node, "it writes " + std::string(value.kind()) + " as text");
-}
-
-inline bool template_test(std::string_view test, const TemplateValue& value) {
-  if (test == "defined") return !value.is_undefined();
-  if (test == "undefined") return value.is_undefined();
-  if (test == "none") return value.is_none();
-  if (test == "string") return value.text() != nullptr;
-  if (test == "mapping") return value.dict() != nullptr;
-  if (test == "sequence") return value.text() != nullptr || value.list() != nullptr || value.dict() != nullptr || value.is_undefined();
-  if (test == "iterable") return value.text() != nullptr || value.list() != nullptr || value.dict() != nullptr || value.is_undefined();
-  if (test == "number") return value.is_number();
-  if (test == "integer") return value.integer() != nullptr;
-  if (test == "float") return value.real() != nullptr;
-  if (test == "boolean") return value.boolean() != nullptr;
-  return value.boolean() != nullptr && *value.boolean() == (test == "true");
 }
 
 /// str.strip, on the left, on the right or on both sides; no `characters`: white space.
@@ -127,7 +118,8 @@ inline TemplateList split(const MarkedText& text, const std::string* separator, 
 }
 
 /// str.join over texts.
-inline TemplateValue join(const MarkedText& separator, const TemplateValue& list, const TemplateNode& node, TemplateFunctions& functions) {
+inline TemplateValue join(const MarkedText& separator, const TemplateValue& list, const TemplateNode& node,
+                          TemplateFunctions& functions) {
   MarkedText out;
   if (list.is_undefined()) return out;
   if (list.list() == nullptr) functions.fail(node, "join over " + std::string(list.kind()));
@@ -142,7 +134,8 @@ inline TemplateValue join(const MarkedText& separator, const TemplateValue& list
   return out;
 }
 
-inline TemplateValue replace(const MarkedText& text, const std::string& from, const MarkedText& to, TemplateFunctions& functions) {
+inline TemplateValue replace(const MarkedText& text, const std::string& from, const MarkedText& to,
+                             TemplateFunctions& functions) {
   MarkedText out;
   std::size_t begin = 0, at = 0;
   while ((at = text.text().find(from, begin)) != std::string::npos) {
@@ -171,26 +164,9 @@ inline TemplateValue dict_items(const TemplateDict& dict, std::string_view what)
   return list;
 }
 
-/// range(end), range(begin, end) and range(begin, end, step).
-inline TemplateValue template_range(const std::vector<TemplateValue>& bounds, const TemplateNode& node, TemplateFunctions& functions) {
-  for (const TemplateValue& bound : bounds)
-    if (bound.integer() == nullptr) functions.fail(node, "range() with " + std::string(bound.kind()));
-  const std::size_t n = bounds.size();
-  if (n < 1 || n > 3 || !node.names.empty()) functions.fail(node, "range() takes one to three integers");
-  const std::int64_t end = *bounds[n == 1 ? 0 : 1].integer(), step = n == 3 ? *bounds[2].integer() : 1;
-  if (step == 0) functions.fail(node, "range() with the step 0");
-  TemplateList list;
-  std::int64_t i = n == 1 ? 0 : *bounds[0].integer();
-  while (step > 0 ? i < end : i > end) {
-    functions.budget.spend(64, functions.path);
-    list.items.emplace_back(i);
-    if (__builtin_add_overflow(i, step, &i)) break;
-  }
-  return list;
-}
-
 /// arguments[0] is the object.
-inline TemplateValue template_method(const TemplateNode& node, std::vector<TemplateValue>& arguments, TemplateFunctions& functions) {
+inline TemplateValue template_method(const TemplateNode& node, std::vector<TemplateValue>& arguments,
+                                     TemplateFunctions& functions) {
   const TemplateValue& object = arguments[0];
   const std::string_view name = node.text;
   const std::size_t n = arguments.size() - 1;
@@ -230,7 +206,8 @@ inline TemplateValue template_method(const TemplateNode& node, std::vector<Templ
 }
 
 /// arguments[0] is the object.
-inline TemplateValue template_filter(const TemplateNode& node, std::vector<TemplateValue>& arguments, TemplateFunctions& functions) {
+inline TemplateValue template_filter(const TemplateNode& node, std::vector<TemplateValue>& arguments,
+                                     TemplateFunctions& functions) {
   const TemplateValue& object = arguments[0];
   const std::string_view name = node.text;
   const std::size_t n = arguments.size() - 1;
@@ -242,7 +219,8 @@ inline TemplateValue template_filter(const TemplateNode& node, std::vector<Templ
       const bool off = value.boolean() != nullptr && !*value.boolean();
       if (node.names[i] == "indent" && value.integer() != nullptr && *value.integer() >= 0 && *value.integer() <= 16) {
         indent = static_cast<int>(*value.integer());
-      } else if (!(off && (node.names[i] == "ensure_ascii" || node.names[i] == "sort_keys")) && !(node.names[i] == "indent" && value.is_none())) {
+      } else if (!(off && (node.names[i] == "ensure_ascii" || node.names[i] == "sort_keys")) &&
+                 !(node.names[i] == "indent" && value.is_none())) {
         functions.fail(node, "tojson with this " + node.names[i]);
       }
     }

@@ -1,4 +1,5 @@
-// Cuts a chat template (Jinja) into tokens, with the white space rules that Hugging Face sets: trim_blocks, lstrip_blocks.
+// Cuts a chat template (Jinja) into tokens, with the white space rules that Hugging Face sets: trim_blocks,
+// lstrip_blocks.
 #pragma once
 
 #include <array>
@@ -18,7 +19,18 @@ namespace guild::inline v1::detail {
 constexpr bool is_python_space(char32_t c) { return is_white_space(c) || (c >= 0x1C && c <= 0x1F); }
 
 struct TemplateToken {
-  enum class Kind : std::uint8_t { data, block_begin, block_end, print_begin, print_end, name, string, integer, op, end };
+  enum class Kind : std::uint8_t {
+    data,
+    block_begin,
+    block_end,
+    print_begin,
+    print_end,
+    name,
+    string,
+    integer,
+    op,
+    end
+  };
   Kind kind = Kind::end;
   std::string text{};
   std::size_t offset = 0;  // in the template
@@ -74,7 +86,9 @@ class TemplateLexer {
   void put(Kind kind, std::string_view text, std::size_t offset) {
     if (kind != Kind::data || !text.empty()) tokens_.push_back({kind, std::string(text), offset});
   }
-  [[nodiscard]] bool starts(std::string_view text) const { return std::string_view(source_).substr(at_).starts_with(text); }
+  [[nodiscard]] bool starts(std::string_view text) const {
+    return std::string_view(source_).substr(at_).starts_with(text);
+  }
 
   [[nodiscard]] std::size_t next_tag() const {
     for (std::size_t i = at_; i + 1 < source_.size(); ++i)
@@ -128,7 +142,8 @@ class TemplateLexer {
     int open = 0;
     for (skip_space(); at_ < source_.size(); skip_space()) {
       const std::size_t here = at_;
-      if (open == 0 && close(block ? "%}" : "}}", block)) return put(block ? Kind::block_end : Kind::print_end, {}, here);
+      if (open == 0 && close(block ? "%}" : "}}", block))
+        return put(block ? Kind::block_end : Kind::print_end, {}, here);
       const char c = source_[at_];
       if (c == '\'' || c == '"') {
         string();
@@ -150,8 +165,9 @@ class TemplateLexer {
   static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 
   void op() {
-    static constexpr std::array<std::string_view, 26> ops = {"//", "**", "==", "!=", "<=", ">=", "(", ")", "[", "]", "{", "}", "+",
-                                                             "-",  "*",  "/",  "%",  "~",  "<",  ">", "=", ".", ":", ",", "|", ";"};
+    static constexpr std::array<std::string_view, 26> ops = {"//", "**", "==", "!=", "<=", ">=", "(", ")", "[",
+                                                             "]",  "{",  "}",  "+",  "-",  "*",  "/", "%", "~",
+                                                             "<",  ">",  "=",  ".",  ":",  ",",  "|", ";"};
     for (const std::string_view o : ops) {
       if (!starts(o)) continue;
       put(Kind::op, o, at_);
@@ -164,7 +180,8 @@ class TemplateLexer {
     std::size_t end = at_;
     while (end < source_.size() && source_[end] >= '0' && source_[end] <= '9') ++end;
     if (end - at_ > 18) fail("a number with more than 18 digits", at_);
-    if (end < source_.size() && (is_letter(source_[end]) || source_[end] == '.')) fail("a number that is not a decimal integer", at_);
+    if (end < source_.size() && (is_letter(source_[end]) || source_[end] == '.'))
+      fail("a number that is not a decimal integer", at_);
     put(Kind::integer, std::string_view(source_).substr(at_, end - at_), at_);
     at_ = end;
   }
@@ -195,11 +212,15 @@ class TemplateLexer {
       std::uint32_t code = 0;
       for (std::size_t i = 0; i < digits; ++i) {
         const char h = at_ + 2 + i < source_.size() ? source_[at_ + 2 + i] : '\0';
-        const int value = h >= '0' && h <= '9' ? h - '0' : h >= 'a' && h <= 'f' ? h - 'a' + 10 : h >= 'A' && h <= 'F' ? h - 'A' + 10 : -1;
+        const int value = h >= '0' && h <= '9'   ? h - '0'
+                          : h >= 'a' && h <= 'f' ? h - 'a' + 10
+                          : h >= 'A' && h <= 'F' ? h - 'A' + 10
+                                                 : -1;
         if (value < 0) fail("a broken escape in a string", at_);
         code = code * 16 + static_cast<std::uint32_t>(value);
       }
-      if (code > 0x10FFFFU || (code >= 0xD800U && code <= 0xDFFFU)) fail("an escape in a string that is no character", at_);
+      if (code > 0x10FFFFU || (code >= 0xD800U && code <= 0xDFFFU))
+        fail("an escape in a string that is no character", at_);
       append_utf8(text, code);
       at_ += 2 + digits;
     } else if ((c >= '0' && c <= '7') || c == 'N' || c == '\n') {

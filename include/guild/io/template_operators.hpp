@@ -1,4 +1,5 @@
-// Operators of the chat template language: attributes, elements, slices, arithmetic and comparison, as in Python.
+// Operators of the chat template language: attributes, elements, slices, arithmetic, comparison, tests and loops, as in
+// Python and Jinja.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +19,8 @@
 namespace guild::inline v1::detail {
 
 /// object.name; undefined if there is none.
-inline TemplateValue template_attribute(const TemplateValue& object, const TemplateNode& node, const TemplateFunctions& functions) {
+inline TemplateValue template_attribute(const TemplateValue& object, const TemplateNode& node,
+                                        const TemplateFunctions& functions) {
   if (object.is_undefined()) functions.fail(node, "\"." + node.text + "\" of something undefined");
   const TemplateDict* dict = object.dict();
   if (object.name_space() != nullptr) dict = &object.name_space()->variables;
@@ -27,7 +29,8 @@ inline TemplateValue template_attribute(const TemplateValue& object, const Templ
 }
 
 /// object[key]; undefined if there is none. Texts are indexed by character.
-inline TemplateValue template_item(const TemplateValue& object, const TemplateValue& key, const TemplateNode& node, TemplateFunctions& functions) {
+inline TemplateValue template_item(const TemplateValue& object, const TemplateValue& key, const TemplateNode& node,
+                                   TemplateFunctions& functions) {
   if (object.is_undefined()) functions.fail(node, "an element of something undefined");
   if (object.dict() != nullptr && key.text() != nullptr) {
     const TemplateValue* found = object.dict()->find(key.text()->text());
@@ -53,8 +56,8 @@ inline TemplateValue template_item(const TemplateValue& object, const TemplateVa
 }
 
 /// object[begin:end:step]; `bounds` are undefined or none where they are left out.
-inline TemplateValue template_slice(const TemplateValue& object, const std::array<TemplateValue, 3>& bounds, const TemplateNode& node,
-                                    TemplateFunctions& functions) {
+inline TemplateValue template_slice(const TemplateValue& object, const std::array<TemplateValue, 3>& bounds,
+                                    const TemplateNode& node, TemplateFunctions& functions) {
   const auto given = [&](std::size_t which) {
     if (bounds[which].is_undefined() || bounds[which].is_none()) return false;
     if (bounds[which].integer() == nullptr) functions.fail(node, "a slice with " + std::string(bounds[which].kind()));
@@ -86,13 +89,15 @@ inline TemplateValue template_slice(const TemplateValue& object, const std::arra
     return text->substr(from, starts[static_cast<std::size_t>(end)] - from);
   }
   TemplateList out;
-  for (std::int64_t i = begin; back ? i > end : i < end; i += step) out.items.push_back(list->items[static_cast<std::size_t>(i)]);
+  for (std::int64_t i = begin; back ? i > end : i < end; i += step)
+    out.items.push_back(list->items[static_cast<std::size_t>(i)]);
   functions.budget.spend(out.items.size() * 64, functions.path);
   return out;
 }
 
 /// left + right and the like. Integers are checked against overflow; // and % round down.
-inline TemplateValue template_binary(const TemplateValue& left, const TemplateValue& right, const TemplateNode& node, TemplateFunctions& functions) {
+inline TemplateValue template_binary(const TemplateValue& left, const TemplateValue& right, const TemplateNode& node,
+                                     TemplateFunctions& functions) {
   const std::string_view op = node.text;
   if (op == "~" || (op == "+" && left.text() != nullptr && right.text() != nullptr)) {
     MarkedText text = template_text(left, node, functions);
@@ -117,7 +122,8 @@ inline TemplateValue template_binary(const TemplateValue& left, const TemplateVa
   if (op == "-") overflow = __builtin_sub_overflow(a, b, &result);
   if (op == "*") overflow = __builtin_mul_overflow(a, b, &result);
   if (op == "//" || op == "%") {
-    if (b == 0 || (a == std::numeric_limits<std::int64_t>::min() && b == -1)) functions.fail(node, "a division by " + std::to_string(b));
+    if (b == 0 || (a == std::numeric_limits<std::int64_t>::min() && b == -1))
+      functions.fail(node, "a division by " + std::to_string(b));
     const bool down = a % b != 0 && ((a < 0) != (b < 0));
     result = op == "//" ? a / b - (down ? 1 : 0) : a % b + (down ? b : 0);
   }
@@ -126,20 +132,24 @@ inline TemplateValue template_binary(const TemplateValue& left, const TemplateVa
 }
 
 /// part in whole.
-inline bool template_contains(const TemplateValue& whole, const TemplateValue& part, const TemplateNode& node, TemplateFunctions& functions) {
-  if (whole.text() != nullptr && part.text() != nullptr) return whole.text()->text().find(part.text()->text()) != std::string::npos;
-  if (const TemplateDict* dict = whole.dict()) return part.text() != nullptr && dict->find(part.text()->text()) != nullptr;
+inline bool template_contains(const TemplateValue& whole, const TemplateValue& part, const TemplateNode& node,
+                              TemplateFunctions& functions) {
+  if (whole.text() != nullptr && part.text() != nullptr)
+    return whole.text()->text().find(part.text()->text()) != std::string::npos;
+  if (const TemplateDict* dict = whole.dict())
+    return part.text() != nullptr && dict->find(part.text()->text()) != nullptr;
   if (const TemplateList* list = whole.list()) {
     functions.budget.spend(list->items.size() * 64, functions.path);
-    return std::any_of(list->items.begin(), list->items.end(), [&](const TemplateValue& v) { return template_equal(v, part); });
+    return std::any_of(list->items.begin(), list->items.end(),
+                       [&](const TemplateValue& v) { return template_equal(v, part); });
   }
   if (whole.is_undefined()) return false;
   functions.fail(node, std::string(part.kind()) + " in " + std::string(whole.kind()));
 }
 
 /// a op b for == != < <= > >= in "not in".
-inline bool template_holds(const TemplateValue& a, std::string_view op, const TemplateValue& b, const TemplateNode& node,
-                           TemplateFunctions& functions) {
+inline bool template_holds(const TemplateValue& a, std::string_view op, const TemplateValue& b,
+                           const TemplateNode& node, TemplateFunctions& functions) {
   if (op == "==") return template_equal(a, b);
   if (op == "!=") return !template_equal(a, b);
   if (op == "in") return template_contains(b, a, node, functions);
@@ -153,6 +163,84 @@ inline bool template_holds(const TemplateValue& a, std::string_view op, const Te
     functions.fail(node, std::string(a.kind()) + " " + std::string(op) + " " + std::string(b.kind()));
   }
   return op == "<" ? order < 0 : op == "<=" ? order <= 0 : op == ">" ? order > 0 : order >= 0;
+}
+
+/// value is test.
+inline bool template_test(std::string_view test, const TemplateValue& value) {
+  if (test == "defined") return !value.is_undefined();
+  if (test == "undefined") return value.is_undefined();
+  if (test == "none") return value.is_none();
+  if (test == "string") return value.text() != nullptr;
+  if (test == "mapping") return value.dict() != nullptr;
+  if (test == "sequence")
+    return value.text() != nullptr || value.list() != nullptr || value.dict() != nullptr || value.is_undefined();
+  if (test == "iterable")
+    return value.text() != nullptr || value.list() != nullptr || value.dict() != nullptr || value.is_undefined();
+  if (test == "number") return value.is_number();
+  if (test == "integer") return value.integer() != nullptr;
+  if (test == "float") return value.real() != nullptr;
+  if (test == "boolean") return value.boolean() != nullptr;
+  return value.boolean() != nullptr && *value.boolean() == (test == "true");
+}
+
+/// range(end), range(begin, end) and range(begin, end, step).
+inline TemplateValue template_range(const std::vector<TemplateValue>& bounds, const TemplateNode& node,
+                                    TemplateFunctions& functions) {
+  for (const TemplateValue& bound : bounds)
+    if (bound.integer() == nullptr) functions.fail(node, "range() with " + std::string(bound.kind()));
+  const std::size_t n = bounds.size();
+  if (n < 1 || n > 3 || !node.names.empty()) functions.fail(node, "range() takes one to three integers");
+  const std::int64_t end = *bounds[n == 1 ? 0 : 1].integer(), step = n == 3 ? *bounds[2].integer() : 1;
+  if (step == 0) functions.fail(node, "range() with the step 0");
+  TemplateList list;
+  std::int64_t i = n == 1 ? 0 : *bounds[0].integer();
+  while (step > 0 ? i < end : i > end) {
+    functions.budget.spend(64, functions.path);
+    list.items.emplace_back(i);
+    if (__builtin_add_overflow(i, step, &i)) break;
+  }
+  return list;
+}
+
+/// What a loop runs over: the elements of a list, the keys of a dict, nothing if undefined.
+inline std::vector<TemplateValue> template_elements(const TemplateValue& value, const TemplateNode& node,
+                                                    TemplateFunctions& functions) {
+  std::vector<TemplateValue> out;
+  if (value.list() != nullptr) {
+    out = value.list()->items;
+  } else if (value.dict() != nullptr) {
+    for (const auto& [key, member] : value.dict()->members) out.push_back(TemplateValue::content(key));
+  } else if (!value.is_undefined()) {
+    functions.fail(node, "a loop runs over " + std::string(value.kind()));
+  }
+  functions.budget.spend(out.size() * 64, functions.path);
+  return out;
+}
+
+/// The variable `loop` at element `at`.
+inline TemplateDict template_loop(const std::vector<TemplateValue>& items, std::size_t at) {
+  const auto n = static_cast<std::int64_t>(items.size()), i = static_cast<std::int64_t>(at);
+  TemplateDict loop;
+  loop.set("index", i + 1);
+  loop.set("index0", i);
+  loop.set("first", i == 0);
+  loop.set("last", i + 1 == n);
+  loop.set("length", n);
+  loop.set("revindex", n - i);
+  loop.set("revindex0", n - i - 1);
+  loop.set("previtem", i > 0 ? items[at - 1] : TemplateValue{});
+  loop.set("nextitem", i + 1 < n ? items[at + 1] : TemplateValue{});
+  return loop;
+}
+
+/// Sets the variables of a loop; several take an element apart.
+inline void template_bind(TemplateDict& scope, const TemplateNode& loop, const TemplateValue& item,
+                          TemplateFunctions& functions) {
+  functions.budget.spend(0, functions.path);
+  if (loop.names.size() == 1) return scope.set(loop.names[0], item);
+  if (item.list() == nullptr || item.list()->items.size() != loop.names.size())
+    functions.fail(loop, "an element cannot be taken apart into " + std::to_string(loop.names.size()) + " variables");
+  for (std::size_t i = 0; i < loop.names.size(); ++i) scope.set(loop.names[i], item.list()->items[i]);
 }
 
 }  // namespace guild::inline v1::detail

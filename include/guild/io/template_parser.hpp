@@ -1,5 +1,6 @@
-// Reads a chat template (Jinja) into a tree. Only the part of the language that published chat templates need exists here;
-// anything else ends in tpl_unsupported with its name and offset, when the template is read and not when it is used.
+// Reads a chat template (Jinja) into a tree. Only the part of the language that published chat templates need exists
+// here; anything else ends in tpl_unsupported with its name and offset, when the template is read and not when it is
+// used.
 #pragma once
 
 #include <algorithm>
@@ -26,8 +27,11 @@ class TemplateParser : TemplateExpressions {
 
   /// Throws tpl_unsupported and tpl_limit.
   static TemplateTree parse(std::string_view source, const std::string& path) {
-    if (source.size() > max_source) throw Error(ErrorCode::tpl_limit, "the template has " + std::to_string(source.size()) +
-        " bytes, at most " + std::to_string(max_source) + " are read", {path, "chat_template", -1});
+    if (source.size() > max_source)
+      throw Error(ErrorCode::tpl_limit,
+                  "the template has " + std::to_string(source.size()) + " bytes, at most " +
+                      std::to_string(max_source) + " are read",
+                  {path, "chat_template", -1});
     TemplateParser parser(TemplateLexer(source, path).tokens(), path);
     parser.tree_.root = parser.body({});
     return std::move(parser.tree_);
@@ -59,7 +63,8 @@ class TemplateParser : TemplateExpressions {
       } else {
         ++at_;
         if (peek().kind != Token::name) expected("a statement");
-        if (std::find(ends.begin(), ends.end(), peek().text) != ends.end()) return add(Kind::body, offset, std::move(statements));
+        if (std::find(ends.begin(), ends.end(), peek().text) != ends.end())
+          return add(Kind::body, offset, std::move(statements));
         statements.push_back(statement());
       }
     }

@@ -15,32 +15,39 @@ inline constexpr NodeId no_node = -1;
 struct TemplateNode {
   enum class Kind : std::uint8_t {
     // expressions
-    string, integer, boolean, none,  // text; number; number; -
-    name,         // text
-    attribute,    // [object], text
-    item,         // [object, index]
-    slice,        // [object, begin?, end?, step?]
-    list,         // elements
-    dict,         // key, value, key, value...
-    call,         // arguments; text: the function; names: of the last arguments
-    method,       // [object, arguments...]; text: the method; names
-    filter,       // [object, arguments...]; text; names
-    test,         // [object]; text; number 1: negated
-    negate, not_, and_, or_,  // operands
+    string,
+    integer,
+    boolean,
+    none,       // text; number; number; -
+    name,       // text
+    attribute,  // [object], text
+    item,       // [object, index]
+    slice,      // [object, begin?, end?, step?]
+    list,       // elements
+    dict,       // key, value, key, value...
+    call,       // arguments; text: the function; names: of the last arguments
+    method,     // [object, arguments...]; text: the method; names
+    filter,     // [object, arguments...]; text; names
+    test,       // [object]; text; number 1: negated
+    negate,
+    not_,
+    and_,
+    or_,          // operands
     binary,       // [left, right]; text: + - * // % ~
     compare,      // operands; names: the operators between them
     conditional,  // [then, condition, else?]
     // statements
-    body,         // statements
-    data,         // text
-    print,        // [expression]
-    if_,          // condition, body, condition, body, ..., else-body?
-    for_,         // [iterable, body, filter?, else-body?]; names: the variables
-    set,          // [expression]; text: the variable
-    set_block,    // [body]; text: the variable
+    body,           // statements
+    data,           // text
+    print,          // [expression]
+    if_,            // condition, body, condition, body, ..., else-body?
+    for_,           // [iterable, body, filter?, else-body?]; names: the variables
+    set,            // [expression]; text: the variable
+    set_block,      // [body]; text: the variable
     set_attribute,  // [expression]; text: the namespace; names[0]: the attribute
-    macro,        // [body, defaults...]; text: its name; names: the parameters
-    break_, continue_,
+    macro,          // [body, defaults...]; text: its name; names: the parameters
+    break_,
+    continue_,
   };
   Kind kind = Kind::body;
   std::uint8_t depth = 0;

@@ -75,8 +75,8 @@ struct TemplateNamespace {
   TemplateDict variables;
 };
 
-/// Undefined, none, boolean, integer, float, text, list, dict or namespace. (No std::variant: it costs users a second of
-/// compile time.)
+/// Undefined, none, boolean, integer, float, text, list, dict or namespace. (No std::variant: it costs users a second
+/// of compile time.)
 class TemplateValue {
  public:
   TemplateValue() = default;
@@ -85,10 +85,18 @@ class TemplateValue {
   TemplateValue(std::int64_t i) : kind_(Kind::integer), integer_(i) {}
   TemplateValue(double d) : kind_(Kind::real), real_(d) {}
   TemplateValue(MarkedText text) : kind_(Kind::text), text_(std::move(text)) {}
-  TemplateValue(TemplateList list) : kind_(Kind::list), list_(std::make_shared<const TemplateList>(std::move(list))) {}
-  TemplateValue(TemplateDict dict) : kind_(Kind::dict), dict_(std::make_shared<const TemplateDict>(std::move(dict))) {}
+  TemplateValue(TemplateList list) : kind_(Kind::list) {
+    for (const TemplateValue& item : list.items) contain(item);
+    list_ = std::make_shared<const TemplateList>(std::move(list));
+  }
+  TemplateValue(TemplateDict dict) : kind_(Kind::dict) {
+    for (const auto& [key, value] : dict.members) contain(value);
+    dict_ = std::make_shared<const TemplateDict>(std::move(dict));
+  }
   TemplateValue(std::shared_ptr<TemplateNamespace> ns) : kind_(Kind::name_space), namespace_(std::move(ns)) {}
-  static TemplateValue content(std::string_view text) { return MarkedText(std::string(text), TextPart::Origin::content); }
+  static TemplateValue content(std::string_view text) {
+    return MarkedText(std::string(text), TextPart::Origin::content);
+  }
   static TemplateValue marker(std::string_view text) { return MarkedText(std::string(text), TextPart::Origin::marker); }
 
   [[nodiscard]] bool is_undefined() const { return kind_ == Kind::undefined; }
@@ -117,7 +125,7 @@ class TemplateValue {
   }
 
   [[nodiscard]] std::string_view kind() const {
-    constexpr std::string_view names[] = {"undefined", "none", "a boolean", "an integer", "a float",
+    constexpr std::string_view names[] = {"undefined", "none",   "a boolean", "an integer", "a float",
                                           "a string",  "a list", "a dict",    "a namespace"};
     return names[static_cast<std::size_t>(kind_)];
   }
@@ -126,7 +134,8 @@ class TemplateValue {
   static TemplateValue from_json(const Json& json) {
     if (json.is_object()) {
       TemplateDict dict;
-      json.for_each_member([&](std::string_view key, const Json& value) { dict.members.emplace_back(key, from_json(value)); });
+      json.for_each_member(
+          [&](std::string_view key, const Json& value) { dict.members.emplace_back(key, from_json(value)); });
       return dict;
     }
     if (json.is_array()) {
@@ -144,8 +153,18 @@ class TemplateValue {
  private:
   enum class Kind : std::uint8_t { undefined, none, boolean, integer, real, text, list, dict, name_space };
 
+  // Values are compared, written and destroyed recursively, and a template can wrap one anew in each turn of a loop.
+  static constexpr int max_depth = 200;
+  void contain(const TemplateValue& part) {
+    if (part.depth_ >= max_depth)
+      throw Error(ErrorCode::tpl_limit, "the chat template nests lists or dicts deeper than " + std::to_string(max_depth) +
+                  "; use the template that was published with the model");
+    if (part.depth_ >= depth_) depth_ = part.depth_ + 1;
+  }
+
   Kind kind_ = Kind::undefined;
   bool boolean_ = false;
+  int depth_ = 0;
   std::int64_t integer_ = 0;
   double real_ = 0.0;
   MarkedText text_;
@@ -155,7 +174,8 @@ class TemplateValue {
 };
 
 inline const TemplateValue* TemplateDict::find(std::string_view key) const {
-  for (const auto& [name, value] : members) if (name == key) return &value;
+  for (const auto& [name, value] : members)
+    if (name == key) return &value;
   return nullptr;
 }
 inline void TemplateDict::set(std::string_view key, TemplateValue value) {
@@ -167,7 +187,7 @@ inline void TemplateDict::set(std::string_view key, TemplateValue value) {
   members.emplace_back(std::string(key), std::move(value));
 }
 
-/// Python's ==. Nesting is bounded because a template cannot build values deeper than itself and JSON is limited.
+/// Python's ==. Nesting is bounded: see TemplateValue::max_depth.
 inline bool template_equal(const TemplateValue& a, const TemplateValue& b) {
   if (a.is_undefined() || b.is_undefined()) return a.is_undefined() && b.is_undefined();
   if (a.integer() != nullptr && b.integer() != nullptr) return *a.integer() == *b.integer();
@@ -177,7 +197,8 @@ inline bool template_equal(const TemplateValue& a, const TemplateValue& b) {
     const auto& x = a.list()->items;
     const auto& y = b.list()->items;
     if (x.size() != y.size()) return false;
-    for (std::size_t i = 0; i < x.size(); ++i) if (!template_equal(x[i], y[i])) return false;
+    for (std::size_t i = 0; i < x.size(); ++i)
+      if (!template_equal(x[i], y[i])) return false;
     return true;
   }
   if (a.dict() != nullptr && b.dict() != nullptr) {
@@ -198,8 +219,9 @@ inline std::string python_float(double value) {
   const double magnitude = value < 0 ? -value : value;
   const bool plain = magnitude == 0 || (magnitude >= 1e-4 && magnitude < 1e16);
   char buffer[64];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value, plain ? std::chars_format::fixed
-                                                                              : std::chars_format::scientific).ptr;
+  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value,
+                                 plain ? std::chars_format::fixed : std::chars_format::scientific)
+                       .ptr;
   std::string out(buffer, end);
   if (plain && out.find('.') == std::string::npos) out += ".0";
   return out;
@@ -207,19 +229,35 @@ inline std::string python_float(double value) {
 
 /// json.dumps(value, ensure_ascii=False), with `indent` spaces if it is not negative.
 inline void template_to_json(const TemplateValue& value, int indent, int level, std::string& out) {
-  const auto line = [&](int at) { if (indent >= 0) out.append("\n").append(static_cast<std::size_t>(indent * at), ' '); };
+  const auto line = [&](int at) {
+    if (indent >= 0) out.append("\n").append(static_cast<std::size_t>(indent * at), ' ');
+  };
   const auto quote = [&](std::string_view text) {
     static constexpr char hex[] = "0123456789abcdef";
     out += '"';
     for (const char c : text) {
       switch (c) {
-        case '"': out += "\\\""; break;
-        case '\\': out += "\\\\"; break;
-        case '\n': out += "\\n"; break;
-        case '\r': out += "\\r"; break;
-        case '\t': out += "\\t"; break;
-        case '\b': out += "\\b"; break;
-        case '\f': out += "\\f"; break;
+        case '"':
+          out += "\\\"";
+          break;
+        case '\\':
+          out += "\\\\";
+          break;
+        case '\n':
+          out += "\\n";
+          break;
+        case '\r':
+          out += "\\r";
+          break;
+        case '\t':
+          out += "\\t";
+          break;
+        case '\b':
+          out += "\\b";
+          break;
+        case '\f':
+          out += "\\f";
+          break;
         default:
           if (static_cast<unsigned char>(c) < 0x20U) {
             out.append("\\u00").append(1, hex[c >> 4]).append(1, hex[c & 15]);

@@ -57,7 +57,8 @@ class StopStrings {
     for (const std::string& text : stops) {
       if (text.empty()) throw Error(ErrorCode::in_param, "a stop string is empty; leave it out", {{}, "stop", -1});
       if (const std::size_t fault = utf8_fault(text); fault != std::string_view::npos)
-        throw Error(ErrorCode::in_utf8, "a stop string is not valid UTF-8", {{}, "stop", static_cast<std::int64_t>(fault)});
+        throw Error(ErrorCode::in_utf8, "a stop string is not valid UTF-8",
+                    {{}, "stop", static_cast<std::int64_t>(fault)});
       stops_.push_back({text, borders(text), 0});
     }
   }
@@ -117,7 +118,8 @@ class StopStrings {
 /// Token ids in, text out. The tokenizer must outlive the stream.
 class TextStream {
  public:
-  explicit TextStream(const Tokenizer& tokenizer, const std::vector<std::string>& stops = {}, DecodeOptions options = {})
+  explicit TextStream(const Tokenizer& tokenizer, const std::vector<std::string>& stops = {},
+                      DecodeOptions options = {})
       : tokenizer_(&tokenizer), stops_(stops), options_(options) {}
 
   /// The text that this token completes, often a little less or more than the token's own. Throws tk_id.

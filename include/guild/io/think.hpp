@@ -8,7 +8,6 @@
 #include <string_view>
 #include <vector>
 
-
 namespace guild::inline v1 {
 
 /// A stretch of generated text. Never empty.
@@ -19,12 +18,13 @@ struct ThinkPiece {
   friend bool operator==(const ThinkPiece&, const ThinkPiece&) = default;
 };
 
-/// A state machine over `<think>` and `</think>`, which may be cut anywhere across pieces and are left out of the result.
+/// A state machine over `<think>` and `</think>`, which may be cut anywhere across pieces and are left out of the
+/// result.
 ///
 /// R1's chat template ends the prompt with an open `<think>`, so the output begins inside the thinking; start from
 /// `ThinkParser::after(prompt)`. A `<think>` that the model writes itself at the very beginning opens the thinking too
-/// (or repeats the opening). The first `</think>` ends it for good: later tags are text of the answer. If it never comes,
-/// all of it was thinking. Pieces of one kind, joined, are the same however the input was cut.
+/// (or repeats the opening). The first `</think>` ends it for good: later tags are text of the answer. If it never
+/// comes, all of it was thinking. Pieces of one kind, joined, are the same however the input was cut.
 class ThinkParser {
  public:
   enum class Start : std::uint8_t { thinking, answer };

@@ -60,8 +60,7 @@ class Tokenizer {
     const std::string path = folder + "/tokenizer.json";
     const std::string config_path = folder + "/tokenizer_config.json";
     return {TokenizerFile::parse(read_text(path, TokenizerFile::max_bytes), path),
-            TokenizerConfig::parse(
-                read_text(config_path, TokenizerConfig::max_bytes), config_path)};
+            TokenizerConfig::parse(read_text(config_path, TokenizerConfig::max_bytes), config_path)};
   }
   /// Reads the texts of the two files; an empty `tokenizer_config_json` leaves bos, eos and pad unknown.
   static Tokenizer parse(std::string_view tokenizer_json, std::string_view tokenizer_config_json = {},
@@ -76,7 +75,8 @@ class Tokenizer {
     std::string replaced;
     text = checked(text, options.invalid_utf8, replaced);
     const Range all{0, text.size()};
-    return encode_ranges(text, options.added_tokens == AddedTokens::text ? std::span<const Range>{} : std::span(&all, 1),
+    return encode_ranges(text,
+                         options.added_tokens == AddedTokens::text ? std::span<const Range>{} : std::span(&all, 1),
                          options.added_tokens);
   }
 
@@ -99,8 +99,8 @@ class Tokenizer {
     return encode_ranges(checked_size(text), markers, AddedTokens::parse);
   }
 
-  /// The text of ids. Bytes that do not make up whole characters come out as U+FFFD; to decode a stream, use TextStream.
-  /// Throws tk_id for an id without a token.
+  /// The text of ids. Bytes that do not make up whole characters come out as U+FFFD; to decode a stream, use
+  /// TextStream. Throws tk_id for an id without a token.
   [[nodiscard]] std::string decode(std::span<const int> ids, DecodeOptions options = {}) const {
     std::string out;
     for (const int id : ids) {
@@ -112,8 +112,11 @@ class Tokenizer {
 
   /// The bytes that one id stands for; possibly a part of a character. Throws tk_id.
   [[nodiscard]] std::string_view bytes(int id) const {
-    if (!has_token(id)) throw Error(ErrorCode::tk_id, "the id " + std::to_string(id) + " has no token; ids are 0.." +
-        std::to_string(size() - 1) + (id >= 0 && id < size() ? " with gaps" : ""), {file_.path, {}, -1});
+    if (!has_token(id))
+      throw Error(ErrorCode::tk_id,
+                  "the id " + std::to_string(id) + " has no token; ids are 0.." + std::to_string(size() - 1) +
+                      (id >= 0 && id < size() ? " with gaps" : ""),
+                  {file_.path, {}, -1});
     return file_.tokens.bytes(id);
   }
 
@@ -130,7 +133,9 @@ class Tokenizer {
   [[nodiscard]] std::optional<int> id_of(std::string_view text) const {
     std::optional<int> found;
     for (int id = size() - 1; id >= 0; --id)
-      if (file_.tokens.bytes(id) == text && file_.tokens.has(id) && (file_.tokens.is_added(id) || !found || !file_.tokens.is_added(*found))) found = id;
+      if (file_.tokens.bytes(id) == text && file_.tokens.has(id) &&
+          (file_.tokens.is_added(id) || !found || !file_.tokens.is_added(*found)))
+        found = id;
     return found;
   }
 
@@ -144,18 +149,27 @@ class Tokenizer {
 
   /// Throws tk_vocab_size if an id does not fit a model with `vocab_size` rows.
   void require_vocab_size(int vocab_size) const {
-    if (size() > vocab_size) throw Error(ErrorCode::tk_vocab_size, "the largest id is " + std::to_string(size() - 1) +
-        ", but the model has a vocab_size of " + std::to_string(vocab_size) +
-        ". The tokenizer belongs to another model; take both from one folder", {file_.path, {}, -1});
+    if (size() > vocab_size)
+      throw Error(ErrorCode::tk_vocab_size,
+                  "the largest id is " + std::to_string(size() - 1) + ", but the model has a vocab_size of " +
+                      std::to_string(vocab_size) +
+                      ". The tokenizer belongs to another model; take both from one folder",
+                  {file_.path, {}, -1});
   }
 
  private:
-  struct Range { std::size_t begin = 0, end = 0; };
-  struct Hit { std::size_t begin = 0, end = 0; int id = -1; };
+  struct Range {
+    std::size_t begin = 0, end = 0;
+  };
+  struct Hit {
+    std::size_t begin = 0, end = 0;
+    int id = -1;
+  };
 
   Tokenizer(TokenizerFile file, TokenizerConfig config) : file_(std::move(file)), config_(std::move(config)) {
     std::size_t index = 0;
-    for (const auto& [text, token] : file_.added) (token.normalized ? second_ : first_).add(text, static_cast<int>(index++));
+    for (const auto& [text, token] : file_.added)
+      (token.normalized ? second_ : first_).add(text, static_cast<int>(index++));
     bos_ = resolve(config_.bos_token, "bos_token");
     eos_ = resolve(config_.eos_token, "eos_token");
     pad_ = resolve(config_.pad_token, "pad_token");
@@ -164,32 +178,42 @@ class Tokenizer {
   [[nodiscard]] std::optional<int> resolve(const std::string& text, std::string_view key) const {
     if (text.empty()) return std::nullopt;
     const auto id = id_of(text);
-    if (!id) throw Error(ErrorCode::tk_special, "names \"" + text + "\", which is no token of " + file_.path +
-        ". Take both files from one folder", {config_.path, std::string(key), -1});
+    if (!id)
+      throw Error(ErrorCode::tk_special,
+                  "names \"" + text + "\", which is no token of " + file_.path + ". Take both files from one folder",
+                  {config_.path, std::string(key), -1});
     return id;
   }
   [[nodiscard]] int named(std::optional<int> id, std::string_view key) const {
-    if (!id) throw Error(ErrorCode::tk_special, "is not known, because there was no tokenizer_config.json. Pass it to "
-        "Tokenizer::parse, or use Tokenizer::read", {file_.path, std::string(key), -1});
+    if (!id)
+      throw Error(ErrorCode::tk_special,
+                  "is not known, because there was no tokenizer_config.json. Pass it to "
+                  "Tokenizer::parse, or use Tokenizer::read",
+                  {file_.path, std::string(key), -1});
     return *id;
   }
 
   static std::string_view checked_size(std::string_view text) {
-    if (text.size() > max_text) throw Error(ErrorCode::in_param, "the text has " + std::to_string(text.size()) +
-        " bytes, at most " + std::to_string(max_text) + " are encoded at once");
+    if (text.size() > max_text)
+      throw Error(ErrorCode::in_param, "the text has " + std::to_string(text.size()) + " bytes, at most " +
+                                           std::to_string(max_text) + " are encoded at once");
     return text;
   }
   static std::string_view checked(std::string_view text, InvalidUtf8 invalid, std::string& replaced) {
     checked_size(text);
     const std::size_t fault = utf8_fault(text);
     if (fault == std::string_view::npos) return text;
-    if (invalid == InvalidUtf8::error) throw Error(ErrorCode::in_utf8, "the text is not valid UTF-8 here. Convert it, "
-        "or choose InvalidUtf8::replace", {{}, {}, static_cast<std::int64_t>(fault)});
+    if (invalid == InvalidUtf8::error)
+      throw Error(ErrorCode::in_utf8,
+                  "the text is not valid UTF-8 here. Convert it, "
+                  "or choose InvalidUtf8::replace",
+                  {{}, {}, static_cast<std::int64_t>(fault)});
     return replaced = utf8_lossy(text);
   }
 
   // `open`: where added tokens may be found, ascending, disjoint.
-  [[nodiscard]] std::vector<int> encode_ranges(std::string_view text, std::span<const Range> open, AddedTokens mode) const {
+  [[nodiscard]] std::vector<int> encode_ranges(std::string_view text, std::span<const Range> open,
+                                               AddedTokens mode) const {
     std::vector<int> out;
     out.reserve(text.size() / 4 + 8);
     PieceEncoder encoder(file_, text, out);
@@ -206,7 +230,8 @@ class Tokenizer {
   }
 
   // First the tokens that are not normalized, then, in what is left, those that are.
-  [[nodiscard]] std::vector<Hit> find_added(std::string_view text, std::span<const Range> open, AddedTokens mode) const {
+  [[nodiscard]] std::vector<Hit> find_added(std::string_view text, std::span<const Range> open,
+                                            AddedTokens mode) const {
     std::vector<Hit> hits, later;
     std::vector<Range> rest;
     for (const Range range : open) {
@@ -225,7 +250,8 @@ class Tokenizer {
                [](const Hit& a, const Hit& b) { return a.begin < b.begin; });
     return all;
   }
-  void search(const TextMatcher& matcher, std::string_view text, Range range, AddedTokens mode, std::vector<Hit>& hits) const {
+  void search(const TextMatcher& matcher, std::string_view text, Range range, AddedTokens mode,
+              std::vector<Hit>& hits) const {
     TextMatcher::Match match;
     std::size_t done = range.begin;
     for (std::size_t from = done; from < range.end && matcher.find(text, from, range.end, match); from = match.end) {

@@ -31,8 +31,11 @@ struct TokenizerConfig {
     config.pad_token = token(json, "pad_token");
     config.unk_token = token(json, "unk_token");
     for (const auto& [key, value] : {std::pair{"bos_token", &config.bos_token}, {"eos_token", &config.eos_token}})
-      if (value->empty()) throw Error(ErrorCode::tk_special, "this token is not named. A prompt cannot be begun or ended "
-          "without it; add it as the published file of the model has it", {path, key, -1});
+      if (value->empty())
+        throw Error(ErrorCode::tk_special,
+                    "this token is not named. A prompt cannot be begun or ended "
+                    "without it; add it as the published file of the model has it",
+                    {path, key, -1});
     config.chat_template = template_of(json);
     return config;
   }

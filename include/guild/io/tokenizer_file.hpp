@@ -55,9 +55,10 @@ class TokenTable {
   std::vector<Entry> entries_;
 };
 
-/// A checked tokenizer.json. Read: version 1.0, a BPE model with all 256 byte symbols, no normalizer, the pre-tokenizers of
-/// PreTokenizer, the ByteLevel decoder. Refused with tk_unsupported: everything that would change the tokens otherwise.
-/// Not used: `truncation`, `padding` (options of a call) and `post_processor` (adds tokens that the chat template writes).
+/// A checked tokenizer.json. Read: version 1.0, a BPE model with all 256 byte symbols, no normalizer, the
+/// pre-tokenizers of PreTokenizer, the ByteLevel decoder. Refused with tk_unsupported: everything that would change the
+/// tokens otherwise. Not used: `truncation`, `padding` (options of a call) and `post_processor` (adds tokens that the
+/// chat template writes).
 struct TokenizerFile {
   static constexpr std::uint64_t max_bytes = std::uint64_t{512} << 20;
   static constexpr std::size_t max_token = 65536;  ///< bytes of one token's text
@@ -80,15 +81,21 @@ struct TokenizerFile {
     rules.number = ErrorCode::tk_id;
     rules.type = ErrorCode::tk_type;
     rules.missing = ErrorCode::tk_missing;
-    if (text.size() > max_bytes) throw Error(ErrorCode::tk_limit, "has " + std::to_string(text.size()) +
-        " bytes, at most " + std::to_string(max_bytes) + " are read", {path, {}, -1});
+    if (text.size() > max_bytes)
+      throw Error(ErrorCode::tk_limit,
+                  "has " + std::to_string(text.size()) + " bytes, at most " + std::to_string(max_bytes) + " are read",
+                  {path, {}, -1});
     const Json json = Json::parse(text, rules);
     if (!json.is_object()) json.wrong_type("an object");
     TokenizerFile file;
     file.path = path;
     if (const auto version = json.find("version"); !version || !version->is_string() || version->string() != "1.0")
-      throw Error(ErrorCode::tk_version, "is " + (version && version->is_string() ? "\"" + std::string(version->string()) +
-          "\"" : std::string("missing")) + ", only \"1.0\" is supported", {path, "version", -1});
+      throw Error(ErrorCode::tk_version,
+                  "is " +
+                      (version && version->is_string() ? "\"" + std::string(version->string()) + "\""
+                                                       : std::string("missing")) +
+                      ", only \"1.0\" is supported",
+                  {path, "version", -1});
     if (const auto normalizer = json.find("normalizer")) check_normalizer(*normalizer, 0);
     file.check_decoder(json);
     const Json model = json["model"];
@@ -106,20 +113,23 @@ struct TokenizerFile {
   static void check_normalizer(const Json& json, int depth) {
     if (json.is_null()) return;
     const std::string_view type = json["type"].string();
-    if (type != "Sequence" || depth > 4) json.fail(ErrorCode::tk_unsupported, "the normalizer \"" + std::string(type) +
-        "\" is not supported (none and an empty Sequence are); leaving it out would give other tokens");
+    if (type != "Sequence" || depth > 4)
+      json.fail(ErrorCode::tk_unsupported,
+                "the normalizer \"" + std::string(type) +
+                    "\" is not supported (none and an empty Sequence are); leaving it out would give other tokens");
     json["normalizers"].for_each_element([&](const Json& step) { check_normalizer(step, depth + 1); });
   }
   void check_decoder(const Json& json) const {
     const auto decoder = json.find("decoder");
     const std::string type(decoder && decoder->is_object() ? (*decoder)["type"].string() : "none");
-    if (type != "ByteLevel") throw Error(ErrorCode::tk_unsupported, "the decoder is \"" + type +
-        "\", only ByteLevel is supported", {path, "decoder", -1});
+    if (type != "ByteLevel")
+      throw Error(ErrorCode::tk_unsupported, "the decoder is \"" + type + "\", only ByteLevel is supported",
+                  {path, "decoder", -1});
   }
   static void check_model(const Json& model) {
     const std::string_view type = model["type"].string();
-    if (type != "BPE") model.fail(ErrorCode::tk_unsupported, "the model is \"" + std::string(type) +
-        "\", only BPE is supported");
+    if (type != "BPE")
+      model.fail(ErrorCode::tk_unsupported, "the model is \"" + std::string(type) + "\", only BPE is supported");
     if (const auto dropout = model.find("dropout"); dropout && !dropout->is_null() && dropout->number() != 0.0)
       dropout->fail(ErrorCode::tk_unsupported, "merges are dropped at random; only null is supported");
     for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"})
@@ -128,8 +138,9 @@ struct TokenizerFile {
   }
   static int checked_id(const Json& json) {
     const std::int64_t id = json.integer();
-    if (id < 0 || id >= max_ids) json.fail(ErrorCode::tk_id, "the id is " + std::to_string(id) + ", ids must be 0.." +
-        std::to_string(max_ids - 1));
+    if (id < 0 || id >= max_ids)
+      json.fail(ErrorCode::tk_id,
+                "the id is " + std::to_string(id) + ", ids must be 0.." + std::to_string(max_ids - 1));
     return static_cast<int>(id);
   }
 
@@ -138,20 +149,23 @@ struct TokenizerFile {
     ignore_merges = ignore && !ignore->is_null() && ignore->boolean();
     const Json vocabulary = model["vocab"];
     vocabulary.for_each_member([&](std::string_view key, const Json& value) {
-      if (key.size() > max_token) vocabulary.fail(ErrorCode::tk_limit, "a token has a text of " +
-          std::to_string(key.size()) + " bytes, at most " + std::to_string(max_token) + " are read");
+      if (key.size() > max_token)
+        vocabulary.fail(ErrorCode::tk_limit, "a token has a text of " + std::to_string(key.size()) +
+                                                 " bytes, at most " + std::to_string(max_token) + " are read");
       const int id = checked_id(value);
       const auto spelled = byte_level_decode(key);
-      if (tokens.has(id)) value.fail(ErrorCode::tk_duplicate_id, "the id " + std::to_string(id) + " belongs to \"" +
-          std::string(tokens.bytes(id)) + "\" already");
+      if (tokens.has(id))
+        value.fail(ErrorCode::tk_duplicate_id,
+                   "the id " + std::to_string(id) + " belongs to \"" + std::string(tokens.bytes(id)) + "\" already");
       tokens.set(id, spelled ? std::string_view(*spelled) : key);
       symbols.add(key, id);
     });
     for (std::size_t byte = 0; byte < 256; ++byte) {
       const std::string symbol = byte_symbol(static_cast<std::uint8_t>(byte));
       byte_ids[byte] = symbols.find(symbol);
-      if (byte_ids[byte] < 0) vocabulary.fail(ErrorCode::tk_alphabet, "has no token \"" + symbol + "\" for the byte " +
-          std::to_string(byte) + ", so not every text could be encoded");
+      if (byte_ids[byte] < 0)
+        vocabulary.fail(ErrorCode::tk_alphabet, "has no token \"" + symbol + "\" for the byte " + std::to_string(byte) +
+                                                    ", so not every text could be encoded");
     }
     if (ignore_merges)
       symbols.for_each([&](std::string_view key, int id) {
@@ -165,8 +179,9 @@ struct TokenizerFile {
       const Json content = entry["content"];
       const std::string_view text = content.string();
       if (text.empty()) content.fail(ErrorCode::tk_added, "the added token is empty; it would match everywhere");
-      if (text.size() > max_added_token) content.fail(ErrorCode::tk_limit, "the added token has " +
-          std::to_string(text.size()) + " bytes, at most " + std::to_string(max_added_token) + " are read");
+      if (text.size() > max_added_token)
+        content.fail(ErrorCode::tk_limit, "the added token has " + std::to_string(text.size()) + " bytes, at most " +
+                                              std::to_string(max_added_token) + " are read");
       const auto flag = [&](std::string_view key) {
         const auto value = entry.find(key);
         return value && value->boolean();
@@ -179,8 +194,7 @@ struct TokenizerFile {
       token.right_strip = flag("rstrip");
       token.normalized = flag("normalized");
       check_added(entry, text, token, symbols);
-      if (seen.find(text) >= 0) entry.fail(ErrorCode::tk_added, "\"" + std::string(text) +
-          "\" is listed twice");
+      if (seen.find(text) >= 0) entry.fail(ErrorCode::tk_added, "\"" + std::string(text) + "\" is listed twice");
       seen.add(text, token.id);
       tokens.set(token.id, text);
       tokens.mark(token.id, token.special);
@@ -189,7 +203,8 @@ struct TokenizerFile {
     std::erase_if(whole_pieces, [&](const auto& piece) { return tokens.is_added(piece.second); });
   }
   // The same text must have the same id in both lists, and the same id the same text.
-  void check_added(const Json& entry, std::string_view text, const AddedToken& token, const SymbolTable& symbols) const {
+  void check_added(const Json& entry, std::string_view text, const AddedToken& token,
+                   const SymbolTable& symbols) const {
     const std::string what = "\"" + std::string(text) + "\" has the id " + std::to_string(token.id);
     const int in_vocabulary = symbols.find(text);
     if (in_vocabulary >= 0 && in_vocabulary != token.id)
@@ -198,8 +213,8 @@ struct TokenizerFile {
       for (const std::int32_t id : byte_ids)
         if (id == token.id && token.special) entry.fail(ErrorCode::tk_added, what + ", which stands for a byte");
     } else if (tokens.is_added(token.id)) {
-      entry.fail(ErrorCode::tk_duplicate_id, what + ", which belongs to the added token \"" +
-          std::string(tokens.bytes(token.id)) + "\" already");
+      entry.fail(ErrorCode::tk_duplicate_id,
+                 what + ", which belongs to the added token \"" + std::string(tokens.bytes(token.id)) + "\" already");
     } else if (tokens.has(token.id)) {
       entry.fail(ErrorCode::tk_added, what + ", which belongs to another token in model.vocab");
     }
@@ -217,20 +232,20 @@ struct TokenizerFile {
       for (std::size_t i = 0; i < 3; ++i) {
         const std::string_view symbol = i == 0 ? left : i == 1 ? right : std::string_view(joined);
         ids[i] = symbols.find(symbol);
-        if (ids[i] < 0) merge.fail(ErrorCode::tk_merge, "names \"" + std::string(symbol) +
-            "\", which is not in model.vocab");
+        if (ids[i] < 0)
+          merge.fail(ErrorCode::tk_merge, "names \"" + std::string(symbol) + "\", which is not in model.vocab");
       }
       // Otherwise text of a user could become a control token.
-      if (tokens.is_special(ids[2])) merge.fail(ErrorCode::tk_merge, "makes the special token \"" + joined +
-          "\" out of ordinary text");
+      if (tokens.is_special(ids[2]))
+        merge.fail(ErrorCode::tk_merge, "makes the special token \"" + joined + "\" out of ordinary text");
       merges.set(ids[0], ids[1], {rank++, ids[2]});
     });
   }
   // "a b" or ["a", "b"].
   static std::pair<std::string_view, std::string_view> parts(const Json& merge) {
     if (merge.is_array()) {
-      if (merge.size() != 2) merge.fail(ErrorCode::tk_merge, "has " + std::to_string(merge.size()) +
-          " parts, expected 2");
+      if (merge.size() != 2)
+        merge.fail(ErrorCode::tk_merge, "has " + std::to_string(merge.size()) + " parts, expected 2");
       return {merge[0].string(), merge[1].string()};
     }
     const std::string_view text = merge.string();
