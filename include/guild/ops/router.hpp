@@ -29,9 +29,10 @@ void refuse_unrouted(Device&, View<const std::int32_t, 2> indices) {
 ///   indices : the top_k best choices, best first [T, K]
 ///   weights : score (without the bias), divided by (their sum + 1e-20) if `normalize`, then times `scale` [T, K]
 /// Ties of experts and of groups go to the lower index. Computed in the element type of `weights` (float or double).
-/// The scale is applied whether or not weights were normalised, as DeepSeek-V3 and transformers do; the published code
-/// of DeepSeek-V2 leaves it out after normalising, but no published V2 model normalises.
-/// Throws op_shape, op_argument, and op_nonfinite for logits that are NaN or infinite.
+/// The scale is applied whether or not weights were normalised: so does the published code of DeepSeek-V3. That of
+/// DeepSeek-V2 leaves it out after normalising, and transformers' V2 router never normalises; no published V2 model
+/// asks for it, so all of them agree on every published model. Throws op_shape, op_argument, and op_nonfinite for
+/// logits that are NaN or infinite.
 template <class Device, class Real>
 void route(Device& device, const MoeConfig& config, View<const std::type_identity_t<Real>, 2> logits,
            View<const std::type_identity_t<Real>> bias, View<std::int32_t, 2> indices, View<Real, 2> weights) {

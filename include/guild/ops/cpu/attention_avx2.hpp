@@ -6,6 +6,11 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#if defined(__CUDACC__)
+#pragma nv_diagnostic push
+#pragma nv_diag_suppress 1675  // its front end does not know "GCC unroll"; the host compiler behind it does
+#endif
+
 namespace guild::inline v1::cpu {
 
 #define GUILD_ATTENTION_AVX2 gnu::target("avx2,fma")
@@ -130,4 +135,8 @@ struct Avx2Attention {
 #undef GUILD_ATTENTION_AVX2
 
 }  // namespace guild::inline v1::cpu
+
+#if defined(__CUDACC__)
+#pragma nv_diagnostic pop
+#endif
 #endif

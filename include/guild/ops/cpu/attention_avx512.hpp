@@ -12,6 +12,11 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
+#if defined(__CUDACC__)
+#pragma nv_diagnostic push
+#pragma nv_diag_suppress 1675  // its front end does not know "GCC unroll"; the host compiler behind it does
+#endif
+
 namespace guild::inline v1::cpu {
 
 template <int M>
@@ -136,6 +141,10 @@ GUILD_AVX512 inline void widen_avx512(const bf16* from, float* to, Index count) 
 }
 
 }  // namespace guild::inline v1::cpu
+
+#if defined(__CUDACC__)
+#pragma nv_diagnostic pop
+#endif
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
