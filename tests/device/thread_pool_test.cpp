@@ -66,6 +66,19 @@ TEST(ThreadPool, TwoCallersShareThePoolAndBothFinish) {
   EXPECT_EQ(total.load(), 2 * 300 * 45);
 }
 
+TEST(ThreadPool, AnExceptionReachesTheCallerAndThePoolGoesOn) {
+  ThreadPool pool(3);
+  for (int round = 0; round < 200; ++round) {
+    const auto one_throws = [&](Index chunk, int) {
+      if (chunk == round % 20) throw guild::Error(guild::ErrorCode::op_argument, "chunk");
+    };
+    EXPECT_THROW(pool.run(20, one_throws), guild::Error);
+    std::atomic<int> count{0};
+    pool.run(20, [&](Index, int) { count.fetch_add(1); });
+    ASSERT_EQ(count.load(), 20);
+  }
+}
+
 TEST(ThreadPool, EndsWithWorkersAsleepOrSpinning) {
   for (int round = 0; round < 20; ++round) {
     ThreadPool pool(4);

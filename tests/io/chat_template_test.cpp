@@ -283,6 +283,10 @@ TEST(ChatTemplate, StopsAtItsLimits) {
             ErrorCode::tpl_limit);
   EXPECT_EQ(run_code("{% set n = namespace(x='xx') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}"),
             ErrorCode::tpl_limit);
+  EXPECT_EQ(run_code("{% set n = namespace(x=1) %}{% for i in range(99999) %}{% set n.x = [n.x] %}{% endfor %}"),
+            ErrorCode::tpl_limit);
+  EXPECT_EQ(run_code("{% set n = namespace(x=1) %}{% for i in range(99999) %}{% set n.x = {'x': n.x} %}{% endfor %}"),
+            ErrorCode::tpl_limit);
   EXPECT_EQ(run_code("{% set n = namespace(x=[1]) %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}"),
             ErrorCode::tpl_limit);
   EXPECT_EQ(

@@ -3,16 +3,15 @@
 
 #include <atomic>
 #include <cstdint>
-#include <mutex>
+#include <exception>
+#include <string>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
+#include <guild/core/error.hpp>
 #include <guild/core/view.hpp>
-
-#if defined(__x86_64__) || defined(__i386__)
-#include <immintrin.h>
-#endif
 
 namespace guild::inline v1 {
 
@@ -20,31 +19,34 @@ namespace guild::inline v1 {
 /// chunks itself. Which thread runs a chunk never changes what the chunk computes, so results do not depend on timing.
 class ThreadPool {
  public:
+  /// Throws dev_unavailable when the system does not start so many threads.
   explicit ThreadPool(int threads) {
-    workers_.reserve(static_cast<std::size_t>(threads > 1 ? threads - 1 : 0));
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+    try {
+      workers_.reserve(static_cast<std::size_t>(threads > 1 ? threads - 1 : 0));
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+    } catch (const std::exception& error) {
+      const std::size_t started = workers_.size() + 1;
+      stop();
+      throw Error(ErrorCode::dev_unavailable, "the system started " + std::to_string(started) + " of " +
+                  std::to_string(threads) + " threads (" + error.what() + "); ask for fewer, or raise its limit");
+    }
   }
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
-  ~ThreadPool() {
-    stop_.store(true, std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-    generation_.notify_all();
-    for (auto& worker : workers_) worker.join();
-  }
+  ~ThreadPool() { stop(); }
 
   [[nodiscard]] int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  /// Calls f(chunk, worker) for every chunk in [0, chunks), worker in [0, threads()). Returns when all are done.
-  /// f must not throw: check shapes before the region.
+  /// Calls f(chunk, worker) for every chunk in [0, chunks), worker in [0, threads()). Returns when all are done. If f
+  /// throws, the other chunks may or may not run; when none runs any more, one of the exceptions goes on to the caller.
   template <class F>
   void run(Index chunks, F&& f) {
     if (chunks <= 0) return;
-    if (chunks == 1 || workers_.empty() || !busy_.try_lock()) {
+    // A flag and not a mutex: a region inside a region asks from the thread that holds it.
+    if (chunks == 1 || workers_.empty() || busy_.test_and_set(std::memory_order_acquire)) {
       for (Index i = 0; i < chunks; ++i) f(i, 0);
       return;
     }
-    const std::lock_guard lock(busy_, std::adopt_lock);
     using Body = std::remove_reference_t<F>;
     const std::uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
     // The ticket is (generation, next chunk). It is closed before the region is described: a late worker that still holds
@@ -63,6 +65,10 @@ class ThreadPool {
     for (int spin = 0; done_.load(std::memory_order_acquire) != chunks; ++spin) {
       if (spin < spin_limit) pause(); else std::this_thread::yield();
     }
+    const std::exception_ptr failure = std::exchange(failure_, nullptr);
+    failed_.clear(std::memory_order_relaxed);
+    busy_.clear(std::memory_order_release);
+    if (failure) std::rethrow_exception(failure);
   }
 
  private:
@@ -71,7 +77,7 @@ class ThreadPool {
 
   static void pause() {
 #if defined(__x86_64__) || defined(__i386__)
-    _mm_pause();
+    __builtin_ia32_pause();  // <immintrin.h> would cost every user half a second
 #endif
   }
 
@@ -82,10 +88,21 @@ class ThreadPool {
       // body_ and context_ are read only after a chunk is taken: from then on this region cannot end before it is done.
       if (chunk >= chunks_.load(std::memory_order_acquire)) return;
       if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
-      body_(context_, chunk, worker);
+      try {
+        body_(context_, chunk, worker);
+      } catch (...) {
+        if (!failed_.test_and_set(std::memory_order_relaxed)) failure_ = std::current_exception();
+      }
       done_.fetch_add(1, std::memory_order_acq_rel);
       ticket = ticket_.load(std::memory_order_acquire);
     }
+  }
+
+  void stop() {
+    stop_.store(true, std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+    for (auto& worker : workers_) worker.join();
   }
 
   void work(int worker) {
@@ -108,7 +125,9 @@ class ThreadPool {
     }
   }
 
-  std::mutex busy_;
+  std::atomic_flag busy_;
+  std::atomic_flag failed_;
+  std::exception_ptr failure_;  // written by whoever sets failed_, read when the region is done
   alignas(64) std::atomic<std::uint32_t> generation_{0};
   alignas(64) std::atomic<std::uint64_t> ticket_{0};
   alignas(64) std::atomic<Index> done_{0};
