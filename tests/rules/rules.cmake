@@ -16,7 +16,7 @@ set(rule_flags "-std=c++20 -I${PROJECT_SOURCE_DIR}/include ${rule_flags}")
 function(guild_rule name)
   cmake_parse_arguments(PARSE_ARGV 1 rule "" "" "COMMAND")
   add_test(NAME rules.${name} COMMAND ${rule_COMMAND} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
-  set_tests_properties(rules.${name} PROPERTIES LABELS rules TIMEOUT 600
+  set_tests_properties(rules.${name} PROPERTIES LABELS rules TIMEOUT 1200
     ENVIRONMENT "CXX=${CMAKE_CXX_COMPILER};FLAGS=${rule_flags};WORK=${CMAKE_CURRENT_BINARY_DIR}/rules")
 endfunction()
 
