@@ -99,6 +99,7 @@
 #include <guild/ops/cpu/axpy_avx512.hpp>
 #include <guild/ops/cpu/dot_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx512.hpp>
+#include <guild/ops/cpu/gemm_avx512_bf16.hpp>
 #include <guild/ops/cpu/isa.hpp>
 #include <guild/ops/cpu/linear.hpp>
 #include <guild/ops/cpu/linear_avx2.hpp>
