@@ -16,10 +16,10 @@ using namespace guild_test;
 
 template <int Shared>
 struct MoeSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = with(tiny_config, [](guild::ModelConfig& c) { c.moe.shared_experts = Shared; });
+  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) { c.moe.shared_experts = Shared; });
 };
 struct SoftmaxSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = with(tiny_config, [](guild::ModelConfig& c) {
+  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) {
     c.moe.scoring = guild::Scoring::softmax;
     c.moe.selection = guild::Selection::greedy;
     c.moe.groups = c.moe.top_groups = 1;
@@ -89,7 +89,7 @@ struct Fixture {
 };
 
 Matrix random_rows(Index rows, std::uint64_t seed = 3) {
-  Matrix x(rows, tiny_config.hidden);
+  Matrix x(rows, small_numbers.hidden);
   const auto values = random_values(rows * x.cols, seed);
   std::copy(values.view().begin(), values.view().end(), x.values.begin());
   return x;

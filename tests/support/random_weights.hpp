@@ -117,7 +117,7 @@ inline guild::Buffer<float> random_values(Index size, std::uint64_t seed) {
 }
 
 /// The numbers of a small model with every part of DeepSeek-R1. Heads and latent_up cross the blocks of fp8 scales.
-inline constexpr guild::ModelConfig tiny_config = {
+inline constexpr guild::ModelConfig small_numbers = {
     .vocab = 97,
     .hidden = 48,
     .layers = 3,
@@ -138,10 +138,10 @@ constexpr guild::ModelConfig with(guild::ModelConfig config, Change change) {
 
 struct TinySpec : guild::SpecDefaults {
   using CacheElement = float;
-  static constexpr guild::ModelConfig config = tiny_config;
+  static constexpr guild::ModelConfig config = small_numbers;
 };
 struct TinyBf16Spec : guild::SpecDefaults {  // the cache in bf16
-  static constexpr guild::ModelConfig config = tiny_config;
+  static constexpr guild::ModelConfig config = small_numbers;
 };
 
 }  // namespace guild_test

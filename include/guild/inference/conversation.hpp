@@ -22,8 +22,9 @@ class Conversation {
   }
 
   /// Adds a user's message and starts the answer. Iterate over the result, then call `remember` to make it part of the
-  /// conversation. If this throws, the conversation is as before.
-  [[nodiscard]] Generation<LanguageModelType> ask(std::string message, const GenerateOptions& options = {}) {
+  /// conversation. If this throws, the conversation is as before. The result works on this conversation: neither move nor
+  /// destroy it, nor ask again, before you are done with the result.
+  [[nodiscard]] Generation<LanguageModelType> ask(std::string message, const GenerateOptions& options = {}) & {
     if (message.empty()) throw Error(ErrorCode::in_empty, "the message is empty; write at least one character");
     std::vector<Message> messages = messages_;
     messages.push_back({.role = "user", .content = std::move(message)});

@@ -54,7 +54,8 @@ struct GenerationStats {
 };
 
 /// A range of text pieces: whole UTF-8 characters, thinking and answer apart, tags left out. Each step of the iterator
-/// runs the model until there is something to show; leaving the loop early is fine.
+/// runs the model until there is something to show; leaving the loop early is fine, and `next` or another loop goes on.
+/// A piece lives until the iterator moves on: copy its text to keep it.
 template <class LanguageModelType>
 class Generation {
  public:
@@ -75,7 +76,11 @@ class Generation {
                   " prompt tokens and " + std::to_string(std::max(options.max_tokens, 1)) +
                   " new ones do not fit the context of " + std::to_string(session.context()));
     limit_ = options.max_tokens > 0 ? options.max_tokens : room;
-    if (options.max_tokens > 0) session.reserve(session.context() - room + options.max_tokens);
+    length_ = session.length();
+    if (options.max_tokens > 0) {
+      session.reserve(session.context() - room + options.max_tokens);
+      tokens_.reserve(static_cast<std::size_t>(options.max_tokens));
+    }
     for (const std::int32_t token : session.tokens()) sampler_.observe(token);
     for (const std::int32_t token : prompt_) sampler_.observe(token);
   }
@@ -85,7 +90,7 @@ class Generation {
     owned_ = std::move(session);
   }
 
-  /// The next piece, or nothing at the end.
+  /// The next piece, or nothing at the end. If this throws, no token was drawn: calling it again tries again.
   [[nodiscard]] std::optional<ThinkPiece> next() {
     while (ready_.empty() && reason_ == FinishReason::running) step();
     if (ready_.empty()) return std::nullopt;
@@ -132,15 +137,20 @@ class Generation {
   void step() {
     const auto start = std::chrono::steady_clock::now();
     const bool first = tokens_.empty();
-    if (first) {
-      session_->append(prompt_);
-      stats_.prompt_tokens = static_cast<Index>(prompt_.size());
-    } else {
-      session_->append(tokens_.back());
+    if (session_->length() != length_)
+      throw Error(ErrorCode::op_argument, "the session holds " + std::to_string(session_->length()) + " tokens, not the " +
+                  std::to_string(length_) + " that this generation left there; finish one generation before the next");
+    if (!fed_) {
+      if (first) session_->append(prompt_); else session_->append(tokens_.back());
+      fed_ = true;
+      length_ = session_->length();
     }
+    if (tokens_.size() == tokens_.capacity()) tokens_.reserve(2 * tokens_.size() + 64);  // before the draw: see `next`
     const int token = sampler_.sample(session_->logits());
     sampler_.observe(token);
     tokens_.push_back(token);
+    fed_ = false;
+    if (first) stats_.prompt_tokens = static_cast<Index>(prompt_.size());
     ++stats_.generated_tokens;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     (first ? stats_.prompt_seconds : stats_.decode_seconds) += seconds;
@@ -170,6 +180,8 @@ class Generation {
   std::vector<int> stop_tokens_;
   Index limit_ = 0;
   std::vector<std::int32_t> tokens_;
+  Index length_ = 0;  // tokens of the session when this last ran
+  bool fed_ = false;  // the session holds the prompt and all of tokens_, and its logits are those of the next one
   std::deque<ThinkPiece> ready_;
   FinishReason reason_ = FinishReason::running;
   GenerationStats stats_;

@@ -54,7 +54,7 @@ class Sampler {
     if (token >= 0 && static_cast<std::size_t>(token) < seen_.size()) seen_[static_cast<std::size_t>(token)] = true;
   }
 
-  /// The next token from logits [vocab]. Throws op_nonfinite if the logits hold a NaN, or no finite value.
+  /// The next token from logits [vocab]. Throws op_nonfinite if the logits hold a NaN, or +infinity, or no finite value.
   [[nodiscard]] int sample(View<const float> logits) {
     if (logits.size != static_cast<Index>(allowed_.size()))
       throw Error(ErrorCode::op_shape, "the sampler was made for " + std::to_string(allowed_.size()) + " tokens, the logits hold " +
@@ -67,7 +67,9 @@ class Sampler {
     }
     const auto best = std::min_element(candidates_.begin(), candidates_.end(), better);
     if (best == candidates_.end() || !std::isfinite(best->logit))
-      throw Error(ErrorCode::op_nonfinite, "no token has a finite logit; check the weights");
+      throw Error(ErrorCode::op_nonfinite, best != candidates_.end() && best->logit > 0.0f
+                  ? "the logit of token " + std::to_string(best->token) + " is infinite; check the weights"
+                  : std::string("no token has a finite logit; check the weights"));
     if (options_.temperature == 0.0f) return best->token;
     return draw(best->logit);
   }

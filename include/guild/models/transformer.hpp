@@ -71,7 +71,8 @@ struct Transformer {
   }
 
   /// Appends a batch to its sequences: `caches[chunk.sequence]->length` must be the chunk's first position, and each
-  /// cache is grown as needed. states [T, hidden]: hidden states after the final norm.
+  /// cache is grown as needed (just enough: reserve ahead to decode many tokens). A sequence may have one chunk in a
+  /// batch. states [T, hidden]: hidden states after the final norm. If this throws, all sequences are as before.
   template <class Device, class Store, class Observer = const NoObserver>
   static void extend(Device& device, const Weights<Store>& weights, const Batch& batch, std::span<Cache* const> caches,
                      View<float, 2> states, Observer&& observer = {}, MlaForm form = MlaForm::automatic) {
@@ -101,29 +102,54 @@ struct Transformer {
                              View<const std::int32_t> next_tokens, std::span<Cache* const> caches,
                              View<const float, 2> states, View<float, 2> logits, std::size_t depth = 0,
                              Observer&& observer = {}) {
+    const Batch shifted{next_tokens, batch.positions, batch.chunks};
+    check(shifted);
+    if (depth >= weights.mtp.size())
+      throw Error(ErrorCode::op_argument, "prediction layer " + std::to_string(depth) + " was asked for, but " +
+                  std::to_string(weights.mtp.size()) + " are loaded; set LoadOptions::mtp");
+    for (const Chunk& chunk : batch.chunks) {
+      Cache& of_sequence = cache_of(chunk, caches);
+      if (depth >= of_sequence.mtp.size())
+        throw Error(ErrorCode::op_argument, "the cache of sequence " + std::to_string(chunk.sequence) +
+                    " has no part for prediction layer " + std::to_string(depth) + "; resize its `mtp` first");
+      if (chunk.first_position + chunk.count > of_sequence.length)
+        throw Error(ErrorCode::op_shape, "a prediction layer was asked for positions that are not in the cache; call `extend` first");
+      of_sequence.mtp[depth].reserve(chunk.first_position + chunk.count, chunk.first_position);
+    }
     const auto cache = [&](int sequence) -> typename Mtp::Cache& {
       return caches[static_cast<std::size_t>(sequence)]->mtp[depth];
     };
-    const Batch shifted{next_tokens, batch.positions, batch.chunks};
     Mtp::extend(device, weights.mtp[depth], shifted, weights.rope, cache, states, logits,
                 config.layers + static_cast<int>(depth), observer);
   }
 
  private:
+  static Cache& cache_of(const Chunk& chunk, std::span<Cache* const> caches) {
+    if (chunk.sequence < 0 || static_cast<std::size_t>(chunk.sequence) >= caches.size())
+      throw Error(ErrorCode::op_shape, "a chunk names sequence " + std::to_string(chunk.sequence) + ", but there are " +
+                  std::to_string(caches.size()) + " caches");
+    Cache* const cache = caches[static_cast<std::size_t>(chunk.sequence)];
+    if (cache == nullptr)
+      throw Error(ErrorCode::op_argument, "sequence " + std::to_string(chunk.sequence) + " of the batch has no cache: its pointer is null");
+    return *cache;
+  }
+  /// All checks come before the first change.
   static void check_caches(const Batch& batch, std::span<Cache* const> caches) {
-    for (const Chunk& chunk : batch.chunks) {
-      if (chunk.sequence < 0 || static_cast<std::size_t>(chunk.sequence) >= caches.size())
-        throw Error(ErrorCode::op_shape, "a chunk names sequence " + std::to_string(chunk.sequence) + ", but there are " +
-                    std::to_string(caches.size()) + " caches");
-      Cache& cache = *caches[static_cast<std::size_t>(chunk.sequence)];
+    for (std::size_t i = 0; i < batch.chunks.size(); ++i) {
+      const Chunk& chunk = batch.chunks[i];
+      const Cache& cache = cache_of(chunk, caches);
       if (cache.length != chunk.first_position)
         throw Error(ErrorCode::op_shape, "a chunk starts at position " + std::to_string(chunk.first_position) +
                     ", but its cache holds " + std::to_string(cache.length) + " tokens");
       if (chunk.first_position + chunk.count > config.context)
         throw Error(ErrorCode::in_context, std::to_string(chunk.first_position + chunk.count) +
                     " tokens do not fit the model's context of " + std::to_string(config.context));
-      cache.reserve(chunk.first_position + chunk.count);
+      for (std::size_t j = 0; j < i && chunk.count > 0; ++j)
+        if (batch.chunks[j].count > 0 && &cache == caches[static_cast<std::size_t>(batch.chunks[j].sequence)])
+          throw Error(ErrorCode::op_shape, "two chunks of a batch extend sequence " + std::to_string(chunk.sequence) +
+                      "; give each sequence one chunk, with all of its new tokens");
     }
+    for (const Chunk& chunk : batch.chunks) cache_of(chunk, caches).reserve(chunk.first_position + chunk.count);
   }
 };
 

@@ -22,6 +22,7 @@ class LatentCache {
   void reserve(Index tokens, Index used) {
     if (tokens <= capacity()) return;
     auto grown = Buffer<Element>::uninitialized(tokens * Width);
+    used = std::min(used, capacity());  // a cache that was left behind has nothing beyond its capacity
     if (used > 0) std::memcpy(grown.data(), rows_.data(), static_cast<std::size_t>(used * Width) * sizeof(Element));
     rows_ = std::move(grown);
   }
