@@ -119,6 +119,58 @@ TEST(Router, FollowsTheContractForManyShapes) {
         }
 }
 
+// Logits in sixteenths, biases, and what DeepseekV3TopkRouter and DeepseekV2TopkRouter of transformers 5.23 make of
+// them; the chosen experts are in ascending order, because theirs is not defined.
+constexpr int published_logits[3][16] = {{39, -8, 5, 27, -37, 19, -9, -34, -20, -26, 7, 20, -9, 8, 29, -27},
+                                         {33, -9, -39, -13, 12, -5, -17, 9, -20, -31, -23, 39, 39, 16, -24, -24},
+                                         {-40, -40, -14, -13, -19, -19, -3, 0, -15, 29, 40, -14, -17, -15, 9, -2}};
+const std::vector<float> published_bias = {-0.876f, -0.444f, 0.129f,  -0.61f,  -0.535f, -0.001f, -0.255f, -0.244f,
+                                           -0.122f, -0.827f, -0.509f, -0.563f, -0.134f, -0.697f, -0.38f,  -0.706f};
+
+void expect_published(const guild::MoeConfig& config, const std::vector<float>& bias,
+                      const std::vector<std::vector<std::pair<int, double>>>& expected) {
+  Matrix<float> logits(3, 16);
+  for (Index t = 0; t < 3; ++t)
+    for (Index e = 0; e < 16; ++e) logits(t, e) = float(published_logits[t][e]) / 16.0f;
+  const Routes got = run(config, logits, bias);
+  for (Index t = 0; t < 3; ++t) {
+    std::vector<std::pair<int, double>> chosen;
+    for (int k = 0; k < config.top_k; ++k) chosen.emplace_back(got.indices(t, k), got.weights(t, k));
+    std::sort(chosen.begin(), chosen.end());
+    for (std::size_t k = 0; k < chosen.size(); ++k) {
+      EXPECT_EQ(chosen[k].first, expected[std::size_t(t)][k].first) << "token " << t;
+      EXPECT_NEAR(chosen[k].second, expected[std::size_t(t)][k].second, 2e-6) << "token " << t;
+    }
+  }
+}
+
+TEST(Router, ChoosesAndWeighsAsTransformersDoesForV3) {
+  expect_published({.experts = 16, .top_k = 4, .groups = 4, .top_groups = 2, .scale = 2.5}, published_bias,
+                   {{{2, 0.566026926}, {3, 0.827136278}, {5, 0.751075864}, {6, 0.355761021}},
+                    {{4, 0.638720453}, {5, 0.397336304}, {7, 0.599083245}, {12, 0.864860058}},
+                    {{5, 0.276757658}, {6, 0.536757648}, {7, 0.592105508}, {10, 1.09437895}}});
+}
+
+TEST(Router, ChoosesAndWeighsAsTransformersDoesForV2) {
+  expect_published({.experts = 16,
+                    .top_k = 3,
+                    .groups = 4,
+                    .top_groups = 2,
+                    .scoring = Scoring::softmax,
+                    .selection = Selection::group_limited_greedy,
+                    .normalize = false,
+                    .scale = 16.0},
+                   {},
+                   {{{0, 4.95661259}, {3, 2.34133792}, {14, 2.65308356}},
+                    {{11, 4.50597715}, {12, 4.50597715}, {13, 1.07026339}},
+                    {{9, 3.77619076}, {10, 7.50985193}, {14, 1.08189678}}});
+  expect_published(
+      {.experts = 16, .top_k = 3, .scoring = Scoring::softmax, .selection = Selection::greedy, .normalize = false}, {},
+      {{{0, 0.309788287}, {3, 0.14633362}, {14, 0.165817723}},
+       {{0, 0.19355686}, {11, 0.281623572}, {12, 0.281623572}},
+       {{9, 0.236011922}, {10, 0.469365746}, {14, 0.0676185489}}});
+}
+
 TEST(Router, BreaksTiesOfExpertsAndGroupsByTheLowerIndex) {
   guild::MoeConfig config{.experts = 12, .top_k = 4, .groups = 4, .top_groups = 2};
   Matrix<float> logits(1, 12);
