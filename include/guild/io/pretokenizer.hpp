@@ -15,8 +15,8 @@ namespace guild::inline v1 {
 /// A sequence of splits that ends in ByteLevel. Every match of a split is a piece and so is every gap between matches;
 /// the next split sees each piece as a text of its own, so that its lookaheads end where the piece ends.
 ///
-/// Read: `Split` with behavior Isolated, `ByteLevel` (last, add_prefix_space false), `Sequence` of these. Everything
-/// else is refused with tk_unsupported, because another split silently gives other tokens.
+/// Read: `Split` with behavior Isolated, `Digits`, `ByteLevel` (last, add_prefix_space false), `Sequence` of these.
+/// Everything else is refused with tk_unsupported, because another split silently gives other tokens.
 class PreTokenizer {
  public:
   static constexpr std::size_t max_splits = 16;
@@ -52,6 +52,10 @@ class PreTokenizer {
       json["pretokenizers"].for_each_element([&](const Json& step) { add(step, depth + 1); });
     } else if (type == "Split") {
       add_split(json);
+    } else if (type == "Digits") {
+      const bool individual = json["individual_digits"].boolean();
+      splits_.emplace_back(individual ? R"(\p{N})" : R"(\p{N}+)", Regex::Syntax::pattern,
+                           Where{json.rules().path, json.where(), -1});
     } else if (type == "ByteLevel") {
       if (json["add_prefix_space"].boolean())
         json.fail(ErrorCode::tk_unsupported, "add_prefix_space is true; only false is supported");
@@ -62,7 +66,7 @@ class PreTokenizer {
     } else {
       json.fail(ErrorCode::tk_unsupported,
                 "the pre-tokenizer \"" + std::string(type) +
-                    "\" is not supported (Sequence, Split and ByteLevel are); another one would give other tokens");
+                    "\" is not supported (Sequence, Split, Digits and ByteLevel are); another one would give other tokens");
     }
   }
   void add_split(const Json& json) {

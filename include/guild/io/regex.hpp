@@ -148,7 +148,9 @@ class RegexDialect {
         refuse("this kind of group");
       }
       take(1);
-    } else if (c == '^' || c == '$' || c == '.') {
+    } else if (c == '$') {  // the end of a line, as in Ruby
+      out_ += "(?=\\n|\\z)", at_ += 1;
+    } else if (c == '^' || c == '.') {
       refuse("an anchor or a dot");
     } else if (c == '{') {
       interval();
