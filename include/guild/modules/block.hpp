@@ -24,9 +24,18 @@ struct DenseFeedForward {
   }
 };
 
+/// What a Spec's Mixer is: a module with a Cache that can make room for `tokens` rows and keep the first `used`.
+template <class M>
+concept SequenceMixer = Module<M> && requires(typename M::Cache& cache, Index tokens, Index used) {
+  cache.reserve(tokens, used);
+};
+
 /// A layer made of a sequence mixer and a feed-forward network.
 template <class S, class MixerType, class FeedForwardType>
 struct Block {
+  static_assert(SequenceMixer<MixerType>,
+                "Block: Spec::Mixer needs a nested Weights<Store>, a static visit, and a nested Cache with "
+                "reserve(tokens, used), see guild/modules/module.hpp");
   using Mixer = MixerType;
   using FeedForward = FeedForwardType;
   using Norm = RmsNorm<S::config.hidden>;
@@ -56,6 +65,9 @@ struct Block {
     const auto normed = scratch.template take<float>(x.rows, x.cols);
     const auto update = scratch.template take<float>(x.rows, x.cols);
     Norm::forward(device, weights.mixer_norm, x, normed, S::config.norm_epsilon);
+    static_assert(requires { Mixer::extend(device, weights.mixer, batch, rope_table, cache, normed, update, form); },
+                  "Block: Spec::Mixer needs a static extend(device, weights, batch, rope_table, cache, x, y, form) as "
+                  "Mla has");
     Mixer::extend(device, weights.mixer, batch, rope_table, cache, normed, update, form);
     add(device, x, update);
     Norm::forward(device, weights.feed_forward_norm, x, normed, S::config.norm_epsilon);

@@ -42,6 +42,8 @@ struct Mla {
   using LatentUp = Linear<heads*(nope + value), latent>;
   using Output = Linear<hidden, heads * value>;
   using Cache = LatentCache<typename S::CacheElement, width>;
+  static_assert(Cache::type == DType::f32 || Cache::type == DType::bf16,
+                "Mla: Spec::CacheElement must be float or bf16");
 
   template <class Store>
   struct Weights {

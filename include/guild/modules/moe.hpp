@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <string>
 
+#include <guild/core/error.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/router.hpp>
 #include <guild/ops/combine.hpp>
@@ -16,6 +18,10 @@ struct Moe {
   using Router = typename S::template Router<S>;
   using Experts = typename S::template Experts<S>;
   using Shared = Mlp<S::config.hidden, Index{config.shared_experts} * config.hidden>;
+  static_assert(Module<Router>, "Moe: Spec::Router needs a nested Weights<Store> and a static visit(visitor, path, "
+                                "weights...), see guild/modules/module.hpp");
+  static_assert(Module<Experts>, "Moe: Spec::Experts needs a nested Weights<Store> and a static visit(visitor, path, "
+                                 "weights...), see guild/modules/module.hpp");
   static_assert(config.top_k > 0 && config.top_k <= config.experts, "Moe: moe.top_k must be in [1, moe.experts]");
 
   template <class Store>
@@ -41,6 +47,9 @@ struct Moe {
 
     const auto chosen = scratch.template take<std::int32_t>(tokens, config.top_k);
     const auto weights_tk = scratch.template take<float>(tokens, config.top_k);
+    static_assert(requires { Router::forward(device, weights.router, x, chosen, weights_tk); },
+                  "Moe: Spec::Router needs a static forward(device, weights, x, experts, weights_tk) as TopKRouter "
+                  "has");
     Router::forward(device, weights.router, x, chosen, weights_tk);
     observer.on_routing(layer, chosen, weights_tk);
 
@@ -61,7 +70,11 @@ struct Moe {
       down[jobs] = {weights.shared.down.weight.view(), h_shared, y};
       ++jobs;
     }
-    Experts::append_jobs(weights.experts, {offsets, token}, x, h, y_slots, gated, down, jobs);
+    const Assignment assignment{offsets, token};
+    static_assert(requires { Experts::append_jobs(weights.experts, assignment, x, h, y_slots, gated, down, jobs); },
+                  "Moe: Spec::Experts needs a static append_jobs(weights, assignment, x, h, y, gated, down, jobs) as "
+                  "ExpertPool has");
+    Experts::append_jobs(weights.experts, assignment, x, h, y_slots, gated, down, jobs);
     const auto n = static_cast<std::size_t>(jobs);
     gated_linear(device, std::span<const GatedJob>(gated.data, n));
     linear(device, std::span<const LinearJob>(down.data, n));
@@ -69,12 +82,19 @@ struct Moe {
     combine_experts(device, y_slots, slot_tk, weights_tk, shared, y);
   }
 
-  /// Counting sort of the chosen (token, k) pairs by expert; within an expert tokens keep their order.
+  /// Counting sort of the chosen (token, k) pairs by expert; within an expert tokens keep their order. Throws
+  /// op_argument for an expert that does not exist: routers may be anybody's.
   static void assign(View<const std::int32_t, 2> chosen, View<std::int32_t> offsets, View<std::int32_t> token,
                      View<std::int32_t, 2> slot_tk) {
     for (std::int32_t& offset : offsets) offset = 0;
     for (Index t = 0; t < chosen.rows; ++t)
-      for (std::int32_t e : chosen.row(t)) ++offsets[e + 1];
+      for (const std::int32_t e : chosen.row(t)) {
+        if (e < 0 || e >= offsets.size - 1)
+          throw Error(ErrorCode::op_argument, "the router chose expert " + std::to_string(e) + " for token " +
+                      std::to_string(t) + ", expected from 0 to " + std::to_string(offsets.size - 2),
+                      {{}, "Spec::Router", -1});
+        ++offsets[e + 1];
+      }
     for (Index e = 1; e < offsets.size; ++e) offsets[e] += offsets[e - 1];
     for (Index t = 0; t < chosen.rows; ++t) {
       for (Index k = 0; k < chosen.cols; ++k) {

@@ -1,0 +1,13 @@
+// expect: Moe: Spec::Router needs a nested Weights<Store> and a static visit
+#include <guild/models/transformer.hpp>
+
+template <class S>
+struct Empty {};
+struct Spec : guild::SpecDefaults {
+  static constexpr guild::ModelConfig config = {};
+#if !defined(GUILD_FIXED)
+  template <class S>
+  using Router = Empty<S>;
+#endif
+};
+guild::Transformer<Spec>::Weights<guild::Published> weights;
