@@ -195,9 +195,9 @@ TEST_P(Linear, GatedEqualsSiluOfGateTimesUp) {
     for (Index t = 0; t < tokens; ++t) {
       for (Index r = 0; r < rows; ++r) {
         std::vector<float> input(cols);
-        for (Index c = 0; c < cols; ++c) input[static_cast<std::size_t>(c)] = seen(x.view(t, c), isa(), {gate.view, x.view, h.view});
-        const Oracle g(wg.data() + r * cols, input.data(), cols),
-            u(wu.data() + r * cols, input.data(), cols);
+        for (Index c = 0; c < cols; ++c)
+          input[static_cast<std::size_t>(c)] = seen(x.view(t, c), isa(), {gate.view, x.view, h.view});
+        const Oracle g(wg.data() + r * cols, input.data(), cols), u(wu.data() + r * cols, input.data(), cols);
         const double silu = g.sum / (1.0 + std::exp(-g.sum));
         const double allowed = tolerance * (std::abs(silu * u.magnitude) + 1.1 * g.magnitude * std::abs(u.sum)) +
                                1e-6 * std::abs(silu * u.sum) + 1e-30;

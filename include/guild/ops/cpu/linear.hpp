@@ -61,31 +61,36 @@ inline LinearWork work_of(const GatedJob& job) {
   return {2, {&job.gate, &job.up}, Product::x_wt, {job.x.data, job.x.pitch, job.gather, job.h.rows, job.x.cols}, job.h};
 }
 
-/// Chunks depend on the shapes alone, never on the number of threads.
-inline LinearPlan plan_of(const LinearWork& work, Index first_chunk) {
-  constexpr Index chunk_bytes = 128 << 10;    // some microseconds of reading
-  constexpr Index chunk_products = 64 << 20;  // about a millisecond of arithmetic
+/// Multiply-adds of a job.
+inline Index products_of(const LinearWork& work) { return work.y.rows * work.y.cols * work.x.cols * work.matrices; }
+
+/// Cuts a job. Where it is cut changes no result: every output is summed in the same order in any block.
+inline LinearPlan plan_of(const LinearWork& work, Index first_chunk, Index chunk_products) {
+  constexpr Index chunk_bytes = 128 << 10;  // some microseconds of reading
   const Index tokens = work.y.rows, outputs = work.y.cols;
   LinearPlan plan{first_chunk, 0, 1, 0, 1};
   if (tokens == 0 || outputs == 0) return plan;
   const WeightView& w = *work.weight[0];
-  const Index depth = std::max(Index{1}, work.product == Product::x_wt ? w.cols : w.rows);
-  const Index column_bytes = std::max(Index{1}, depth * bits(w.type) / 8) * work.matrices;
+  const Index depth = std::max(Index{1}, work.x.cols) * work.matrices;
+  const Index streamed = std::clamp(chunk_bytes / std::max(Index{1}, depth * bits(w.type) / 8), Index{1}, outputs);
   if (work.product == Product::x_w) {
     plan.token_step = 64;
-    plan.row_step = round_up(std::clamp(chunk_bytes / column_bytes, Index{1}, outputs), axpy_cols);
+    plan.row_step = round_up(streamed, axpy_cols);
   } else if (tokens <= dot_tokens) {
     plan.token_step = tokens;
-    plan.row_step = round_up(std::clamp(chunk_bytes / column_bytes, Index{1}, outputs), 4);
+    plan.row_step = round_up(streamed, 4);
   } else {
     plan.token_step = gemm_tokens;
-    const Index rows = chunk_products / (std::min(tokens, gemm_tokens) * depth * work.matrices);
-    plan.row_step = std::clamp(rows / 32 * 32, Index{32}, gemm_rows);
+    plan.row_step =
+        std::clamp(chunk_products / (std::min(tokens, gemm_tokens) * depth) / 32 * 32, Index{32}, gemm_rows);
   }
-  plan.row_parts = (outputs + plan.row_step - 1) / plan.row_step;
+  // equal parts: 226 rows are 113 + 113, not 224 + 2
   plan.token_parts = (tokens + plan.token_step - 1) / plan.token_step;
-  // equal token parts: 226 rows are 113 + 113, not 224 + 2
   plan.token_step = (tokens + plan.token_parts - 1) / plan.token_parts;
+  plan.row_parts = (outputs + plan.row_step - 1) / plan.row_step;
+  if (work.product == Product::x_wt && tokens > dot_tokens)
+    plan.row_step = round_up((outputs + plan.row_parts - 1) / plan.row_parts, 32);
+  plan.row_parts = (outputs + plan.row_step - 1) / plan.row_step;
   return plan;
 }
 
@@ -133,10 +138,13 @@ void run_jobs(Cpu& device, std::span<const Job> jobs, const LinearKernels& kerne
   Arena::Frame frame = device.scratch();
   const auto count = static_cast<Index>(jobs.size());
   const View<LinearPlan> plans = frame.take<LinearPlan>(count);
-  Index chunks = 0, floats = 0;
+  Index products = 0, chunks = 0, floats = 0;
+  for (const Job& job : jobs) products += products_of(work_of(job));
+  // At least eight chunks a thread where there is enough work, each of at most a millisecond or two.
+  const Index chunk_products = std::clamp(products / (8 * device.threads()), Index{4} << 20, Index{128} << 20);
   for (Index i = 0; i < count; ++i) {
     const LinearWork work = work_of(jobs[static_cast<std::size_t>(i)]);
-    plans[i] = plan_of(work, chunks);
+    plans[i] = plan_of(work, chunks, chunk_products);
     const Index parts = plans[i].row_parts * plans[i].token_parts;
     if (parts > 0) floats = std::max(floats, scratch_of(work, plans[i]));
     chunks += parts;
