@@ -1,0 +1,109 @@
+// Attention against the peak of float multiply-adds, probed right before and after each row, because shared machines
+// change within seconds. Only products that count are counted: keys beyond a token's position are not.
+//   attention_bench [threads] [filter]
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <guild/ops/attention.hpp>
+
+#include "../ceilings.hpp"
+
+namespace {
+
+using namespace guild;
+using namespace guild_bench;
+
+std::vector<float> numbers(Index count) {
+  std::vector<float> x(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>(i * 37 % 101) - 50) * 0.02f;
+  return x;
+}
+
+struct Bench {
+  Cpu device;
+  std::string filter;
+
+  void row(const std::string& what, double flops, const std::function<void()>& call) {
+    if (what.find(filter) == std::string::npos) return;
+    call();
+    const double before = peak_gops(device, Peak::fp32);
+    std::vector<double> times;
+    const double begin = seconds();
+    while (times.size() < 5 || (seconds() - begin < 0.5 && times.size() < 500)) {
+      const double start = seconds();
+      call();
+      times.push_back(seconds() - start);
+    }
+    const double after = peak_gops(device, Peak::fp32), rate = flops / median(times) * 1e-9;
+    std::printf("%-58s %9.1f us %7.1f GFLOP/s  %5.1f %% of %.0f / %.0f GFLOP/s\n", what.c_str(), median(times) * 1e6,
+                rate, 100 * rate / ((before + after) / 2), before, after);
+    std::fflush(stdout);
+  }
+
+  /// `sequences` chunks of n tokens at the end of contexts of `length`.
+  void latent(Index heads, Index sequences, Index length, Index n) {
+    const Index latent = 512, rope = 64, width = latent + rope;
+    std::vector<bf16> cache;
+    for (const float x : numbers(sequences * length * width)) cache.emplace_back(x);
+    const auto q = numbers(sequences * n * heads * width);
+    std::vector<float> out(static_cast<std::size_t>(sequences * n * heads * latent));
+    std::vector<LatentAttentionJob> jobs;
+    for (Index s = 0; s < sequences; ++s)
+      jobs.push_back({cache.data() + s * length * width,
+                      DType::bf16,
+                      width,
+                      length,
+                      {q.data() + s * n * heads * width, n, heads * width},
+                      {out.data() + s * n * heads * latent, n, heads * latent},
+                      length - n});
+    double pairs = 0;
+    for (Index t = 0; t < n; ++t) pairs += static_cast<double>(sequences * heads * (length - n + t + 1));
+    row("latent H" + std::to_string(heads) + " C512 R64, " + std::to_string(sequences) + " x " + std::to_string(n) +
+            " tokens, context " + std::to_string(length),
+        2 * pairs * static_cast<double>(width + latent),
+        [&] { latent_attention(device, jobs, heads, latent, rope, 0.1f); });
+  }
+
+  void expanded(Index heads, Index first, Index n) {
+    const Index nope = 128, rope = 64, value = 128, length = first + n, both = nope + value;
+    const auto q = numbers(n * heads * (nope + rope)), kv = numbers(length * heads * both),
+               k_rope = numbers(length * rope);
+    std::vector<float> out(static_cast<std::size_t>(n * heads * value));
+    const View<const float, 2> all(kv.data(), length, heads * both);
+    const ExpandedAttentionJob job{.q = {q.data(), n, heads * (nope + rope)},
+                                   .k_nope = all.middle_cols(0, (heads - 1) * both + nope),
+                                   .k_rope = {k_rope.data(), length, rope},
+                                   .v = all.middle_cols(nope, (heads - 1) * both + value),
+                                   .out = {out.data(), n, heads * value},
+                                   .first_position = first,
+                                   .key_head_stride = both,
+                                   .value_head_stride = both};
+    double pairs = 0;
+    for (Index t = 0; t < n; ++t) pairs += static_cast<double>(heads * (first + t + 1));
+    row("expanded H" + std::to_string(heads) + " 192/128, " + std::to_string(n) + " tokens after " +
+            std::to_string(first),
+        2 * pairs * static_cast<double>(nope + rope + value),
+        [&] { expanded_attention(device, std::span(&job, 1), heads, nope, rope, value, 0.07f); });
+  }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Bench bench{Cpu({.threads = argc > 1 ? std::atoi(argv[1]) : 0}), argc > 2 ? argv[2] : ""};
+  for (const Index heads : {16, 128}) {
+    bench.latent(heads, 1, 128, 1);
+    bench.latent(heads, 1, 1024, 1);
+    bench.latent(heads, 1, 4096, 1);
+    bench.latent(heads, 8, 1024, 1);
+    bench.latent(heads, 1, 1024, 16);
+    bench.expanded(heads, 0, 128);
+    bench.expanded(heads, 0, 512);
+  }
+  bench.expanded(16, 0, 2048);
+  bench.expanded(16, 3072, 256);
+}
