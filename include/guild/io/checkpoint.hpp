@@ -39,16 +39,19 @@ class Checkpoint {
   static Checkpoint open(const std::string& folder, const CheckpointOptions& options = {});
 
   /// All tensors of all files, sorted by name.
-  [[nodiscard]] const std::vector<TensorInfo>& tensors() const { return state_->tensors; }
+  [[nodiscard]] const std::vector<TensorInfo>& tensors() const& { return state_->tensors; }
+  /// A copy: `for (const TensorInfo& info : Checkpoint::open(folder).tensors())` outlives the handle.
+  [[nodiscard]] std::vector<TensorInfo> tensors() && { return state_->tensors; }
   /// The tensor of this name, or nullptr. Valid as long as a copy of this handle lives.
-  [[nodiscard]] const TensorInfo* find(std::string_view name) const {
+  [[nodiscard]] const TensorInfo* find(std::string_view name) && = delete;  // would dangle
+  [[nodiscard]] const TensorInfo* find(std::string_view name) const& {
     const auto found =
         std::lower_bound(state_->tensors.begin(), state_->tensors.end(), name,
                          [](const TensorInfo& info, std::string_view wanted) { return info.name < wanted; });
     return found != state_->tensors.end() && found->name == name ? &*found : nullptr;
   }
   [[nodiscard]] int file_count() const { return static_cast<int>(state_->files.size()); }
-  [[nodiscard]] const std::string& file_path(int file) const { return state_->file(file).path(); }
+  [[nodiscard]] std::string file_path(int file) const { return state_->file(file).path(); }
 
   /// Reads the whole tensor (`info.bytes`).
   void read(const TensorInfo& info, void* destination) const {
@@ -80,7 +83,8 @@ class Checkpoint {
   /// Sum of all tensors' bytes.
   [[nodiscard]] std::uint64_t total_bytes() const { return state_->total_bytes; }
   /// What is odd but harmless; see `CheckpointOptions::strict_index`.
-  [[nodiscard]] const std::vector<std::string>& warnings() const { return state_->warnings; }
+  [[nodiscard]] const std::vector<std::string>& warnings() const& { return state_->warnings; }
+  [[nodiscard]] std::vector<std::string> warnings() && { return state_->warnings; }
 
  private:
   struct State {

@@ -41,10 +41,11 @@ class Json {
     json_error_t error{};
     json_t* root = json_loadb(text.data(), text.size(), JSON_REJECT_DUPLICATES | JSON_DECODE_ANY |
         (rules.integers_as_reals ? JSON_DECODE_INT_AS_REAL : 0U), &error);
+    const std::shared_ptr<json_t> owner(root, [](json_t* p) { json_decref(p); });
     auto shared = std::make_shared<const JsonRules>(std::move(rules));
     if (root == nullptr) throw Error(code_of(error, *shared), std::string("not valid JSON: ") + error.text + ", line " +
         std::to_string(error.line) + ". Download or write the file again", {shared->path, {}, error.position});
-    Json json(std::shared_ptr<json_t>(root, [](json_t* p) { json_decref(p); }), root, shared, {});
+    Json json(owner, root, shared, {});
     if (depth_exceeds(root, shared->max_depth)) throw Error(shared->depth,
         "nested deeper than " + std::to_string(shared->max_depth) + " levels", {shared->path, {}, -1});
     return json;

@@ -10,13 +10,15 @@
 #pragma once
 
 #ifndef PCRE2_CODE_UNIT_WIDTH
-#define PCRE2_CODE_UNIT_WIDTH 8
+#define PCRE2_CODE_UNIT_WIDTH \
+  8  // pcre2.h demands it; the names below end in _8, so another width of yours does no harm
 #endif
 #include <pcre2.h>
 
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 
@@ -191,18 +193,18 @@ class Regex {
   /// Memory that a search needs; cheap, one for each call that searches.
   class Scratch {
    public:
-    Scratch() : data_(pcre2_match_data_create(1, nullptr)), context_(pcre2_match_context_create(nullptr)) {
+    Scratch() : data_(pcre2_match_data_create_8(1, nullptr)), context_(pcre2_match_context_create_8(nullptr)) {
       if (!data_ || !context_) throw std::bad_alloc();
     }
 
    private:
     friend class Regex;
     struct Free {
-      void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); }
-      void operator()(pcre2_match_context* p) const { pcre2_match_context_free(p); }
+      void operator()(pcre2_match_data_8* p) const { pcre2_match_data_free_8(p); }
+      void operator()(pcre2_match_context_8* p) const { pcre2_match_context_free_8(p); }
     };
-    std::unique_ptr<pcre2_match_data, Free> data_;
-    std::unique_ptr<pcre2_match_context, Free> context_;
+    std::unique_ptr<pcre2_match_data_8, Free> data_;
+    std::unique_ptr<pcre2_match_context_8, Free> context_;
     std::size_t limited_for_ = 0;
   };
 
@@ -228,44 +230,44 @@ class Regex {
     const std::string text = literal ? std::string(pattern) : detail::RegexDialect(pattern, where).translate();
     int error = 0;
     std::size_t at = 0;
-    pcre2_code* code = pcre2_compile(
-        reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+    pcre2_code_8* code = pcre2_compile_8(
+        reinterpret_cast<PCRE2_SPTR8>(text.data()), text.size(),
         literal ? PCRE2_UTF | PCRE2_LITERAL : PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at, nullptr);
     if (code == nullptr) {
-      std::array<PCRE2_UCHAR, 160> reason{};
-      pcre2_get_error_message(error, reason.data(), reason.size());
+      std::array<PCRE2_UCHAR8, 160> reason{};
+      pcre2_get_error_message_8(error, reason.data(), reason.size());
       throw Error(ErrorCode::tk_regex,
                   "the pattern does not compile: " + std::string(reinterpret_cast<const char*>(reason.data())) +
                       ", near its byte " + std::to_string(at),
                   where);
     }
-    code_.reset(code, [](pcre2_code* p) { pcre2_code_free(p); });
+    code_.reset(code, [](pcre2_code_8* p) { pcre2_code_free_8(p); });
     std::uint32_t matches_nothing = 0;
-    pcre2_pattern_info(code, PCRE2_INFO_MATCHEMPTY, &matches_nothing);
+    pcre2_pattern_info_8(code, PCRE2_INFO_MATCHEMPTY, &matches_nothing);
     if (matches_nothing != 0)
       throw Error(ErrorCode::tk_unsupported,
                   "the pattern can match the empty text; a split pattern must match at least one character", where);
-    jit_ = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE) == 0;
+    jit_ = pcre2_jit_compile_8(code, PCRE2_JIT_COMPLETE) == 0;
   }
 
   /// Finds the first match at or after byte `from` of valid UTF-8. Work is limited in proportion to the text: a pattern
   /// that backtracks beyond that is refused with tk_limit instead of hanging.
   [[nodiscard]] bool find(std::string_view text, std::size_t from, Scratch& scratch, Match& match) const {
     limit(scratch, text.size());
-    const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+    const auto* subject = reinterpret_cast<PCRE2_SPTR8>(text.data());
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
     if (jit_)
-      rc = pcre2_jit_match(code_.get(), subject, text.size(), from, 0, scratch.data_.get(), scratch.context_.get());
+      rc = pcre2_jit_match_8(code_.get(), subject, text.size(), from, 0, scratch.data_.get(), scratch.context_.get());
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-      rc = pcre2_match(code_.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, scratch.data_.get(),
-                       scratch.context_.get());
+      rc = pcre2_match_8(code_.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+                         scratch.data_.get(), scratch.context_.get());
     if (rc == PCRE2_ERROR_NOMATCH) return false;
     if (rc < 0)
       throw Error(ErrorCode::tk_limit,
                   "a split pattern needs more steps or memory on this text than a "
                   "pattern of a tokenizer should (PCRE2 error " +
                       std::to_string(rc) + ")");
-    const std::size_t* pair = pcre2_get_ovector_pointer(scratch.data_.get());
+    const std::size_t* pair = pcre2_get_ovector_pointer_8(scratch.data_.get());
     match = {pair[0], pair[1]};
     return true;
   }
@@ -273,7 +275,7 @@ class Regex {
   /// Of the PCRE2 that is linked in, such as "14.0.0".
   [[nodiscard]] static std::string unicode_version() {
     std::array<char, 64> text{};
-    pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, text.data());
+    pcre2_config_8(PCRE2_CONFIG_UNICODE_VERSION, text.data());
     return text.data();
   }
 
@@ -285,12 +287,12 @@ class Regex {
     while (steps <= bytes) steps *= 2;
     scratch.limited_for_ = steps;
     const auto cap = [](std::size_t n) { return static_cast<std::uint32_t>(n < 0x7fffffffU ? n : 0x7fffffffU); };
-    pcre2_set_match_limit(scratch.context_.get(), cap(100'000 + 16 * steps));
-    pcre2_set_depth_limit(scratch.context_.get(), cap(100'000 + 16 * steps));
-    pcre2_set_heap_limit(scratch.context_.get(), cap(65'536 + steps / 4));  // KiB
+    pcre2_set_match_limit_8(scratch.context_.get(), cap(100'000 + 16 * steps));
+    pcre2_set_depth_limit_8(scratch.context_.get(), cap(100'000 + 16 * steps));
+    pcre2_set_heap_limit_8(scratch.context_.get(), cap(65'536 + steps / 4));  // KiB
   }
 
-  std::shared_ptr<pcre2_code> code_;
+  std::shared_ptr<pcre2_code_8> code_;
   bool jit_ = false;
 };
 
