@@ -1,9 +1,10 @@
 """Trains the miniature with transformers' DeepseekV3ForCausalLM on the CPU.
 
-`python train_mini.py WORK_DIR MINUTES [THREADS]`; WORK_DIR/tok holds the tokenizer.  Writes
-WORK_DIR/state.pt (weights and their moving average) every few hundred steps, and at the end.
+`python train_mini.py WORK_DIR MINUTES [WORKERS]`; WORK_DIR/tok holds the tokenizer.  Every worker is a
+process with one thread and its own problems; gradients are averaged.  Writes WORK_DIR/state.pt
+(weights and their moving average) every hundred steps, and at the end.
 The learning rate follows the wall clock.  WORK_DIR/minutes, if it exists, overrides MINUTES;
-WORK_DIR/start.pt, an earlier state.pt, is where it begins, at a lower rate; SEED varies the problems.
+WORK_DIR/start.pt, an earlier state.pt, is where it begins; SEED varies the problems, PEAK the rate.
 """
 import math
 import os
@@ -13,6 +14,8 @@ import sys
 import time
 
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from transformers import DeepseekV3ForCausalLM
@@ -69,8 +72,8 @@ def experts_forward(self, x, top_k_index, top_k_weights):
     return (y * top_k_weights.unsqueeze(-1)).sum(1)
 
 
-def batches(tok, render, seed):
-    """Endless batches (ids, labels) of about BATCH_TOKENS, of similar lengths, padded at the end."""
+def batches(tok, render, seed, batch_tokens=BATCH_TOKENS):
+    """Endless batches (ids, labels) of about batch_tokens, of similar lengths, padded at the end."""
     rng = random.Random(seed)
     while True:
         talks = [arithmetic.conversation(rng) for _ in range(1600)]
@@ -79,7 +82,7 @@ def batches(tok, render, seed):
         rows = sorted(((p.ids, e.ids) for p, e in zip(prompts, ends)), key=lambda r: len(r[0]) + len(r[1]))
         pool, batch = [], []
         for p, e in rows:
-            if (len(batch) + 1) * (len(p) + len(e)) > BATCH_TOKENS:
+            if (len(batch) + 1) * (len(p) + len(e)) > batch_tokens:
                 pool.append(batch)
                 batch = []
             batch.append((p, e))
@@ -139,17 +142,27 @@ ORIGINAL = ds.DeepseekV3Experts.forward
 ds.DeepseekV3Experts.forward = experts_forward
 
 
-def main(work, minutes, threads):
-    torch.set_num_threads(threads)
+def together(*tensors):
+    """Averages each tensor over the workers, in place."""
+    flat = torch.cat([t.reshape(-1) for t in tensors])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for t, part in zip(tensors, flat.split([t.numel() for t in tensors])):
+        t.copy_(part.view_as(t))
+
+
+def worker(rank, workers, work, minutes):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{work}/rendezvous", rank=rank, world_size=workers)
     torch.manual_seed(1)
-    work = pathlib.Path(work)
+    work, log = pathlib.Path(work), print if rank == 0 else lambda *a, **k: None
     tok, render = Tokenizer.from_file(str(work / "tok/tokenizer.json")), mini.renderer(work / "tok")
     cfg = mini.config()
     model = DeepseekV3ForCausalLM(cfg)
-    peak = 0.7 if (work / "start.pt").exists() else 1.0
+    peak = float(os.environ.get("PEAK", "1"))
     if (work / "start.pt").exists():
         model.load_state_dict(torch.load(work / "start.pt")["average"])
-    print("parameters", sum(p.numel() for p in model.parameters()), flush=True)
+    log("parameters", sum(p.numel() for p in model.parameters()), flush=True)
     routers = [m for m in model.modules() if isinstance(m, ds.DeepseekV3TopkRouter)]
     chosen = {}
     for i, r in enumerate(routers):
@@ -167,13 +180,17 @@ def main(work, minutes, threads):
         torch.save({"model": model.state_dict(), "average": average, "step": step}, work / "state.tmp")
         os.replace(work / "state.tmp", work / "state.pt")
 
-    data = batches(tok, render, 1000 + int(os.environ.get("SEED", "0")))
-    same_maths(model, next(data)[0])
+    data = batches(tok, render, 1000 * (1 + int(os.environ.get("SEED", "0"))) + rank, BATCH_TOKENS // workers)
+    if rank == 0:
+        same_maths(model, next(data)[0])
+    every = list(model.parameters())
     begin, seen, loss_sum, step = time.time(), 0, 0.0, 0
     while True:
         if (work / "minutes").exists() and step % 20 == 0:
             minutes = float((work / "minutes").read_text())
-        progress = (time.time() - begin) / (60 * minutes)
+        clock = torch.tensor([(time.time() - begin) / (60 * minutes)])
+        together(clock)
+        progress = clock.item()
         if progress >= 1:
             break
         rate = peak * min(1, (step + 1) / WARM_UP) * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress)))
@@ -185,6 +202,9 @@ def main(work, minutes, threads):
         wanted = labels >= 0
         loss = F.cross_entropy(model.lm_head(hidden[wanted]), labels[wanted])
         loss.backward()
+        for p in every:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        together(*(p.grad for p in every))
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for o in opts:
             o.step()
@@ -192,26 +212,35 @@ def main(work, minutes, threads):
         with torch.no_grad():
             real = torch.ones_like(wanted)
             real[:, 1:] = (ids[:, :-1] != 1)
-            for i, r in enumerate(routers):  # auxiliary-loss-free balancing
-                load = torch.bincount(chosen[i][real.view(-1)].view(-1), minlength=cfg.n_routed_experts).float()
+            loads = [torch.bincount(chosen[i][real.view(-1)].view(-1), minlength=cfg.n_routed_experts).float()
+                     for i in range(len(routers))]
+            together(*loads)
+            for r, load in zip(routers, loads):  # auxiliary-loss-free balancing
                 r.e_score_correction_bias += GAMMA * torch.sign(load.mean() - load)
             a = min(AVERAGE, step / (step + 20))
             for k, v in model.state_dict().items():
                 average[k].lerp_(v, 1 - a)
         step += 1
-        seen += ids.numel()
+        seen += ids.numel() * workers
         loss_sum += loss.item()
         if step % 50 == 0:
-            print(f"step {step} tokens {seen} minutes {(time.time() - begin) / 60:.1f} loss {loss_sum / 50:.4f} "
-                  f"norm {norm:.2f} rate {rate:.4f} load {load.min() / load.mean():.2f} "
-                  f"{load.max() / load.mean():.2f}", flush=True)
+            log(f"step {step} tokens {seen} minutes {(time.time() - begin) / 60:.1f} loss {loss_sum / 50:.4f} "
+                f"norm {norm:.2f} rate {rate:.4f} load {load.min() / load.mean():.2f} "
+                f"{load.max() / load.mean():.2f}", flush=True)
             loss_sum = 0.0
-        if step % 200 == 0:
+        if step % 100 == 0 and rank == 0:
             save()
-    model.load_state_dict(average)
-    same_maths(model, next(data)[0])
-    save()
-    print("done", step, "steps", seen, "tokens", f"{(time.time() - begin) / 60:.1f} minutes", flush=True)
+    if rank == 0:
+        model.load_state_dict(average)
+        same_maths(model, next(data)[0])
+        save()
+    log("done", step, "steps", seen, "tokens", f"{(time.time() - begin) / 60:.1f} minutes", flush=True)
+
+
+def main(work, minutes, workers):
+    rendezvous = pathlib.Path(work).resolve() / "rendezvous"
+    rendezvous.unlink(missing_ok=True)
+    mp.spawn(worker, (workers, str(rendezvous.parent), minutes), nprocs=workers)
 
 
 if __name__ == "__main__":
