@@ -19,6 +19,7 @@
 #include <guild/device/host_team.hpp>
 #include <guild/device/team.hpp>
 #include <guild/device/thread_pool.hpp>
+#include <guild/fwd.hpp>
 #include <guild/inference/conversation.hpp>
 #include <guild/inference/generation.hpp>
 #include <guild/inference/language_model.hpp>
