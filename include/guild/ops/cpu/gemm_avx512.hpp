@@ -122,9 +122,12 @@ GUILD_AVX512 inline void pack_weights(const WeightView& w, Index begin, Index en
 GUILD_AVX512 inline void pack_inputs(const InputRows& x, Index padded, Index k, Index depth, float* packed) {
   for (Index t = 0; t < padded; ++t) {
     const float* from = t < x.rows ? x.row(t) + k : nullptr;
-    for (Index i = 0; i < depth; i += 16)
+    const auto* next = reinterpret_cast<const char*>(x.row(std::min(t + 4, x.rows - 1)) + k);  // rows lie far apart
+    for (Index i = 0; i < depth; i += 16) {
+      _mm_prefetch(next + 4 * i, _MM_HINT_T0);
       _mm512_store_ps(packed + t * gemm_depth + i,
                       from == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask16(depth - i), from + i));
+    }
   }
 }
 
@@ -136,10 +139,12 @@ struct Ahead {
   Index lines = 0;  ///< how many of 64 bytes for each 32 columns of the tile
 };
 
-/// M tokens times a panel: adds to (or, `first`, overwrites) `rows` x `cols` of out.
+/// M tokens times a panel. The sums of earlier columns come from `before` (null: none); they go on to `after`, or,
+/// where that is null, `rows` x `cols` of them to out. Both hold M x 32 floats: outputs would lie too far apart for the
+/// caches.
 template <int M>
-GUILD_AVX512 void gemm_tile(const float* x, const float* panel, Index depth, float* out, Index pitch, Index rows,
-                            Index cols, bool first, Ahead ahead) {
+GUILD_AVX512 void gemm_tile(const float* x, const float* panel, Index depth, const float* before, float* after,
+                            float* out, Index pitch, Index rows, Index cols, Ahead ahead) {
   __m512 sum[M][2];
 #pragma GCC unroll 16
   for (int t = 0; t < M; ++t) sum[t][0] = sum[t][1] = _mm512_setzero_ps();
@@ -164,14 +169,17 @@ GUILD_AVX512 void gemm_tile(const float* x, const float* panel, Index depth, flo
   const __mmask16 mask0 = mask16(cols), mask1 = mask16(cols - 16);
 #pragma GCC unroll 16
   for (int t = 0; t < M; ++t) {
-    if (t >= rows) break;
-    float* to = out + t * pitch;
-    if (!first) {
-      sum[t][0] = _mm512_add_ps(sum[t][0], _mm512_maskz_loadu_ps(mask0, to));
-      sum[t][1] = _mm512_add_ps(sum[t][1], _mm512_maskz_loadu_ps(mask1, to + 16));
+    if (before != nullptr) {  // added at the end: shorter chains of sums round less
+      sum[t][0] = _mm512_add_ps(sum[t][0], _mm512_load_ps(before + t * panel_rows));
+      sum[t][1] = _mm512_add_ps(sum[t][1], _mm512_load_ps(before + t * panel_rows + 16));
     }
-    _mm512_mask_storeu_ps(to, mask0, sum[t][0]);
-    _mm512_mask_storeu_ps(to + 16, mask1, sum[t][1]);
+    if (after != nullptr) {
+      _mm512_store_ps(after + t * panel_rows, sum[t][0]);
+      _mm512_store_ps(after + t * panel_rows + 16, sum[t][1]);
+    } else if (t < rows) {
+      _mm512_mask_storeu_ps(out + t * pitch, mask0, sum[t][0]);
+      _mm512_mask_storeu_ps(out + t * pitch + 16, mask1, sum[t][1]);
+    }
   }
 }
 
@@ -184,7 +192,8 @@ inline void gemm(const LinearBlock& block) {
                     : height == 10 ? gemm_tile<10>
                                    : gemm_tile<8>;
   float* panel = block.scratch;
-  float* inputs = block.scratch + panel_rows * gemm_depth;
+  float* inputs = panel + panel_rows * gemm_depth;
+  float* sums = inputs + tiles * height * gemm_depth;
   const Index panels = (block.end - block.begin + panel_rows - 1) / panel_rows, steps = panels * block.matrices;
   for (Index k = 0; k == 0 || k < x.cols; k += gemm_depth) {
     const Index depth = std::min(gemm_depth, x.cols - k);
@@ -203,9 +212,10 @@ inline void gemm(const LinearBlock& block) {
       }
       const Index ahead_rows = (panel_rows + tiles - 1) / tiles;
       ahead.lines = (ahead_rows * ahead.bytes + 64 * 8 - 1) / (64 * 8);
-      for (Index t = 0; t < x.rows; t += height) {
-        tile(inputs + t * gemm_depth, panel, depth, block.out[i] + t * block.pitch[i] + (r - block.begin),
-             block.pitch[i], x.rows - t, block.end - r, k == 0, ahead);
+      float* sum = sums + step * tiles * height * panel_rows;
+      for (Index t = 0; t < x.rows; t += height, sum += height * panel_rows) {
+        tile(inputs + t * gemm_depth, panel, depth, k == 0 ? nullptr : sum, k + depth < x.cols ? sum : nullptr,
+             block.out[i] + t * block.pitch[i] + (r - block.begin), block.pitch[i], x.rows - t, block.end - r, ahead);
         ahead.row += ahead_rows * ahead.pitch;
       }
     }

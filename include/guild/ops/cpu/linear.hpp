@@ -81,8 +81,8 @@ inline LinearPlan plan_of(const LinearWork& work, Index first_chunk, Index chunk
     plan.row_step = round_up(streamed, 4);
   } else {
     plan.token_step = gemm_tokens;
-    plan.row_step =
-        std::clamp(chunk_products / (std::min(tokens, gemm_tokens) * depth) / 32 * 32, Index{32}, gemm_rows);
+    plan.row_step = std::clamp(chunk_products / (std::min(tokens, gemm_tokens) * depth) / 32 * 32, Index{32},
+                               gemm_rows / work.matrices);
   }
   // equal parts: 226 rows are 113 + 113, not 224 + 2
   plan.token_parts = (tokens + plan.token_step - 1) / plan.token_step;

@@ -37,7 +37,7 @@ struct LinearBlock {
 
 /// Block sizes that the planner and the kernels agree on.
 inline constexpr Index dot_tokens = 8;     ///< jobs of up to so many rows of x use `dot`, larger ones `gemm`
-inline constexpr Index gemm_rows = 256;    ///< most weight rows of a gemm block
+inline constexpr Index gemm_rows = 256;    ///< most weight rows of a gemm block, all matrices together
 inline constexpr Index gemm_tokens = 224;  ///< most input rows of a gemm block
 inline constexpr Index gemm_depth = 256;   ///< columns that gemm packs at a time: a multiple of scale_block
 inline constexpr Index axpy_cols = 64;     ///< columns of a x_w block begin at a multiple of this
@@ -46,8 +46,8 @@ inline constexpr Index axpy_cols = 64;     ///< columns of a x_w block begin at 
 
 /// Floats of scratch for `dot` on m rows of x.
 [[nodiscard]] constexpr Index dot_scratch(Index m, Index cols) { return m * round_up(cols, 64); }
-/// Floats of scratch for `gemm`: a panel of at most 32 weight rows and the packed inputs.
-inline constexpr Index gemm_scratch = (32 + gemm_tokens + 16) * gemm_depth;
+/// Floats of scratch for `gemm`: a panel of at most 32 weight rows, the packed inputs and the sums so far.
+inline constexpr Index gemm_scratch = (32 + gemm_tokens + 16) * gemm_depth + (gemm_tokens + 16) * gemm_rows;
 
 /// The kernels of one instruction set.
 struct LinearKernels {
