@@ -9,7 +9,7 @@ namespace guild::inline v1 {
 namespace detail {
 
 inline std::string shape_text(Index rows, Index cols) {
-  return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
+  return std::string("[").append(std::to_string(rows)).append(", ").append(std::to_string(cols)).append("]");
 }
 
 /// Throws op_shape unless `view` is [rows, cols] with rows that do not overlap. `what` is "operation: argument".
