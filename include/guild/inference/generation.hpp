@@ -90,7 +90,7 @@ class Generation {
     owned_ = std::move(session);
   }
 
-  /// The next piece, or nothing at the end. If this throws, no token was drawn: calling it again tries again.
+  /// The next piece, or nothing at the end. If this throws an Error, no token was drawn: calling it again tries again.
   [[nodiscard]] std::optional<ThinkPiece> next() {
     while (ready_.empty() && reason_ == FinishReason::running) step();
     if (ready_.empty()) return std::nullopt;

@@ -1,0 +1,268 @@
+// What is allocated, when, and what happens when it is refused. This file counts for the whole program.
+#include "../support/allocations.hpp"
+
+#include <guild/inference/generation.hpp>
+#include <guild/inference/load_weights.hpp>
+#include <guild/models/presets.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "../io/test_files.hpp"
+#include "../support/ragged.hpp"
+#include "../support/scripted_model.hpp"
+
+namespace {
+
+using guild::Index;
+using namespace guild_test;
+
+#define NEEDS_COUNTS() \
+  if (GUILD_TEST_COUNTS_ALLOCATIONS == 0) GTEST_SKIP() << "allocations are the sanitizer's"
+
+struct LongSpec : guild::SpecDefaults {
+  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) { c.context = 2048; });
+};
+using LongModel = guild::Transformer<LongSpec>;
+
+TEST(Allocations, AreCounted) {
+  NEEDS_COUNTS();
+  const long before = allocations;
+  { const std::vector<int> some(100); }
+  { const guild::Buffer<float> buffer(100); }
+  EXPECT_GE(allocations - before, 3);  // the vector, the buffer and its owner
+}
+
+TEST(Allocations, ADecodingStepAllocatesNothing) {
+  NEEDS_COUNTS();
+  for (const auto type : {guild::DType::f32, guild::DType::bf16, guild::DType::f8_e4m3}) {
+    const auto weights = random_model<LongModel>(type);
+    guild::Cpu device({.threads = 3});
+    LongModel::Cache cache;
+    LongModel::Cache* caches[] = {&cache};
+    cache.reserve(700);
+    const Tokens tokens = random_tokens(700, 97, 1);
+    Matrix states(1, 48), logits(1, 97);
+    Flat flat({{0, &tokens, 0, 1}});
+    const auto step = [&](Index position) {
+      flat.tokens[0] = tokens[static_cast<std::size_t>(position)];
+      flat.positions[0] = static_cast<std::int32_t>(position);
+      flat.chunks[0].first_position = position;
+      LongModel::extend(device, weights, flat.batch(), caches, states.view());
+      LongModel::logits(device, weights, states.view(), logits.view());
+    };
+    step(0);
+    for (Index position = 1; position < 40; ++position) {
+      const long before = allocations;
+      step(position);
+      EXPECT_EQ(allocations - before, 0) << "position " << position << ", " << guild::name(type);
+    }
+    // The scratch of a step grows with the context, but seldom: by doubling, not at every token.
+    const long before = allocations;
+    for (Index position = 40; position < 700; ++position) step(position);
+    EXPECT_LE(allocations - before, 24) << guild::name(type);
+  }
+}
+
+TEST(Allocations, ASecondPrefillOfTheSameSizeAllocatesNothing) {
+  NEEDS_COUNTS();
+  const auto weights = random_model<LongModel>(guild::DType::bf16);
+  guild::Cpu device({.threads = 3});
+  LongModel::Cache cache;
+  LongModel::Cache* caches[] = {&cache};
+  const Tokens tokens = random_tokens(300, 97, 1);
+  const Flat flat({{0, &tokens, 0, 300}});
+  Matrix states(300, 48);
+  for (const auto form : {guild::MlaForm::automatic, guild::MlaForm::absorbed, guild::MlaForm::expanded}) {
+    for (int round = 0; round < 3; ++round) {
+      cache.length = 0;
+      const long before = allocations;
+      const Index scratch = device.scratch_bytes();
+      LongModel::extend(device, weights, flat.batch(), caches, states.view(), guild::NoObserver{}, form);
+      if (round > 0) {
+        EXPECT_EQ(allocations - before, 0) << round;
+        EXPECT_EQ(device.scratch_bytes(), scratch);
+      }
+    }
+  }
+}
+
+TEST(Allocations, ASessionThatReservedAllocatesNothing) {
+  NEEDS_COUNTS();
+  const auto model = Script().model(3);
+  guild::Session session(model);
+  session.reserve(60);
+  const std::vector<std::int32_t> prompt(30, 65);
+  session.append(prompt);
+  session.append(1);
+  session.rewind(0);
+  const long before = allocations;
+  session.append(prompt);
+  for (int i = 0; i < 20; ++i) session.append(i);
+  EXPECT_EQ(allocations - before, 0);
+}
+
+TEST(Allocations, ASamplerAllocatesNothingAfterItsConstruction) {
+  NEEDS_COUNTS();
+  const auto values = random_values(5000, 4);
+  for (const auto& options : {guild::SamplingOptions{}, guild::SamplingOptions{.temperature = 1.0f, .top_k = 50, .top_p = 0.9f, .min_p = 0.05f, .repetition_penalty = 1.1f}}) {
+    guild::Sampler sampler(options, std::vector<bool>(5000, true));
+    const long before = allocations;
+    for (int i = 0; i < 20; ++i) sampler.observe(sampler.sample(values.view()));
+    EXPECT_EQ(allocations - before, 0);
+  }
+}
+
+TEST(Allocations, FailedOnesWhileLoadingAWholeModelAreErrorsToo) {
+  NEEDS_COUNTS();
+  const std::string folder = GUILD_SOURCE_DIR "/checkpoints/mini-r1";
+  const guild::Cpu device({.threads = 1});
+  int failures = 0;
+  bool loaded = false;
+  for (long n = 1; !loaded; n += 1 + n / 4) {  // there are too many to try each
+    try {
+      loaded = !with_failing_allocation(n, [&] { (void)guild::load<guild::MiniR1>(device, folder); });
+    } catch (const guild::Error& error) {
+      EXPECT_EQ(guild::name(error.code()), "dev_memory") << "allocation " << n << ": " << error.what();
+      ++failures;
+    } catch (const std::bad_alloc&) {
+      ++failures;
+    }
+  }
+  EXPECT_GT(failures, 20);
+}
+
+/// Fails the first allocation of `call`, then the second, ... until it runs through. After each failure, which must be a
+/// guild::Error (dev_memory) or std::bad_alloc, `check` looks at what is left.
+void fail_each_allocation(const std::function<void()>& call, const std::function<void()>& check) {
+  for (long n = 1;; ++n) {
+    ASSERT_LT(n, 20000);
+    bool reached = false, failed = false;
+    try {
+      reached = with_failing_allocation(n, call);
+    } catch (const guild::Error& error) {
+      failed = true;
+      EXPECT_EQ(guild::name(error.code()), "dev_memory") << "allocation " << n << ": " << error.what();
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+    check();
+    if (failed) continue;
+    if (!reached) {
+      EXPECT_GT(n, 1);
+      return;
+    }  // reached and survived: an allocation that may fail, such as making the arena's blocks one
+  }
+}
+
+TEST(Allocations, AFailedOneInAppendLeavesTheSessionAsItWas) {
+  NEEDS_COUNTS();
+  const auto model = Script().model(2);
+  const std::vector<std::int32_t> first = {1, 2, 3}, second(30, 9);
+  guild::Session reference(model);
+  reference.append(first);
+  reference.append(second);
+  const std::vector<float> expected(reference.logits().begin(), reference.logits().end());
+  std::unique_ptr<guild::Session<ScriptLanguage>> session;
+  const auto renew = [&] {
+    session = std::make_unique<guild::Session<ScriptLanguage>>(model);
+    session->append(first);
+  };
+  renew();
+  fail_each_allocation([&] { session->append(second); }, [&] {
+    if (session->length() == 3) {
+      ASSERT_EQ(session->tokens().size(), 3U);
+      session->append(second);  // it works as if nothing had happened
+    }
+    ASSERT_EQ(session->length(), 33);
+    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), session->logits().begin()));
+    renew();
+  });
+}
+
+TEST(Allocations, AFailedOneInABatchLeavesAllSequencesAsTheyWere) {
+  NEEDS_COUNTS();
+  const auto weights = random_model<LongModel>(guild::DType::f8_e4m3);
+  const Tokens tokens = random_tokens(60, 97, 1);
+  const Flat flat({{0, &tokens, 0, 40}, {1, &tokens, 0, 1}, {2, &tokens, 0, 20}});
+  Matrix states(61, 48), expected(61, 48);
+  std::unique_ptr<guild::Cpu> device;
+  LongModel::Cache caches[3];
+  LongModel::Cache* list[] = {&caches[0], &caches[1], &caches[2]};
+  const auto renew = [&] {
+    device = std::make_unique<guild::Cpu>(guild::CpuOptions{.threads = 2});
+    for (auto& cache : caches) cache = LongModel::Cache();
+  };
+  renew();
+  LongModel::extend(*device, weights, flat.batch(), list, expected.view());
+  renew();
+  fail_each_allocation([&] { LongModel::extend(*device, weights, flat.batch(), list, states.view()); }, [&] {
+    if (caches[0].length == 0) {
+      ASSERT_EQ(caches[1].length + caches[2].length, 0);
+      LongModel::extend(*device, weights, flat.batch(), list, states.view());
+    }
+    EXPECT_TRUE(same_bits(states, expected));
+    renew();
+  });
+}
+
+TEST(Allocations, AFailedOneInAGenerationMayBeTriedAgain) {
+  NEEDS_COUNTS();
+  Script script;
+  const auto model = script.says('a', {"1", "two", "3", "four"}).model();
+  std::unique_ptr<guild::Generation<ScriptLanguage>> generation;
+  std::string text;
+  const auto renew = [&] {
+    generation.reset();
+    generation = std::make_unique<guild::Generation<ScriptLanguage>>(guild::complete(model, "a"));
+    text.clear();
+    text.reserve(100);
+  };
+  const auto read_on = [&] {
+    while (const auto piece = generation->next()) text += piece->text;
+  };
+  renew();
+  fail_each_allocation(read_on, [&] {
+    read_on();
+    EXPECT_EQ(text, "1two3four");
+    EXPECT_EQ(generation->tokens().size(), 5U);
+    renew();
+  });
+}
+
+TEST(Allocations, AFailedOneWhileLoadingLeavesNothingBehind) {
+  NEEDS_COUNTS();
+  const guild::test::TempFolder folder;
+  std::vector<guild::TensorSource> sources;
+  auto copy = random_model<LongModel>(guild::DType::f8_e4m3);
+  struct Collect {
+    std::vector<guild::TensorSource>* to;
+    void operator()(const guild::Path& path, guild::MatrixShape shape, guild::StoredMatrix& m) const {
+      const std::string name = guild::PublishedNames::name(path);
+      to->push_back({name, m.type, {shape.rows, shape.cols}, m.data.data()});
+      if (m.scale.size() > 0) to->push_back({name + "_scale_inv", guild::DType::f32, {(shape.rows + 127) / 128, (shape.cols + 127) / 128}, m.scale.data()});
+    }
+    void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& v) const {
+      to->push_back({guild::PublishedNames::name(path), guild::DType::f32, {shape.size}, v.data.data()});
+    }
+  };
+  LongModel::visit(Collect{&sources}, guild::Path(), copy);
+  guild::write_safetensors(folder.path("model.safetensors"), sources);
+  const auto checkpoint = guild::Checkpoint::open(folder.path());
+  for (const auto residence : {guild::Residence::owned, guild::Residence::mapped}) {
+    bool loaded = false;
+    fail_each_allocation([&] {
+      const auto weights = guild::load_weights<LongModel>(checkpoint, {.residence = residence});
+      loaded = weights.head.weight.rows == 97;
+    }, [] {});
+    EXPECT_TRUE(loaded);
+  }
+}
+
+}  // namespace
