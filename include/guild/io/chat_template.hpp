@@ -46,10 +46,10 @@ class ChatTemplate {
   /// Reads `chat_template` of tokenizer_config.json in a folder, or chat_template.jinja where newer folders keep it.
   /// Throws io_*, tk_* and tpl_unsupported.
   static ChatTemplate read(const std::string& folder) {
-    const std::string path = folder + "/tokenizer_config.json";
+    const std::string path = path_in(folder, "tokenizer_config.json");
     TokenizerConfig config = TokenizerConfig::parse(read_text(path, TokenizerConfig::max_bytes), path);
     if (config.chat_template.empty()) {
-      config.path = folder + "/chat_template.jinja";
+      config.path = path_in(folder, "chat_template.jinja");
       config.chat_template = read_text(config.path, detail::TemplateParser::max_source);
     }
     return parse(config);

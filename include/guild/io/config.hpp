@@ -248,7 +248,7 @@ class ConfigReader {
 
 /// Reads `folder`/config.json, at most 1 MiB. Throws as `read_text` and `parse_config` do.
 [[nodiscard]] inline PublishedConfig read_config(const std::string& folder) {
-  const std::string path = folder + (folder.ends_with('/') ? "" : "/") + "config.json";
+  const std::string path = path_in(folder, "config.json");
   return parse_config(read_text(path, 1 << 20), path);
 }
 

@@ -147,6 +147,11 @@ class File {
   detail::PositionalRead read_ = nullptr;
 };
 
+/// The path of a file in a folder, whether or not the folder's ends with a slash.
+[[nodiscard]] inline std::string path_in(const std::string& folder, std::string_view file) {
+  return (folder + (folder.ends_with('/') ? "" : "/")).append(file);
+}
+
 /// The whole of a small file. Throws `io_too_large`, before allocating, if it has more than `max_bytes`.
 [[nodiscard]] inline std::string read_text(const std::string& path, std::uint64_t max_bytes) {
   const File file = File::open(path);

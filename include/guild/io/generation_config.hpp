@@ -74,7 +74,7 @@ template <class Fits>
 
 /// Reads `folder`/generation_config.json, at most 1 MiB. Many models come without the file: then nothing is suggested.
 [[nodiscard]] inline GenerationDefaults read_generation_config(const std::string& folder) {
-  const std::string path = folder + (folder.ends_with('/') ? "" : "/") + "generation_config.json";
+  const std::string path = path_in(folder, "generation_config.json");
   struct ::stat status{};
   if (::stat(path.c_str(), &status) != 0 && errno == ENOENT) return {};
   return parse_generation_config(read_text(path, 1 << 20), path);

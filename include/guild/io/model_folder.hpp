@@ -28,9 +28,7 @@ struct ModelFolder {
       throw Error(ErrorCode::io_open, "is a file, expected the folder that holds the model", {path});
   }
 
-  [[nodiscard]] std::string path_of(const std::string& file) const {
-    return path + (path.ends_with('/') ? "" : "/") + file;
-  }
+  [[nodiscard]] std::string path_of(const std::string& file) const { return path_in(path, file); }
 
   /// Whether there is something of this name; a link into the void is nothing.
   [[nodiscard]] bool exists(const std::string& file) const {

@@ -57,8 +57,8 @@ class Tokenizer {
 
   /// Reads tokenizer.json and tokenizer_config.json of a Hugging Face folder. Throws io_* and tk_*.
   static Tokenizer read(const std::string& folder) {
-    const std::string path = folder + "/tokenizer.json";
-    const std::string config_path = folder + "/tokenizer_config.json";
+    const std::string path = path_in(folder, "tokenizer.json");
+    const std::string config_path = path_in(folder, "tokenizer_config.json");
     return {TokenizerFile::parse(read_text(path, TokenizerFile::max_bytes), path),
             TokenizerConfig::parse(read_text(config_path, TokenizerConfig::max_bytes), config_path)};
   }
