@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <guild/core/config_check.hpp>
 #include <guild/models/spec.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/mtp.hpp>
@@ -22,6 +23,8 @@ struct Transformer {
   static_assert(config.layers > 0, "Transformer: config.layers must be positive");
   static_assert(config.dense_layers >= 0 && config.dense_layers <= config.layers,
                 "Transformer: config.dense_layers must be in [0, config.layers]");
+  static_assert(config_problem(S::config) == nullptr,
+                "Transformer: Spec::config is no possible model; guild::config_problem(Spec::config) says why");
 
   using Mixer = typename S::template Mixer<S>;
   using DenseBlock = Block<S, Mixer, DenseFeedForward<S>>;
