@@ -129,7 +129,7 @@ TEST_P(Linear, EqualsADoubleOracleForAnySize) {
   const Index sizes[][2] = {{1, 1},     {3, 5},    {32, 96},   {72, 32}, {33, 127},
                             {130, 130}, {70, 200}, {257, 129}, {96, 640}};
   for (const auto& [rows, cols] : sizes) {
-    for (const Index tokens : {1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 31, 48}) {
+    for (const Index tokens : {1, 2, 3, 4, 7, 8, 9, 13, 16, 29, 48}) {
       const TestWeight weight(type(), rows, cols, static_cast<unsigned>(rows + cols), rows % 3 * 50);
       const TestMatrix x(tokens, cols, 7, cols + 3);
       TestMatrix y(tokens, rows, 8, rows + 5);
@@ -148,9 +148,9 @@ TEST_P(Linear, EqualsADoubleOracleForAnySize) {
 }
 
 TEST_P(Linear, EqualsADoubleOracleWithTheWeightNotTransposed) {
-  const Index sizes[][2] = {{1, 1}, {5, 3}, {32, 96}, {96, 72}, {128, 512}, {130, 130}, {300, 67}};
+  const Index sizes[][2] = {{1, 1}, {5, 3}, {32, 96}, {96, 72}, {128, 512}, {130, 130}, {900, 500}};
   for (const auto& [rows, cols] : sizes) {
-    for (const Index tokens : {1, 2, 3, 4, 6, 9, 70}) {
+    for (const Index tokens : {1, 2, 3, 70}) {
       const TestWeight weight(type(), rows, cols, static_cast<unsigned>(rows + cols), cols % 3 * 100);
       const TestMatrix x(tokens, rows, 7, rows + 1);
       TestMatrix y(tokens, cols, 8, cols + 2);
@@ -165,7 +165,7 @@ TEST_P(Linear, EqualsADoubleOracleWithTheWeightNotTransposed) {
 TEST_P(Linear, RunsManyJobsWithGatheredRowsAndEmptyOnesInOneCall) {
   const Index cols = 160, rows = 104;
   const TestMatrix x(40, cols, 1, cols);
-  const Index counts[] = {0, 1, 70, 0, 3, 18, 2, 0};
+  const Index counts[] = {0, 1, 70, 0, 3, 18, 300, 0};
   std::vector<TestWeight> weights;
   std::vector<std::vector<std::int32_t>> gathers;
   std::vector<TestMatrix> outputs;
@@ -222,7 +222,7 @@ TEST_P(Linear, GateKeepsItsAccuracyOverTheWholeRangeOfFloat) {
     if (std::isinf(z[i]))
       ASSERT_EQ(h[i], z[i]);
     else
-      ASSERT_NEAR(double{h[i]}, expected, std::abs(expected) * 6e-7 + 1e-36) << "silu(" << z[i] << ")";
+      ASSERT_NEAR(double{h[i]}, expected, std::abs(expected) * 3e-7 + 1e-36) << "silu(" << z[i] << ")";
   }
   EXPECT_TRUE(std::isnan(h.back()));
 }
@@ -230,7 +230,7 @@ TEST_P(Linear, GateKeepsItsAccuracyOverTheWholeRangeOfFloat) {
 TEST_P(Linear, DoesNotDependOnThreadsNorOnOtherRows) {
   const Index cols = 300, rows = 500;
   const TestWeight weight(type(), rows, cols, 9);
-  for (const Index tokens : {3, 16, 40, 300}) {
+  for (const Index tokens : {3, 8, 40, 300}) {
     const TestMatrix x(tokens, cols, 3, cols);
     TestMatrix y1(tokens, rows, 4, rows), y4(tokens, rows, 5, rows), part(tokens - 1, rows, 6, rows);
     Cpu one{{.threads = 1}}, four{{.threads = 4}};
