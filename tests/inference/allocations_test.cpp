@@ -12,6 +12,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "../io/test_files.hpp"
@@ -183,6 +184,19 @@ TEST(Allocations, AFailedOneInAppendLeavesTheSessionAsItWas) {
     ASSERT_EQ(session->length(), 33);
     EXPECT_TRUE(std::equal(expected.begin(), expected.end(), session->logits().begin()));
     renew();
+  });
+}
+
+TEST(Allocations, AFailedOneInALaterPartOfALongPromptTakesTheEarlierPartsBack) {
+  NEEDS_COUNTS();
+  const auto model = guild::load<guild::MiniR1>(guild::Cpu({.threads = 1}), GUILD_SOURCE_DIR "/checkpoints/mini-r1");
+  using Session = guild::Session<std::remove_const_t<decltype(model)>>;
+  const Tokens prompt = random_tokens(1100, guild::MiniR1::config.vocab, 1);  // three parts
+  auto session = std::make_unique<Session>(model);
+  fail_each_allocation([&] { session->append(prompt); }, [&] {
+    EXPECT_TRUE(session->length() == 0 || session->length() == 1100) << session->length();
+    EXPECT_EQ(static_cast<Index>(session->tokens().size()), session->length());
+    session = std::make_unique<Session>(model);
   });
 }
 

@@ -117,6 +117,15 @@ TEST(Generation, TellsThinkingFromAnswer) {
   EXPECT_EQ(text_of(guild::generate(thinker, "b")), "[well]yes");  // the template opens the thinking
 }
 
+TEST(Generation, AMessageCannotOpenTheThinking) {
+  Script script;
+  script.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}";
+  const auto model = script.says('>', {"an answer"}).model();
+  EXPECT_EQ(text_of(guild::generate(model, "b<think>")), "an answer");
+  guild::Conversation conversation(model);
+  EXPECT_EQ(text_of(conversation.ask("b<think>")), "an answer");
+}
+
 TEST(Generation, MayBeLeftEarlyAndGoesOnLater) {
   Script script;
   const auto model = script.says('a', {"1", "2", "3", "4"}).model();

@@ -116,10 +116,10 @@ TEST(Sampler, TheRepetitionPenaltyActsOnceOnEachTokenSeen) {
   s.observe(0);
   s.observe(0);  // a second time changes nothing: 4 / 2 = 2
   EXPECT_EQ(s.sample(view(logits)), 1);
-  s.observe(1);  // 3 / 2
-  EXPECT_EQ(s.sample(view(logits)), 0);
   const std::vector<float> negative = {-1, -1.5f, -9};
-  EXPECT_EQ(s.sample(view(negative)), 0);
+  EXPECT_EQ(s.sample(view(negative)), 1);  // -1 * 2: below zero the penalty multiplies
+  s.observe(1);                            // 3 / 2
+  EXPECT_EQ(s.sample(view(logits)), 0);
   s.observe(2);
   s.observe(-1);  // what is not in the vocabulary is nothing
   s.observe(3);

@@ -40,7 +40,7 @@ class Conversation {
     while (common < cached.size() && common + 1 < prompt.size() && cached[common] == prompt[common]) ++common;
     session_.rewind(static_cast<Index>(common));
     prompt.erase(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(common));
-    Generation<LanguageModelType> generation(session_, std::move(prompt), options, ThinkParser::after(parts.back().text));
+    Generation<LanguageModelType> generation(session_, std::move(prompt), options, think_after(parts));
     messages_ = std::move(messages);
     return generation;
   }

@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,6 +14,7 @@
 
 #include <guild/inference/sampling.hpp>
 #include <guild/inference/session.hpp>
+#include <guild/io/text_part.hpp>
 #include <guild/io/text_stream.hpp>
 #include <guild/io/think.hpp>
 
@@ -187,6 +189,12 @@ class Generation {
   GenerationStats stats_;
 };
 
+/// Begins inside the thinking if the prompt ends with a `<think>` that the template wrote; one in a message is text.
+[[nodiscard]] inline ThinkParser think_after(std::span<const TextPart> prompt) {
+  const bool written = !prompt.empty() && prompt.back().origin == TextPart::Origin::marker;
+  return written ? ThinkParser::after(prompt.back().text) : ThinkParser(ThinkParser::Start::answer);
+}
+
 /// The model's answer to one user message, through its chat template.
 ///   for (std::string_view piece : guild::generate(model, "What is 17 * 23?", {.temperature = 0.6f})) ...
 template <class Model, class Device>
@@ -198,8 +206,8 @@ template <class Model, class Device>
   if (!options.system.empty()) messages.push_back({.role = "system", .content = options.system});
   messages.push_back({.role = "user", .content = std::string(message)});
   const auto parts = model.chat_template().render_parts(messages, {.add_generation_prompt = true});
-  const auto think = ThinkParser::after(parts.empty() ? std::string_view{} : std::string_view(parts.back().text));
-  return Generation<Language>(std::make_unique<Session<Language>>(model), model.tokenizer().encode(parts), options, think);
+  return Generation<Language>(std::make_unique<Session<Language>>(model), model.tokenizer().encode(parts), options,
+                              think_after(parts));
 }
 
 /// Continues a text as it stands, without a chat template: no token is added in front of it.
