@@ -5,6 +5,7 @@ way=$1 work=$2
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 CXX=${CXX:-g++} CMAKE=${CMAKE:-cmake}
+if [ -z "${CMAKE_GENERATOR:-}" ] && command -v ninja > /dev/null; then export CMAKE_GENERATOR=Ninja; fi
 rm -rf "$work"
 mkdir -p "$work"
 
