@@ -87,7 +87,7 @@ template <class LanguageModelType> class Generation;
 // guild/inference/language_model.hpp
 template <class ModelType, class DeviceType> class LanguageModel;
 
-// guild/inference/load_weights.hpp
+// guild/inference/load_options.hpp
 enum class Residence : std::uint8_t;
 struct LoadOptions;
 struct Progress;

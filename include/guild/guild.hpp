@@ -23,6 +23,8 @@
 #include <guild/inference/conversation.hpp>
 #include <guild/inference/generation.hpp>
 #include <guild/inference/language_model.hpp>
+#include <guild/inference/load.hpp>
+#include <guild/inference/load_options.hpp>
 #include <guild/inference/load_weights.hpp>
 #include <guild/inference/sampling.hpp>
 #include <guild/inference/session.hpp>

@@ -1,4 +1,4 @@
-#include <guild/inference/language_model.hpp>
+#include <guild/inference/load.hpp>
 
 #include <gtest/gtest.h>
 
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <guild/inference/generation.hpp>
+#include <guild/inference/load.hpp>
 #include <guild/models/presets.hpp>
 
 #include "../io/test_files.hpp"

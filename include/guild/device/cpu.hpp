@@ -28,6 +28,9 @@ class Cpu {
   }
   ~Cpu() = default;
 
+  /// Another handle for another thread or session: the same pool, a scratch arena of its own.
+  [[nodiscard]] Cpu fork() const { return *this; }
+
   [[nodiscard]] int threads() const { return pool_->threads(); }
 
   /// Calls f(chunk, worker) for every chunk in [0, chunks) on the pool's threads; returns when all are done.

@@ -39,6 +39,9 @@ class Cuda {
     if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
   }
 
+  /// Another handle for another thread or session: the same GPU, a stream and scratch of its own.
+  [[nodiscard]] Cuda fork() const { return Cuda(CudaOptions{.ordinal = ordinal_}); }
+
   [[nodiscard]] int ordinal() const { return ordinal_; }
   [[nodiscard]] cudaStream_t stream() const { return stream_; }
 

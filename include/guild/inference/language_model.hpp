@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include <guild/inference/load_weights.hpp>
+#include <guild/core/weight.hpp>
 #include <guild/io/chat_template.hpp>
 #include <guild/io/config.hpp>
 #include <guild/io/generation_config.hpp>
@@ -24,17 +24,23 @@ class LanguageModel {
   using Weights = typename Model::template Weights<Published>;
 
   LanguageModel(const Device& device, Weights weights, PublishedConfig config, Tokenizer tokenizer,
-                ChatTemplate chat_template, GenerationDefaults defaults)
-      : device_(device), shared_(std::make_shared<const Shared>(std::move(weights), std::move(config), std::move(tokenizer),
+                std::optional<ChatTemplate> chat_template, GenerationDefaults defaults)
+      : shared_(std::make_shared<const Shared>(device.fork(), std::move(weights), std::move(config), std::move(tokenizer),
                                                           std::move(chat_template), std::move(defaults))) {
     tokenizer_fits();
   }
 
-  [[nodiscard]] const Device& device() const { return device_; }
+  [[nodiscard]] const Device& device() const { return shared_->device; }
   [[nodiscard]] const Weights& weights() const { return shared_->weights; }
   [[nodiscard]] const PublishedConfig& config() const { return shared_->config; }
   [[nodiscard]] const Tokenizer& tokenizer() const { return shared_->tokenizer; }
-  [[nodiscard]] const ChatTemplate& chat_template() const { return shared_->chat_template; }
+  /// Throws tpl_unsupported if the folder has none (base models): such a model still completes texts.
+  [[nodiscard]] const ChatTemplate& chat_template() const {
+    if (!shared_->chat_template)
+      throw Error(ErrorCode::tpl_unsupported, "there is no chat template in the folder; use `complete`, or add the published one",
+                  {config().path, "chat_template", -1});
+    return *shared_->chat_template;
+  }
   [[nodiscard]] const GenerationDefaults& defaults() const { return shared_->defaults; }
 
   /// Tokens that end generation: those of generation_config.json, else of config.json, else the tokenizer's.
@@ -52,35 +58,19 @@ class LanguageModel {
 
  private:
   struct Shared {
-    Shared(Weights w, PublishedConfig c, Tokenizer t, ChatTemplate p, GenerationDefaults d)
-        : weights(std::move(w)), config(std::move(c)), tokenizer(std::move(t)), chat_template(std::move(p)),
+    Shared(Device v, Weights w, PublishedConfig c, Tokenizer t, std::optional<ChatTemplate> p, GenerationDefaults d)
+        : device(std::move(v)), weights(std::move(w)), config(std::move(c)), tokenizer(std::move(t)), chat_template(std::move(p)),
           defaults(std::move(d)) {}
+    Device device;
     Weights weights;
     PublishedConfig config;
     Tokenizer tokenizer;
-    ChatTemplate chat_template;
+    std::optional<ChatTemplate> chat_template;
     GenerationDefaults defaults;
   };
   void tokenizer_fits() const { tokenizer().require_vocab_size(Model::config.vocab); }
 
-  Device device_;
   std::shared_ptr<const Shared> shared_;
 };
-
-/// Loads a Hugging Face folder as published: config.json, safetensors (one file or shards with their index),
-/// tokenizer.json, tokenizer_config.json, generation_config.json. Throws `Error` and leaves nothing behind.
-template <class Model, class Device>
-[[nodiscard]] LanguageModel<Model, Device> load(const Device& device, const std::string& folder,
-                                                const LoadOptions& options = {}) {
-  PublishedConfig config = read_config(folder);
-  check_config<typename Model::Spec>(config);
-  Tokenizer tokenizer = Tokenizer::read(folder);
-  tokenizer.require_vocab_size(Model::config.vocab);
-  ChatTemplate chat_template = ChatTemplate::read(folder);
-  GenerationDefaults defaults = read_generation_config(folder);
-  const Checkpoint checkpoint = Checkpoint::open(folder, options.checkpoint);
-  return {device, load_weights<Model>(checkpoint, options), std::move(config), std::move(tokenizer),
-          std::move(chat_template), std::move(defaults)};
-}
 
 }  // namespace guild::inline v1

@@ -1,10 +1,11 @@
 // From a checkpoint folder to the weights of a model: every tensor is checked before the first byte is allocated.
 #pragma once
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -12,32 +13,11 @@
 
 #include <guild/core/error.hpp>
 #include <guild/core/weight.hpp>
+#include <guild/inference/load_options.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/modules/module.hpp>
 
 namespace guild::inline v1 {
-
-/// How far a long operation has come.
-struct Progress {
-  std::int64_t bytes = 0;
-  std::int64_t total = 0;
-  double seconds_left = 0;  ///< an estimate from the speed so far
-};
-
-/// Where the weights live.
-enum class Residence : std::uint8_t {
-  owned,   ///< read into memory of the process: the fastest to compute with
-  mapped,  ///< left in the file and mapped: for models larger than memory. See `Mapping` about files that change
-};
-
-struct LoadOptions {
-  Residence residence = Residence::owned;
-  bool mtp = false;                  ///< load the multi-token-prediction layers too; otherwise they are skipped
-  bool check_finite = false;         ///< look for NaN and infinity in all weights (wt_nonfinite)
-  std::int64_t memory_budget = 0;    ///< bytes of weights that may be allocated; 0: no limit (cf_memory)
-  std::function<bool(const Progress&)> progress{};  ///< called often; returning false stops with io_cancelled
-  CheckpointOptions checkpoint{};
-};
 
 namespace detail {
 
@@ -192,7 +172,7 @@ class WeightReader {
     read(info, stored.data.data());
     vector.data = Buffer<float>::uninitialized(shape.size);
     for (Index i = 0; i < shape.size; ++i) vector.data[i] = stored.view().at(0, i);
-    if (options_.check_finite) check_finite(info, stored.view());
+    check_finite(info, stored.view());  // always: norms and biases are small, and one NaN spoils all tokens
   }
 
  private:
@@ -240,6 +220,12 @@ class WeightReader {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+/// Bytes of physical memory; -1 where the system does not say.
+inline std::int64_t machine_memory() {
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  return pages > 0 && page > 0 ? std::int64_t{pages} * page : -1;
+}
+
 }  // namespace detail
 
 /// Loads the weights of `Model` from an open checkpoint. Nothing is allocated before every name, shape and type fits.
@@ -259,9 +245,11 @@ template <class Model>
     skipped.push_back(Names::name(layers / (Model::config.layers + i)) + ".");
   if (Model::config.tied_embeddings) skipped.push_back(Names::name(root / "head"));
   check.finish(skipped);
-  if (options.memory_budget > 0 && options.residence == Residence::owned && check.bytes() > options.memory_budget)
-    throw Error(ErrorCode::cf_memory, "the weights need " + std::to_string(check.bytes()) + " bytes, the budget is " +
-                std::to_string(options.memory_budget) + "; raise it, use a smaller model, or Residence::mapped");
+  const std::int64_t budget = options.memory_budget == 0 ? detail::machine_memory() : options.memory_budget;
+  if (budget > 0 && options.residence == Residence::owned && check.bytes() > budget)
+    throw Error(ErrorCode::cf_memory, "the weights need " + std::to_string(check.bytes()) + " bytes, " +
+                (options.memory_budget == 0 ? "the machine has " : "the budget is ") + std::to_string(budget) +
+                "; use a smaller model, or leave the weights in the file with Residence::mapped");
 
   detail::WeightReader<Names> reader(checkpoint, options, check.bytes());
   Model::visit(reader, Path(), weights);

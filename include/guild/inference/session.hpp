@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -23,14 +24,18 @@ class Session {
 
   /// `context`: the most tokens this session will hold; 0: as many as the model knows positions for.
   explicit Session(LanguageModelType model, Index context = 0)
-      : model_(std::move(model)), device_(model_.device()),
+      : model_(std::move(model)), device_(model_.device().fork()),
         context_(context > 0 ? std::min<Index>(context, Model::config.context) : Model::config.context),
-        logits_(Buffer<float>::uninitialized(Model::config.vocab)) {}
+        logits_(Buffer<float>::uninitialized(Model::config.vocab)) {
+    cache_.mtp.resize(model_.weights().mtp.size());
+  }
 
   /// Appends tokens and computes the logits of the one to follow. Long texts run in parts of `prefill_rows` rows, which
   /// bounds scratch memory. Throws in_context (nothing is appended), in_token, in_empty.
   void append(std::span<const std::int32_t> tokens) {
     if (tokens.empty()) throw Error(ErrorCode::in_empty, "no tokens to append; give the model at least one");
+    if (std::less_equal<>()(tokens_.data(), tokens.data()) && std::less<>()(tokens.data(), tokens_.data() + tokens_.size()))
+      return append(std::vector<std::int32_t>(tokens.begin(), tokens.end()));  // a span of this session's own tokens
     const auto count = static_cast<Index>(tokens.size());
     if (count > context_ - length())
       throw Error(ErrorCode::in_context, std::to_string(length() + count) + " tokens do not fit the context of " +

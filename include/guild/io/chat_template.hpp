@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -53,6 +54,18 @@ class ChatTemplate {
       config.chat_template = read_text(config.path, detail::TemplateParser::max_source);
     }
     return parse(config);
+  }
+  /// The same, or nothing for a folder without a template, as base models are published.
+  static std::optional<ChatTemplate> read_if_any(const std::string& folder) {
+    const std::string path = path_in(folder, "tokenizer_config.json");
+    const TokenizerConfig config = TokenizerConfig::parse(read_text(path, TokenizerConfig::max_bytes), path);
+    if (!config.chat_template.empty()) return parse(config);
+    try {
+      return read(folder);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::io_open && error.path() == path_in(folder, "chat_template.jinja")) return std::nullopt;
+      throw;
+    }
   }
   /// Throws tpl_unsupported (naming the construct and its offset in the template) and tpl_limit.
   static ChatTemplate parse(const TokenizerConfig& config) {

@@ -96,9 +96,13 @@ struct Mla {
     Output::forward(device, weights.output, attended, y);
   }
 
+  /// Most floats of expanded keys and values: beyond, the absorbed form bounds the scratch memory (1 GiB).
+  static constexpr Index most_expanded = Index{1} << 28;
+
   /// True if a chunk of `count` new tokens in a context of `length` runs absorbed.
   static constexpr bool runs_absorbed(MlaForm form, Index count, Index length) {
     if (form != MlaForm::automatic) return form == MlaForm::absorbed;
+    if (length * heads * (nope + value) > most_expanded) return true;
     const Index absorbed = count * (length * (width + latent) + latent * (nope + value));
     const Index expanded = count * length * (nope + rotary + value) + length * latent * (nope + value);
     return absorbed <= expanded;

@@ -1,0 +1,36 @@
+// From a Hugging Face folder to a model that is ready to run.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include <guild/inference/language_model.hpp>
+#include <guild/inference/load_weights.hpp>
+#include <guild/io/config.hpp>
+#include <guild/io/generation_config.hpp>
+
+namespace guild::inline v1 {
+
+/// Loads a Hugging Face folder as published: config.json, safetensors (one file or shards with their index),
+/// tokenizer.json, tokenizer_config.json, and where they exist a chat template and generation_config.json.
+/// Throws `Error` and leaves nothing behind.
+template <class Model, class Device>
+[[nodiscard]] LanguageModel<Model, Device> load(const Device& device, const std::string& folder,
+                                                const LoadOptions& options = {}) {
+  PublishedConfig config = read_config(folder);
+  check_config<typename Model::Spec>(config);
+  if (config.quantization && (config.quantization->block_rows != scale_block || config.quantization->block_cols != scale_block))
+    throw Error(ErrorCode::cf_quant, "the blocks that share a scale are " + std::to_string(config.quantization->block_rows) +
+                " x " + std::to_string(config.quantization->block_cols) + "; only 128 x 128 is supported",
+                {config.path, "quantization_config.weight_block_size", -1});
+  Tokenizer tokenizer = Tokenizer::read(folder);
+  tokenizer.require_vocab_size(Model::config.vocab);
+  std::optional<ChatTemplate> chat_template = ChatTemplate::read_if_any(folder);
+  GenerationDefaults defaults = read_generation_config(folder);
+  const Checkpoint checkpoint = Checkpoint::open(folder, options.checkpoint);
+  return {device, load_weights<Model>(checkpoint, options), std::move(config), std::move(tokenizer),
+          std::move(chat_template), std::move(defaults)};
+}
+
+}  // namespace guild::inline v1
