@@ -2,6 +2,7 @@
 #include "../support/allocations.hpp"
 
 #include <guild/inference/generation.hpp>
+#include <guild/inference/load.hpp>
 #include <guild/inference/load_weights.hpp>
 #include <guild/models/presets.hpp>
 

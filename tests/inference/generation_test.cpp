@@ -320,13 +320,15 @@ TEST(Generation, AFailedStepLeavesTheSessionAsItWasAndMayBeTriedAgain) {
 
   // Logits that are not finite: found by the sampler, after the token went into the session.
   auto* head = reinterpret_cast<float*>(const_cast<std::byte*>(model.weights().head.weight.data.data()));
-  auto again = guild::complete(model, "a");
+  Session session(model);
+  Generation again(session, {97}, {});
   const float head_saved = std::exchange(head[64 * 5], std::numeric_limits<float>::quiet_NaN());
   EXPECT_EQ(code_of([&] { (void)again.next(); }), expected(ErrorCode::op_nonfinite));
   head[64 * 5] = head_saved;
   // The prompt is not fed twice; the logits of the failed step stand, so it fails again rather than go on with garbage.
   EXPECT_EQ(code_of([&] { (void)again.next(); }), expected(ErrorCode::op_nonfinite));
   EXPECT_EQ(again.tokens().size(), 0U);
+  EXPECT_EQ(session.length(), 1);
 }
 
 using Conversation = guild::Conversation<ScriptLanguage>;
@@ -377,12 +379,29 @@ TEST(Conversation, StaysAsItWasWhenAQuestionIsRefused) {
   EXPECT_EQ(text_of(conversation.ask("bye")), "XY");
 }
 
+// Then the cache holds all of the prompt, and more. The last token is computed again, for its logits.
 TEST(Conversation, AsksTheSameQuestionTwice) {
-  const auto model = talk().model();
+  Script script = talk();
+  script.chat_template = "{{ messages[-1]['content'] }}a";
+  const auto model = script.model();
   Conversation conversation(model);
   EXPECT_EQ(text_of(conversation.ask("hello")), "XY");
-  conversation.clear();
-  EXPECT_EQ(text_of(conversation.ask("hello")), "XY");  // the last token is computed again, for its logits
+  auto again = conversation.ask("hello");
+  EXPECT_EQ(text_of(again), "XY");
+  EXPECT_EQ(again.stats().prompt_tokens, 1);
+}
+
+TEST(Session, TakesItsOwnTokens) {
+  Session session(Script().model());
+  const std::vector<std::int32_t> tokens = {1, 2, 3, 4};
+  session.append(tokens);
+  session.append(session.tokens());
+  EXPECT_EQ(std::vector<std::int32_t>(session.tokens().begin(), session.tokens().end()), (std::vector<std::int32_t>{1, 2, 3, 4, 1, 2, 3, 4}));
+  const auto own = session.tokens();
+  session.rewind(2);
+  session.append(own.subspan(2, 6));  // what was rewound is still there until something takes its place
+  EXPECT_EQ(session.length(), 8);
+  EXPECT_EQ(std::vector<std::int32_t>(session.tokens().begin(), session.tokens().begin() + 8), (std::vector<std::int32_t>{1, 2, 3, 4, 1, 2, 3, 4}));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The shipped checkpoint against Hugging Face transformers: tests/oracle/evaluate_mini.py froze what it answers.
 #include <guild/inference/conversation.hpp>
 #include <guild/inference/generation.hpp>
+#include <guild/inference/load.hpp>
 #include <guild/models/presets.hpp>
 
 #include <gtest/gtest.h>
@@ -8,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <limits>
 #include <string>
 #include <thread>
 #include <utility>
@@ -242,6 +244,28 @@ TEST(MiniR1, AConversationThatKeepsItsCacheSaysWhatAFreshOneSays) {
     kept.remember(stripped(answer));
     messages.push_back({.role = "assistant", .content = stripped(answer)});
   }
+}
+
+TEST(MiniR1, AFailureInALaterPartOfAPromptTakesTheEarlierPartsBack) {
+  const Language own = load("mini-r1");
+  // The weights are shared and constant; only this test knows that the memory behind them is not. Token 7 is spoilt.
+  auto* embedding = reinterpret_cast<guild::bf16*>(const_cast<std::byte*>(own.weights().embedding.weight.data.data()));
+  embedding[7 * MiniR1::config.hidden] = guild::bf16(std::numeric_limits<float>::quiet_NaN());
+  std::vector<std::int32_t> tokens = guild_test::random_tokens(1100, 7, 3);  // three parts; none of these is token 7
+  guild::Session session(own);
+  session.append(3);
+  const std::vector<float> before(session.logits().begin(), session.logits().end());
+  tokens[700] = 7;
+  EXPECT_THROW(session.append(tokens), guild::Error);
+  EXPECT_EQ(session.length(), 1);
+  EXPECT_EQ(session.tokens().size(), 1U);
+  EXPECT_TRUE(std::equal(before.begin(), before.end(), session.logits().begin()));
+  tokens[700] = 5;
+  guild::Session fresh(own);
+  fresh.append(3);
+  fresh.append(tokens);
+  session.append(tokens);
+  EXPECT_TRUE(std::equal(fresh.logits().begin(), fresh.logits().end(), session.logits().begin()));
 }
 
 TEST(MiniR1, RewindingAndAppendingAgainGivesTheSameBits) {

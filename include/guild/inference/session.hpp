@@ -34,8 +34,9 @@ class Session {
   /// bounds scratch memory. Throws in_context (nothing is appended), in_token, in_empty.
   void append(std::span<const std::int32_t> tokens) {
     if (tokens.empty()) throw Error(ErrorCode::in_empty, "no tokens to append; give the model at least one");
-    if (std::less_equal<>()(tokens_.data(), tokens.data()) && std::less<>()(tokens.data(), tokens_.data() + tokens_.size()))
-      return append(std::vector<std::int32_t>(tokens.begin(), tokens.end()));  // a span of this session's own tokens
+    // A span of this session's own tokens, perhaps of some that were rewound, would not survive their growth.
+    if (std::less_equal<>()(tokens_.data(), tokens.data()) && std::less<>()(tokens.data(), tokens_.data() + tokens_.capacity()))
+      return append(std::vector<std::int32_t>(tokens.begin(), tokens.end()));
     const auto count = static_cast<Index>(tokens.size());
     if (count > context_ - length())
       throw Error(ErrorCode::in_context, std::to_string(length() + count) + " tokens do not fit the context of " +
