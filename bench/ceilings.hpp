@@ -6,7 +6,7 @@
 #include <chrono>
 #include <guild/core/buffer.hpp>
 #include <guild/device/cpu.hpp>
-#include <guild/ops/cpu/isa.hpp>
+#include <guild/device/isa.hpp>
 #include <vector>
 
 namespace guild_bench {

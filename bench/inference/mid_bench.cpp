@@ -175,7 +175,7 @@ int main(int argc, char** argv) {
     else if (argument == "--tokens" && i + 1 < argc) tokens = std::atoi(argv[++i]);
   }
   if (types.empty()) types = {DType::bf16, DType::f8_e4m3};
-  Cpu device({.threads = threads});
+  Cpu device({.threads = threads, .isa = best_isa()});
   std::printf("mid: %.1f million parameters, %.1f active; %d threads\n", static_cast<double>(parameter_count(MidSpec::config).total) * 1e-6,
               static_cast<double>(parameter_count(MidSpec::config).active) * 1e-6, device.threads());
   for (const DType type : types) measure(device, type, tokens, busy);

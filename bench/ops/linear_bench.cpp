@@ -160,7 +160,7 @@ void eigen(Bench& bench, Index m, Index n, Index k) {
 
 int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 0;
-  Bench bench{.device = Cpu{{.threads = threads}}, .filter = {}};
+  Bench bench{.device = Cpu{{.threads = threads, .isa = best_isa()}}, .filter = {}};
   bench.filter = argc > 2 ? argv[2] : "";
   std::printf(
       "%s, %d threads; peaks in registers: fp32 %.0f GFLOP/s, bf16 dot %.0f, int8 dot %.0f Gop/s (0: not on this "

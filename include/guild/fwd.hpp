@@ -69,6 +69,9 @@ struct CpuOptions;
 class HostTeam;
 class HostTeams;
 
+// guild/device/isa.hpp
+enum class Isa : std::uint8_t;
+
 // guild/device/team.hpp
 struct SerialTeam;
 
@@ -268,9 +271,6 @@ struct ExpandedAttentionJob;
 struct ExpandedAttentionSizes;
 struct LatentAttentionJob;
 struct LatentAttentionSizes;
-
-// guild/ops/cpu/isa.hpp
-enum class Isa : std::uint8_t;
 
 // guild/ops/job.hpp
 enum class Product : std::uint8_t;

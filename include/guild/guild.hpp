@@ -17,6 +17,7 @@
 #include <guild/device/best.hpp>
 #include <guild/device/cpu.hpp>
 #include <guild/device/host_team.hpp>
+#include <guild/device/isa.hpp>
 #include <guild/device/team.hpp>
 #include <guild/device/thread_pool.hpp>
 #include <guild/fwd.hpp>
@@ -54,6 +55,7 @@
 #include <guild/io/template_evaluator.hpp>
 #include <guild/io/template_expressions.hpp>
 #include <guild/io/template_functions.hpp>
+#include <guild/io/template_json.hpp>
 #include <guild/io/template_lexer.hpp>
 #include <guild/io/template_operators.hpp>
 #include <guild/io/template_parser.hpp>
@@ -103,7 +105,6 @@
 #include <guild/ops/cpu/dot_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx512_bf16.hpp>
-#include <guild/ops/cpu/isa.hpp>
 #include <guild/ops/cpu/linear.hpp>
 #include <guild/ops/cpu/linear_avx2.hpp>
 #include <guild/ops/cpu/linear_baseline.hpp>

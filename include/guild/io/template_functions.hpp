@@ -11,6 +11,7 @@
 #include <guild/core/error.hpp>
 #include <guild/io/template_lexer.hpp>
 #include <guild/io/template_tree.hpp>
+#include <guild/io/template_json.hpp>
 #include <guild/io/template_value.hpp>
 
 namespace guild::inline v1::detail {

@@ -8,7 +8,7 @@
 #include <guild/ops/cpu/attention_avx2.hpp>
 #include <guild/ops/cpu/attention_avx512.hpp>
 #include <guild/ops/cpu/attention_tile.hpp>
-#include <guild/ops/cpu/isa.hpp>
+#include <guild/device/isa.hpp>
 #include <limits>
 #include <span>
 
@@ -347,16 +347,24 @@ class ExpandedAttention {
 
 }  // namespace cpu
 
-/// Called by latent_attention after its checks. `isa` is for tests and benchmarks.
+/// With kernels of a named variant, for tests and benchmarks.
 inline void run_latent_attention(Cpu& device, std::span<const LatentAttentionJob> jobs,
-                                 const LatentAttentionSizes& sizes, Isa isa = best_isa()) {
+                                 const LatentAttentionSizes& sizes, Isa isa) {
   cpu::LatentAttention(sizes, cpu::attention_kernels_of(isa)).run(device, jobs);
 }
 
-/// Called by expanded_attention after its checks. `isa` is for tests and benchmarks.
 inline void run_expanded_attention(Cpu& device, std::span<const ExpandedAttentionJob> jobs,
-                                   const ExpandedAttentionSizes& sizes, Isa isa = best_isa()) {
+                                   const ExpandedAttentionSizes& sizes, Isa isa) {
   cpu::ExpandedAttention(sizes, cpu::attention_kernels_of(isa)).run(device, jobs);
+}
+
+inline void run_latent_attention(Cpu& device, std::span<const LatentAttentionJob> jobs,
+                                 const LatentAttentionSizes& sizes) {
+  run_latent_attention(device, jobs, sizes, device.isa());
+}
+inline void run_expanded_attention(Cpu& device, std::span<const ExpandedAttentionJob> jobs,
+                                   const ExpandedAttentionSizes& sizes) {
+  run_expanded_attention(device, jobs, sizes, device.isa());
 }
 
 }  // namespace guild::inline v1

@@ -7,7 +7,7 @@
 #include <guild/ops/cpu/dot_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx512_bf16.hpp>
-#include <guild/ops/cpu/isa.hpp>
+#include <guild/device/isa.hpp>
 #include <guild/ops/cpu/linear_avx2.hpp>
 #include <guild/ops/cpu/linear_baseline.hpp>
 #include <guild/ops/job.hpp>
@@ -163,11 +163,13 @@ void run_jobs(Cpu& device, std::span<const Job> jobs, const LinearKernels& kerne
 }  // namespace cpu
 
 /// The CPU's side of `linear` and `gated_linear`; shapes are checked by the front doors.
-inline void run_linear(Cpu& device, std::span<const LinearJob> jobs, Isa isa = best_isa()) {
+inline void run_linear(Cpu& device, std::span<const LinearJob> jobs, Isa isa) {
   cpu::run_jobs(device, jobs, cpu::linear_kernels(isa));
 }
-inline void run_gated_linear(Cpu& device, std::span<const GatedJob> jobs, Isa isa = best_isa()) {
+inline void run_gated_linear(Cpu& device, std::span<const GatedJob> jobs, Isa isa) {
   cpu::run_jobs(device, jobs, cpu::linear_kernels(isa));
 }
+inline void run_linear(Cpu& device, std::span<const LinearJob> jobs) { run_linear(device, jobs, device.isa()); }
+inline void run_gated_linear(Cpu& device, std::span<const GatedJob> jobs) { run_gated_linear(device, jobs, device.isa()); }
 
 }  // namespace guild::inline v1

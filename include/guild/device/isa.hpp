@@ -38,7 +38,7 @@ enum class Isa : std::uint8_t { baseline, avx2, avx512, avx512_bf16 };
 #endif
 }
 
-/// The best variant this machine runs.
+/// The best variant this machine runs. Its `avx512_bf16` rounds activations to bf16 in products of many rows.
 [[nodiscard]] inline Isa best_isa() {
   static const Isa best = [] {
     for (const Isa isa : {Isa::avx512_bf16, Isa::avx512, Isa::avx2})
@@ -47,5 +47,8 @@ enum class Isa : std::uint8_t { baseline, avx2, avx512, avx512_bf16 };
   }();
   return best;
 }
+
+/// The best variant whose products keep activations in float: what a `Cpu` runs unless it is told otherwise.
+[[nodiscard]] inline Isa best_float_isa() { return best_isa() == Isa::avx512_bf16 ? Isa::avx512 : best_isa(); }
 
 }  // namespace guild::inline v1
