@@ -131,7 +131,7 @@ TEST(Moe, ServesAllRowsByTheSameExpertsAndLeavesTheOthersAlone) {
   Fixture<MoeSpec<1>> moe;
   route_by_first_input(moe, {0, 0, 1, 2, 0, 0, 3, -1});
   // Nothing of an expert that is not chosen may be read.
-  for (const std::size_t e : {0, 1, 4, 5, 7}) {
+  for (const std::size_t e : {0U, 1U, 4U, 5U, 7U}) {
     auto& expert = moe.weights.experts.experts[e];
     for (Weights* matrix : {&expert.gate.weight, &expert.up.weight, &expert.down.weight})
       std::memset(matrix->data.data(), 0xff, static_cast<std::size_t>(matrix->data.size()));  // NaN

@@ -28,7 +28,7 @@ struct GenerateOptions {
   std::optional<float> min_p{};
   std::optional<float> repetition_penalty{};
   std::uint64_t seed = 0;
-  int max_tokens = 0;               ///< 0: until the model stops or its context is full
+  int max_tokens = 0;               ///< 0: what the checkpoint suggests, else until the model stops or its context is full
   std::vector<std::string> stop{};  ///< texts that end the generation; they are not part of it
   std::string system{};             ///< the system message of `generate`
 };
@@ -77,7 +77,8 @@ class Generation {
       throw Error(ErrorCode::in_context, std::to_string(session.length() + static_cast<Index>(prompt_.size())) +
                   " prompt tokens and " + std::to_string(std::max(options.max_tokens, 1)) +
                   " new ones do not fit the context of " + std::to_string(session.context()));
-    limit_ = options.max_tokens > 0 ? options.max_tokens : room;
+    const Index suggested = session.model().defaults().max_new_tokens.value_or(0);
+    limit_ = options.max_tokens > 0 ? options.max_tokens : suggested > 0 ? std::min(suggested, room) : room;
     length_ = session.length();
     if (options.max_tokens > 0) {
       session.reserve(session.context() - room + options.max_tokens);

@@ -1,6 +1,7 @@
 // A complete decoder-only language model, assembled from a Spec.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -53,11 +54,17 @@ struct Transformer {
     typename Layers::Cache layers;
     std::vector<typename Mtp::Cache> mtp{};
     Index length = 0;
+    Index reserved = 0;
 
     /// Makes room for `tokens` in all. Throws dev_memory.
     void reserve(Index tokens) {
       layers.for_each([&](auto& layer) { layer.reserve(tokens, length); });
       for (auto& layer : mtp) layer.reserve(tokens, length);
+      if (tokens > reserved) reserved = tokens;
+    }
+    /// Makes room for at least `tokens`, doubling, so that growing token by token copies little.
+    void grow(Index tokens) {
+      reserve(tokens > reserved ? std::min<Index>(config.context, std::max(tokens, 2 * reserved)) : tokens);
     }
   };
 
@@ -74,7 +81,7 @@ struct Transformer {
   }
 
   /// Appends a batch to its sequences: `caches[chunk.sequence]->length` must be the chunk's first position, and each
-  /// cache is grown as needed (just enough: reserve ahead to decode many tokens). A sequence may have one chunk in a
+  /// cache is grown as needed (reserve ahead to allocate nothing while decoding). A sequence may have one chunk in a
   /// batch. states [T, hidden]: hidden states after the final norm. If this throws, all sequences are as before.
   template <class Device, class Store, class Observer = const NoObserver>
   static void extend(Device& device, const Weights<Store>& weights, const Batch& batch, std::span<Cache* const> caches,
@@ -152,7 +159,7 @@ struct Transformer {
           throw Error(ErrorCode::op_shape, "two chunks of a batch extend sequence " + std::to_string(chunk.sequence) +
                       "; give each sequence one chunk, with all of its new tokens");
     }
-    for (const Chunk& chunk : batch.chunks) cache_of(chunk, caches).reserve(chunk.first_position + chunk.count);
+    for (const Chunk& chunk : batch.chunks) cache_of(chunk, caches).grow(chunk.first_position + chunk.count);
   }
 };
 
