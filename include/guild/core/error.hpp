@@ -67,7 +67,8 @@ static_assert(!error_names.back().empty(), "every ErrorCode has a name, in the o
 
 /// The code as it is spelled in messages and documents, such as "st_size".
 [[nodiscard]] constexpr std::string_view name(ErrorCode code) noexcept {
-  return detail::error_names[static_cast<std::size_t>(code)];
+  const auto i = static_cast<std::size_t>(code);
+  return i < detail::error_names.size() ? detail::error_names[i] : "unknown";
 }
 
 /// Where an error was found. Unknown parts stay empty (offset: -1).
