@@ -101,8 +101,8 @@ void measure_busy(Run& run, DType type, int threads) {
     }
     ratios.push_back(rate[1] / rate[0]);
   }
-  std::printf("%-5s decode beside one busy core of %d: %3.0f %% of the speed without (a fair share would leave %.0f %%)\n",
-              std::string(name(type)).c_str(), threads, 100.0 * median(ratios), 100.0 * (threads - 0.5) / threads);
+  std::printf("%-5s decode beside one busy core of %d: %3.0f %% of the speed without (without that core %.0f %% would be left)\n",
+              std::string(name(type)).c_str(), threads, 100.0 * median(ratios), 100.0 * (threads - 1) / threads);
   std::fflush(stdout);
 }
 
