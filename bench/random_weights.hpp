@@ -13,8 +13,8 @@
 
 namespace guild_bench {
 
-/// A visitor that allocates every tensor: matrices of `hidden x outputs` as `type` (embedding, head and router stay bf16
-/// with fp8, as published), norms 1, selection biases 0.
+/// A visitor that allocates every tensor: matrices of `hidden x outputs` as `type` (embedding, head and router stay
+/// bf16 with fp8, as published), norms 1, selection biases 0.
 class FillRandom {
  public:
   FillRandom(guild::Cpu& device, guild::DType type) : device_(device), type_(type), pool_(pool_size) {
@@ -36,10 +36,14 @@ class FillRandom {
       for (float& scale : matrix.scale.view()) scale = 0.1f / 448.0f;
     }
     switch (matrix.type) {
-      case guild::DType::f32: return tile<float>(matrix, 1.0f);
-      case guild::DType::bf16: return tile<guild::bf16>(matrix, 1.0f);
-      case guild::DType::f16: return tile<guild::f16>(matrix, 1.0f);
-      default: return tile<guild::fp8_e4m3>(matrix, 448.0f / 0.1f);
+      case guild::DType::f32:
+        return tile<float>(matrix, 1.0f);
+      case guild::DType::bf16:
+        return tile<guild::bf16>(matrix, 1.0f);
+      case guild::DType::f16:
+        return tile<guild::f16>(matrix, 1.0f);
+      default:
+        return tile<guild::fp8_e4m3>(matrix, 448.0f / 0.1f);
     }
   }
   void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& vector) {
@@ -64,7 +68,8 @@ class FillRandom {
     device_.run((count + piece - 1) / piece, [&](guild::Index chunk, int) {
       for (guild::Index i = chunk * piece; i < std::min(count, (chunk + 1) * piece);) {
         const auto from = static_cast<std::size_t>(start + i) % pool.size();
-        const guild::Index n = std::min({count - i, static_cast<guild::Index>(pool.size() - from), (chunk + 1) * piece - i});
+        const guild::Index n =
+            std::min({count - i, static_cast<guild::Index>(pool.size() - from), (chunk + 1) * piece - i});
         std::memcpy(out + i, pool.data() + from, static_cast<std::size_t>(n) * sizeof(T));
         i += n;
       }

@@ -48,8 +48,9 @@ auto load(const guild::Cpu& device, const Settings& settings) {
     const int part = static_cast<int>(progress.total > 0 ? 40 * progress.bytes / progress.total : 40);
     if (terminal && part != shown) {
       shown = part;
-      std::fprintf(stderr, "\rloading [%-40s] %3d %%  %.1f MB  %.0f s left ", std::string(static_cast<std::size_t>(part), '#').c_str(),
-                   part * 100 / 40, static_cast<double>(progress.total) / 1e6, progress.seconds_left);
+      std::fprintf(stderr, "\rloading [%-40s] %3d %%  %.1f MB  %.0f s left ",
+                   std::string(static_cast<std::size_t>(part), '#').c_str(), part * 100 / 40,
+                   static_cast<double>(progress.total) / 1e6, progress.seconds_left);
     }
     return interrupted == 0;
   };
@@ -96,10 +97,13 @@ void run(const Settings& settings) {
   constexpr auto count = guild::parameter_count(Spec::config);
   const guild::Cpu device({.threads = settings.threads});
   if (!settings.quiet)
-    std::fprintf(stderr, "%d layers, %.4g million parameters (%.4g active per token), cache %lld bytes per token, 1/%.1f of multi-head attention; %d threads\n",
-                 Spec::config.layers, static_cast<double>(count.total) / 1e6, static_cast<double>(count.active) / 1e6,
-                 static_cast<long long>(guild::cache_bytes_per_token(Spec::config, sizeof(typename Spec::CacheElement))),
-                 guild::cache_ratio(Spec::config), device.threads());
+    std::fprintf(
+        stderr,
+        "%d layers, %.4g million parameters (%.4g active per token), cache %lld bytes per token, 1/%.1f of multi-head "
+        "attention; %d threads\n",
+        Spec::config.layers, static_cast<double>(count.total) / 1e6, static_cast<double>(count.active) / 1e6,
+        static_cast<long long>(guild::cache_bytes_per_token(Spec::config, sizeof(typename Spec::CacheElement))),
+        guild::cache_ratio(Spec::config), device.threads());
   const auto start = std::chrono::steady_clock::now();
   const auto model = load<Model>(device, settings);
   const double load_seconds = seconds_since(start);
@@ -130,8 +134,12 @@ void run(const Settings& settings) {
     std::fputs("> ", stdout);
     std::fflush(stdout);
     if (!std::getline(std::cin, line) || line == "/exit") break;
-    if (line == "/clear") conversation.clear();
-    else if (!line.empty()) try { answer(line); } catch (const guild::Error& error) { std::fprintf(stderr, "%s\n", error.what()); }
+    if (line == "/clear")
+      conversation.clear();
+    else if (!line.empty())
+      try {
+        answer(line);
+      } catch (const guild::Error& error) { std::fprintf(stderr, "%s\n", error.what()); }
   }
 
   std::fflush(stdout);
@@ -139,10 +147,13 @@ void run(const Settings& settings) {
   getrusage(RUSAGE_SELF, &usage);
   const auto decoded = static_cast<double>(total.generated_tokens) - static_cast<double>(settings.prompts.size());
   if (!settings.quiet && first_token >= 0)
-    std::fprintf(stderr, "load %.2f s | prompt %lld tokens, %.0f tokens/s | generated %lld tokens, %.0f tokens/s | first token after %.1f ms | peak memory %.0f MB\n",
-                 load_seconds, static_cast<long long>(total.prompt_tokens), static_cast<double>(total.prompt_tokens) / total.prompt_seconds,
-                 static_cast<long long>(total.generated_tokens), decoded > 0 ? decoded / total.decode_seconds : 0.0, first_token * 1e3,
-                 static_cast<double>(usage.ru_maxrss) / 1e3);
+    std::fprintf(stderr,
+                 "load %.2f s | prompt %lld tokens, %.0f tokens/s | generated %lld tokens, %.0f tokens/s | first token "
+                 "after %.1f ms | peak memory %.0f MB\n",
+                 load_seconds, static_cast<long long>(total.prompt_tokens),
+                 static_cast<double>(total.prompt_tokens) / total.prompt_seconds,
+                 static_cast<long long>(total.generated_tokens), decoded > 0 ? decoded / total.decode_seconds : 0.0,
+                 first_token * 1e3, static_cast<double>(usage.ru_maxrss) / 1e3);
 }
 
 /// Runs the first of the compiled model types that has the numbers of config.json.
@@ -157,35 +168,42 @@ int main(int argc, char** argv) {
   Settings settings;
   std::string mode;
   CLI::App app("Generates text with a DeepSeek-R1-style model: give it a Hugging Face folder.");
-  app.add_option("mode", mode, "\"chat\" for a conversation (/exit, /clear, Ctrl-C stops an answer)")->check(CLI::IsMember({"chat"}));
-  app.add_option("-m,--model", settings.folder, "folder with config.json, *.safetensors, tokenizer.json")->capture_default_str();
+  app.add_option("mode", mode, "\"chat\" for a conversation (/exit, /clear, Ctrl-C stops an answer)")
+      ->check(CLI::IsMember({"chat"}));
+  app.add_option("-m,--model", settings.folder, "folder with config.json, *.safetensors, tokenizer.json")
+      ->capture_default_str();
   app.add_option("-p,--prompt", settings.prompts, "a question (may be repeated)")->allow_extra_args(false);
   app.add_option("--system", settings.system, "system message");
-  app.add_option("-n,--predict", settings.generate.max_tokens, "most tokens of an answer; 0: no limit");
+  app.add_option("-n,--predict", settings.generate.max_tokens, "most tokens of an answer; 0 or -1: no limit");
   app.add_option("-t,--threads", settings.threads, "threads; 0: all processors");
   app.add_option("-c,--ctx-size", settings.context, "most tokens of a conversation; 0: as many as the model knows");
   app.add_option("--temp", settings.generate.temperature, "temperature; 0: always the likeliest token");
   app.add_option("--top-k", settings.generate.top_k, "only the k likeliest tokens; 0: all");
   app.add_option("--top-p", settings.generate.top_p, "only the likeliest tokens that reach p together");
   app.add_option("--min-p", settings.generate.min_p, "only tokens at least p times as likely as the best");
-  app.add_option("--repeat-penalty", settings.generate.repetition_penalty, "above 1: tokens seen before become less likely");
+  app.add_option("--repeat-penalty", settings.generate.repetition_penalty,
+                 "above 1: tokens seen before become less likely");
   app.add_option("-s,--seed", settings.generate.seed, "seed of the draws");
   app.add_flag("--mmap", settings.mapped, "map the weights instead of reading them: for models larger than memory");
   app.add_flag("-q,--quiet", settings.quiet, "print the answers only");
   CLI11_PARSE(app, argc, argv);
+  if (settings.generate.max_tokens == -1) settings.generate.max_tokens = 0;  // as llama.cpp spells "no limit"
   settings.converse = mode == "chat";
   if (settings.prompts.empty() && !settings.converse)
     settings.prompts = {"What is 17 + 5 * 3?", "What is 17 * 23?", "Compute (4 + 8) * 6."};
   std::signal(SIGINT, interrupt);
   try {
     const guild::ModelConfig file = guild::read_config(settings.folder).model;
-    const bool known = run_matching<guild::MiniR1Spec, guild::DeepSeekR1Spec, guild::DeepSeekV2LiteSpec, guild::MoonlightSpec, guild::KimiK2Spec
+    const bool known = run_matching<guild::MiniR1Spec, guild::DeepSeekR1Spec, guild::DeepSeekV2LiteSpec,
+                                    guild::MoonlightSpec, guild::KimiK2Spec
 #if defined(GUILD_CHAT_SPEC)
-                                    , GUILD_CHAT_SPEC
+                                    ,
+                                    GUILD_CHAT_SPEC
 #endif
                                     >(settings, file);
     if (known) return 0;
-    std::fprintf(stderr, "None of the model types in this program has the numbers of %s/config.json:\n%s"
+    std::fprintf(stderr,
+                 "None of the model types in this program has the numbers of %s/config.json:\n%s"
                  "Configure with -DGUILD_CHAT_CONFIG=%s/config.json to add one (./quickstart -m does it for you).\n",
                  settings.folder.c_str(), guild::describe(file).c_str(), settings.folder.c_str());
     return 3;

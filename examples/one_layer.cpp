@@ -24,8 +24,13 @@ struct Fill {
 
   void operator()(const guild::Path& path, guild::MatrixShape shape, guild::StoredMatrix& matrix) {
     const guild::Index expert = path.parent()->parent()->index();  // ... / experts / 17 / gate / weight
-    if (expert < 0) { matrix = make(shape); return; }
-    const auto slot = static_cast<std::size_t>(expert % distinct) * 3 + (path.parent()->name() == "gate" ? 0U : path.parent()->name() == "up" ? 1U : 2U);
+    if (expert < 0) {
+      matrix = make(shape);
+      return;
+    }
+    const auto slot = static_cast<std::size_t>(expert % distinct) * 3 + (path.parent()->name() == "gate" ? 0U
+                                                                         : path.parent()->name() == "up" ? 1U
+                                                                                                         : 2U);
     if (experts.size() <= slot) experts.resize(slot + 1);
     if (!experts[slot]) experts[slot] = std::make_shared<guild::StoredMatrix>(make(shape));
     const auto& source = experts[slot];
@@ -64,17 +69,22 @@ double seconds() { return std::chrono::duration<double>(std::chrono::steady_cloc
 int main(int argc, char** argv) {
   int experts = 256, threads = 0, tokens = 20, context = 128;
   CLI::App app("Times one expert layer of DeepSeek-R1");
-  app.add_option("--experts", experts, "distinct experts in memory (44 MB each)")->check(CLI::Range(1, 256))->capture_default_str();
+  app.add_option("--experts", experts, "distinct experts in memory (44 MB each)")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
   app.add_option("-t,--threads", threads, "threads; 0: all processors");
   app.add_option("-n,--tokens", tokens, "tokens to decode")->check(CLI::Range(1, 100000))->capture_default_str();
-  app.add_option("-c,--context", context, "tokens already in the cache")->check(CLI::Range(1, 100000))->capture_default_str();
+  app.add_option("-c,--context", context, "tokens already in the cache")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
     guild::Cpu device({.threads = threads});
     Weights weights;
     Fill fill{device, experts};
     Layer::visit(fill, guild::Path(), weights);
-    std::printf("one layer of DeepSeek-R1: %.2f GB of fp8 weights (%d distinct experts), %d threads\n", static_cast<double>(fill.allocated) * 1e-9, experts, device.threads());
+    std::printf("one layer of DeepSeek-R1: %.2f GB of fp8 weights (%d distinct experts), %d threads\n",
+                static_cast<double>(fill.allocated) * 1e-9, experts, device.threads());
 
     // A token reads attention, router and shared expert, and the weights of its top_k experts.
     constexpr auto& moe = Spec::config.moe;
@@ -94,7 +104,9 @@ int main(int argc, char** argv) {
       for (guild::Index i = 0; i < rows; ++i) positions[i] = static_cast<std::int32_t>(position + i);
       const guild::Chunk chunk{0, 0, rows, position};
       const double start = seconds();
-      Layer::extend(device, weights, {positions, positions, {&chunk, 1}}, rope, [&](int) -> Layer::Cache& { return cache; }, x, 3, observer, guild::MlaForm::automatic);
+      Layer::extend(
+          device, weights, {positions, positions, {&chunk, 1}}, rope, [&](int) -> Layer::Cache& { return cache; }, x, 3,
+          observer, guild::MlaForm::automatic);
       return seconds() - start;
     };
     const double prefill = run(0, context);
@@ -103,7 +115,8 @@ int main(int argc, char** argv) {
     std::nth_element(times.begin(), times.begin() + tokens / 2, times.end());
     const double token = times[static_cast<std::size_t>(tokens / 2)];
     std::printf("prefill of %d tokens: %.1f ms\n", context, prefill * 1e3);
-    std::printf("decode: %.2f ms a token (median of %d) for %.0f MB it must read: %.1f GB/s\n", token * 1e3, tokens, bytes * 1e-6, bytes / token * 1e-9);
+    std::printf("decode: %.2f ms a token (median of %d) for %.0f MB it must read: %.1f GB/s\n", token * 1e3, tokens,
+                bytes * 1e-6, bytes / token * 1e-9);
     std::printf("61 such layers: about %.2f tokens/s\n", 1.0 / (61 * token));
   } catch (const guild::Error& error) {
     std::fprintf(stderr, "%s\n", error.what());

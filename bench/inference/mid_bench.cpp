@@ -26,9 +26,16 @@ using namespace guild_bench;
 
 struct MidSpec : SpecDefaults {
   static constexpr ModelConfig config = {
-      .vocab = 32000, .hidden = 2048, .layers = 9, .dense_layers = 1, .dense_hidden = 8192, .context = 8192,
-      .attention = {.heads = 16, .query_rank = 768, .latent_rank = 512, .nope_dim = 128, .rope_dim = 64, .value_dim = 128},
-      .moe = {.experts = 64, .top_k = 6, .hidden = 1408, .shared_experts = 1, .groups = 8, .top_groups = 4, .scale = 2.5}};
+      .vocab = 32000,
+      .hidden = 2048,
+      .layers = 9,
+      .dense_layers = 1,
+      .dense_hidden = 8192,
+      .context = 8192,
+      .attention =
+          {.heads = 16, .query_rank = 768, .latent_rank = 512, .nope_dim = 128, .rope_dim = 64, .value_dim = 128},
+      .moe = {
+          .experts = 64, .top_k = 6, .hidden = 1408, .shared_experts = 1, .groups = 8, .top_groups = 4, .scale = 2.5}};
 };
 using Mid = Transformer<MidSpec>;
 
@@ -101,8 +108,10 @@ void measure_busy(Run& run, DType type, int threads) {
     }
     ratios.push_back(rate[1] / rate[0]);
   }
-  std::printf("%-5s decode beside one busy core of %d: %3.0f %% of the speed without (without that core %.0f %% would be left)\n",
-              std::string(name(type)).c_str(), threads, 100.0 * median(ratios), 100.0 * (threads - 1) / threads);
+  std::printf(
+      "%-5s decode beside one busy core of %d: %3.0f %% of the speed without (without that core %.0f %% would be "
+      "left)\n",
+      std::string(name(type)).c_str(), threads, 100.0 * median(ratios), 100.0 * (threads - 1) / threads);
   std::fflush(stdout);
 }
 
@@ -132,9 +141,11 @@ void measure(Cpu& device, DType type, int tokens, bool busy) {
     shares.push_back(active.bytes / median(part) * 1e-9 / (0.5 * (before + after)));
     before = after;
   }
-  std::printf("%-5s decode  batch 1     %7.2f tokens/s  %6.1f GB/s (%.0f MB active)  %3.0f %% of the read bandwidth (median of rounds)\n",
-              std::string(name(type)).c_str(), 1.0 / median(times), active.bytes / median(times) * 1e-9, active.bytes * 1e-6,
-              100.0 * median(shares));
+  std::printf(
+      "%-5s decode  batch 1     %7.2f tokens/s  %6.1f GB/s (%.0f MB active)  %3.0f %% of the read bandwidth (median of "
+      "rounds)\n",
+      std::string(name(type)).c_str(), 1.0 / median(times), active.bytes / median(times) * 1e-9, active.bytes * 1e-6,
+      100.0 * median(shares));
   std::fflush(stdout);
 
   if (busy) measure_busy(run, type, device.threads());
@@ -146,7 +157,8 @@ void measure(Cpu& device, DType type, int tokens, bool busy) {
   const ParameterCount count = parameter_count(MidSpec::config);
   const double operations = 2.0 * rows * (static_cast<double>(count.active) - 32000.0 * 2048.0);
   for (int round = 0; round < 5; ++round) {
-    const double peak = type == DType::bf16 && dot > 0 ? peak_gops(device, Peak::bf16_dot, 1) : peak_gops(device, Peak::fp32, 1);
+    const double peak =
+        type == DType::bf16 && dot > 0 ? peak_gops(device, Peak::bf16_dot, 1) : peak_gops(device, Peak::fp32, 1);
     run.cache.length = 0;
     const double start = seconds();
     run(rows, false);
@@ -154,8 +166,9 @@ void measure(Cpu& device, DType type, int tokens, bool busy) {
     shares.push_back(operations / times.back() * 1e-9 / peak);
   }
   std::printf("%-5s prefill 512 tokens  %7.1f tokens/s  %6.1f GFLOP/s  %3.0f %% of the %s peak (median of rounds)\n",
-              std::string(name(type)).c_str(), static_cast<double>(rows) / median(times), operations / median(times) * 1e-9,
-              100.0 * median(shares), type == DType::bf16 && dot > 0 ? "bf16" : "fp32");
+              std::string(name(type)).c_str(), static_cast<double>(rows) / median(times),
+              operations / median(times) * 1e-9, 100.0 * median(shares),
+              type == DType::bf16 && dot > 0 ? "bf16" : "fp32");
   std::fflush(stdout);
 }
 
@@ -167,16 +180,23 @@ int main(int argc, char** argv) {
   bool busy = false;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
-    if (argument == "bf16") types.push_back(DType::bf16);
-    else if (argument == "fp8") types.push_back(DType::f8_e4m3);
-    else if (argument == "f32") types.push_back(DType::f32);
-    else if (argument == "--busy") busy = true;
-    else if (argument == "--threads" && i + 1 < argc) threads = std::atoi(argv[++i]);
-    else if (argument == "--tokens" && i + 1 < argc) tokens = std::atoi(argv[++i]);
+    if (argument == "bf16")
+      types.push_back(DType::bf16);
+    else if (argument == "fp8")
+      types.push_back(DType::f8_e4m3);
+    else if (argument == "f32")
+      types.push_back(DType::f32);
+    else if (argument == "--busy")
+      busy = true;
+    else if (argument == "--threads" && i + 1 < argc)
+      threads = std::atoi(argv[++i]);
+    else if (argument == "--tokens" && i + 1 < argc)
+      tokens = std::atoi(argv[++i]);
   }
   if (types.empty()) types = {DType::bf16, DType::f8_e4m3};
   Cpu device({.threads = threads, .isa = best_isa()});
-  std::printf("mid: %.1f million parameters, %.1f active; %d threads\n", static_cast<double>(parameter_count(MidSpec::config).total) * 1e-6,
+  std::printf("mid: %.1f million parameters, %.1f active; %d threads\n",
+              static_cast<double>(parameter_count(MidSpec::config).total) * 1e-6,
               static_cast<double>(parameter_count(MidSpec::config).active) * 1e-6, device.threads());
   for (const DType type : types) measure(device, type, tokens, busy);
 }

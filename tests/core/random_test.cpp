@@ -13,8 +13,10 @@ using Block = guild::Philox::Block;
 TEST(Philox, GivesThePublishedWords) {
   EXPECT_EQ(guild::Philox::words({0, 0, 0, 0}, 0), (Block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   constexpr std::uint32_t ones = 0xffffffff;
-  EXPECT_EQ(guild::Philox::words({ones, ones, ones, ones}, ~std::uint64_t{0}), (Block{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
-  EXPECT_EQ(guild::Philox::words({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, std::uint64_t{0x299f31d0} << 32 | 0xa4093822),
+  EXPECT_EQ(guild::Philox::words({ones, ones, ones, ones}, ~std::uint64_t{0}),
+            (Block{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(guild::Philox::words({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+                                 std::uint64_t{0x299f31d0} << 32 | 0xa4093822),
             (Block{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
@@ -52,7 +54,8 @@ TEST(Random, IsUniformFromZeroToOne) {
   }
   EXPECT_NEAR(sum / draws, 0.5, 0.005);
   double chi_square = 0.0;
-  for (const int n : count) chi_square += (n - draws / cells) * static_cast<double>(n - draws / cells) / (draws / cells);
+  for (const int n : count)
+    chi_square += (n - draws / cells) * static_cast<double>(n - draws / cells) / (draws / cells);
   EXPECT_LT(chi_square, 90.0);  // 49 degrees of freedom: 1 in 3000 by chance, and the seed is fixed
   EXPECT_GT(chi_square, 20.0);
 }

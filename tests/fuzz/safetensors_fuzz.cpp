@@ -1,4 +1,5 @@
-// Any bytes as a safetensors file: the reader accepts them, with every promise of its header kept, or throws guild::Error.
+// Any bytes as a safetensors file: the reader accepts them, with every promise of its header kept, or throws
+// guild::Error.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -43,9 +44,7 @@ template <class Read>
 void attempt(Read&& read) {
   try {
     read();
-  } catch (const guild::Error& error) {
-    check(guild::unprintable(error.what()) == std::string_view::npos);
-  }
+  } catch (const guild::Error& error) { check(guild::unprintable(error.what()) == std::string_view::npos); }
 }
 
 /// Writes the input to an anonymous file, so that the whole path from the descriptor on is run.
@@ -76,6 +75,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::memcpy(&data_bytes, data, 8);
   const std::string_view text(reinterpret_cast<const char*>(data) + 8, size - 8);
   const std::uint64_t file_size = std::min(data_bytes, ~std::uint64_t{0} - size) + size;
-  attempt([&] { check_header(guild::parse_safetensors_header(text, text.size(), file_size, "input"), text.size(), file_size); });
+  attempt([&] {
+    check_header(guild::parse_safetensors_header(text, text.size(), file_size, "input"), text.size(), file_size);
+  });
   return 0;
 }

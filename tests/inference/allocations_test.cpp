@@ -113,7 +113,10 @@ TEST(Allocations, ASessionThatReservedAllocatesNothing) {
 TEST(Allocations, ASamplerAllocatesNothingAfterItsConstruction) {
   NEEDS_COUNTS();
   const auto values = random_values(5000, 4);
-  for (const auto& options : {guild::SamplingOptions{}, guild::SamplingOptions{.temperature = 1.0f, .top_k = 50, .top_p = 0.9f, .min_p = 0.05f, .repetition_penalty = 1.1f}}) {
+  for (const auto& options :
+       {guild::SamplingOptions{},
+        guild::SamplingOptions{
+            .temperature = 1.0f, .top_k = 50, .top_p = 0.9f, .min_p = 0.05f, .repetition_penalty = 1.1f}}) {
     guild::Sampler sampler(options, std::vector<bool>(5000, true));
     const long before = allocations;
     for (int i = 0; i < 20; ++i) sampler.observe(sampler.sample(values.view()));
@@ -133,15 +136,13 @@ TEST(Allocations, FailedOnesWhileLoadingAWholeModelAreErrorsToo) {
     } catch (const guild::Error& error) {
       EXPECT_EQ(guild::name(error.code()), "dev_memory") << "allocation " << n << ": " << error.what();
       ++failures;
-    } catch (const std::bad_alloc&) {
-      ++failures;
-    }
+    } catch (const std::bad_alloc&) { ++failures; }
   }
   EXPECT_GT(failures, 20);
 }
 
-/// Fails the first allocation of `call`, then the second, ... until it runs through. After each failure, which must be a
-/// guild::Error (dev_memory) or std::bad_alloc, `check` looks at what is left.
+/// Fails the first allocation of `call`, then the second, ... until it runs through. After each failure, which must be
+/// a guild::Error (dev_memory) or std::bad_alloc, `check` looks at what is left.
 void fail_each_allocation(const std::function<void()>& call, const std::function<void()>& check) {
   for (long n = 1;; ++n) {
     ASSERT_LT(n, 20000);
@@ -151,9 +152,7 @@ void fail_each_allocation(const std::function<void()>& call, const std::function
     } catch (const guild::Error& error) {
       failed = true;
       EXPECT_EQ(guild::name(error.code()), "dev_memory") << "allocation " << n << ": " << error.what();
-    } catch (const std::bad_alloc&) {
-      failed = true;
-    }
+    } catch (const std::bad_alloc&) { failed = true; }
     check();
     if (failed) continue;
     if (!reached) {
@@ -177,15 +176,16 @@ TEST(Allocations, AFailedOneInAppendLeavesTheSessionAsItWas) {
     session->append(first);
   };
   renew();
-  fail_each_allocation([&] { session->append(second); }, [&] {
-    if (session->length() == 3) {
-      ASSERT_EQ(session->tokens().size(), 3U);
-      session->append(second);  // it works as if nothing had happened
-    }
-    ASSERT_EQ(session->length(), 33);
-    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), session->logits().begin()));
-    renew();
-  });
+  fail_each_allocation([&] { session->append(second); },
+                       [&] {
+                         if (session->length() == 3) {
+                           ASSERT_EQ(session->tokens().size(), 3U);
+                           session->append(second);  // it works as if nothing had happened
+                         }
+                         ASSERT_EQ(session->length(), 33);
+                         EXPECT_TRUE(std::equal(expected.begin(), expected.end(), session->logits().begin()));
+                         renew();
+                       });
 }
 
 TEST(Allocations, AFailedOneInALaterPartOfALongPromptTakesTheEarlierPartsBack) {
@@ -194,11 +194,12 @@ TEST(Allocations, AFailedOneInALaterPartOfALongPromptTakesTheEarlierPartsBack) {
   using Session = guild::Session<std::remove_const_t<decltype(model)>>;
   const Tokens prompt = random_tokens(1100, guild::MiniR1::config.vocab, 1);  // three parts
   auto session = std::make_unique<Session>(model);
-  fail_each_allocation([&] { session->append(prompt); }, [&] {
-    EXPECT_TRUE(session->length() == 0 || session->length() == 1100) << session->length();
-    EXPECT_EQ(static_cast<Index>(session->tokens().size()), session->length());
-    session = std::make_unique<Session>(model);
-  });
+  fail_each_allocation([&] { session->append(prompt); },
+                       [&] {
+                         EXPECT_TRUE(session->length() == 0 || session->length() == 1100) << session->length();
+                         EXPECT_EQ(static_cast<Index>(session->tokens().size()), session->length());
+                         session = std::make_unique<Session>(model);
+                       });
 }
 
 TEST(Allocations, AFailedOneInABatchLeavesAllSequencesAsTheyWere) {
@@ -217,14 +218,15 @@ TEST(Allocations, AFailedOneInABatchLeavesAllSequencesAsTheyWere) {
   renew();
   LongModel::extend(*device, weights, flat.batch(), list, expected.view());
   renew();
-  fail_each_allocation([&] { LongModel::extend(*device, weights, flat.batch(), list, states.view()); }, [&] {
-    if (caches[0].length == 0) {
-      ASSERT_EQ(caches[1].length + caches[2].length, 0);
-      LongModel::extend(*device, weights, flat.batch(), list, states.view());
-    }
-    EXPECT_TRUE(same_bits(states, expected));
-    renew();
-  });
+  fail_each_allocation([&] { LongModel::extend(*device, weights, flat.batch(), list, states.view()); },
+                       [&] {
+                         if (caches[0].length == 0) {
+                           ASSERT_EQ(caches[1].length + caches[2].length, 0);
+                           LongModel::extend(*device, weights, flat.batch(), list, states.view());
+                         }
+                         EXPECT_TRUE(same_bits(states, expected));
+                         renew();
+                       });
 }
 
 TEST(Allocations, AFailedOneInAGenerationMayBeTriedAgain) {
@@ -261,7 +263,11 @@ TEST(Allocations, AFailedOneWhileLoadingLeavesNothingBehind) {
     void operator()(const guild::Path& path, guild::MatrixShape shape, guild::StoredMatrix& m) const {
       const std::string name = guild::PublishedNames::name(path);
       to->push_back({name, m.type, {shape.rows, shape.cols}, m.data.data()});
-      if (m.scale.size() > 0) to->push_back({name + "_scale_inv", guild::DType::f32, {(shape.rows + 127) / 128, (shape.cols + 127) / 128}, m.scale.data()});
+      if (m.scale.size() > 0)
+        to->push_back({name + "_scale_inv",
+                       guild::DType::f32,
+                       {(shape.rows + 127) / 128, (shape.cols + 127) / 128},
+                       m.scale.data()});
     }
     void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& v) const {
       to->push_back({guild::PublishedNames::name(path), guild::DType::f32, {shape.size}, v.data.data()});
@@ -272,10 +278,12 @@ TEST(Allocations, AFailedOneWhileLoadingLeavesNothingBehind) {
   const auto checkpoint = guild::Checkpoint::open(folder.path());
   for (const auto residence : {guild::Residence::owned, guild::Residence::mapped}) {
     bool loaded = false;
-    fail_each_allocation([&] {
-      const auto weights = guild::load_weights<LongModel>(checkpoint, {.residence = residence});
-      loaded = weights.head.weight.rows == 97;
-    }, [] {});
+    fail_each_allocation(
+        [&] {
+          const auto weights = guild::load_weights<LongModel>(checkpoint, {.residence = residence});
+          loaded = weights.head.weight.rows == 97;
+        },
+        [] {});
     EXPECT_TRUE(loaded);
   }
 }

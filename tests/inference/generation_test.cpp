@@ -109,10 +109,12 @@ TEST(Generation, StopsAfterMaxTokens) {
 TEST(Generation, TellsThinkingFromAnswer) {
   Script script;
   const auto model = script.says('a', {"well", "</thi", "nk>", "yes", " it", " is"}).model();
-  EXPECT_EQ(text_of(guild::complete(model, "<think>\na")), "well</think>yes it is");  // the prompt's tag is not at its end
+  EXPECT_EQ(text_of(guild::complete(model, "<think>\na")),
+            "well</think>yes it is");  // the prompt's tag is not at its end
   Script thinks;
   const int think = 302;
-  thinks.says(think, {thinks.token("well"), thinks.token("</thi"), thinks.token("nk>"), thinks.token("yes"), Script::end_of_text});
+  thinks.says(think, {thinks.token("well"), thinks.token("</thi"), thinks.token("nk>"), thinks.token("yes"),
+                      Script::end_of_text});
   const auto thinker = thinks.model();
   EXPECT_EQ(text_of(guild::generate(thinker, "b")), "[well]yes");  // the template opens the thinking
 }
@@ -153,7 +155,8 @@ TEST(Generation, RefusesAPromptThatDoesNotFitBeforeAnythingIsComputed) {
   EXPECT_EQ(text_of(Generation(session, prompt(5), {.max_tokens = 3})), "123");
   EXPECT_EQ(session.length(), 9);  // the last token drawn needs no place
   session.rewind(2);
-  EXPECT_EQ(code_of([&] { Generation(session, prompt(6), {.max_tokens = 3}); }, &message), expected(ErrorCode::in_context));
+  EXPECT_EQ(code_of([&] { Generation(session, prompt(6), {.max_tokens = 3}); }, &message),
+            expected(ErrorCode::in_context));
   EXPECT_NE(message.find("8 prompt tokens and 3 new ones"), std::string::npos) << message;
   EXPECT_NE(message.find("context of 10"), std::string::npos) << message;
   EXPECT_EQ(code_of([&] { Generation(session, prompt(8), {}); }), expected(ErrorCode::in_context));
@@ -214,15 +217,28 @@ TEST(Generation, RefusesEmptyAndInvalidPrompts) {
 TEST(Generation, RefusesParametersOutOfRange) {
   const auto model = Script().model();
   const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
-  const struct { const char* key; guild::GenerateOptions options; } rows[] = {
-      {"temperature", {.temperature = -0.1f}}, {"temperature", {.temperature = nan}}, {"temperature", {.temperature = infinity}},
-      {"top_p", {.top_p = 0.0f}}, {"top_p", {.top_p = 1.1f}}, {"top_p", {.top_p = nan}}, {"top_p", {.top_p = -1.0f}},
-      {"top_k", {.top_k = -1}}, {"min_p", {.min_p = -0.1f}}, {"min_p", {.min_p = 1.5f}}, {"min_p", {.min_p = nan}},
-      {"repetition_penalty", {.repetition_penalty = 0.0f}}, {"repetition_penalty", {.repetition_penalty = nan}},
-      {"repetition_penalty", {.repetition_penalty = infinity}}, {"max_tokens", {.max_tokens = -1}}};
+  const struct {
+    const char* key;
+    guild::GenerateOptions options;
+  } rows[] = {{"temperature", {.temperature = -0.1f}},
+              {"temperature", {.temperature = nan}},
+              {"temperature", {.temperature = infinity}},
+              {"top_p", {.top_p = 0.0f}},
+              {"top_p", {.top_p = 1.1f}},
+              {"top_p", {.top_p = nan}},
+              {"top_p", {.top_p = -1.0f}},
+              {"top_k", {.top_k = -1}},
+              {"min_p", {.min_p = -0.1f}},
+              {"min_p", {.min_p = 1.5f}},
+              {"min_p", {.min_p = nan}},
+              {"repetition_penalty", {.repetition_penalty = 0.0f}},
+              {"repetition_penalty", {.repetition_penalty = nan}},
+              {"repetition_penalty", {.repetition_penalty = infinity}},
+              {"max_tokens", {.max_tokens = -1}}};
   for (const auto& row : rows) {
     std::string message;
-    EXPECT_EQ(code_of([&] { (void)guild::complete(model, "a", row.options); }, &message), expected(ErrorCode::in_param)) << row.key;
+    EXPECT_EQ(code_of([&] { (void)guild::complete(model, "a", row.options); }, &message), expected(ErrorCode::in_param))
+        << row.key;
     EXPECT_NE(message.find(row.key), std::string::npos) << message;
     EXPECT_NE(message.find("expected"), std::string::npos) << message;
   }
@@ -242,7 +258,8 @@ TEST(Generation, TakesWhatIsNotSetFromTheCheckpoint) {
   EXPECT_EQ(options.repetition_penalty, 1.25f);
   EXPECT_EQ(options.min_p, 0.0f);
   EXPECT_EQ(options.seed, 9U);
-  options = guild::sampling_options({.temperature = 0.0f, .top_k = 0, .top_p = 1.0f, .min_p = 0.1f, .repetition_penalty = 1.0f}, defaults);
+  options = guild::sampling_options(
+      {.temperature = 0.0f, .top_k = 0, .top_p = 1.0f, .min_p = 0.1f, .repetition_penalty = 1.0f}, defaults);
   EXPECT_EQ(options.temperature, 0.0f);
   EXPECT_EQ(options.top_p, 1.0f);
   EXPECT_EQ(options.top_k, 0);
@@ -270,7 +287,8 @@ TEST(Generation, NeverDrawsAnIdWithoutAToken) {
   script.says('a', {330, Script::end_of_text});  // the model wants 330, which is nothing
   const auto model = script.model();
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
-    auto generation = guild::complete(model, "a", {.temperature = seed == 0 ? 0.0f : 50.0f, .seed = seed, .max_tokens = 20});
+    auto generation =
+        guild::complete(model, "a", {.temperature = seed == 0 ? 0.0f : 50.0f, .seed = seed, .max_tokens = 20});
     (void)text_of(generation);
     for (const std::int32_t token : generation.tokens()) EXPECT_TRUE(model.tokenizer().has_token(token)) << token;
   }
@@ -332,14 +350,16 @@ TEST(Generation, AFailedStepLeavesTheSessionAsItWasAndMayBeTriedAgain) {
 }
 
 using Conversation = guild::Conversation<ScriptLanguage>;
-template <class C> concept AsksTemporaries = requires(C (*make)()) { make().ask("x"); };
+template <class C>
+concept AsksTemporaries = requires(C (*make)()) { make().ask("x"); };
 static_assert(!AsksTemporaries<Conversation>, "the answer of a temporary conversation would outlive it");
 
 /// A template that writes roles as bytes: the whole conversation is the prompt.
 Script talk() {
   Script script;
   script.chat_template =
-      "{% for m in messages %}{{ m['role'][0] }}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}a{% endif %}";
+      "{% for m in messages %}{{ m['role'][0] }}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}a{% endif "
+      "%}";
   script.says('a', {"X", "Y"});
   return script;
 }
@@ -396,12 +416,14 @@ TEST(Session, TakesItsOwnTokens) {
   const std::vector<std::int32_t> tokens = {1, 2, 3, 4};
   session.append(tokens);
   session.append(session.tokens());
-  EXPECT_EQ(std::vector<std::int32_t>(session.tokens().begin(), session.tokens().end()), (std::vector<std::int32_t>{1, 2, 3, 4, 1, 2, 3, 4}));
+  EXPECT_EQ(std::vector<std::int32_t>(session.tokens().begin(), session.tokens().end()),
+            (std::vector<std::int32_t>{1, 2, 3, 4, 1, 2, 3, 4}));
   const auto own = session.tokens();
   session.rewind(2);
   session.append(own.subspan(2, 6));  // what was rewound is still there until something takes its place
   EXPECT_EQ(session.length(), 8);
-  EXPECT_EQ(std::vector<std::int32_t>(session.tokens().begin(), session.tokens().begin() + 8), (std::vector<std::int32_t>{1, 2, 3, 4, 1, 2, 3, 4}));
+  EXPECT_EQ(std::vector<std::int32_t>(session.tokens().begin(), session.tokens().begin() + 8),
+            (std::vector<std::int32_t>{1, 2, 3, 4, 1, 2, 3, 4}));
 }
 
 }  // namespace

@@ -32,12 +32,14 @@ struct OtherSpec : guild::SpecDefaults {
 };
 
 TEST(Load, ListsEveryFieldInWhichConfigAndSpecDiffer) {  // C21
-  const auto error = guild::test::error_of([] { (void)guild::load<guild::Transformer<OtherSpec>>(guild::Cpu({.threads = 1}), mini); });
+  const auto error =
+      guild::test::error_of([] { (void)guild::load<guild::Transformer<OtherSpec>>(guild::Cpu({.threads = 1}), mini); });
   ASSERT_TRUE(error);
   EXPECT_EQ(name(error->code()), "cf_static_mismatch");
   EXPECT_EQ(error->path(), mini + "/config.json");
   const std::string text = error->what();
-  for (const char* line : {"hidden_size: compiled 160, file 144", "num_experts_per_tok: compiled 6, file 4", "factor: compiled 8, file 4"})
+  for (const char* line :
+       {"hidden_size: compiled 160, file 144", "num_experts_per_tok: compiled 6, file 4", "factor: compiled 8, file 4"})
     EXPECT_NE(text.find(line), std::string::npos) << text;
   EXPECT_EQ(text.find("vocab_size"), std::string::npos) << text;
 }
@@ -47,7 +49,8 @@ TEST(Load, NamesTheFileThatIsMissing) {
   const guild::test::TempFolder folder;
   const auto missing = [&] {
     const auto error = guild::test::error_of([&] { (void)guild::load<guild::MiniR1>(device, folder.path()); });
-    return error ? std::string(name(error->code())) + " " + std::filesystem::path(error->path()).filename().string() : std::string();
+    return error ? std::string(name(error->code())) + " " + std::filesystem::path(error->path()).filename().string()
+                 : std::string();
   };
   const auto copy = [&](const char* file) { std::filesystem::copy_file(mini + "/" + file, folder.path(file)); };
   EXPECT_EQ(missing(), "io_open config.json");
@@ -75,7 +78,8 @@ TEST(LanguageModel, RefusesATokenizerWithIdsBeyondTheVocabulary) {
   auto config = model.config();
   using Small = guild::LanguageModel<guild::Transformer<SmallSpec>, guild::Cpu>;
   const auto error = guild::test::error_of([&] {
-    const Small small(guild::Cpu({.threads = 1}), random_model<guild::Transformer<SmallSpec>>(), config, model.tokenizer(), model.chat_template(), {});
+    const Small small(guild::Cpu({.threads = 1}), random_model<guild::Transformer<SmallSpec>>(), config,
+                      model.tokenizer(), model.chat_template(), {});
   });
   ASSERT_TRUE(error);
   EXPECT_EQ(name(error->code()), "tk_vocab_size") << error->what();
@@ -101,10 +105,10 @@ TEST(LanguageModel, EightThreadsWithSessionsOfTheirOwnEqualOne) {
   const ScriptLanguage model = Script().model(3);
   const auto work = [&](int session) {
     std::vector<std::int32_t> tokens;
-    auto generation = guild::complete(model, "prompt " + std::to_string(session),
-                                      {.temperature = 3.0f, .top_p = 0.9f, .seed = static_cast<std::uint64_t>(session), .max_tokens = 12});
-    while (generation.next()) {
-    }
+    auto generation = guild::complete(
+        model, "prompt " + std::to_string(session),
+        {.temperature = 3.0f, .top_p = 0.9f, .seed = static_cast<std::uint64_t>(session), .max_tokens = 12});
+    while (generation.next()) {}
     tokens = generation.tokens();
     return tokens;
   };

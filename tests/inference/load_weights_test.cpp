@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "../io/test_files.hpp"
-#include "../support/random_weights.hpp"
 #include "../support/ragged.hpp"
+#include "../support/random_weights.hpp"
 
 namespace {
 
@@ -68,12 +68,17 @@ class Tensors {
       const std::string name = guild::PublishedNames::name(path);
       to->add(name, {matrix.type, {shape.rows, shape.cols}, bytes_of(matrix.data.data(), matrix.data.size())});
       if (matrix.scale.size() > 0)
-        to->add(name + "_scale_inv", {DType::f32, {(shape.rows + 127) / 128, (shape.cols + 127) / 128}, bytes_of(matrix.scale.data(), matrix.scale.size() * 4)});
+        to->add(name + "_scale_inv", {DType::f32,
+                                      {(shape.rows + 127) / 128, (shape.cols + 127) / 128},
+                                      bytes_of(matrix.scale.data(), matrix.scale.size() * 4)});
     }
     void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& vector) const {
-      to->add(guild::PublishedNames::name(path), {DType::f32, {shape.size}, bytes_of(vector.data.data(), vector.data.size() * 4)});
+      to->add(guild::PublishedNames::name(path),
+              {DType::f32, {shape.size}, bytes_of(vector.data.data(), vector.data.size() * 4)});
     }
-    static std::string bytes_of(const void* data, Index size) { return {static_cast<const char*>(data), static_cast<std::size_t>(size)}; }
+    static std::string bytes_of(const void* data, Index size) {
+      return {static_cast<const char*>(data), static_cast<std::size_t>(size)};
+    }
   };
   std::map<std::string, Stored> all_;
 };
@@ -86,15 +91,20 @@ auto load(const TempFolder& folder, const LoadOptions& options = {}) {
 bool same_weights(Model::Weights<guild::Published>& a, Model::Weights<guild::Published>& b) {
   struct Compare {
     bool* same;
-    void operator()(const guild::Path& path, guild::MatrixShape, const guild::StoredMatrix& x, const guild::StoredMatrix& y) const {
+    void operator()(const guild::Path& path, guild::MatrixShape, const guild::StoredMatrix& x,
+                    const guild::StoredMatrix& y) const {
       const bool equal = x.type == y.type && x.rows == y.rows && x.cols == y.cols && x.data.size() == y.data.size() &&
-                         std::memcmp(x.data.data(), y.data.data(), static_cast<std::size_t>(x.data.size())) == 0 && x.scale.size() == y.scale.size() &&
-                         (x.scale.empty() || std::memcmp(x.scale.data(), y.scale.data(), static_cast<std::size_t>(x.scale.size()) * 4) == 0);
+                         std::memcmp(x.data.data(), y.data.data(), static_cast<std::size_t>(x.data.size())) == 0 &&
+                         x.scale.size() == y.scale.size() &&
+                         (x.scale.empty() || std::memcmp(x.scale.data(), y.scale.data(),
+                                                         static_cast<std::size_t>(x.scale.size()) * 4) == 0);
       EXPECT_TRUE(equal) << path.str();
       *same = *same && equal;
     }
-    void operator()(const guild::Path& path, guild::VectorShape, const guild::StoredVector& x, const guild::StoredVector& y) const {
-      const bool equal = x.data.size() == y.data.size() && std::memcmp(x.data.data(), y.data.data(), static_cast<std::size_t>(x.data.size()) * 4) == 0;
+    void operator()(const guild::Path& path, guild::VectorShape, const guild::StoredVector& x,
+                    const guild::StoredVector& y) const {
+      const bool equal = x.data.size() == y.data.size() &&
+                         std::memcmp(x.data.data(), y.data.data(), static_cast<std::size_t>(x.data.size()) * 4) == 0;
       EXPECT_TRUE(equal) << path.str();
       *same = *same && equal;
     }
@@ -182,7 +192,8 @@ TEST_P(BadWeightsTable, AreRefusedWithCodeFileAndTensor) {
     EXPECT_NE(error->path().find(folder.path()), std::string::npos) << error->what();
     EXPECT_NE(std::string(error->what()).find(row.says), std::string::npos) << error->what();
     // Values can only be judged once read; everything else is refused before the first byte.
-    EXPECT_TRUE(read == 0 || row.code == ErrorCode::wt_scale_value || row.code == ErrorCode::wt_nonfinite) << error->what();
+    EXPECT_TRUE(read == 0 || row.code == ErrorCode::wt_scale_value || row.code == ErrorCode::wt_nonfinite)
+        << error->what();
   }
 }
 
@@ -195,44 +206,116 @@ Stored resized(Stored stored, std::vector<std::int64_t> shape) {
   stored.bytes.resize(elements * static_cast<std::size_t>(guild::bits(stored.type)) / 8);
   return stored;
 }
-void poke(Stored& stored, std::size_t element, float value) { std::memcpy(stored.bytes.data() + 4 * element, &value, 4); }
+void poke(Stored& stored, std::size_t element, float value) {
+  std::memcpy(stored.bytes.data() + 4 * element, &value, 4);
+}
 
 std::vector<BadWeights> rows() {
   const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
   const std::string scale = expert + "_scale_inv";
   const auto fp8 = DType::f8_e4m3;
   const auto scale_of = [=](std::string id, float value) {
-    return BadWeights{std::move(id), ErrorCode::wt_scale_value, scale, "expected a finite number, not negative", [=](Tensors& t) { poke(t[scale], 0, value); }, {}, fp8};
+    return BadWeights{std::move(id),
+                      ErrorCode::wt_scale_value,
+                      scale,
+                      "expected a finite number, not negative",
+                      [=](Tensors& t) { poke(t[scale], 0, value); },
+                      {},
+                      fp8};
   };
   return {
-      {"W1", ErrorCode::wt_shape, gate, "has shape [8, 49], the model needs [8, 48]", [](Tensors& t) { t[gate] = resized(t[gate], {8, 49}); }},
+      {"W1", ErrorCode::wt_shape, gate, "has shape [8, 49], the model needs [8, 48]",
+       [](Tensors& t) { t[gate] = resized(t[gate], {8, 49}); }},
       {"W1_rank", ErrorCode::wt_shape, gate, "has shape [384]", [](Tensors& t) { t[gate].shape = {384}; }},
-      {"W1_vector", ErrorCode::wt_shape, "model.norm.weight", "has shape [1, 48], the model needs [48]", [](Tensors& t) { t["model.norm.weight"].shape = {1, 48}; }},
-      {"W1_empty", ErrorCode::wt_shape, gate, "has shape [0, 48]", [](Tensors& t) { t[gate] = resized(t[gate], {0, 48}); }},
-      {"W2", ErrorCode::wt_shape, expert, "it is transposed; weights are stored [outputs, inputs]", [](Tensors& t) { t[expert].shape = {48, 28}; }},
-      {"W3", ErrorCode::wt_missing, gate, "1 tensors of the model are not in the checkpoint", [](Tensors& t) { t.take(gate); }},
-      {"W4", ErrorCode::wt_unexpected, "model.layers.1.mlp.gate.bias", "1 tensors of the checkpoint are not in the model", [](Tensors& t) { t.add("model.layers.1.mlp.gate.bias", t["model.norm.weight"]); }},
-      {"W4_layer", ErrorCode::wt_unexpected, "model.layers.4.input_layernorm.weight", "not in the model", [](Tensors& t) { t.add("model.layers.4.input_layernorm.weight", t["model.norm.weight"]); }},
-      {"W5", ErrorCode::wt_scale_missing, expert, "\"" + scale + "\" is not in the checkpoint", [=](Tensors& t) { t.take(scale); }, {}, fp8},
-      {"W6", ErrorCode::wt_scale_shape, scale, "has shape [2, 1], expected [1, 1]", [=](Tensors& t) { t[scale] = resized(t[scale], {2, 1}); }, {}, fp8},
-      {"W6_rank", ErrorCode::wt_scale_shape, scale, "has shape [1], expected [1, 1]", [=](Tensors& t) { t[scale].shape = {1}; }, {}, fp8},
-      {"W6_type", ErrorCode::wt_dtype, scale, "is stored as BF16, expected F32", [=](Tensors& t) { t[scale].type = DType::bf16, t[scale].bytes.resize(2); }, {}, fp8},
-      scale_of("W7_nan", nan), scale_of("W7_infinity", infinity), scale_of("W7_negative", -1.0f),
-      {"W8", ErrorCode::wt_scale_orphan, scale, "only F8_E4M3 has scales", [=](Tensors& t) { t.add(scale, resized(t["model.norm.weight"], {1, 1})); }},
-      {"W8_no_weight", ErrorCode::wt_unexpected, "model.lost.weight_scale_inv", "not in the model", [](Tensors& t) { t.add("model.lost.weight_scale_inv", resized(t["model.norm.weight"], {1, 1})); }},
-      {"W9", ErrorCode::wt_dtype, gate, "is stored as I8, expected F32, BF16, F16 or F8_E4M3", [](Tensors& t) { t[gate].type = DType::i8, t[gate].bytes.resize(8 * 48); }},
-      {"W9_f64", ErrorCode::wt_dtype, gate, "is stored as F64", [](Tensors& t) { t[gate].type = DType::f64, t[gate].bytes.resize(8 * 48 * 8); }},
-      {"W9_vector", ErrorCode::wt_dtype, "model.norm.weight", "is stored as F8_E4M3, expected F32, BF16 or F16", [](Tensors& t) { t["model.norm.weight"].type = DType::f8_e4m3, t["model.norm.weight"].bytes.resize(48); }},
-      {"W10", ErrorCode::wt_unexpected, "model.layers.2.mlp.experts.8.up_proj.weight", "not in the model", [](Tensors& t) { t.add("model.layers.2.mlp.experts.8.up_proj.weight", t[expert]); }},
-      {"W11", ErrorCode::wt_nonfinite, expert, "element [1, 2] is NaN or infinite", [=](Tensors& t) { poke(t[expert], 50, nan); }, {.check_finite = true}},
-      {"W11_infinity", ErrorCode::wt_nonfinite, expert, "element [0, 3] is NaN or infinite", [=](Tensors& t) { poke(t[expert], 3, infinity); }, {.check_finite = true}},
-      {"W11_vector", ErrorCode::wt_nonfinite, "model.norm.weight", "is NaN or infinite", [=](Tensors& t) { poke(t["model.norm.weight"], 3, -infinity); }},  // vectors are always looked at
-      {"W11_bias", ErrorCode::wt_nonfinite, "model.layers.2.mlp.gate.e_score_correction_bias", "is NaN or infinite", [=](Tensors& t) { poke(t["model.layers.2.mlp.gate.e_score_correction_bias"], 3, nan); }},
-      {"W11_fp8", ErrorCode::wt_nonfinite, expert, "element [0, 5] is NaN or infinite", [](Tensors& t) { t[expert].bytes[5] = '\x7f'; }, {.check_finite = true}, fp8},
-      {"mtp_missing", ErrorCode::wt_missing, "model.layers.3.embed_tokens.weight", "tensors of the model are not in the checkpoint", [](Tensors&) {}, {.mtp = true}},
+      {"W1_vector", ErrorCode::wt_shape, "model.norm.weight", "has shape [1, 48], the model needs [48]",
+       [](Tensors& t) { t["model.norm.weight"].shape = {1, 48}; }},
+      {"W1_empty", ErrorCode::wt_shape, gate, "has shape [0, 48]",
+       [](Tensors& t) { t[gate] = resized(t[gate], {0, 48}); }},
+      {"W2", ErrorCode::wt_shape, expert, "it is transposed; weights are stored [outputs, inputs]",
+       [](Tensors& t) { t[expert].shape = {48, 28}; }},
+      {"W3", ErrorCode::wt_missing, gate, "1 tensors of the model are not in the checkpoint",
+       [](Tensors& t) { t.take(gate); }},
+      {"W4", ErrorCode::wt_unexpected, "model.layers.1.mlp.gate.bias",
+       "1 tensors of the checkpoint are not in the model",
+       [](Tensors& t) { t.add("model.layers.1.mlp.gate.bias", t["model.norm.weight"]); }},
+      {"W4_layer", ErrorCode::wt_unexpected, "model.layers.4.input_layernorm.weight", "not in the model",
+       [](Tensors& t) { t.add("model.layers.4.input_layernorm.weight", t["model.norm.weight"]); }},
+      {"W5",
+       ErrorCode::wt_scale_missing,
+       expert,
+       "\"" + scale + "\" is not in the checkpoint",
+       [=](Tensors& t) { t.take(scale); },
+       {},
+       fp8},
+      {"W6",
+       ErrorCode::wt_scale_shape,
+       scale,
+       "has shape [2, 1], expected [1, 1]",
+       [=](Tensors& t) { t[scale] = resized(t[scale], {2, 1}); },
+       {},
+       fp8},
+      {"W6_rank",
+       ErrorCode::wt_scale_shape,
+       scale,
+       "has shape [1], expected [1, 1]",
+       [=](Tensors& t) { t[scale].shape = {1}; },
+       {},
+       fp8},
+      {"W6_type",
+       ErrorCode::wt_dtype,
+       scale,
+       "is stored as BF16, expected F32",
+       [=](Tensors& t) { t[scale].type = DType::bf16, t[scale].bytes.resize(2); },
+       {},
+       fp8},
+      scale_of("W7_nan", nan),
+      scale_of("W7_infinity", infinity),
+      scale_of("W7_negative", -1.0f),
+      {"W8", ErrorCode::wt_scale_orphan, scale, "only F8_E4M3 has scales",
+       [=](Tensors& t) { t.add(scale, resized(t["model.norm.weight"], {1, 1})); }},
+      {"W8_no_weight", ErrorCode::wt_unexpected, "model.lost.weight_scale_inv", "not in the model",
+       [](Tensors& t) { t.add("model.lost.weight_scale_inv", resized(t["model.norm.weight"], {1, 1})); }},
+      {"W9", ErrorCode::wt_dtype, gate, "is stored as I8, expected F32, BF16, F16 or F8_E4M3",
+       [](Tensors& t) { t[gate].type = DType::i8, t[gate].bytes.resize(8 * 48); }},
+      {"W9_f64", ErrorCode::wt_dtype, gate, "is stored as F64",
+       [](Tensors& t) { t[gate].type = DType::f64, t[gate].bytes.resize(8 * 48 * 8); }},
+      {"W9_vector", ErrorCode::wt_dtype, "model.norm.weight", "is stored as F8_E4M3, expected F32, BF16 or F16",
+       [](Tensors& t) { t["model.norm.weight"].type = DType::f8_e4m3, t["model.norm.weight"].bytes.resize(48); }},
+      {"W10", ErrorCode::wt_unexpected, "model.layers.2.mlp.experts.8.up_proj.weight", "not in the model",
+       [](Tensors& t) { t.add("model.layers.2.mlp.experts.8.up_proj.weight", t[expert]); }},
+      {"W11",
+       ErrorCode::wt_nonfinite,
+       expert,
+       "element [1, 2] is NaN or infinite",
+       [=](Tensors& t) { poke(t[expert], 50, nan); },
+       {.check_finite = true}},
+      {"W11_infinity",
+       ErrorCode::wt_nonfinite,
+       expert,
+       "element [0, 3] is NaN or infinite",
+       [=](Tensors& t) { poke(t[expert], 3, infinity); },
+       {.check_finite = true}},
+      {"W11_vector", ErrorCode::wt_nonfinite, "model.norm.weight", "is NaN or infinite",
+       [=](Tensors& t) { poke(t["model.norm.weight"], 3, -infinity); }},  // vectors are always looked at
+      {"W11_bias", ErrorCode::wt_nonfinite, "model.layers.2.mlp.gate.e_score_correction_bias", "is NaN or infinite",
+       [=](Tensors& t) { poke(t["model.layers.2.mlp.gate.e_score_correction_bias"], 3, nan); }},
+      {"W11_fp8",
+       ErrorCode::wt_nonfinite,
+       expert,
+       "element [0, 5] is NaN or infinite",
+       [](Tensors& t) { t[expert].bytes[5] = '\x7f'; },
+       {.check_finite = true},
+       fp8},
+      {"mtp_missing",
+       ErrorCode::wt_missing,
+       "model.layers.3.embed_tokens.weight",
+       "tensors of the model are not in the checkpoint",
+       [](Tensors&) {},
+       {.mtp = true}},
   };
 }
-INSTANTIATE_TEST_SUITE_P(Table, BadWeightsTable, ::testing::ValuesIn(rows()), [](const auto& row) { return row.param.id; });
+INSTANTIATE_TEST_SUITE_P(Table, BadWeightsTable, ::testing::ValuesIn(rows()),
+                         [](const auto& row) { return row.param.id; });
 
 TEST(LoadWeights, DoesNotLookAtValuesUnlessAsked) {
   Tensors tensors;
@@ -240,7 +323,8 @@ TEST(LoadWeights, DoesNotLookAtValuesUnlessAsked) {
   const TempFolder folder;
   tensors.write(folder);
   const auto weights = load(folder);
-  EXPECT_TRUE(std::isnan(std::get<1>(weights.layers.segments)[1].feed_forward.experts.experts[7].up.weight.view().at(1, 2)));
+  EXPECT_TRUE(
+      std::isnan(std::get<1>(weights.layers.segments)[1].feed_forward.experts.experts[7].up.weight.view().at(1, 2)));
 }
 
 TEST(LoadWeights, ListsTwentyMissingTensorsAndTheirNumber) {
@@ -255,9 +339,11 @@ TEST(LoadWeights, ListsTwentyMissingTensorsAndTheirNumber) {
   ASSERT_TRUE(error);
   const std::string text = error->what();
   EXPECT_EQ(name(error->code()), "wt_missing");
-  EXPECT_NE(text.find(std::to_string(all - 1) + " tensors of the model are not in the checkpoint"), std::string::npos) << text;
+  EXPECT_NE(text.find(std::to_string(all - 1) + " tensors of the model are not in the checkpoint"), std::string::npos)
+      << text;
   std::size_t names = 0;
-  for (std::size_t at = text.find("model.layers"); at != std::string::npos; at = text.find("model.layers", at + 1)) ++names;
+  for (std::size_t at = text.find("model.layers"); at != std::string::npos; at = text.find("model.layers", at + 1))
+    ++names;
   EXPECT_EQ(names, 20U + 1U) << text;  // the first is the key of the error too
   EXPECT_NE(text.find("..."), std::string::npos);
 }
@@ -269,7 +355,8 @@ TEST(LoadWeights, ListsTwentyUnexpectedTensorsAndTheirNumber) {
   tensors.write(folder);
   const auto error = guild::test::error_of([&] { (void)load(folder); });
   ASSERT_TRUE(error);
-  EXPECT_NE(std::string(error->what()).find("30 tensors of the checkpoint are not in the model"), std::string::npos) << error->what();
+  EXPECT_NE(std::string(error->what()).find("30 tensors of the checkpoint are not in the model"), std::string::npos)
+      << error->what();
   EXPECT_NE(std::string(error->what()).find("zebra.119, ..."), std::string::npos) << error->what();
 }
 
@@ -296,7 +383,8 @@ TEST(LoadWeights, ReportsEveryByteInOrder) {
     tensors.write(folder);
     for (const auto residence : {guild::Residence::owned, guild::Residence::mapped}) {
       std::vector<guild::Progress> seen;
-      (void)load(folder, {.residence = residence, .progress = [&](const guild::Progress& p) { return seen.push_back(p), true; }});
+      (void)load(folder, {.residence = residence,
+                          .progress = [&](const guild::Progress& p) { return seen.push_back(p), true; }});
       ASSERT_FALSE(seen.empty());
       for (std::size_t i = 0; i < seen.size(); ++i) {
         EXPECT_EQ(seen[i].total, tensors.bytes());
@@ -323,7 +411,8 @@ TEST(LoadWeights, StopsWheneverTheCallbackSaysSoAndLeavesNothingBehind) {
   const int files = open_files();
   for (int stop = 1; stop <= calls; ++stop) {
     int call = 0;
-    const auto error = guild::test::error_of([&] { (void)load(folder, {.progress = [&](const guild::Progress&) { return ++call < stop; }}); });
+    const auto error = guild::test::error_of(
+        [&] { (void)load(folder, {.progress = [&](const guild::Progress&) { return ++call < stop; }}); });
     ASSERT_TRUE(error);
     EXPECT_EQ(name(error->code()), "io_cancelled");
     EXPECT_EQ(call, stop);
@@ -345,7 +434,8 @@ TEST(LoadWeights, NamesTheTensorWhenTheFileShrinksAfterItsHeaderWasRead) {
     const auto checkpoint = guild::Checkpoint::open(folder.path());
     ASSERT_EQ(::truncate(file.c_str(), size - cut), 0);
     for (const auto residence : {guild::Residence::owned, guild::Residence::mapped}) {
-      const auto error = guild::test::error_of([&] { (void)guild::load_weights<Model>(checkpoint, {.residence = residence}); });
+      const auto error =
+          guild::test::error_of([&] { (void)guild::load_weights<Model>(checkpoint, {.residence = residence}); });
       ASSERT_TRUE(error);
       EXPECT_EQ(name(error->code()), "io_short_read") << error->what();
       EXPECT_EQ(error->path(), file);
@@ -361,14 +451,16 @@ TEST(LoadWeights, KeepsToItsMemoryBudget) {
   EXPECT_NO_THROW((void)load(folder, {.memory_budget = tensors.bytes()}));
   std::int64_t read = 0;
   const auto error = guild::test::error_of([&] {
-    (void)load(folder, {.memory_budget = tensors.bytes() - 1, .progress = [&](const guild::Progress& p) { return read = p.bytes, true; }});
+    (void)load(folder, {.memory_budget = tensors.bytes() - 1,
+                        .progress = [&](const guild::Progress& p) { return read = p.bytes, true; }});
   });
   ASSERT_TRUE(error);
   EXPECT_EQ(name(error->code()), "cf_memory");
   EXPECT_NE(std::string(error->what()).find(std::to_string(tensors.bytes())), std::string::npos) << error->what();
   EXPECT_NE(std::string(error->what()).find(std::to_string(tensors.bytes() - 1)), std::string::npos) << error->what();
   EXPECT_EQ(read, 0);
-  EXPECT_NO_THROW((void)load(folder, {.residence = guild::Residence::mapped, .memory_budget = 64 << 10}));  // vectors are always copied
+  EXPECT_NO_THROW((void)load(
+      folder, {.residence = guild::Residence::mapped, .memory_budget = 64 << 10}));  // vectors are always copied
 }
 
 }  // namespace

@@ -40,8 +40,9 @@ const Language& model() {
   return language;
 }
 
-#define SKIP_WITHOUT(file) \
-  if (!std::filesystem::exists(fixtures + (file))) GTEST_SKIP() << fixtures + (file) << " is missing: evaluate_mini.py makes it"
+#define SKIP_WITHOUT(file)                         \
+  if (!std::filesystem::exists(fixtures + (file))) \
+  GTEST_SKIP() << fixtures + (file) << " is missing: evaluate_mini.py makes it"
 
 struct Problem {
   std::string question, answer, text;
@@ -62,7 +63,8 @@ Frozen read(const std::string& file) {
     Problem problem;
     problem.question = item["question"].string();
     const auto ids = [&](const char* key, std::vector<std::int32_t>& to) {
-      if (const auto list = item.find(key)) list->for_each_element([&](const guild::Json& id) { to.push_back(static_cast<std::int32_t>(id.integer())); });
+      if (const auto list = item.find(key))
+        list->for_each_element([&](const guild::Json& id) { to.push_back(static_cast<std::int32_t>(id.integer())); });
     };
     ids("prompt_ids", problem.prompt);
     ids("generated_ids", problem.generated);
@@ -96,7 +98,8 @@ std::vector<char> answers(const Language& language, const Frozen& frozen) {
   std::vector<char> right(frozen.problems.size());
   for_all(right.size(), [&](std::size_t i) {
     std::string answer;
-    auto generation = guild::generate(language, frozen.problems[i].question, {.temperature = 0.0f, .max_tokens = frozen.max_tokens});
+    auto generation =
+        guild::generate(language, frozen.problems[i].question, {.temperature = 0.0f, .max_tokens = frozen.max_tokens});
     for (const auto& piece : generation)
       if (piece.kind == guild::ThinkPiece::Kind::answer) answer += piece.text;
     right[i] = stripped(answer) == frozen.problems[i].answer;
@@ -112,9 +115,11 @@ TEST(MiniR1, GreedyOutputEqualsTransformersTokenForToken) {
   std::vector<std::string> texts(frozen.problems.size());
   for_all(frozen.problems.size(), [&](std::size_t i) {
     const guild::Message message{.role = "user", .content = frozen.problems[i].question};
-    prompts[i] = guild::encode_chat(model().tokenizer(), model().chat_template(), std::span(&message, 1), {.add_generation_prompt = true});
+    prompts[i] = guild::encode_chat(model().tokenizer(), model().chat_template(), std::span(&message, 1),
+                                    {.add_generation_prompt = true});
     guild::Session session(model());
-    guild::Generation generation(session, prompts[i], {.temperature = 0.0f, .max_tokens = frozen.max_tokens}, guild::ThinkParser(guild::ThinkParser::Start::thinking));
+    guild::Generation generation(session, prompts[i], {.temperature = 0.0f, .max_tokens = frozen.max_tokens},
+                                 guild::ThinkParser(guild::ThinkParser::Start::thinking));
     bool thinking = true;
     while (const auto piece = generation.next()) {
       if (thinking && piece->kind == guild::ThinkPiece::Kind::answer) texts[i] += "</think>";
@@ -150,18 +155,24 @@ TEST(MiniR1, TheFp8CopyAnswersNearlyAsWell) {
   SKIP_WITHOUT("accuracy.json");
   const Frozen frozen = read("accuracy.json");
   const Language language = load("mini-r1-fp8");
-  EXPECT_EQ(std::get<1>(language.weights().layers.segments)[0].feed_forward.experts.experts[0].down.weight.type, guild::DType::f8_e4m3);
+  EXPECT_EQ(std::get<1>(language.weights().layers.segments)[0].feed_forward.experts.experts[0].down.weight.type,
+            guild::DType::f8_e4m3);
   const auto right = answers(language, frozen);
   const auto count = std::count(right.begin(), right.end(), 1);
-  const auto reference = std::count_if(frozen.problems.begin(), frozen.problems.end(), [](const Problem& problem) { return problem.correct; });
-  EXPECT_GE(static_cast<double>(count), static_cast<double>(reference) - std::max(1.0, 0.03 * static_cast<double>(right.size())));
-  RecordProperty("correct", std::to_string(count) + " of " + std::to_string(right.size()) + ", bf16 " + std::to_string(reference));
+  const auto reference = std::count_if(frozen.problems.begin(), frozen.problems.end(),
+                                       [](const Problem& problem) { return problem.correct; });
+  EXPECT_GE(static_cast<double>(count),
+            static_cast<double>(reference) - std::max(1.0, 0.03 * static_cast<double>(right.size())));
+  RecordProperty("correct",
+                 std::to_string(count) + " of " + std::to_string(right.size()) + ", bf16 " + std::to_string(reference));
 }
 
 /// The frozen logits: vectors and matrices by name.
 class Logits {
  public:
-  Logits() : file_(guild::File::open(fixtures + "logits.safetensors")), tensors_(guild::read_safetensors_header(file_).tensors) {}
+  Logits()
+      : file_(guild::File::open(fixtures + "logits.safetensors")),
+        tensors_(guild::read_safetensors_header(file_).tensors) {}
   [[nodiscard]] bool has(const std::string& name) const { return find(name) != nullptr; }
   [[nodiscard]] std::vector<std::int32_t> ids(const std::string& name) const {
     std::vector<std::int64_t> wide(static_cast<std::size_t>(find(name)->bytes / 8));
@@ -177,7 +188,8 @@ class Logits {
 
  private:
   [[nodiscard]] const guild::TensorInfo* find(const std::string& name) const {
-    const auto found = std::find_if(tensors_.begin(), tensors_.end(), [&](const auto& info) { return info.name == name; });
+    const auto found =
+        std::find_if(tensors_.begin(), tensors_.end(), [&](const auto& info) { return info.name == name; });
     return found == tensors_.end() ? nullptr : &*found;
   }
   guild::File file_;
@@ -207,19 +219,22 @@ TEST(MiniR1, LogitsOfEveryPositionAndOfThePredictionLayerEqualTransformers) {
   MiniR1::Cache cache;
   cache.mtp.resize(1);
   MiniR1::Cache* caches[] = {&cache};
-  Matrix states(count, MiniR1::config.hidden), all(count, MiniR1::config.vocab), second(count - 1, MiniR1::config.vocab);
+  Matrix states(count, MiniR1::config.hidden), all(count, MiniR1::config.vocab),
+      second(count - 1, MiniR1::config.vocab);
   const guild_test::Flat flat({{0, &ids, 0, count}});
   MiniR1::extend(device, model().weights(), flat.batch(), caches, states.view());
   MiniR1::logits(device, model().weights(), states.view(), all.view());
   EXPECT_LE(guild_test::relative_error(all, logits.matrix("short.all")), 1e-5);
   const guild_test::Flat shorter({{0, &ids, 0, count - 1}});
-  MiniR1::predict_second(device, model().weights(), shorter.batch(), {ids.data() + 1, count - 1}, caches, states.middle_rows(0, count - 1).view(), second.view());
+  MiniR1::predict_second(device, model().weights(), shorter.batch(), {ids.data() + 1, count - 1}, caches,
+                         states.middle_rows(0, count - 1).view(), second.view());
   EXPECT_LE(guild_test::relative_error(second, logits.matrix("short.mtp")), 1e-5);
 }
 
 std::string text_of(guild::Generation<Language>&& generation) {
   std::string text;
-  for (const auto& piece : generation) text += (piece.kind == guild::ThinkPiece::Kind::thinking ? "~" : "") + piece.text;
+  for (const auto& piece : generation)
+    text += (piece.kind == guild::ThinkPiece::Kind::thinking ? "~" : "") + piece.text;
   return text;
 }
 
@@ -230,7 +245,8 @@ TEST(MiniR1, AConversationThatKeepsItsCacheSaysWhatAFreshOneSays) {
   std::vector<guild::Message> messages;
   for (const std::string& question : questions) {
     messages.push_back({.role = "user", .content = question});
-    const auto prompt = guild::encode_chat(model().tokenizer(), model().chat_template(), messages, {.add_generation_prompt = true});
+    const auto prompt =
+        guild::encode_chat(model().tokenizer(), model().chat_template(), messages, {.add_generation_prompt = true});
     guild::Session fresh(model());
     guild::Generation<Language> alone(fresh, prompt, greedy, guild::ThinkParser(guild::ThinkParser::Start::thinking));
     auto continued = kept.ask(question, greedy);
@@ -287,7 +303,9 @@ TEST(MiniR1, ALongPromptInPartsEqualsTheSameTokensOneByOne) {
   whole.append(tokens);
   for (std::size_t begin = 0, step = 1; begin < tokens.size(); begin += step, step = step % 97 + 13)
     pieces.append(std::span(tokens).subspan(begin, std::min(step, tokens.size() - begin)));
-  const auto span = [](const auto& session) { return std::span<const float>(session.logits().begin(), session.logits().end()); };
+  const auto span = [](const auto& session) {
+    return std::span<const float>(session.logits().begin(), session.logits().end());
+  };
   EXPECT_LE(guild_test::relative_error(span(pieces), span(whole)), 1e-4);
 }
 

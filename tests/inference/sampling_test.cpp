@@ -19,12 +19,15 @@ using guild::SamplingOptions;
 
 constexpr float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
 
-guild::View<const float> view(const std::vector<float>& logits) { return {logits.data(), static_cast<Index>(logits.size())}; }
+guild::View<const float> view(const std::vector<float>& logits) {
+  return {logits.data(), static_cast<Index>(logits.size())};
+}
 Sampler sampler(const SamplingOptions& options, std::size_t vocab) { return {options, std::vector<bool>(vocab, true)}; }
 int greedy(const std::vector<float>& logits) { return sampler({}, logits.size()).sample(view(logits)); }
 
 /// How often each token comes in `draws` draws.
-std::vector<int> histogram(const SamplingOptions& options, const std::vector<float>& logits, const std::vector<int>& seen, int draws) {
+std::vector<int> histogram(const SamplingOptions& options, const std::vector<float>& logits,
+                           const std::vector<int>& seen, int draws) {
   Sampler s = sampler(options, logits.size());
   for (const int token : seen) s.observe(token);
   std::vector<int> count(logits.size());
@@ -33,7 +36,8 @@ std::vector<int> histogram(const SamplingOptions& options, const std::vector<flo
 }
 
 /// Draws against probabilities: nothing that cannot come comes, and the frequencies fit (Pearson's chi-square).
-void expect_distribution(const std::vector<int>& count, const std::vector<double>& probability, const std::string& what) {
+void expect_distribution(const std::vector<int>& count, const std::vector<double>& probability,
+                         const std::string& what) {
   int draws = 0;
   for (const int n : count) draws += n;
   double chi_square = 0.0, rest = 0.0, rest_seen = 0.0;
@@ -51,7 +55,8 @@ void expect_distribution(const std::vector<int>& count, const std::vector<double
   }
   if (rest >= 8.0) chi_square += (rest_seen - rest) * (rest_seen - rest) / rest, ++cells;
   const double freedom = std::max(0, cells - 1);
-  EXPECT_LT(chi_square, freedom + 4.0 * std::sqrt(2.0 * freedom) + 1e-3) << what;  // about 1 in 3000 by chance; the seed is fixed
+  EXPECT_LT(chi_square, freedom + 4.0 * std::sqrt(2.0 * freedom) + 1e-3)
+      << what;  // about 1 in 3000 by chance; the seed is fixed
 }
 
 TEST(Sampler, GreedyTakesTheLargestLogitAndTheLowerIdOnTies) {
@@ -69,8 +74,12 @@ TEST(Sampler, FiltersAsTransformersDoes) {
   int cases = 0;
   file["cases"].for_each_element([&](const guild::Json& c) {
     const auto number = [&](const char* key) { return static_cast<float>(c[key].number()); };
-    const SamplingOptions options{.temperature = number("temperature"), .top_k = static_cast<int>(c["top_k"].integer()), .top_p = number("top_p"),
-                                  .min_p = number("min_p"), .repetition_penalty = number("repetition_penalty"), .seed = static_cast<std::uint64_t>(cases)};
+    const SamplingOptions options{.temperature = number("temperature"),
+                                  .top_k = static_cast<int>(c["top_k"].integer()),
+                                  .top_p = number("top_p"),
+                                  .min_p = number("min_p"),
+                                  .repetition_penalty = number("repetition_penalty"),
+                                  .seed = static_cast<std::uint64_t>(cases)};
     std::vector<float> logits;
     std::vector<int> seen;
     std::vector<double> probability;
@@ -157,9 +166,7 @@ TEST(Sampler, RefusesLogitsWithoutAnAnswer) {
   try {
     (void)none.sample(view(three));
     ADD_FAILURE() << "no error";
-  } catch (const guild::Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::op_shape);
-  }
+  } catch (const guild::Error& error) { EXPECT_EQ(error.code(), ErrorCode::op_shape); }
 }
 
 TEST(Sampler, MinusInfinityIsNeverDrawn) {

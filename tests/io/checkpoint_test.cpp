@@ -24,7 +24,8 @@ constexpr const char* single = "model.safetensors";
 constexpr const char* index_file = "model.safetensors.index.json";
 
 /// {"name": {"dtype", "shape", "data_offsets": [begin, end]}} without the braces.
-std::string entry(const std::string& name, const std::string& dtype, const std::string& shape, const std::string& offsets) {
+std::string entry(const std::string& name, const std::string& dtype, const std::string& shape,
+                  const std::string& offsets) {
   return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}";
 }
 std::string braces(const std::string& members) { return "{" + members + "}"; }
@@ -58,7 +59,8 @@ TEST_P(BadFolders, AreRefusedWithCodeFileAndKey) {
   const TempFolder folder;
   row.make(folder);
   const bool nobody = row.id == "F4" && ::geteuid() == 0;  // root may read everything
-  if (nobody && (::chmod(folder.path().c_str(), 0755) != 0 || ::seteuid(65534) != 0)) GTEST_SKIP() << "cannot be nobody";
+  if (nobody && (::chmod(folder.path().c_str(), 0755) != 0 || ::seteuid(65534) != 0))
+    GTEST_SKIP() << "cannot be nobody";
   const auto error = error_of([&] { (void)Checkpoint::open(folder.path(), row.options); });
   ASSERT_TRUE(!nobody || ::seteuid(0) == 0);
   ASSERT_TRUE(error);
@@ -72,8 +74,9 @@ TEST_P(BadFolders, AreRefusedWithCodeFileAndKey) {
 
 /// A row whose model.safetensors holds these bytes.
 BadFolder raw(std::string id, ErrorCode code, std::string says, std::string bytes, std::string key = "") {
-  return {std::move(id), code, single, std::move(key), std::move(says),
-          [bytes = std::move(bytes)](const TempFolder& folder) { folder.write(single, bytes); }};
+  return {std::move(id),   code,
+          single,          std::move(key),
+          std::move(says), [bytes = std::move(bytes)](const TempFolder& folder) { folder.write(single, bytes); }};
 }
 /// A row whose model.safetensors has this header and this many bytes of data.
 BadFolder header(std::string id, ErrorCode code, std::string says, const std::string& text, std::size_t data = 0,
@@ -83,14 +86,19 @@ BadFolder header(std::string id, ErrorCode code, std::string says, const std::st
 /// A row whose tensor "model.norm.weight" has these fields.
 BadFolder tensor(std::string id, ErrorCode code, std::string says, const std::string& dtype, const std::string& shape,
                  const std::string& offsets, std::size_t data) {
-  return header(std::move(id), code, std::move(says),
-                "{\"model.norm.weight\":{\"dtype\":" + dtype + ",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}}", data,
-                "model.norm.weight");
+  return header(
+      std::move(id), code, std::move(says),
+      "{\"model.norm.weight\":{\"dtype\":" + dtype + ",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}}",
+      data, "model.norm.weight");
 }
 /// A row that spoils the two good shards.
 BadFolder shards(std::string id, ErrorCode code, std::string file, std::string key, std::string says,
                  std::function<void(const TempFolder&)> spoil, CheckpointOptions options = {}) {
-  return {std::move(id), code, std::move(file), std::move(key), std::move(says),
+  return {std::move(id),
+          code,
+          std::move(file),
+          std::move(key),
+          std::move(says),
           [spoil = std::move(spoil)](const TempFolder& folder) {
             write_good_shards(folder);
             spoil(folder);
@@ -113,7 +121,11 @@ std::vector<BadFolder> file_rows() {
        [](const TempFolder& folder) { std::filesystem::create_directory(folder.path(single)); }},
       {"F3", ErrorCode::io_not_regular, single, "", "a pipe",
        [](const TempFolder& folder) { ASSERT_EQ(::mkfifo(folder.path(single).c_str(), 0600), 0); }},
-      {"F3_device", ErrorCode::io_not_regular, single, "", "a device",
+      {"F3_device",
+       ErrorCode::io_not_regular,
+       single,
+       "",
+       "a device",
        [](const TempFolder& folder) { std::filesystem::create_symlink("/dev/zero", folder.path(single)); },
        {.allow_symlinks = true}},
       {"F4", ErrorCode::io_open, single, "", "permission",
@@ -166,9 +178,10 @@ std::vector<BadFolder> header_rows() {
       header("H15_real", ErrorCode::st_number, "beyond", R"({"x":{"shape":[1e400]}})", 0, "x"),
       header("H15_negative", ErrorCode::st_number, "beyond", R"({"x":{"shape":[-9223372036854775809]}})", 0, "x"),
       header("H_name_empty", ErrorCode::st_name, "0 bytes", braces(entry("", "U8", "[1]", "[0,1]")), 1),
-      header("H_name_long", ErrorCode::st_name, "1025 bytes", braces(entry(std::string(1025, 'n'), "U8", "[1]", "[0,1]")), 1,
-             std::string(200, 'n') + "..."),
-      header("H_name_escape", ErrorCode::st_name, "printed", braces(entry("a\\u001b[2J", "U8", "[1]", "[0,1]")), 1, "a?[2J"),
+      header("H_name_long", ErrorCode::st_name, "1025 bytes",
+             braces(entry(std::string(1025, 'n'), "U8", "[1]", "[0,1]")), 1, std::string(200, 'n') + "..."),
+      header("H_name_escape", ErrorCode::st_name, "printed", braces(entry("a\\u001b[2J", "U8", "[1]", "[0,1]")), 1,
+             "a?[2J"),
   };
 }
 
@@ -181,8 +194,10 @@ std::vector<BadFolder> tensor_rows() {
   for (int i = 0; i < 10; ++i) overlaps += (i == 0 ? "" : ",") + entry("t" + std::to_string(i), "U8", "[4]", "[0,4]");
   return {
       header("T1", ErrorCode::st_missing_field, "no dtype", R"({"x":{"shape":[1],"data_offsets":[0,1]}})", 1, "x"),
-      header("T1_shape", ErrorCode::st_missing_field, "no shape", R"({"x":{"dtype":"U8","data_offsets":[0,1]}})", 1, "x"),
-      header("T1_offsets", ErrorCode::st_missing_field, "no data_offsets", R"({"x":{"dtype":"U8","shape":[1]}})", 1, "x"),
+      header("T1_shape", ErrorCode::st_missing_field, "no shape", R"({"x":{"dtype":"U8","data_offsets":[0,1]}})", 1,
+             "x"),
+      header("T1_offsets", ErrorCode::st_missing_field, "no data_offsets", R"({"x":{"dtype":"U8","shape":[1]}})", 1,
+             "x"),
       header("T1_unknown_field", ErrorCode::st_unknown_field, "strides",
              R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"strides":[1]}})", 1, "x"),
       tensor("T2", ErrorCode::st_dtype, "\"F7\"", "\"F7\"", "[1]", "[0,4]", 4),
@@ -208,11 +223,13 @@ std::vector<BadFolder> tensor_rows() {
       header("T14", ErrorCode::st_overlap, "inside another", braces(overlaps), 4, "t1"),
       header("T14_by_one_byte", ErrorCode::st_overlap, "offset 3", two("[0,4]", "[3,7]"), 7, "b"),
       tensor("T15", ErrorCode::st_hole, "offset 1", "\"U8\"", "[4]", "[1,5]", 5),
-      tensor("T16", ErrorCode::st_size, "16 bytes stored, BF16 [256,7168] needs 3670016", "\"BF16\"", "[256,7168]", "[0,16]", 16),
+      tensor("T16", ErrorCode::st_size, "16 bytes stored, BF16 [256,7168] needs 3670016", "\"BF16\"", "[256,7168]",
+             "[0,16]", 16),
       tensor("T17", ErrorCode::st_trailing, "3 bytes after", "\"U8\"", "[4]", "[0,4]", 7),
       header("T17_no_tensor", ErrorCode::st_trailing, "1 bytes after", "{}", 1),
       tensor("T18", ErrorCode::st_truncated, "incomplete", "\"U8\"", "[4]", "[0,4]", 2),
-      tensor("T18_far", ErrorCode::st_truncated, "incomplete", "\"U8\"", "[1152921504606846975]", "[0,1152921504606846975]", 2),
+      tensor("T18_far", ErrorCode::st_truncated, "incomplete", "\"U8\"", "[1152921504606846975]",
+             "[0,1152921504606846975]", 2),
       tensor("T19", ErrorCode::st_misaligned, "12 bits", "\"F4\"", "[3]", "[0,2]", 2),
       header("T20", ErrorCode::st_metadata, "an integer", R"({"__metadata__":{"format":1}})", 0, "__metadata__"),
       header("T20_list", ErrorCode::st_metadata, "an array", R"({"__metadata__":[]})", 0, "__metadata__"),
@@ -224,13 +241,15 @@ std::vector<BadFolder> shard_rows() {
   const auto add_c_to_one = [](const TempFolder& folder) {
     folder.write("one.safetensors",
                  safetensors(braces(entry("a", "U8", "[1]", "[0,1]") + "," + entry("b", "U8", "[1]", "[1,2]") + "," +
-                                    entry("c", "U8", "[1]", "[2,3]")), 3));
+                                    entry("c", "U8", "[1]", "[2,3]")),
+                             3));
   };
   return {
       index("I1", ErrorCode::ix_json, "", "not valid JSON", "<html>"),
       index("I1_lfs", ErrorCode::io_lfs_pointer, "", "git lfs pull", "version https://git-lfs.github.com/spec/v1\n"),
       index("I1_not_object", ErrorCode::ix_type, "", "an array", "[]"),
-      index("I1_deep", ErrorCode::ix_json, "", "deeper", R"({"metadata":)" + std::string(20, '[') + std::string(20, ']') + "}"),
+      index("I1_deep", ErrorCode::ix_json, "", "deeper",
+            R"({"metadata":)" + std::string(20, '[') + std::string(20, ']') + "}"),
       index("I2", ErrorCode::ix_missing_field, "weight_map", "required", R"({"metadata":{}})"),
       index("I2_empty", ErrorCode::ix_missing_field, "weight_map", "no tensor", R"({"weight_map":{}})"),
       index("I2_type", ErrorCode::ix_type, "weight_map.a", "an integer", R"({"weight_map":{"a":1}})"),
@@ -253,8 +272,9 @@ std::vector<BadFolder> shard_rows() {
              [](const TempFolder& folder) {
                folder.write("one.safetensors", safetensors(braces(entry("a", "U8", "[1]", "[0,1]")), 1));
              }),
-      index("I5_other_shard", ErrorCode::ix_tensor_missing, "c", "(two.safetensors does)",
-            R"({"weight_map":{"a":"one.safetensors","b":"one.safetensors","c":"one.safetensors","d":"two.safetensors"}})"),
+      index(
+          "I5_other_shard", ErrorCode::ix_tensor_missing, "c", "(two.safetensors does)",
+          R"({"weight_map":{"a":"one.safetensors","b":"one.safetensors","c":"one.safetensors","d":"two.safetensors"}})"),
       shards("I6", ErrorCode::ix_duplicate, "one.safetensors", "c", "two.safetensors", add_c_to_one),
       shards("I6_unlisted", ErrorCode::ix_duplicate, "two.safetensors", "x", "one.safetensors",
              [](const TempFolder& folder) {
@@ -281,7 +301,9 @@ std::vector<BadFolder> shard_rows() {
                std::filesystem::create_symlink("/etc/passwd", folder.path("one.safetensors"));
              }),
       shards("I_shard_is_damaged", ErrorCode::st_trailing, "two.safetensors", "c", "1 bytes after",
-             [](const TempFolder& folder) { folder.write("two.safetensors", bytes_of(folder.path("two.safetensors")) + "x"); }),
+             [](const TempFolder& folder) {
+               folder.write("two.safetensors", bytes_of(folder.path("two.safetensors")) + "x");
+             }),
   };
 }
 
@@ -319,7 +341,8 @@ TEST(Checkpoint, ReadsShards) {
 
 TEST(Checkpoint, ReadsASingleFile) {
   const TempFolder folder;
-  folder.write(single, safetensors(braces(entry("z", "U8", "[2]", "[0,2]") + "," + entry("a", "U8", "[1]", "[2,3]"))) + "zza");
+  folder.write(single,
+               safetensors(braces(entry("z", "U8", "[2]", "[0,2]") + "," + entry("a", "U8", "[1]", "[2,3]"))) + "zza");
   const Checkpoint checkpoint = Checkpoint::open(folder.path() + "/");
   ASSERT_EQ(checkpoint.tensors().size(), 2U);
   EXPECT_EQ(checkpoint.tensors()[0].name, "a");  // by name, not by place
@@ -339,7 +362,8 @@ TEST(Checkpoint, PrefersTheSingleFileAndSaysSo) {
 TEST(Checkpoint, WarnsAboutASloppyIndex) {
   const TempFolder folder;
   write_good_shards(folder);
-  folder.write(index_file, R"({"metadata":{"total_size":1e3},"weight_map":{"c":"two.safetensors","a":"one.safetensors"}})");
+  folder.write(index_file,
+               R"({"metadata":{"total_size":1e3},"weight_map":{"c":"two.safetensors","a":"one.safetensors"}})");
   const Checkpoint checkpoint = Checkpoint::open(folder.path());
   EXPECT_EQ(checkpoint.find("b"), nullptr) << "what the index does not list is not part of the model";
   ASSERT_EQ(checkpoint.warnings().size(), 2U);
@@ -351,8 +375,9 @@ TEST(Checkpoint, TheIndexNeedsNoMetadata) {
   for (const char* metadata : {"", R"("metadata":{},)", R"("metadata":null,)", R"("metadata":{"total_size":27.0},)"}) {
     const TempFolder folder;
     write_good_shards(folder);
-    folder.write(index_file, std::string("{") + metadata +
-                                 R"("weight_map":{"c":"two.safetensors","a":"one.safetensors","b":"one.safetensors"}})");
+    folder.write(index_file,
+                 std::string("{") + metadata +
+                     R"("weight_map":{"c":"two.safetensors","a":"one.safetensors","b":"one.safetensors"}})");
     EXPECT_TRUE(Checkpoint::open(folder.path(), {.strict_index = true}).warnings().empty()) << metadata;
   }
 }

@@ -44,7 +44,8 @@ TEST(Safetensors, ListsWhatTheReferenceImplementationWrote) {
     auto tensors = read_safetensors_header(File::open(fixtures + name)).tensors;
     std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
     for (const TensorInfo& info : tensors)
-      listing += name + "\t" + info.name + "\t" + std::string(info.type_name) + "\t" + detail::shape_text(info.shape) + "\n";
+      listing +=
+          name + "\t" + info.name + "\t" + std::string(info.type_name) + "\t" + detail::shape_text(info.shape) + "\n";
   }
   EXPECT_EQ(listing, bytes_of(fixtures + "listing.txt"));
 }
@@ -55,21 +56,49 @@ TEST(Safetensors, ReadsTheValuesThatTheReferenceImplementationWrote) {
   EXPECT_EQ(header.metadata, (std::map<std::string, std::string>{{"format", "pt \"quoted\"\n"}}));
   for (const TensorInfo& info : header.tensors) {
     switch (info.dtype) {
-      case DType::f32: expect_counts_up<float>(file, info); break;
-      case DType::bf16: expect_counts_up<bf16>(file, info); break;
-      case DType::f16: expect_counts_up<f16>(file, info); break;
-      case DType::f8_e4m3: expect_counts_up<fp8_e4m3>(file, info); break;
-      case DType::f64: expect_counts_up<double>(file, info); break;
-      case DType::i64: expect_counts_up<std::int64_t>(file, info); break;
-      case DType::i32: expect_counts_up<std::int32_t>(file, info); break;
-      case DType::i16: expect_counts_up<std::int16_t>(file, info); break;
-      case DType::i8: expect_counts_up<std::int8_t>(file, info); break;
-      case DType::u64: expect_counts_up<std::uint64_t>(file, info); break;
-      case DType::u32: expect_counts_up<std::uint32_t>(file, info); break;
-      case DType::u16: expect_counts_up<std::uint16_t>(file, info); break;
-      case DType::u8: expect_counts_up<std::uint8_t>(file, info); break;
-      case DType::boolean: break;
-      case DType::other: ADD_FAILURE() << info.name;
+      case DType::f32:
+        expect_counts_up<float>(file, info);
+        break;
+      case DType::bf16:
+        expect_counts_up<bf16>(file, info);
+        break;
+      case DType::f16:
+        expect_counts_up<f16>(file, info);
+        break;
+      case DType::f8_e4m3:
+        expect_counts_up<fp8_e4m3>(file, info);
+        break;
+      case DType::f64:
+        expect_counts_up<double>(file, info);
+        break;
+      case DType::i64:
+        expect_counts_up<std::int64_t>(file, info);
+        break;
+      case DType::i32:
+        expect_counts_up<std::int32_t>(file, info);
+        break;
+      case DType::i16:
+        expect_counts_up<std::int16_t>(file, info);
+        break;
+      case DType::i8:
+        expect_counts_up<std::int8_t>(file, info);
+        break;
+      case DType::u64:
+        expect_counts_up<std::uint64_t>(file, info);
+        break;
+      case DType::u32:
+        expect_counts_up<std::uint32_t>(file, info);
+        break;
+      case DType::u16:
+        expect_counts_up<std::uint16_t>(file, info);
+        break;
+      case DType::u8:
+        expect_counts_up<std::uint8_t>(file, info);
+        break;
+      case DType::boolean:
+        break;
+      case DType::other:
+        ADD_FAILURE() << info.name;
     }
   }
 }
@@ -135,7 +164,8 @@ TEST(Safetensors, ASaveThatIsKilledLeavesTheOldFileOrTheNew) {
 
 TEST(Safetensors, ReadsAHeaderOneByteAtATime) {
   const std::string path = fixtures + "reference.safetensors";
-  const auto whole = read_safetensors_header(File::open(path)), pieces = read_safetensors_header(File::open(path, &one_byte));
+  const auto whole = read_safetensors_header(File::open(path)),
+             pieces = read_safetensors_header(File::open(path, &one_byte));
   ASSERT_EQ(whole.tensors.size(), pieces.tensors.size());
   for (std::size_t i = 0; i < whole.tensors.size(); ++i) {
     EXPECT_EQ(whole.tensors[i].name, pieces.tensors[i].name);
@@ -152,8 +182,9 @@ TEST(Safetensors, RefusesAGoodFileCutAtEveryStructuralEdge) {
     for (const std::size_t edge : {info.begin, info.begin + info.bytes}) sizes.insert({edge - 1, edge, edge + 1});
   for (const std::size_t size : sizes) {
     if (size >= good.size()) continue;
-    const auto error = error_of(
-        [&] { (void)read_safetensors_header(File::open(folder.write("cut", std::string_view(good).substr(0, size)))); });
+    const auto error = error_of([&] {
+      (void)read_safetensors_header(File::open(folder.write("cut", std::string_view(good).substr(0, size))));
+    });
     ASSERT_TRUE(error) << size;
     const ErrorCode expected = size < 8                  ? ErrorCode::st_header_too_small
                                : size < 8 + header_bytes ? ErrorCode::st_header_length
@@ -175,7 +206,8 @@ TEST(Safetensors, NoticesThatTheFileShrankBetweenTwoReads) {
 TEST(Safetensors, AcceptsScalarsEmptyTensorsAndTrailingSpaces) {
   const auto header = parse(R"({"s":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
                             R"("e":{"dtype":"F32","shape":[0,3],"data_offsets":[4,4]},)"
-                            R"("n":{"dtype":"U8","shape":[1],"data_offsets":[4,5]}}   )", 5);
+                            R"("n":{"dtype":"U8","shape":[1],"data_offsets":[4,5]}}   )",
+                            5);
   ASSERT_EQ(header.tensors.size(), 3U);
   EXPECT_EQ(header.tensors[1].name, "e");
   EXPECT_EQ(header.tensors[2].begin, header.tensors[0].begin + 4);
@@ -194,7 +226,8 @@ TEST(Safetensors, LeadingSpaceIsAnOption) {
 TEST(Safetensors, CountsPackedTypesInBits) {
   const auto four = [](int elements, int bytes) {
     return parse(R"({"x":{"dtype":"F4","shape":[)" + std::to_string(elements) + R"(],"data_offsets":[0,)" +
-                 std::to_string(bytes) + "]}}", static_cast<std::size_t>(bytes));
+                     std::to_string(bytes) + "]}}",
+                 static_cast<std::size_t>(bytes));
   };
   EXPECT_EQ(four(6, 3).tensors.at(0).dtype, DType::other);
   EXPECT_GUILD_ERROR(ErrorCode::st_misaligned, four(5, 3));
@@ -224,9 +257,9 @@ TEST(Safetensors, AnErrorPointsAtTheByteOfTheEntry) {
 }
 
 TEST(Safetensors, MessagesNeverCarryControlCharacters) {
-  for (const std::string header :
-       {"{\"a\\u001b[2J\":{}}", "{\"a\x1b[2J\":1}", "{\"a\":{\"\\u001b\":1}}", "{\"a\":{\"dtype\":\"\\u0007\",\"shape\":[],\"data_offsets\":[0,0]}}",
-        "{\"__metadata__\":{\"\\u202e\":1}}", "{\"a\":{\x1b}}"}) {
+  for (const std::string header : {"{\"a\\u001b[2J\":{}}", "{\"a\x1b[2J\":1}", "{\"a\":{\"\\u001b\":1}}",
+                                   "{\"a\":{\"dtype\":\"\\u0007\",\"shape\":[],\"data_offsets\":[0,0]}}",
+                                   "{\"__metadata__\":{\"\\u202e\":1}}", "{\"a\":{\x1b}}"}) {
     const auto error = error_of([&] { (void)parse(header); });
     ASSERT_TRUE(error) << header;
     EXPECT_EQ(unprintable(error->what()), std::string::npos) << error->what();
@@ -238,7 +271,8 @@ TEST(Safetensors, ReadsALargeHeader) {  // as if a fifth of DeepSeek-R1 stood in
   std::uint64_t offset = 0;
   for (int i = 0; i < 20000; ++i) {
     header += "\"model.layers." + std::to_string(i % 61) + ".mlp.experts." + std::to_string(i) +
-              ".up_proj.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2048,7168],\"data_offsets\":[" + std::to_string(offset) + ",";
+              ".up_proj.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2048,7168],\"data_offsets\":[" +
+              std::to_string(offset) + ",";
     offset += 2048ULL * 7168;
     header += std::to_string(offset) + "]},";
   }

@@ -45,7 +45,9 @@ struct Naive {
   static constexpr guild::AttentionConfig a = c.attention;
   const typename Model::template Weights<guild::Published>& weights;
 
-  static double at(const guild::StoredMatrix& m, Index row, Index col) { return static_cast<double>(m.view().at(row, col)); }
+  static double at(const guild::StoredMatrix& m, Index row, Index col) {
+    return static_cast<double>(m.view().at(row, col));
+  }
   static Vec times(const guild::StoredMatrix& m, const Vec& x) {
     Vec y(static_cast<std::size_t>(m.rows));
     for (Index r = 0; r < m.rows; ++r)
@@ -57,33 +59,41 @@ struct Naive {
     for (const double v : x) square += v * v;
     Vec y = x;
     for (std::size_t i = 0; i < y.size(); ++i)
-      y[i] *= static_cast<double>(weight.data[static_cast<Index>(i)]) / std::sqrt(square / static_cast<double>(x.size()) + epsilon);
+      y[i] *= static_cast<double>(weight.data[static_cast<Index>(i)]) /
+              std::sqrt(square / static_cast<double>(x.size()) + epsilon);
     return y;
   }
   static Vec part(const Vec& x, Index begin, Index count) { return {x.begin() + begin, x.begin() + begin + count}; }
   static Vec rotated(Vec x, std::size_t position) {
     for (std::size_t i = 0; i < x.size(); i += 2) {
-      const double angle = static_cast<double>(position) * std::pow(c.rope.base, -static_cast<double>(i) / static_cast<double>(x.size()));
+      const double angle = static_cast<double>(position) *
+                           std::pow(c.rope.base, -static_cast<double>(i) / static_cast<double>(x.size()));
       const double u = x[i], v = x[i + 1];
       x[i] = u * std::cos(angle) - v * std::sin(angle);
       x[i + 1] = u * std::sin(angle) + v * std::cos(angle);
     }
     return x;
   }
-  static void add(Vec& x, const Vec& y, double factor = 1.0) { for (std::size_t i = 0; i < x.size(); ++i) x[i] += factor * y[i]; }
+  static void add(Vec& x, const Vec& y, double factor = 1.0) {
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] += factor * y[i];
+  }
 
-  template <class W> static Vec network(const W& w, const Vec& x) {
+  template <class W>
+  static Vec network(const W& w, const Vec& x) {
     Vec g = times(w.gate.weight, x), u = times(w.up.weight, x);
     for (std::size_t i = 0; i < g.size(); ++i) u[i] *= g[i] / (1.0 + std::exp(-g[i]));
     return times(w.down.weight, u);
   }
-  template <class W> static std::vector<Vec> attend(const W& w, const std::vector<Vec>& x) {
+  template <class W>
+  static std::vector<Vec> attend(const W& w, const std::vector<Vec>& x) {
     const std::size_t n = x.size();
     constexpr Index per_head = a.nope_dim + a.value_dim;
     std::vector<Vec> query(n), up(n), key_rope(n), out(n);
     for (std::size_t t = 0; t < n; ++t) {
-      if constexpr (a.query_rank > 0) query[t] = times(w.query_up.weight, norm(times(w.query_down.weight, x[t]), w.query_norm.weight, 1e-6));
-      else query[t] = times(w.query_up.weight, x[t]);
+      if constexpr (a.query_rank > 0)
+        query[t] = times(w.query_up.weight, norm(times(w.query_down.weight, x[t]), w.query_norm.weight, 1e-6));
+      else
+        query[t] = times(w.query_up.weight, x[t]);
       const Vec latent = times(w.latent_down.weight, x[t]);
       up[t] = times(w.latent_up.weight, norm(part(latent, 0, a.latent_rank), w.latent_norm.weight, 1e-6));
       key_rope[t] = rotated(part(latent, a.latent_rank, a.rope_dim), t);
@@ -97,19 +107,22 @@ struct Naive {
         for (std::size_t s = 0; s <= t; ++s) {
           const Vec k = part(up[s], h * per_head, a.nope_dim);
           score[s] = (std::inner_product(q.begin(), q.end(), k.begin(), 0.0) +
-                      std::inner_product(q_rope.begin(), q_rope.end(), key_rope[s].begin(), 0.0)) / std::sqrt(double(a.query_dim()));
+                      std::inner_product(q_rope.begin(), q_rope.end(), key_rope[s].begin(), 0.0)) /
+                     std::sqrt(double(a.query_dim()));
         }
         double total = 0.0;
         for (double& value : score) total += value = std::exp(value);
         Vec sum(a.value_dim);
-        for (std::size_t s = 0; s <= t; ++s) add(sum, part(up[s], h * per_head + a.nope_dim, a.value_dim), score[s] / total);
+        for (std::size_t s = 0; s <= t; ++s)
+          add(sum, part(up[s], h * per_head + a.nope_dim, a.value_dim), score[s] / total);
         joined.insert(joined.end(), sum.begin(), sum.end());
       }
       out[t] = times(w.output.weight, joined);
     }
     return out;
   }
-  template <class W> static Vec experts(const W& w, const Vec& x) {
+  template <class W>
+  static Vec experts(const W& w, const Vec& x) {
     constexpr guild::MoeConfig m = c.moe;
     const Vec logits = times(w.router.weight, x);
     Vec score(logits.size()), choice(logits.size()), group(m.groups);
@@ -140,15 +153,18 @@ struct Naive {
     add(y, network(w.shared, x));
     return y;
   }
-  template <class Block, class W> void block(const W& w, std::vector<Vec>& x) const {
+  template <class Block, class W>
+  void block(const W& w, std::vector<Vec>& x) const {
     std::vector<Vec> normed;
     for (const Vec& row : x) normed.push_back(norm(row, w.mixer_norm.weight, c.norm_epsilon));
     const auto update = attend(w.mixer, normed);
     for (std::size_t t = 0; t < x.size(); ++t) {
       add(x[t], update[t]);
       const Vec row = norm(x[t], w.feed_forward_norm.weight, c.norm_epsilon);
-      if constexpr (std::is_same_v<Block, typename Model::MoeBlock>) add(x[t], experts(w.feed_forward, row));
-      else add(x[t], network(w.feed_forward, row));
+      if constexpr (std::is_same_v<Block, typename Model::MoeBlock>)
+        add(x[t], experts(w.feed_forward, row));
+      else
+        add(x[t], network(w.feed_forward, row));
     }
   }
 
@@ -171,7 +187,8 @@ struct Naive {
     Matrix out(static_cast<Index>(x.size()), c.vocab);
     for (std::size_t t = 0; t < x.size(); ++t) {
       const Vec y = times(c.tied_embeddings ? weights.embedding.weight : weights.head.weight, x[t]);
-      for (std::size_t i = 0; i < y.size(); ++i) out.view()(static_cast<Index>(t), static_cast<Index>(i)) = static_cast<float>(y[i]);
+      for (std::size_t i = 0; i < y.size(); ++i)
+        out.view()(static_cast<Index>(t), static_cast<Index>(i)) = static_cast<float>(y[i]);
     }
     return out;
   }
@@ -191,7 +208,8 @@ struct Naive {
     Matrix out(static_cast<Index>(x.size()), c.vocab);
     for (std::size_t t = 0; t < x.size(); ++t) {
       const Vec y = times(w.head.weight, norm(x[t], w.head_norm.weight, c.norm_epsilon));
-      for (std::size_t i = 0; i < y.size(); ++i) out.view()(static_cast<Index>(t), static_cast<Index>(i)) = static_cast<float>(y[i]);
+      for (std::size_t i = 0; i < y.size(); ++i)
+        out.view()(static_cast<Index>(t), static_cast<Index>(i)) = static_cast<float>(y[i]);
     }
     return out;
   }
@@ -232,7 +250,9 @@ struct Runner {
     Model::logits(device, weights, states.view(), out.view());
     return out;
   }
-  Matrix run(const std::vector<Piece>& pieces, MlaForm form = MlaForm::automatic) { return logits(states(pieces, form)); }
+  Matrix run(const std::vector<Piece>& pieces, MlaForm form = MlaForm::automatic) {
+    return logits(states(pieces, form));
+  }
 };
 
 template <class S>
@@ -245,10 +265,13 @@ void expect_equal_to_naive(guild::DType type) {
 }
 // Stored weights are multiplied as they are, so every stored type stays as close to double as float itself.
 TEST(Transformer, EqualsAModelInDoubleForEveryStoredType) {
-  for (const auto type : {guild::DType::f32, guild::DType::bf16, guild::DType::f16, guild::DType::f8_e4m3}) expect_equal_to_naive<TinySpec>(type);
+  for (const auto type : {guild::DType::f32, guild::DType::bf16, guild::DType::f16, guild::DType::f8_e4m3})
+    expect_equal_to_naive<TinySpec>(type);
 }
 TEST(Transformer, EqualsAModelInDoubleWithDenseLayersOnly) { expect_equal_to_naive<DenseOnly>(guild::DType::f32); }
-TEST(Transformer, EqualsAModelInDoubleWithExpertLayersOnlyAndTiedEmbeddings) { expect_equal_to_naive<MoeOnlyTied>(guild::DType::f32); }
+TEST(Transformer, EqualsAModelInDoubleWithExpertLayersOnlyAndTiedEmbeddings) {
+  expect_equal_to_naive<MoeOnlyTied>(guild::DType::f32);
+}
 
 // What rounding the weights costs is stated here, so that a change for the worse is seen. Without experts: a rounded
 // router of random weights chooses others now and then, and then the logits are simply different.
@@ -256,8 +279,10 @@ TEST(Transformer, StoredTypesChangeTheLogitsByLittle) {
   const Tokens tokens = random_tokens(33, DenseOnly::config.vocab, 5);
   Runner<DenseOnly> exact;
   const Matrix expected = exact.run({{0, &tokens, 0, 33}});
-  const struct { guild::DType type; double least, most; } rows[] = {
-      {guild::DType::f16, 1e-5, 0.01}, {guild::DType::bf16, 1e-4, 0.06}, {guild::DType::f8_e4m3, 1e-3, 0.5}};
+  const struct {
+    guild::DType type;
+    double least, most;
+  } rows[] = {{guild::DType::f16, 1e-5, 0.01}, {guild::DType::bf16, 1e-4, 0.06}, {guild::DType::f8_e4m3, 1e-3, 0.5}};
   for (const auto& row : rows) {
     Runner<DenseOnly> rounded(row.type);
     const double error = relative_error(rounded.run({{0, &tokens, 0, 33}}), expected);
@@ -269,7 +294,8 @@ TEST(Transformer, StoredTypesChangeTheLogitsByLittle) {
 TEST(Transformer, ARaggedBatchEqualsEachSequenceAlone) {
   for (const MlaForm form : {MlaForm::automatic, MlaForm::absorbed, MlaForm::expanded}) {
     Runner<TinySpec> alone, together;
-    const Tokens tokens[4] = {random_tokens(50, 97, 1), random_tokens(40, 97, 2), random_tokens(9, 97, 3), random_tokens(30, 97, 4)};
+    const Tokens tokens[4] = {random_tokens(50, 97, 1), random_tokens(40, 97, 2), random_tokens(9, 97, 3),
+                              random_tokens(30, 97, 4)};
     const auto step = [&](std::vector<Piece> pieces) {
       const Matrix mixed = together.run(pieces, form);
       Index row = 0;
@@ -284,9 +310,15 @@ TEST(Transformer, ARaggedBatchEqualsEachSequenceAlone) {
       EXPECT_EQ(row, mixed.rows);
     };
     step({{0, &tokens[0], 0, 20}, {1, &tokens[1], 0, 1}});
-    step({{3, &tokens[3], 0, 17}, {0, &tokens[0], 20, 21}, {2, &tokens[2], 0, 0}, {1, &tokens[1], 1, 30}});  // prefill, decode, empty
+    step({{3, &tokens[3], 0, 17},
+          {0, &tokens[0], 20, 21},
+          {2, &tokens[2], 0, 0},
+          {1, &tokens[1], 1, 30}});  // prefill, decode, empty
     step({{0, &tokens[0], 21, 22}, {1, &tokens[1], 30, 31}, {2, &tokens[2], 0, 9}, {3, &tokens[3], 17, 18}});
-    step({{3, &tokens[3], 18, 19}, {2, &tokens[2], 9, 9}, {1, &tokens[1], 31, 32}, {0, &tokens[0], 22, 23}});  // all decode
+    step({{3, &tokens[3], 18, 19},
+          {2, &tokens[2], 9, 9},
+          {1, &tokens[1], 31, 32},
+          {0, &tokens[0], 22, 23}});  // all decode
     EXPECT_EQ(together.caches[0]->length, 23);
     EXPECT_EQ(together.caches[2]->length, 9);
   }
@@ -300,7 +332,8 @@ TEST(Transformer, DecodingTogetherGivesTheBitsOfDecodingAlone) {
   for (int s = 0; s < 3; ++s)
     for (Runner<TinySpec>* runner : {&alone, &together}) (void)runner->run({{s, &tokens[s], 0, start[s]}});
   for (Index i = 0; i < 5; ++i) {
-    const Matrix mixed = together.run({{2, &tokens[2], 15 + i, 16 + i}, {0, &tokens[0], 30 + i, 31 + i}, {1, &tokens[1], 7 + i, 8 + i}});
+    const Matrix mixed =
+        together.run({{2, &tokens[2], 15 + i, 16 + i}, {0, &tokens[0], 30 + i, 31 + i}, {1, &tokens[1], 7 + i, 8 + i}});
     EXPECT_TRUE(same_bits(mixed.middle_rows(0, 1), alone.run({{2, &tokens[2], 15 + i, 16 + i}})));
     EXPECT_TRUE(same_bits(mixed.middle_rows(1, 1), alone.run({{0, &tokens[0], 30 + i, 31 + i}})));
     EXPECT_TRUE(same_bits(mixed.middle_rows(2, 1), alone.run({{1, &tokens[1], 7 + i, 8 + i}})));
@@ -359,7 +392,8 @@ TEST(Transformer, ThePredictionLayerEqualsAModelInDouble) {
       const Matrix states = runner.states({{0, &tokens, begin, end}});
       Matrix out(end - begin, 97);
       const auto list = runner.pointers();
-      Model::predict_second(runner.device, runner.weights, flat.batch(), {tokens.data() + begin + 1, end - begin}, list, states.view(), out.view());
+      Model::predict_second(runner.device, runner.weights, flat.batch(), {tokens.data() + begin + 1, end - begin}, list,
+                            states.view(), out.view());
       found.append(out);
     }
     EXPECT_LE(relative_error(found, expected), 1e-5) << split;
@@ -387,9 +421,9 @@ TEST(Transformer, RefusesABatchThatDoesNotFitItsCaches) {
     EXPECT_EQ(runner.caches[0]->length, 5);
     EXPECT_EQ(runner.caches[1]->length, 0);
   };
-  expect(ErrorCode::op_shape, {{0, &tokens, 4, 6}});                      // position 4 is taken
-  expect(ErrorCode::op_shape, {{0, &tokens, 6, 7}});                      // a gap
-  expect(ErrorCode::op_shape, {{2, &tokens, 0, 1}});                      // no such cache
+  expect(ErrorCode::op_shape, {{0, &tokens, 4, 6}});  // position 4 is taken
+  expect(ErrorCode::op_shape, {{0, &tokens, 6, 7}});  // a gap
+  expect(ErrorCode::op_shape, {{2, &tokens, 0, 1}});  // no such cache
   expect(ErrorCode::op_shape, {{-1, &tokens, 0, 1}});
   expect(ErrorCode::op_shape, {{0, &tokens, 5, 7}, {0, &tokens, 5, 8}});  // one sequence twice
   expect(ErrorCode::in_context, {{1, &tokens, 0, 193}});
@@ -401,7 +435,9 @@ TEST(Transformer, RefusesABatchThatDoesNotFitItsCaches) {
   Flat flat({{0, &tokens, 5, 8}});
   Matrix states(3, 48);
   auto list = runner.pointers();
-  const auto run = [&](const guild::Batch& batch) { Model::extend(runner.device, runner.weights, batch, list, states.view()); };
+  const auto run = [&](const guild::Batch& batch) {
+    Model::extend(runner.device, runner.weights, batch, list, states.view());
+  };
   const auto shape = guild::name(ErrorCode::op_shape);
   flat.positions[1] = 9;
   EXPECT_EQ(guild::name(code_of([&] { run(flat.batch()); })), shape);
@@ -417,7 +453,9 @@ TEST(Transformer, RefusesABatchThatDoesNotFitItsCaches) {
   EXPECT_EQ(guild::name(code_of([&] { run(flat.batch()); })), guild::name(ErrorCode::op_argument));
   list[0] = runner.caches[0].get();
   Matrix small(2, 48);
-  EXPECT_EQ(guild::name(code_of([&] { Model::extend(runner.device, runner.weights, flat.batch(), list, small.view()); })), shape);
+  EXPECT_EQ(
+      guild::name(code_of([&] { Model::extend(runner.device, runner.weights, flat.batch(), list, small.view()); })),
+      shape);
   EXPECT_EQ(runner.caches[0]->length, 5);
   run(flat.batch());  // nothing was spoilt
   EXPECT_EQ(runner.caches[0]->length, 8);
@@ -434,8 +472,10 @@ TEST(Transformer, RefusesAPredictionLayerThatIsNotThere) {
     const auto list = runner->pointers();
     const std::size_t depth = runner == &without ? 0 : 1;
     EXPECT_EQ(guild::name(code_of([&] {
-      Model::predict_second(runner->device, runner->weights, flat.batch(), {tokens.data() + 1, 8}, list, states.view(), out.view(), depth);
-    })), guild::name(ErrorCode::op_argument));
+                Model::predict_second(runner->device, runner->weights, flat.batch(), {tokens.data() + 1, 8}, list,
+                                      states.view(), out.view(), depth);
+              })),
+              guild::name(ErrorCode::op_argument));
   }
   // A cache without rows for the layer grows them.
   const Matrix states = with_one.states({{0, &tokens, 8, 9}});
@@ -444,8 +484,10 @@ TEST(Transformer, RefusesAPredictionLayerThatIsNotThere) {
   const Flat one({{0, &tokens, 8, 9}});
   Matrix row(1, 97);
   EXPECT_EQ(guild::name(code_of([&] {
-    Model::predict_second(with_one.device, with_one.weights, one.batch(), {tokens.data(), 1}, list, states.view(), row.view());
-  })), guild::name(ErrorCode::op_argument));
+              Model::predict_second(with_one.device, with_one.weights, one.batch(), {tokens.data(), 1}, list,
+                                    states.view(), row.view());
+            })),
+            guild::name(ErrorCode::op_argument));
 }
 
 TEST(Transformer, ARouterThatIsNotFiniteLeavesTheCacheAsItWas) {
@@ -459,7 +501,8 @@ TEST(Transformer, ARouterThatIsNotFiniteLeavesTheCacheAsItWas) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::memcpy(&saved, router.data.data() + 16, 4);
   std::memcpy(router.data.data() + 16, &nan, 4);
-  EXPECT_EQ(guild::name(code_of([&] { (void)runner.run({{0, &tokens, 10, 15}}); })), guild::name(ErrorCode::op_nonfinite));
+  EXPECT_EQ(guild::name(code_of([&] { (void)runner.run({{0, &tokens, 10, 15}}); })),
+            guild::name(ErrorCode::op_nonfinite));
   EXPECT_EQ(runner.caches[0]->length, 10);
   std::memcpy(router.data.data() + 16, &saved, 4);
   EXPECT_TRUE(same_bits(runner.run({{0, &tokens, 10, 30}}), healthy.run({{0, &tokens, 10, 30}})));

@@ -15,12 +15,14 @@ using namespace guild_test;
 
 struct WithoutQueryLatent : guild::SpecDefaults {
   using CacheElement = float;
-  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) { c.attention.query_rank = 0; });
+  static constexpr guild::ModelConfig config =
+      with(small_numbers, [](guild::ModelConfig& c) { c.attention.query_rank = 0; });
 };
 struct WithYarn : guild::SpecDefaults {
   using CacheElement = float;
-  static constexpr guild::ModelConfig config =
-      with(small_numbers, [](guild::ModelConfig& c) { c.rope = {.factor = 4.0, .mscale_all_dim = 1.0, .original_context = 16}; });
+  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) {
+    c.rope = {.factor = 4.0, .mscale_all_dim = 1.0, .original_context = 16};
+  });
 };
 
 /// One attention module with random weights. Inputs are the rows of a fixed random matrix, by position.
@@ -53,7 +55,8 @@ class Attention {
       for (Index t = 0; t < chunk.count; ++t)
         for (Index i = 0; i < hidden; ++i)
           x.view()(chunk.begin + t, i) = inputs_[(chunk.first_position + t + distinct * chunk.sequence) * hidden + i];
-    const auto cache = [&](int sequence) -> typename Mla::Cache& { return *caches[static_cast<std::size_t>(sequence)]; };
+    const auto cache = [&](int sequence) ->
+        typename Mla::Cache& { return *caches[static_cast<std::size_t>(sequence)]; };
     Mla::extend(device_, weights_, flat.batch(), rope_.view(), cache, x.view(), y.view(), form);
     return y;
   }
@@ -71,7 +74,8 @@ template <class S>
 void expect_absorbed_equals_expanded(guild::DType type, double tolerance) {
   Attention<S> attention(type);
   for (const Index length : {1, 2, 15, 16, 17, 40, 100}) {
-    const Matrix absorbed = attention.run({length}, MlaForm::absorbed), expanded = attention.run({length}, MlaForm::expanded);
+    const Matrix absorbed = attention.run({length}, MlaForm::absorbed),
+                 expanded = attention.run({length}, MlaForm::expanded);
     EXPECT_LE(relative_error(absorbed, expanded), tolerance) << length << " tokens, type " << guild::name(type);
     EXPECT_GT(relative_error(absorbed, Matrix(length, S::config.hidden)), 1.0);  // the result is not all zero
   }
@@ -81,9 +85,13 @@ TEST(Mla, AbsorbedEqualsExpanded) {
   for (const guild::DType type : {guild::DType::f32, guild::DType::bf16, guild::DType::f16, guild::DType::f8_e4m3})
     expect_absorbed_equals_expanded<TinySpec>(type, 2e-6);
 }
-TEST(Mla, AbsorbedEqualsExpandedWithoutQueryCompression) { expect_absorbed_equals_expanded<WithoutQueryLatent>(guild::DType::f32, 2e-6); }
+TEST(Mla, AbsorbedEqualsExpandedWithoutQueryCompression) {
+  expect_absorbed_equals_expanded<WithoutQueryLatent>(guild::DType::f32, 2e-6);
+}
 TEST(Mla, AbsorbedEqualsExpandedWithYarn) { expect_absorbed_equals_expanded<WithYarn>(guild::DType::f32, 2e-6); }
-TEST(Mla, AbsorbedEqualsExpandedOverACacheInBf16) { expect_absorbed_equals_expanded<TinyBf16Spec>(guild::DType::f32, 2e-6); }
+TEST(Mla, AbsorbedEqualsExpandedOverACacheInBf16) {
+  expect_absorbed_equals_expanded<TinyBf16Spec>(guild::DType::f32, 2e-6);
+}
 
 template <class S>
 void expect_any_split(double tolerance) {
@@ -97,12 +105,15 @@ void expect_any_split(double tolerance) {
     guild::Random random(11);
     for (int round = 0; round < 8; ++round) {
       std::vector<Index> ends;
-      for (Index end = 0; end < length;) ends.push_back(end = std::min(length, end + 1 + static_cast<Index>(random.uniform() * (round + 1) * 3)));
-      EXPECT_LE(relative_error(attention.run(ends, form), whole), tolerance) << ends.size() << " pieces, form " << static_cast<int>(form);
+      for (Index end = 0; end < length;)
+        ends.push_back(end = std::min(length, end + 1 + static_cast<Index>(random.uniform() * (round + 1) * 3)));
+      EXPECT_LE(relative_error(attention.run(ends, form), whole), tolerance)
+          << ends.size() << " pieces, form " << static_cast<int>(form);
     }
     std::vector<Index> one_by_one;
     for (Index end = 1; end <= length; ++end) one_by_one.push_back(end);
-    EXPECT_LE(relative_error(attention.run(one_by_one, form), whole), tolerance) << "one by one, form " << static_cast<int>(form);
+    EXPECT_LE(relative_error(attention.run(one_by_one, form), whole), tolerance)
+        << "one by one, form " << static_cast<int>(form);
   }
 }
 TEST(Mla, ExtendingInAnySplitEqualsOneForward) { expect_any_split<TinySpec>(2e-6); }

@@ -16,7 +16,8 @@ using namespace guild_test;
 
 template <int Shared>
 struct MoeSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) { c.moe.shared_experts = Shared; });
+  static constexpr guild::ModelConfig config =
+      with(small_numbers, [](guild::ModelConfig& c) { c.moe.shared_experts = Shared; });
 };
 struct SoftmaxSpec : guild::SpecDefaults {
   static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) {
@@ -44,12 +45,14 @@ void add_mlp(const Weights& gate, const Weights& up, const Weights& down, guild:
              std::vector<double>& y) {
   const auto dot = [&](const Weights& matrix, Index r) {
     double sum = 0.0;
-    for (Index c = 0; c < matrix.cols; ++c) sum += static_cast<double>(matrix.view().at(r, c)) * static_cast<double>(x[c]);
+    for (Index c = 0; c < matrix.cols; ++c)
+      sum += static_cast<double>(matrix.view().at(r, c)) * static_cast<double>(x[c]);
     return sum;
   };
   for (Index h = 0; h < gate.rows; ++h) {
     const double g = dot(gate, h), a = g / (1.0 + std::exp(-g)) * dot(up, h);
-    for (Index i = 0; i < down.rows; ++i) y[static_cast<std::size_t>(i)] += weight * a * static_cast<double>(down.view().at(i, h));
+    for (Index i = 0; i < down.rows; ++i)
+      y[static_cast<std::size_t>(i)] += weight * a * static_cast<double>(down.view().at(i, h));
   }
 }
 
@@ -78,10 +81,12 @@ struct Fixture {
       for (std::size_t k = 0; k < top_k; ++k) {
         const auto slot = static_cast<std::size_t>(t) * top_k + k;
         const auto& expert = weights.experts.experts[static_cast<std::size_t>(experts[slot])];
-        add_mlp(expert.gate.weight, expert.up.weight, expert.down.weight, x.view().row(t), static_cast<double>(shares[slot]), sum);
+        add_mlp(expert.gate.weight, expert.up.weight, expert.down.weight, x.view().row(t),
+                static_cast<double>(shares[slot]), sum);
       }
       if (Moe::has_shared)
-        add_mlp(weights.shared.gate.weight, weights.shared.up.weight, weights.shared.down.weight, x.view().row(t), 1.0, sum);
+        add_mlp(weights.shared.gate.weight, weights.shared.up.weight, weights.shared.down.weight, x.view().row(t), 1.0,
+                sum);
       for (Index i = 0; i < x.cols; ++i) y.view()(t, i) = static_cast<float>(sum[static_cast<std::size_t>(i)]);
     }
     return y;
@@ -111,7 +116,8 @@ TEST(Moe, RunsTwoSharedExpertsAsOneNetwork) { expect_equal_to_naive<MoeSpec<2>>(
 TEST(Moe, RunsSoftmaxRouting) { expect_equal_to_naive<SoftmaxSpec>(guild::DType::f32, 1e-6); }
 TEST(Moe, MultipliesStoredWeightsAsTheyAre) {
   // Sums are in float, so only their rounding differs from double: the weights are not rounded again.
-  for (const auto type : {guild::DType::bf16, guild::DType::f16, guild::DType::f8_e4m3}) expect_equal_to_naive<MoeSpec<1>>(type, 1e-6);
+  for (const auto type : {guild::DType::bf16, guild::DType::f16, guild::DType::f8_e4m3})
+    expect_equal_to_naive<MoeSpec<1>>(type, 1e-6);
 }
 
 /// Makes the router choose experts by a column of x alone: choice of expert e = x[0] * values[e].
@@ -162,7 +168,8 @@ TEST(Moe, ATokensResultDoesNotDependOnItsBatchUpToRounding) {
   Fixture<MoeSpec<1>> moe;
   const Matrix x = random_rows(60);
   const Matrix together = moe.run(x);
-  for (Index t = 0; t < x.rows; t += 7) EXPECT_LE(relative_error(moe.run(x.middle_rows(t, 1)), together.middle_rows(t, 1)), 1e-6);
+  for (Index t = 0; t < x.rows; t += 7)
+    EXPECT_LE(relative_error(moe.run(x.middle_rows(t, 1)), together.middle_rows(t, 1)), 1e-6);
 }
 
 TEST(Moe, RefusesARouterThatIsNotFinite) {
@@ -172,9 +179,7 @@ TEST(Moe, RefusesARouterThatIsNotFinite) {
     try {
       (void)moe.run(random_rows(3));
       ADD_FAILURE() << "no error";
-    } catch (const guild::Error& error) {
-      EXPECT_EQ(error.code(), guild::ErrorCode::op_nonfinite) << error.what();
-    }
+    } catch (const guild::Error& error) { EXPECT_EQ(error.code(), guild::ErrorCode::op_nonfinite) << error.what(); }
   }
 }
 

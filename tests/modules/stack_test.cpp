@@ -20,7 +20,9 @@ using Sparse = guild::Block<TinySpec, guild::Mla<TinySpec>, guild::Moe<TinySpec>
 struct Names {
   std::vector<std::string>* names;
   template <class Shape, class... T>
-  void operator()(const guild::Path& path, Shape, T&...) const { names->push_back(path.str()); }
+  void operator()(const guild::Path& path, Shape, T&...) const {
+    names->push_back(path.str());
+  }
 };
 template <class Layers>
 std::vector<std::string> names_of() {
@@ -35,7 +37,8 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
 }
 
 TEST(Stack, NumbersLayersThroughItsSegments) {
-  using Layers = guild::Stack<3, guild::Segment<Dense, 2>, guild::Segment<Sparse, 1>, guild::Segment<Dense, 0>, guild::Segment<Dense, 1>>;
+  using Layers = guild::Stack<3, guild::Segment<Dense, 2>, guild::Segment<Sparse, 1>, guild::Segment<Dense, 0>,
+                              guild::Segment<Dense, 1>>;
   static_assert(Layers::layers == 4 && Layers::segments == 4);
   const auto names = names_of<Layers>();
   EXPECT_TRUE(contains(names, "layers.3.feed_forward.gate.weight"));
@@ -54,10 +57,12 @@ TEST(Stack, WalksSeveralWeightsSideBySide) {
   Layers::Weights<guild::Published> a, b;
   const guild::Path root;
   int tensors = 0;
-  Layers::visit([&](const guild::Path&, auto, auto& first, auto& second) {
-    EXPECT_NE(static_cast<void*>(&first), static_cast<void*>(&second));
-    ++tensors;
-  }, root, a, b);
+  Layers::visit(
+      [&](const guild::Path&, auto, auto& first, auto& second) {
+        EXPECT_NE(static_cast<void*>(&first), static_cast<void*>(&second));
+        ++tensors;
+      },
+      root, a, b);
   EXPECT_EQ(tensors, 2 * 9 + 3 + 2 + 3 * 8 + 3);
 }
 
@@ -97,8 +102,9 @@ std::vector<std::string> events_of(Matrix& x, std::vector<Matrix>& streams) {
   const Flat flat({{0, &none, 0, 5}});
   std::vector<std::string> events;
   const Watch watch{{}, &events, &streams};
-  Layers::extend(device, weights, flat.batch(), rope.view(), [&](int) -> typename Layers::Cache& { return cache; }, x.view(),
-                 watch, guild::MlaForm::automatic);
+  Layers::extend(
+      device, weights, flat.batch(), rope.view(), [&](int) -> typename Layers::Cache& { return cache; }, x.view(),
+      watch, guild::MlaForm::automatic);
   return events;
 }
 
@@ -141,12 +147,17 @@ TEST(Block, AddsTheMixerAndThenTheFeedForwardToTheResidualStream) {
   Dense::Cache cache, other;
   cache.reserve(5, 0), other.reserve(5, 0);
   const guild::NoObserver none_seen;
-  Dense::extend(device, weights, flat.batch(), rope.view(), [&](int) -> Dense::Cache& { return cache; }, x.view(), 0, none_seen,
-                guild::MlaForm::automatic);
+  Dense::extend(
+      device, weights, flat.batch(), rope.view(), [&](int) -> Dense::Cache& { return cache; }, x.view(), 0, none_seen,
+      guild::MlaForm::automatic);
   // The same by hand.
-  const auto add = [&] { for (std::size_t i = 0; i < step.values.size(); ++i) step.values[i] += update.values[i]; };
+  const auto add = [&] {
+    for (std::size_t i = 0; i < step.values.size(); ++i) step.values[i] += update.values[i];
+  };
   Dense::Norm::forward(device, weights.mixer_norm, step.view(), normed.view(), TinySpec::config.norm_epsilon);
-  Dense::Mixer::extend(device, weights.mixer, flat.batch(), rope.view(), [&](int) -> Dense::Cache& { return other; }, normed.view(), update.view());
+  Dense::Mixer::extend(
+      device, weights.mixer, flat.batch(), rope.view(), [&](int) -> Dense::Cache& { return other; }, normed.view(),
+      update.view());
   add();
   Dense::Norm::forward(device, weights.feed_forward_norm, step.view(), normed.view(), TinySpec::config.norm_epsilon);
   Dense::FeedForward::Network::forward(device, weights.feed_forward, normed.view(), update.view());

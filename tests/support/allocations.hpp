@@ -34,7 +34,8 @@ bool with_failing_allocation(long n, Call&& call) {
 
 inline void* allocate_or_throw(std::size_t bytes, std::size_t alignment) {
   void* memory = nullptr;
-  if (may_allocate() && ::posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment, bytes == 0 ? 1 : bytes) == 0)
+  if (may_allocate() &&
+      ::posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment, bytes == 0 ? 1 : bytes) == 0)
     return memory;
   throw std::bad_alloc();
 }

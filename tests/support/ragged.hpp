@@ -42,7 +42,8 @@ struct Matrix {
 
 /// Equal in every bit.
 inline bool same_bits(const Matrix& a, const Matrix& b) {
-  return a.rows == b.rows && a.cols == b.cols && std::memcmp(a.values.data(), b.values.data(), a.values.size() * 4) == 0;
+  return a.rows == b.rows && a.cols == b.cols &&
+         std::memcmp(a.values.data(), b.values.data(), a.values.size() * 4) == 0;
 }
 
 /// The largest difference, relative to the largest magnitude of the expected values. NaN counts as infinite.

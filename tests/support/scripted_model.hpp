@@ -18,7 +18,12 @@ namespace guild_test {
 struct ScriptSpec : guild::SpecDefaults {
   using CacheElement = float;
   static constexpr guild::ModelConfig config = {
-      .vocab = 352, .hidden = 64, .layers = 2, .dense_layers = 1, .dense_hidden = 32, .context = 64,
+      .vocab = 352,
+      .hidden = 64,
+      .layers = 2,
+      .dense_layers = 1,
+      .dense_hidden = 32,
+      .context = 64,
       .attention = {.heads = 2, .query_rank = 0, .latent_rank = 16, .nope_dim = 8, .rope_dim = 8, .value_dim = 8},
       .moe = {.experts = 4, .top_k = 2, .hidden = 16, .shared_experts = 1, .groups = 1, .top_groups = 1}};
 };
@@ -49,7 +54,8 @@ class Script {
     tokens.push_back(end_of_text);
     return says(static_cast<int>(static_cast<unsigned char>(from)), tokens);
   }
-  std::string chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<think>{% endif %}";
+  std::string chat_template =
+      "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<think>{% endif %}";
 
   [[nodiscard]] ScriptLanguage model(int threads = 1, guild::GenerationDefaults defaults = {}) const {
     auto weights = random_model<ScriptModel>();
@@ -57,14 +63,17 @@ class Script {
     auto* embedding = reinterpret_cast<float*>(weights.embedding.weight.data.data());
     auto* head = reinterpret_cast<float*>(weights.head.weight.data.data());
     constexpr Index hidden = ScriptSpec::config.hidden;
-    for (Index i = 0; i < weights.embedding.weight.rows * hidden; ++i) embedding[i] = embedding[i] > 0.0f ? 1.0f : -1.0f;
+    for (Index i = 0; i < weights.embedding.weight.rows * hidden; ++i)
+      embedding[i] = embedding[i] > 0.0f ? 1.0f : -1.0f;
     std::memset(weights.head.weight.data.data(), 0, static_cast<std::size_t>(weights.head.weight.data.size()));
-    for (const auto& [token, next] : after_) std::memcpy(head + next * hidden, embedding + token * hidden, hidden * sizeof(float));
+    for (const auto& [token, next] : after_)
+      std::memcpy(head + next * hidden, embedding + token * hidden, hidden * sizeof(float));
 
     TinyTokenizer file;
     file.added.pop_back();
     for (std::size_t i = 0; i < texts_.size(); ++i)
-      file.added += ",{\"id\":" + std::to_string(303 + i) + ",\"content\":\"" + texts_[i] + "\",\"special\":false,\"normalized\":true}";
+      file.added += ",{\"id\":" + std::to_string(303 + i) + ",\"content\":\"" + texts_[i] +
+                    "\",\"special\":false,\"normalized\":true}";
     file.added += "]";
     guild::TokenizerConfig config;
     config.bos_token = "<s>";
@@ -72,8 +81,11 @@ class Script {
     config.chat_template = chat_template;
     guild::PublishedConfig published;
     published.model = ScriptSpec::config;
-    return {guild::Cpu({.threads = threads}), std::move(weights), std::move(published),
-            guild::Tokenizer::parse(file.json(), R"({"bos_token":"<s>","eos_token":"</s>"})"), guild::ChatTemplate::parse(config),
+    return {guild::Cpu({.threads = threads}),
+            std::move(weights),
+            std::move(published),
+            guild::Tokenizer::parse(file.json(), R"({"bos_token":"<s>","eos_token":"</s>"})"),
+            guild::ChatTemplate::parse(config),
             std::move(defaults)};
   }
 
@@ -82,7 +94,8 @@ class Script {
   struct Silence {
     void operator()(const guild::Path& path, guild::MatrixShape, guild::StoredMatrix& matrix) const {
       const auto owner = path.parent()->name();
-      if (owner == "output" || owner == "down") std::memset(matrix.data.data(), 0, static_cast<std::size_t>(matrix.data.size()));
+      if (owner == "output" || owner == "down")
+        std::memset(matrix.data.data(), 0, static_cast<std::size_t>(matrix.data.size()));
     }
     void operator()(const guild::Path&, guild::VectorShape, guild::StoredVector&) const {}
   };

@@ -37,10 +37,12 @@ class Buffer {
     const std::size_t alignment = bytes >= 2 * huge_page ? huge_page : 64;
     const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
     void* memory = size < 0 || static_cast<std::size_t>(size) > SIZE_MAX / sizeof(T) / 2
-                       ? nullptr : std::aligned_alloc(alignment, rounded);
+                       ? nullptr
+                       : std::aligned_alloc(alignment, rounded);
     if (memory == nullptr) {
-      throw Error(ErrorCode::dev_memory, "the host has no " + std::to_string(bytes) +
-                  " bytes of free memory; use a smaller model or context, or map the weights from the file");
+      throw Error(ErrorCode::dev_memory,
+                  "the host has no " + std::to_string(bytes) +
+                      " bytes of free memory; use a smaller model or context, or map the weights from the file");
     }
 #if defined(MADV_HUGEPAGE)
     if (alignment == huge_page) madvise(memory, rounded, MADV_HUGEPAGE);  // an advice: failure changes nothing
@@ -75,10 +77,22 @@ class Buffer {
   [[nodiscard]] bool is_shared() const { return shared_; }  ///< true: must not be written
   [[nodiscard]] View<T> view() { return {data_, size_}; }
   [[nodiscard]] View<const T> view() const { return {data_, size_}; }
-  [[nodiscard]] View<T, 2> view(Index rows, Index cols) { assert(rows * cols <= size_); return {data_, rows, cols}; }
-  [[nodiscard]] View<const T, 2> view(Index rows, Index cols) const { assert(rows * cols <= size_); return {data_, rows, cols}; }
-  T& operator[](Index i) { assert(i >= 0 && i < size_); return data_[i]; }
-  const T& operator[](Index i) const { assert(i >= 0 && i < size_); return data_[i]; }
+  [[nodiscard]] View<T, 2> view(Index rows, Index cols) {
+    assert(rows * cols <= size_);
+    return {data_, rows, cols};
+  }
+  [[nodiscard]] View<const T, 2> view(Index rows, Index cols) const {
+    assert(rows * cols <= size_);
+    return {data_, rows, cols};
+  }
+  T& operator[](Index i) {
+    assert(i >= 0 && i < size_);
+    return data_[i];
+  }
+  const T& operator[](Index i) const {
+    assert(i >= 0 && i < size_);
+    return data_[i];
+  }
 
   void swap(Buffer& other) noexcept {
     std::swap(owner_, other.owner_);

@@ -38,15 +38,15 @@ struct MoeConfig {
   int top_groups = 1;      ///< `topk_group`
   Scoring scoring = Scoring::sigmoid;
   Selection selection = Selection::noaux_tc;
-  bool normalize = true;   ///< `norm_topk_prob`: chosen weights are divided by their sum
-  double scale = 1.0;      ///< `routed_scaling_factor`, after normalising
+  bool normalize = true;  ///< `norm_topk_prob`: chosen weights are divided by their sum
+  double scale = 1.0;     ///< `routed_scaling_factor`, after normalising
   friend constexpr bool operator==(const MoeConfig&, const MoeConfig&) = default;
 };
 
 /// Rotary position embedding with YaRN interpolation (arXiv 2309.00071) when factor > 1.
 struct RopeConfig {
-  double base = 10000.0;   ///< `rope_theta`
-  double factor = 1.0;     ///< 1: plain rotary embedding
+  double base = 10000.0;  ///< `rope_theta`
+  double factor = 1.0;    ///< 1: plain rotary embedding
   double beta_fast = 32.0;
   double beta_slow = 1.0;
   double mscale = 1.0;
@@ -57,14 +57,14 @@ struct RopeConfig {
 
 /// Everything config.json says about the architecture. Field by field the comment names the published key.
 struct ModelConfig {
-  int vocab = 32000;       ///< `vocab_size`: rows of the embedding
-  int hidden = 2048;       ///< `hidden_size`
-  int layers = 9;          ///< `num_hidden_layers`, without the MTP layers
-  int dense_layers = 1;    ///< `first_k_dense_replace`: leading layers with one dense MLP
-  int dense_hidden = 8192; ///< `intermediate_size` of the dense MLP
-  int mtp_layers = 0;      ///< `num_nextn_predict_layers`, stored after the main layers
-  int context = 4096;      ///< `max_position_embeddings`
-  double norm_epsilon = 1e-6;  ///< `rms_norm_eps`
+  int vocab = 32000;             ///< `vocab_size`: rows of the embedding
+  int hidden = 2048;             ///< `hidden_size`
+  int layers = 9;                ///< `num_hidden_layers`, without the MTP layers
+  int dense_layers = 1;          ///< `first_k_dense_replace`: leading layers with one dense MLP
+  int dense_hidden = 8192;       ///< `intermediate_size` of the dense MLP
+  int mtp_layers = 0;            ///< `num_nextn_predict_layers`, stored after the main layers
+  int context = 4096;            ///< `max_position_embeddings`
+  double norm_epsilon = 1e-6;    ///< `rms_norm_eps`
   bool tied_embeddings = false;  ///< `tie_word_embeddings`
   AttentionConfig attention{};
   MoeConfig moe{};
@@ -73,7 +73,8 @@ struct ModelConfig {
 };
 
 // Canary: some compiler pairs (nvcc 13 with a clang 14 host) zero the defaults of skipped designated fields.
-static_assert(ModelConfig{.vocab = 7}.attention.rope_dim == 64 && ModelConfig{.moe = {.experts = 8}}.moe.top_k == 6,
-              "this compiler drops default member initialisers in designated initialisation; use another host compiler");
+static_assert(
+    ModelConfig{.vocab = 7}.attention.rope_dim == 64 && ModelConfig{.moe = {.experts = 8}}.moe.top_k == 6,
+    "this compiler drops default member initialisers in designated initialisation; use another host compiler");
 
 }  // namespace guild::inline v1

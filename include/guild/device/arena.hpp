@@ -22,8 +22,12 @@ class BasicArena {
     ~Frame() { arena_->rewind(block_, used_); }
 
     /// `count` elements, not set. Aligned to 64 bytes, valid until this frame ends.
-    template <class T> [[nodiscard]] View<T> take(Index count) { return {static_cast<T*>(arena_->take(count * Index{sizeof(T)})), count}; }
-    template <class T> [[nodiscard]] View<T, 2> take(Index rows, Index cols) {
+    template <class T>
+    [[nodiscard]] View<T> take(Index count) {
+      return {static_cast<T*>(arena_->take(count * Index{sizeof(T)})), count};
+    }
+    template <class T>
+    [[nodiscard]] View<T, 2> take(Index rows, Index cols) {
       return {static_cast<T*>(arena_->take(rows * cols * Index{sizeof(T)})), rows, cols};
     }
 
@@ -42,7 +46,10 @@ class BasicArena {
  private:
   void* take(Index bytes) {
     bytes = (bytes + 63) / 64 * 64;
-    while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size()) { ++block_; used_ = 0; }
+    while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size()) {
+      ++block_;
+      used_ = 0;
+    }
     if (block_ == blocks_.size()) {
       blocks_.push_back(Block::uninitialized(std::max({bytes, capacity(), Index{1} << 16})));
       used_ = 0;
@@ -59,7 +66,9 @@ class BasicArena {
       blocks_.clear();
       block_ = 0;
       used_ = 0;
-      try { blocks_.push_back(Block::uninitialized(total)); } catch (...) {}  // grows again when needed
+      try {
+        blocks_.push_back(Block::uninitialized(total));
+      } catch (...) {}  // grows again when needed
     }
   }
 

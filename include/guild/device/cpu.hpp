@@ -16,21 +16,23 @@ namespace guild::inline v1 {
 
 struct CpuOptions {
   int threads = 0;  ///< 0: as many as the machine runs at once
-  /// The kernels to run; they must run here (`runs_here`). The default computes with float activations on every machine.
-  /// `best_isa()` may be `avx512_bf16`: faster prefill of bf16 and fp8 weights, with activations rounded to bf16 as in
-  /// the engines that compute in bf16.
+  /// The kernels to run; they must run here (`runs_here`). The default computes with float activations on every
+  /// machine. `best_isa()` may be `avx512_bf16`: faster prefill of bf16 and fp8 weights, with activations rounded to
+  /// bf16 as in the engines that compute in bf16.
   Isa isa = best_float_isa();
 };
 
-/// A `Cpu` is used by one thread at a time, like a CUDA stream. A copy shares the pool and brings its own scratch arena,
-/// so each session or host thread holds a copy. There is no default device and no global pool.
+/// A `Cpu` is used by one thread at a time, like a CUDA stream. A copy shares the pool and brings its own scratch
+/// arena, so each session or host thread holds a copy. There is no default device and no global pool.
 class Cpu {
  public:
   /// Throws dev_unavailable if the kernels asked for do not run on this machine, or no thread can be started.
   explicit Cpu(CpuOptions options = {}) : isa_(options.isa) {
     if (!runs_here(isa_))
-      throw Error(ErrorCode::dev_unavailable, "this machine does not run " + std::string(name(isa_)) + " kernels; the best are " +
-                  std::string(name(best_isa())), {{}, "CpuOptions::isa", -1});
+      throw Error(ErrorCode::dev_unavailable,
+                  "this machine does not run " + std::string(name(isa_)) + " kernels; the best are " +
+                      std::string(name(best_isa())),
+                  {{}, "CpuOptions::isa", -1});
     pool_ = std::make_shared<ThreadPool>(options.threads > 0 ? options.threads : available_threads());
   }
   Cpu(const Cpu& other) : isa_(other.isa_), pool_(other.pool_) {}
@@ -48,7 +50,10 @@ class Cpu {
   [[nodiscard]] Isa isa() const { return isa_; }
 
   /// Calls f(chunk, worker) for every chunk in [0, chunks) on the pool's threads; returns when all are done.
-  template <class F> void run(Index chunks, F&& f) { pool_->run(chunks, std::forward<F>(f)); }
+  template <class F>
+  void run(Index chunks, F&& f) {
+    pool_->run(chunks, std::forward<F>(f));
+  }
 
   /// Scratch for the life of the returned frame.
   [[nodiscard]] Arena::Frame scratch() { return Arena::Frame(arena_); }

@@ -28,7 +28,8 @@ class ThreadPool {
       const std::size_t started = workers_.size() + 1;
       stop();
       throw Error(ErrorCode::dev_unavailable, "the system started " + std::to_string(started) + " of " +
-                  std::to_string(threads) + " threads (" + error.what() + "); ask for fewer, or raise its limit");
+                                                  std::to_string(threads) + " threads (" + error.what() +
+                                                  "); ask for fewer, or raise its limit");
     }
   }
   ThreadPool(const ThreadPool&) = delete;
@@ -49,8 +50,8 @@ class ThreadPool {
     }
     using Body = std::remove_reference_t<F>;
     const std::uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
-    // The ticket is (generation, next chunk). It is closed before the region is described: a late worker that still holds
-    // a ticket of the last region fails to exchange it, whatever it has read of the new description.
+    // The ticket is (generation, next chunk). It is closed before the region is described: a late worker that still
+    // holds a ticket of the last region fails to exchange it, whatever it has read of the new description.
     ticket_.store(std::uint64_t{generation} << 32 | closed, std::memory_order_relaxed);
     chunks_.store(chunks, std::memory_order_release);
     body_ = [](const void* context, Index chunk, int worker) {
@@ -63,7 +64,10 @@ class ThreadPool {
     if (sleepers_.load(std::memory_order_seq_cst) > 0) generation_.notify_all();
     take_chunks(generation, 0);
     for (int spin = 0; done_.load(std::memory_order_acquire) != chunks; ++spin) {
-      if (spin < spin_limit) pause(); else std::this_thread::yield();
+      if (spin < spin_limit)
+        pause();
+      else
+        std::this_thread::yield();
     }
     const std::exception_ptr failure = std::exchange(failure_, nullptr);
     failed_.clear(std::memory_order_relaxed);

@@ -22,8 +22,8 @@ class Conversation {
   }
 
   /// Adds a user's message and starts the answer. Iterate over the result, then call `remember` to make it part of the
-  /// conversation. If this throws, the conversation is as before. The result works on this conversation: neither move nor
-  /// destroy it, nor ask again, before you are done with the result.
+  /// conversation. If this throws, the conversation is as before. The result works on this conversation: neither move
+  /// nor destroy it, nor ask again, before you are done with the result.
   [[nodiscard]] Generation<LanguageModelType> ask(std::string message, const GenerateOptions& options = {}) & {
     if (message.empty()) throw Error(ErrorCode::in_empty, "the message is empty; write at least one character");
     std::vector<Message> messages = messages_;
@@ -33,7 +33,8 @@ class Conversation {
     if (prompt.empty()) throw Error(ErrorCode::in_empty, "the chat template rendered no text");
     if (static_cast<Index>(prompt.size()) >= session_.context())
       throw Error(ErrorCode::in_context, "the conversation has " + std::to_string(prompt.size()) +
-                  " tokens, the context holds " + std::to_string(session_.context()) + "; clear it or start with a larger one");
+                                             " tokens, the context holds " + std::to_string(session_.context()) +
+                                             "; clear it or start with a larger one");
     // Keep what the cache shares with the prompt; at least the last token is computed, for its logits.
     const auto cached = session_.tokens();
     std::size_t common = 0;

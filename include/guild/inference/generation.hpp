@@ -28,20 +28,22 @@ struct GenerateOptions {
   std::optional<float> min_p{};
   std::optional<float> repetition_penalty{};
   std::uint64_t seed = 0;
-  int max_tokens = 0;               ///< 0: what the checkpoint suggests, else until the model stops or its context is full
+  int max_tokens = 0;  ///< 0: what the checkpoint suggests, else until the model stops or its context is full
   std::vector<std::string> stop{};  ///< texts that end the generation; they are not part of it
   std::string system{};             ///< the system message of `generate`
 };
 
 /// The options completed by what the checkpoint suggests.
-[[nodiscard]] inline SamplingOptions sampling_options(const GenerateOptions& options, const GenerationDefaults& defaults) {
+[[nodiscard]] inline SamplingOptions sampling_options(const GenerateOptions& options,
+                                                      const GenerationDefaults& defaults) {
   SamplingOptions out;
   const float suggested = defaults.do_sample ? defaults.temperature.value_or(1.0f) : 0.0f;
   out.temperature = options.temperature.value_or(suggested);
   out.top_k = options.top_k.value_or(defaults.top_k.value_or(out.top_k));
   out.top_p = options.top_p.value_or(defaults.top_p.value_or(out.top_p));
   out.min_p = options.min_p.value_or(out.min_p);
-  out.repetition_penalty = options.repetition_penalty.value_or(defaults.repetition_penalty.value_or(out.repetition_penalty));
+  out.repetition_penalty =
+      options.repetition_penalty.value_or(defaults.repetition_penalty.value_or(out.repetition_penalty));
   out.seed = options.seed;
   return out;
 }
@@ -66,17 +68,22 @@ class Generation {
   /// Continues `session` with `prompt` (token ids). The session must outlive the generation.
   Generation(SessionType& session, std::vector<std::int32_t> prompt, const GenerateOptions& options,
              ThinkParser think = ThinkParser(ThinkParser::Start::answer))
-      : session_(&session), prompt_(std::move(prompt)), think_(std::move(think)),
+      : session_(&session),
+        prompt_(std::move(prompt)),
+        think_(std::move(think)),
         sampler_(sampling_options(options, session.model().defaults()), session.model().allowed_tokens()),
-        text_(session.model().tokenizer(), options.stop, {SpecialTokens::skip}), stop_tokens_(session.model().stop_tokens()) {
+        text_(session.model().tokenizer(), options.stop, {SpecialTokens::skip}),
+        stop_tokens_(session.model().stop_tokens()) {
     if (options.max_tokens < 0)
-      throw Error(ErrorCode::in_param, "is " + std::to_string(options.max_tokens) + ", expected 0 (no limit) or more", {{}, "max_tokens", -1});
+      throw Error(ErrorCode::in_param, "is " + std::to_string(options.max_tokens) + ", expected 0 (no limit) or more",
+                  {{}, "max_tokens", -1});
     if (prompt_.empty()) throw Error(ErrorCode::in_empty, "the prompt has no tokens; write at least one");
     const Index room = session.context() - session.length() - static_cast<Index>(prompt_.size());
     if (room < std::max(options.max_tokens, 1))
       throw Error(ErrorCode::in_context, std::to_string(session.length() + static_cast<Index>(prompt_.size())) +
-                  " prompt tokens and " + std::to_string(std::max(options.max_tokens, 1)) +
-                  " new ones do not fit the context of " + std::to_string(session.context()));
+                                             " prompt tokens and " + std::to_string(std::max(options.max_tokens, 1)) +
+                                             " new ones do not fit the context of " +
+                                             std::to_string(session.context()));
     const Index suggested = session.model().defaults().max_new_tokens.value_or(0);
     limit_ = options.max_tokens > 0 ? options.max_tokens : suggested > 0 ? std::min(suggested, room) : room;
     length_ = session.length();
@@ -88,7 +95,8 @@ class Generation {
     for (const std::int32_t token : prompt_) sampler_.observe(token);
   }
   /// Owns its session.
-  Generation(std::unique_ptr<SessionType> session, std::vector<std::int32_t> prompt, const GenerateOptions& options, ThinkParser think)
+  Generation(std::unique_ptr<SessionType> session, std::vector<std::int32_t> prompt, const GenerateOptions& options,
+             ThinkParser think)
       : Generation(*session, std::move(prompt), options, std::move(think)) {
     owned_ = std::move(session);
   }
@@ -141,10 +149,15 @@ class Generation {
     const auto start = std::chrono::steady_clock::now();
     const bool first = tokens_.empty();
     if (session_->length() != length_)
-      throw Error(ErrorCode::op_argument, "the session holds " + std::to_string(session_->length()) + " tokens, not the " +
-                  std::to_string(length_) + " that this generation left there; finish one generation before the next");
+      throw Error(ErrorCode::op_argument,
+                  "the session holds " + std::to_string(session_->length()) + " tokens, not the " +
+                      std::to_string(length_) +
+                      " that this generation left there; finish one generation before the next");
     if (!fed_) {
-      if (first) session_->append(prompt_); else session_->append(tokens_.back());
+      if (first)
+        session_->append(prompt_);
+      else
+        session_->append(tokens_.back());
       fed_ = true;
       length_ = session_->length();
     }
@@ -199,7 +212,8 @@ class Generation {
 /// The model's answer to one user message, through its chat template.
 ///   for (std::string_view piece : guild::generate(model, "What is 17 * 23?", {.temperature = 0.6f})) ...
 template <class Model, class Device>
-[[nodiscard]] Generation<LanguageModel<Model, Device>> generate(const LanguageModel<Model, Device>& model, std::string_view message,
+[[nodiscard]] Generation<LanguageModel<Model, Device>> generate(const LanguageModel<Model, Device>& model,
+                                                                std::string_view message,
                                                                 const GenerateOptions& options = {}) {
   using Language = LanguageModel<Model, Device>;
   if (message.empty()) throw Error(ErrorCode::in_empty, "the message is empty; write at least one character");
@@ -213,7 +227,8 @@ template <class Model, class Device>
 
 /// Continues a text as it stands, without a chat template: no token is added in front of it.
 template <class Model, class Device>
-[[nodiscard]] Generation<LanguageModel<Model, Device>> complete(const LanguageModel<Model, Device>& model, std::string_view text,
+[[nodiscard]] Generation<LanguageModel<Model, Device>> complete(const LanguageModel<Model, Device>& model,
+                                                                std::string_view text,
                                                                 const GenerateOptions& options = {}) {
   using Language = LanguageModel<Model, Device>;
   return Generation<Language>(std::make_unique<Session<Language>>(model), model.tokenizer().encode(text), options,

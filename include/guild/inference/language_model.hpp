@@ -25,8 +25,8 @@ class LanguageModel {
 
   LanguageModel(const Device& device, Weights weights, PublishedConfig config, Tokenizer tokenizer,
                 std::optional<ChatTemplate> chat_template, GenerationDefaults defaults)
-      : shared_(std::make_shared<const Shared>(device.fork(), std::move(weights), std::move(config), std::move(tokenizer),
-                                                          std::move(chat_template), std::move(defaults))) {
+      : shared_(std::make_shared<const Shared>(device.fork(), std::move(weights), std::move(config),
+                                               std::move(tokenizer), std::move(chat_template), std::move(defaults))) {
     tokenizer_fits();
   }
 
@@ -37,7 +37,8 @@ class LanguageModel {
   /// Throws tpl_unsupported if the folder has none (base models): such a model still completes texts.
   [[nodiscard]] const ChatTemplate& chat_template() const {
     if (!shared_->chat_template)
-      throw Error(ErrorCode::tpl_unsupported, "there is no chat template in the folder; use `complete`, or add the published one",
+      throw Error(ErrorCode::tpl_unsupported,
+                  "there is no chat template in the folder; use `complete`, or add the published one",
                   {config().path, "chat_template", -1});
     return *shared_->chat_template;
   }
@@ -59,7 +60,11 @@ class LanguageModel {
  private:
   struct Shared {
     Shared(Device v, Weights w, PublishedConfig c, Tokenizer t, std::optional<ChatTemplate> p, GenerationDefaults d)
-        : device(std::move(v)), weights(std::move(w)), config(std::move(c)), tokenizer(std::move(t)), chat_template(std::move(p)),
+        : device(std::move(v)),
+          weights(std::move(w)),
+          config(std::move(c)),
+          tokenizer(std::move(t)),
+          chat_template(std::move(p)),
           defaults(std::move(d)) {}
     Device device;
     Weights weights;

@@ -20,17 +20,23 @@ template <class Model, class Device>
                                                 const LoadOptions& options = {}) {
   PublishedConfig config = read_config(folder);
   check_config<typename Model::Spec>(config);
-  if (config.quantization && (config.quantization->block_rows != scale_block || config.quantization->block_cols != scale_block))
-    throw Error(ErrorCode::cf_quant, "the blocks that share a scale are " + std::to_string(config.quantization->block_rows) +
-                " x " + std::to_string(config.quantization->block_cols) + "; only 128 x 128 is supported",
+  if (config.quantization &&
+      (config.quantization->block_rows != scale_block || config.quantization->block_cols != scale_block))
+    throw Error(ErrorCode::cf_quant,
+                "the blocks that share a scale are " + std::to_string(config.quantization->block_rows) + " x " +
+                    std::to_string(config.quantization->block_cols) + "; only 128 x 128 is supported",
                 {config.path, "quantization_config.weight_block_size", -1});
   Tokenizer tokenizer = Tokenizer::read(folder);
   tokenizer.require_vocab_size(Model::config.vocab);
   std::optional<ChatTemplate> chat_template = ChatTemplate::read_if_any(folder);
   GenerationDefaults defaults = read_generation_config(folder);
   const Checkpoint checkpoint = Checkpoint::open(folder, options.checkpoint);
-  return {device, load_weights<Model>(checkpoint, options), std::move(config), std::move(tokenizer),
-          std::move(chat_template), std::move(defaults)};
+  return {device,
+          load_weights<Model>(checkpoint, options),
+          std::move(config),
+          std::move(tokenizer),
+          std::move(chat_template),
+          std::move(defaults)};
 }
 
 }  // namespace guild::inline v1

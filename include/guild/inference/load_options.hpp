@@ -23,9 +23,9 @@ enum class Residence : std::uint8_t {
 
 struct LoadOptions {
   Residence residence = Residence::owned;
-  bool mtp = false;                  ///< load the multi-token-prediction layers too; otherwise they are skipped
-  bool check_finite = false;         ///< look for NaN and infinity in all weights (wt_nonfinite)
-  std::int64_t memory_budget = 0;    ///< bytes of weights that may be owned (cf_memory); 0: what the machine has; -1: any
+  bool mtp = false;                ///< load the multi-token-prediction layers too; otherwise they are skipped
+  bool check_finite = false;       ///< look for NaN and infinity in all weights (wt_nonfinite)
+  std::int64_t memory_budget = 0;  ///< bytes of weights that may be owned (cf_memory); 0: what the machine has; -1: any
   std::function<bool(const Progress&)> progress{};  ///< called often; returning false stops with io_cancelled
   CheckpointOptions checkpoint{};
 };

@@ -27,36 +27,45 @@ class WeightCheck {
  public:
   explicit WeightCheck(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
-  template <class Tensor> void operator()(const Path& path, MatrixShape shape, Tensor&) {
+  template <class Tensor>
+  void operator()(const Path& path, MatrixShape shape, Tensor&) {
     const std::string name = Names::name(path);
     const TensorInfo* info = find(name);
     if (info == nullptr) return;
     if (info->shape.size() != 2 || info->shape[0] != shape.rows || info->shape[1] != shape.cols) {
       const bool transposed = info->shape.size() == 2 && info->shape[0] == shape.cols && info->shape[1] == shape.rows;
-      fail(ErrorCode::wt_shape, *info, "has shape " + text(info->shape) + ", the model needs " +
-           text({shape.rows, shape.cols}) + (transposed ? ": it is transposed; weights are stored [outputs, inputs]" : ""));
+      fail(ErrorCode::wt_shape, *info,
+           "has shape " + text(info->shape) + ", the model needs " + text({shape.rows, shape.cols}) +
+               (transposed ? ": it is transposed; weights are stored [outputs, inputs]" : ""));
     }
     if (info->dtype == DType::f8_e4m3) return check_scale(*info, shape);
     if (info->dtype != DType::f32 && info->dtype != DType::bf16 && info->dtype != DType::f16)
-      fail(ErrorCode::wt_dtype, *info, "is stored as " + std::string(guild::name(info->dtype)) +
-           ", expected F32, BF16, F16 or F8_E4M3; convert the checkpoint to one of them");
+      fail(ErrorCode::wt_dtype, *info,
+           "is stored as " + std::string(guild::name(info->dtype)) +
+               ", expected F32, BF16, F16 or F8_E4M3; convert the checkpoint to one of them");
   }
 
-  template <class Tensor> void operator()(const Path& path, VectorShape shape, Tensor&) {
+  template <class Tensor>
+  void operator()(const Path& path, VectorShape shape, Tensor&) {
     const TensorInfo* info = find(Names::name(path));
     if (info == nullptr) return;
     if (info->shape.size() != 1 || info->shape[0] != shape.size)
       fail(ErrorCode::wt_shape, *info, "has shape " + text(info->shape) + ", the model needs " + text({shape.size}));
     if (info->dtype != DType::f32 && info->dtype != DType::bf16 && info->dtype != DType::f16)
-      fail(ErrorCode::wt_dtype, *info, "is stored as " + std::string(guild::name(info->dtype)) + ", expected F32, BF16 or F16");
+      fail(ErrorCode::wt_dtype, *info,
+           "is stored as " + std::string(guild::name(info->dtype)) + ", expected F32, BF16 or F16");
   }
 
   /// Call after the walk. Tensors whose name starts with one of `skipped` may be there unused.
   void finish(const std::vector<std::string>& skipped) const {
     if (!missing_.empty())
-      throw Error(ErrorCode::wt_missing, std::to_string(missing_count_) + " tensors of the model are not in the "
-                  "checkpoint: " + join(missing_) + (missing_count_ > missing_.size() ? ", ..." : "") +
-                  "; the folder is incomplete or holds another model", {folder(), missing_.front(), -1});
+      throw Error(ErrorCode::wt_missing,
+                  std::to_string(missing_count_) +
+                      " tensors of the model are not in the "
+                      "checkpoint: " +
+                      join(missing_) + (missing_count_ > missing_.size() ? ", ..." : "") +
+                      "; the folder is incomplete or holds another model",
+                  {folder(), missing_.front(), -1});
     std::vector<std::string> extra;
     std::size_t count = 0;
     for (const TensorInfo& info : checkpoint_.tensors()) {
@@ -65,15 +74,17 @@ class WeightCheck {
         const std::string base = info.name.substr(0, info.name.size() - Names::scale_suffix.size());
         const TensorInfo* matrix = checkpoint_.find(base);
         if (matrix != nullptr && matrix->dtype != DType::f8_e4m3)
-          fail(ErrorCode::wt_scale_orphan, info, "scales \"" + base + "\", which is stored as " +
-               std::string(guild::name(matrix->dtype)) + "; only F8_E4M3 has scales");
+          fail(ErrorCode::wt_scale_orphan, info,
+               "scales \"" + base + "\", which is stored as " + std::string(guild::name(matrix->dtype)) +
+                   "; only F8_E4M3 has scales");
       }
       if (++count <= listed) extra.push_back(info.name);
     }
     if (!extra.empty())
-      throw Error(ErrorCode::wt_unexpected, std::to_string(count) + " tensors of the checkpoint are not in the model: " +
-                  join(extra) + (count > extra.size() ? ", ..." : "") +
-                  "; the folder holds another model than config.json says", {folder(), extra.front(), -1});
+      throw Error(ErrorCode::wt_unexpected,
+                  std::to_string(count) + " tensors of the checkpoint are not in the model: " + join(extra) +
+                      (count > extra.size() ? ", ..." : "") + "; the folder holds another model than config.json says",
+                  {folder(), extra.front(), -1});
   }
 
   [[nodiscard]] std::int64_t bytes() const { return bytes_; }
@@ -95,12 +106,16 @@ class WeightCheck {
     const std::string name = info.name + std::string(Names::scale_suffix);
     const TensorInfo* scale = checkpoint_.find(name);
     if (scale == nullptr)
-      fail(ErrorCode::wt_scale_missing, info, "is stored as F8_E4M3, but \"" + name +
-           "\" is not in the checkpoint; without its scales the weight has no value. Download the checkpoint again");
-    const std::int64_t rows = (shape.rows + scale_block - 1) / scale_block, cols = (shape.cols + scale_block - 1) / scale_block;
+      fail(
+          ErrorCode::wt_scale_missing, info,
+          "is stored as F8_E4M3, but \"" + name +
+              "\" is not in the checkpoint; without its scales the weight has no value. Download the checkpoint again");
+    const std::int64_t rows = (shape.rows + scale_block - 1) / scale_block,
+                       cols = (shape.cols + scale_block - 1) / scale_block;
     if (scale->shape.size() != 2 || scale->shape[0] != rows || scale->shape[1] != cols)
-      fail(ErrorCode::wt_scale_shape, *scale, "has shape " + text(scale->shape) + ", expected " + text({rows, cols}) +
-           ": one scale for each block of 128 x 128");
+      fail(ErrorCode::wt_scale_shape, *scale,
+           "has shape " + text(scale->shape) + ", expected " + text({rows, cols}) +
+               ": one scale for each block of 128 x 128");
     if (scale->dtype != DType::f32)
       fail(ErrorCode::wt_dtype, *scale, "is stored as " + std::string(guild::name(scale->dtype)) + ", expected F32");
     used_.insert(scale->name);
@@ -155,8 +170,9 @@ class WeightReader {
       read(scale, matrix.scale.data());
       for (Index i = 0; i < matrix.scale.size(); ++i)
         if (!std::isfinite(matrix.scale[i]) || matrix.scale[i] < 0.0f)
-          throw Error(ErrorCode::wt_scale_value, "scale " + std::to_string(i) + " is " + std::to_string(matrix.scale[i]) +
-                      ", expected a finite number, not negative; the shard is damaged, download it again",
+          throw Error(ErrorCode::wt_scale_value,
+                      "scale " + std::to_string(i) + " is " + std::to_string(matrix.scale[i]) +
+                          ", expected a finite number, not negative; the shard is damaged, download it again",
                       {checkpoint_.file_path(scale.file), scale.name, static_cast<std::int64_t>(scale.begin) + i * 4});
     }
     if (options_.check_finite) check_finite(info, matrix.view());
@@ -208,8 +224,9 @@ class WeightReader {
     for (Index r = 0; r < view.rows; ++r)
       for (Index c = 0; c < view.cols; ++c)
         if (!std::isfinite(view.at(r, c)))
-          throw Error(ErrorCode::wt_nonfinite, "element [" + std::to_string(r) + ", " + std::to_string(c) +
-                      "] is NaN or infinite; the shard is damaged, download it again",
+          throw Error(ErrorCode::wt_nonfinite,
+                      "element [" + std::to_string(r) + ", " + std::to_string(c) +
+                          "] is NaN or infinite; the shard is damaged, download it again",
                       {checkpoint_.file_path(info.file), info.name, -1});
   }
 
@@ -247,9 +264,10 @@ template <class Model>
   check.finish(skipped);
   const std::int64_t budget = options.memory_budget == 0 ? detail::machine_memory() : options.memory_budget;
   if (budget > 0 && options.residence == Residence::owned && check.bytes() > budget)
-    throw Error(ErrorCode::cf_memory, "the weights need " + std::to_string(check.bytes()) + " bytes, " +
-                (options.memory_budget == 0 ? "the machine has " : "the budget is ") + std::to_string(budget) +
-                "; use a smaller model, or leave the weights in the file with Residence::mapped");
+    throw Error(ErrorCode::cf_memory,
+                "the weights need " + std::to_string(check.bytes()) + " bytes, " +
+                    (options.memory_budget == 0 ? "the machine has " : "the budget is ") + std::to_string(budget) +
+                    "; use a smaller model, or leave the weights in the file with Residence::mapped");
 
   detail::WeightReader<Names> reader(checkpoint, options, check.bytes());
   Model::visit(reader, Path(), weights);

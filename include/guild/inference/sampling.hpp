@@ -54,28 +54,34 @@ class Sampler {
     if (token >= 0 && static_cast<std::size_t>(token) < seen_.size()) seen_[static_cast<std::size_t>(token)] = true;
   }
 
-  /// The next token from logits [vocab]. Throws op_nonfinite if the logits hold a NaN, or +infinity, or no finite value.
+  /// The next token from logits [vocab]. Throws op_nonfinite if the logits hold a NaN, or +infinity, or no finite
+  /// value.
   [[nodiscard]] int sample(View<const float> logits) {
     if (logits.size != static_cast<Index>(allowed_.size()))
-      throw Error(ErrorCode::op_shape, "the sampler was made for " + std::to_string(allowed_.size()) + " tokens, the logits hold " +
-                  std::to_string(logits.size));
+      throw Error(ErrorCode::op_shape, "the sampler was made for " + std::to_string(allowed_.size()) +
+                                           " tokens, the logits hold " + std::to_string(logits.size));
     candidates_.clear();
     for (Index i = 0; i < logits.size; ++i) {
-      if (std::isnan(logits[i])) throw Error(ErrorCode::op_nonfinite, "logit " + std::to_string(i) + " is NaN; check the weights");
+      if (std::isnan(logits[i]))
+        throw Error(ErrorCode::op_nonfinite, "logit " + std::to_string(i) + " is NaN; check the weights");
       const auto id = static_cast<std::size_t>(i);
       if (allowed_[id]) candidates_.push_back({penalized(logits[i], seen_[id]), static_cast<int>(i)});
     }
     const auto best = std::min_element(candidates_.begin(), candidates_.end(), better);
     if (best == candidates_.end() || !std::isfinite(best->logit))
-      throw Error(ErrorCode::op_nonfinite, best != candidates_.end() && best->logit > 0.0f
-                  ? "the logit of token " + std::to_string(best->token) + " is infinite; check the weights"
-                  : std::string("no token has a finite logit; check the weights"));
+      throw Error(ErrorCode::op_nonfinite,
+                  best != candidates_.end() && best->logit > 0.0f
+                      ? "the logit of token " + std::to_string(best->token) + " is infinite; check the weights"
+                      : std::string("no token has a finite logit; check the weights"));
     if (options_.temperature == 0.0f) return best->token;
     return draw(best->logit);
   }
 
  private:
-  struct Candidate { float logit; int token; };
+  struct Candidate {
+    float logit;
+    int token;
+  };
 
   // Strictly better: a higher logit, or the lower id on ties.
   static bool better(const Candidate& a, const Candidate& b) {
@@ -94,7 +100,8 @@ class Sampler {
       candidates_.resize(static_cast<std::size_t>(options_.top_k));
     }
     const auto weight = [&](const Candidate& c) {
-      return std::exp((static_cast<double>(c.logit) - static_cast<double>(best)) / static_cast<double>(options_.temperature));
+      return std::exp((static_cast<double>(c.logit) - static_cast<double>(best)) /
+                      static_cast<double>(options_.temperature));
     };
     double total = 0.0;
     for (const Candidate& c : candidates_) total += weight(c);

@@ -24,7 +24,8 @@ class Session {
 
   /// `context`: the most tokens this session will hold; 0: as many as the model knows positions for.
   explicit Session(LanguageModelType model, Index context = 0)
-      : model_(std::move(model)), device_(model_.device().fork()),
+      : model_(std::move(model)),
+        device_(model_.device().fork()),
         context_(context > 0 ? std::min<Index>(context, Model::config.context) : Model::config.context),
         logits_(Buffer<float>::uninitialized(Model::config.vocab)) {
     cache_.mtp.resize(model_.weights().mtp.size());
@@ -35,21 +36,24 @@ class Session {
   void append(std::span<const std::int32_t> tokens) {
     if (tokens.empty()) throw Error(ErrorCode::in_empty, "no tokens to append; give the model at least one");
     // A span of this session's own tokens, perhaps of some that were rewound, would not survive their growth.
-    if (std::less_equal<>()(tokens_.data(), tokens.data()) && std::less<>()(tokens.data(), tokens_.data() + tokens_.capacity()))
+    if (std::less_equal<>()(tokens_.data(), tokens.data()) &&
+        std::less<>()(tokens.data(), tokens_.data() + tokens_.capacity()))
       return append(std::vector<std::int32_t>(tokens.begin(), tokens.end()));
     const auto count = static_cast<Index>(tokens.size());
     if (count > context_ - length())
       throw Error(ErrorCode::in_context, std::to_string(length() + count) + " tokens do not fit the context of " +
-                  std::to_string(context_) + "; shorten the prompt or open the session with a larger context");
+                                             std::to_string(context_) +
+                                             "; shorten the prompt or open the session with a larger context");
     for (const std::int32_t token : tokens)
       if (token < 0 || token >= Model::config.vocab)
         throw Error(ErrorCode::in_token, "token id " + std::to_string(token) + " is not in the vocabulary of " +
-                    std::to_string(Model::config.vocab));
+                                             std::to_string(Model::config.vocab));
     reserve(length() + count);
     const Index before = length();
     try {
       for (Index begin = 0; begin < count; begin += prefill_rows)
-        run(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(std::min(prefill_rows, count - begin))),
+        run(tokens.subspan(static_cast<std::size_t>(begin),
+                           static_cast<std::size_t>(std::min(prefill_rows, count - begin))),
             begin + prefill_rows >= count);
     } catch (...) {
       cache_.length = before;
@@ -71,7 +75,8 @@ class Session {
   /// Forgets all but the first `length` tokens.
   void rewind(Index length) {
     if (length < 0 || length > cache_.length)
-      throw Error(ErrorCode::op_argument, "cannot rewind to " + std::to_string(length) + " of " + std::to_string(cache_.length) + " tokens");
+      throw Error(ErrorCode::op_argument,
+                  "cannot rewind to " + std::to_string(length) + " of " + std::to_string(cache_.length) + " tokens");
     cache_.length = length;
     tokens_.resize(static_cast<std::size_t>(length));
   }
@@ -95,7 +100,8 @@ class Session {
     const auto states = scratch.template take<float>(rows, Model::config.hidden);
     typename Model::Cache* cache = &cache_;
     Model::extend(device_, model_.weights(), Batch{{tokens.data(), rows}, positions, {&chunk, 1}}, {&cache, 1}, states);
-    if (last) Model::logits(device_, model_.weights(), states.middle_rows(rows - 1, 1), logits_.view(1, Model::config.vocab));
+    if (last)
+      Model::logits(device_, model_.weights(), states.middle_rows(rows - 1, 1), logits_.view(1, Model::config.vocab));
   }
 
   LanguageModelType model_;

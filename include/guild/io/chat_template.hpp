@@ -63,7 +63,8 @@ class ChatTemplate {
     try {
       return read(folder);
     } catch (const Error& error) {
-      if (error.code() == ErrorCode::io_open && error.path() == path_in(folder, "chat_template.jinja")) return std::nullopt;
+      if (error.code() == ErrorCode::io_open && error.path() == path_in(folder, "chat_template.jinja"))
+        return std::nullopt;
       throw;
     }
   }

@@ -64,9 +64,10 @@ class PreTokenizer {
         splits_.emplace_back(gpt2_pattern_, Regex::Syntax::pattern, Where{json.rules().path, json.where(), -1});
       byte_level_ = true;
     } else {
-      json.fail(ErrorCode::tk_unsupported,
-                "the pre-tokenizer \"" + std::string(type) +
-                    "\" is not supported (Sequence, Split, Digits and ByteLevel are); another one would give other tokens");
+      json.fail(
+          ErrorCode::tk_unsupported,
+          "the pre-tokenizer \"" + std::string(type) +
+              "\" is not supported (Sequence, Split, Digits and ByteLevel are); another one would give other tokens");
     }
   }
   void add_split(const Json& json) {

@@ -157,8 +157,9 @@ class TemplateValue {
   static constexpr int max_depth = 200;
   void contain(const TemplateValue& part) {
     if (part.depth_ >= max_depth)
-      throw Error(ErrorCode::tpl_limit, "the chat template nests lists or dicts deeper than " + std::to_string(max_depth) +
-                  "; use the template that was published with the model");
+      throw Error(ErrorCode::tpl_limit, "the chat template nests lists or dicts deeper than " +
+                                            std::to_string(max_depth) +
+                                            "; use the template that was published with the model");
     if (part.depth_ >= depth_) depth_ = part.depth_ + 1;
   }
 

@@ -32,8 +32,10 @@ struct Transformer {
   using MoeBlock = Block<S, Mixer, Moe<S>>;
   static constexpr int dense_layers = config.moe.experts > 0 ? config.dense_layers : config.layers;
   static constexpr bool has_moe = dense_layers < config.layers;
-  using Layers = std::conditional_t<has_moe, Stack<0, Segment<DenseBlock, dense_layers>, Segment<MoeBlock, config.layers - dense_layers>>,
-                                    Stack<0, Segment<DenseBlock, config.layers>>>;
+  using Layers =
+      std::conditional_t<has_moe,
+                         Stack<0, Segment<DenseBlock, dense_layers>, Segment<MoeBlock, config.layers - dense_layers>>,
+                         Stack<0, Segment<DenseBlock, config.layers>>>;
   using TokenEmbedding = Embedding<config.vocab, config.hidden>;
   using Norm = RmsNorm<config.hidden>;
   using Head = Linear<config.vocab, config.hidden>;
@@ -88,9 +90,8 @@ struct Transformer {
                      View<float, 2> states, Observer&& observer = {}, MlaForm form = MlaForm::automatic) {
     check(batch);
     check_caches(batch, caches);
-    const auto cache = [&](int sequence) -> typename Layers::Cache& {
-      return caches[static_cast<std::size_t>(sequence)]->layers;
-    };
+    const auto cache = [&](int sequence) ->
+        typename Layers::Cache& { return caches[static_cast<std::size_t>(sequence)]->layers; };
     TokenEmbedding::forward(device, weights.embedding, batch.tokens, states);
     Layers::extend(device, weights.layers, batch, weights.rope, cache, states, observer, form);
     Norm::forward(device, weights.final_norm, states, states, config.norm_epsilon);
@@ -101,8 +102,10 @@ struct Transformer {
   template <class Device, class Store>
   static void logits(Device& device, const Weights<Store>& weights, View<const float, 2> states,
                      View<float, 2> logits) {
-    if constexpr (config.tied_embeddings) linear(device, weights.embedding.weight.view(), states, logits);
-    else Head::forward(device, weights.head, states, logits);
+    if constexpr (config.tied_embeddings)
+      linear(device, weights.embedding.weight.view(), states, logits);
+    else
+      Head::forward(device, weights.head, states, logits);
   }
 
   /// Runs MTP layer `depth` after `extend`: next_tokens [T] are the tokens that follow the batch's, states [T, hidden]
@@ -116,19 +119,20 @@ struct Transformer {
     check(shifted);
     if (depth >= weights.mtp.size())
       throw Error(ErrorCode::op_argument, "prediction layer " + std::to_string(depth) + " was asked for, but " +
-                  std::to_string(weights.mtp.size()) + " are loaded; set LoadOptions::mtp");
+                                              std::to_string(weights.mtp.size()) + " are loaded; set LoadOptions::mtp");
     for (const Chunk& chunk : batch.chunks) {
       Cache& of_sequence = cache_of(chunk, caches);
       if (depth >= of_sequence.mtp.size())
         throw Error(ErrorCode::op_argument, "the cache of sequence " + std::to_string(chunk.sequence) +
-                    " has no part for prediction layer " + std::to_string(depth) + "; resize its `mtp` first");
+                                                " has no part for prediction layer " + std::to_string(depth) +
+                                                "; resize its `mtp` first");
       if (chunk.first_position + chunk.count > of_sequence.length)
-        throw Error(ErrorCode::op_shape, "a prediction layer was asked for positions that are not in the cache; call `extend` first");
+        throw Error(ErrorCode::op_shape,
+                    "a prediction layer was asked for positions that are not in the cache; call `extend` first");
       of_sequence.mtp[depth].reserve(chunk.first_position + chunk.count, chunk.first_position);
     }
-    const auto cache = [&](int sequence) -> typename Mtp::Cache& {
-      return caches[static_cast<std::size_t>(sequence)]->mtp[depth];
-    };
+    const auto cache = [&](int sequence) ->
+        typename Mtp::Cache& { return caches[static_cast<std::size_t>(sequence)]->mtp[depth]; };
     Mtp::extend(device, weights.mtp[depth], shifted, weights.rope, cache, states, logits,
                 config.layers + static_cast<int>(depth), observer);
   }
@@ -137,10 +141,11 @@ struct Transformer {
   static Cache& cache_of(const Chunk& chunk, std::span<Cache* const> caches) {
     if (chunk.sequence < 0 || static_cast<std::size_t>(chunk.sequence) >= caches.size())
       throw Error(ErrorCode::op_shape, "a chunk names sequence " + std::to_string(chunk.sequence) + ", but there are " +
-                  std::to_string(caches.size()) + " caches");
+                                           std::to_string(caches.size()) + " caches");
     Cache* const cache = caches[static_cast<std::size_t>(chunk.sequence)];
     if (cache == nullptr)
-      throw Error(ErrorCode::op_argument, "sequence " + std::to_string(chunk.sequence) + " of the batch has no cache: its pointer is null");
+      throw Error(ErrorCode::op_argument,
+                  "sequence " + std::to_string(chunk.sequence) + " of the batch has no cache: its pointer is null");
     return *cache;
   }
   /// All checks come before the first change.
@@ -150,14 +155,15 @@ struct Transformer {
       const Cache& cache = cache_of(chunk, caches);
       if (cache.length != chunk.first_position)
         throw Error(ErrorCode::op_shape, "a chunk starts at position " + std::to_string(chunk.first_position) +
-                    ", but its cache holds " + std::to_string(cache.length) + " tokens");
+                                             ", but its cache holds " + std::to_string(cache.length) + " tokens");
       if (chunk.first_position + chunk.count > config.context)
         throw Error(ErrorCode::in_context, std::to_string(chunk.first_position + chunk.count) +
-                    " tokens do not fit the model's context of " + std::to_string(config.context));
+                                               " tokens do not fit the model's context of " +
+                                               std::to_string(config.context));
       for (std::size_t j = 0; j < i && chunk.count > 0; ++j)
         if (batch.chunks[j].count > 0 && &cache == caches[static_cast<std::size_t>(batch.chunks[j].sequence)])
           throw Error(ErrorCode::op_shape, "two chunks of a batch extend sequence " + std::to_string(chunk.sequence) +
-                      "; give each sequence one chunk, with all of its new tokens");
+                                               "; give each sequence one chunk, with all of its new tokens");
     }
     for (const Chunk& chunk : batch.chunks) cache_of(chunk, caches).grow(chunk.first_position + chunk.count);
   }

@@ -52,7 +52,7 @@ struct Mla {
     typename QueryUp::template Weights<Store> query_up;        ///< per head [nope, rope] rows
     typename LatentDown::template Weights<Store> latent_down;  ///< [latent, rotary key] rows
     typename LatentNorm::template Weights<Store> latent_norm;
-    typename LatentUp::template Weights<Store> latent_up;      ///< per head [nope key, value] rows
+    typename LatentUp::template Weights<Store> latent_up;  ///< per head [nope key, value] rows
     typename Output::template Weights<Store> output;
   };
 
@@ -157,16 +157,16 @@ struct Mla {
         products[job] = {key_up(weights, h), q.middle_cols(h * config.query_dim(), nope),
                          lq.middle_cols(h * width, latent), nullptr, Product::x_w};
         for (Index t = 0; t < chunk.count; ++t)
-          for (Index i = 0; i < rotary; ++i)
-            lq(t, h * width + latent + i) = q(t, h * config.query_dim() + nope + i);
+          for (Index i = 0; i < rotary; ++i) lq(t, h * width + latent + i) = q(t, h * config.query_dim() + nope + i);
       }
       const auto rows = std::as_const(cache(chunk.sequence)).rows();
-      attention[entry++] = {rows.data, Cache::type, rows.pitch, length, lq,
-                            latent_sum.middle_rows(chunk.begin, chunk.count), chunk.first_position};
+      attention[entry++] = {
+          rows.data,           Cache::type, rows.pitch, length, lq, latent_sum.middle_rows(chunk.begin, chunk.count),
+          chunk.first_position};
     }
     run();
-    latent_attention(device, std::span<const LatentAttentionJob>(attention.data, static_cast<std::size_t>(entry)), heads,
-                     latent, rotary, scale);
+    latent_attention(device, std::span<const LatentAttentionJob>(attention.data, static_cast<std::size_t>(entry)),
+                     heads, latent, rotary, scale);
     job = 0;
     for (const Chunk& chunk : batch.chunks) {
       if (chunk.count == 0 || !absorbed(chunk)) continue;
@@ -214,7 +214,8 @@ struct Mla {
     }
     const auto n = static_cast<std::size_t>(chunks);
     linear(device, std::span<const LinearJob>(products.data, n));
-    expanded_attention(device, std::span<const ExpandedAttentionJob>(attention.data, n), heads, nope, rotary, value, scale);
+    expanded_attention(device, std::span<const ExpandedAttentionJob>(attention.data, n), heads, nope, rotary, value,
+                       scale);
   }
 
   template <class Store>

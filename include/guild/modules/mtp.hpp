@@ -39,9 +39,9 @@ struct MtpLayer {
     Head::visit(visitor, path / "mtp_head", weights.head...);
   }
 
-  /// hidden_states [T, hidden]: the main model's states after its final norm; batch.tokens: the *next* token of each row;
-  /// logits [T, vocab]: predictions of the token after that. The embedding comes first in the projection's input, as
-  /// in the published weights (opposite to the paper's order).
+  /// hidden_states [T, hidden]: the main model's states after its final norm; batch.tokens: the *next* token of each
+  /// row; logits [T, vocab]: predictions of the token after that. The embedding comes first in the projection's input,
+  /// as in the published weights (opposite to the paper's order).
   template <class Device, class Store, class CacheOf, class Observer>
   static void extend(Device& device, const Weights<Store>& weights, const Batch& batch, const RopeView& rope_table,
                      const CacheOf& cache, View<const float, 2> hidden_states, View<float, 2> logits, int layer,

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <guild/device/cpu.hpp>
+#include <guild/device/isa.hpp>
 #include <guild/ops/cpu/axpy_avx512.hpp>
 #include <guild/ops/cpu/dot_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx512_bf16.hpp>
-#include <guild/device/isa.hpp>
 #include <guild/ops/cpu/linear_avx2.hpp>
 #include <guild/ops/cpu/linear_baseline.hpp>
 #include <guild/ops/job.hpp>
@@ -170,6 +170,8 @@ inline void run_gated_linear(Cpu& device, std::span<const GatedJob> jobs, Isa is
   cpu::run_jobs(device, jobs, cpu::linear_kernels(isa));
 }
 inline void run_linear(Cpu& device, std::span<const LinearJob> jobs) { run_linear(device, jobs, device.isa()); }
-inline void run_gated_linear(Cpu& device, std::span<const GatedJob> jobs) { run_gated_linear(device, jobs, device.isa()); }
+inline void run_gated_linear(Cpu& device, std::span<const GatedJob> jobs) {
+  run_gated_linear(device, jobs, device.isa());
+}
 
 }  // namespace guild::inline v1
