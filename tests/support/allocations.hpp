@@ -53,17 +53,21 @@ inline void* allocate_or_throw(std::size_t bytes, std::size_t alignment) {
 #if !defined(GUILD_TEST_COUNTS_ALLOCATIONS)
 #define GUILD_TEST_COUNTS_ALLOCATIONS 1
 
-void* operator new(std::size_t bytes) { return guild_test::allocate_or_throw(bytes, alignof(std::max_align_t)); }
-void* operator new[](std::size_t bytes) { return guild_test::allocate_or_throw(bytes, alignof(std::max_align_t)); }
-void* operator new(std::size_t bytes, std::align_val_t alignment) {
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  return guild_test::allocate_or_throw(bytes, alignof(std::max_align_t));
+}
+[[gnu::noinline]] void* operator new[](std::size_t bytes) {
+  return guild_test::allocate_or_throw(bytes, alignof(std::max_align_t));
+}
+[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
   return guild_test::allocate_or_throw(bytes, static_cast<std::size_t>(alignment));
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 extern "C" void* aligned_alloc(std::size_t alignment, std::size_t bytes) noexcept {
   void* memory = nullptr;
   if (!guild_test::may_allocate() || ::posix_memalign(&memory, alignment, bytes) != 0) return nullptr;
