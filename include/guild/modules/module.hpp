@@ -13,15 +13,24 @@
 // `backward` adds to weight gradients and overwrites input gradients. `extend`, split anywhere, equals `forward`.
 #pragma once
 
+#include <cstdint>
+
 #include <guild/core/path.hpp>
 #include <guild/core/weight.hpp>
 
 namespace guild::inline v1 {
 
+/// What training does with a tensor.
+enum class TensorRole : std::uint8_t {
+  parameter,  ///< trained by gradients
+  state,      ///< stored, but changed by a rule of its own: the router's selection bias
+  shared,     ///< in files a copy of another tensor, which is the one that is trained
+};
+
 /// The shape of a matrix [rows = outputs, cols = inputs] that a visitor is told next to the tensor itself.
-struct MatrixShape { Index rows; Index cols; };
+struct MatrixShape { Index rows; Index cols; TensorRole role = TensorRole::parameter; };
 /// The shape of a vector.
-struct VectorShape { Index size; };
+struct VectorShape { Index size; TensorRole role = TensorRole::parameter; };
 
 namespace detail {
 struct AnyVisitor {

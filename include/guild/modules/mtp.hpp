@@ -30,13 +30,14 @@ struct MtpLayer {
 
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    TokenEmbedding::visit(visitor, path / "mtp_embedding", weights.embedding...);
+    const Path embedding = path / "mtp_embedding", head = path / "mtp_head";
+    visitor(embedding / "weight", MatrixShape{vocab, hidden, TensorRole::shared}, weights.embedding.weight...);
     Norm::visit(visitor, path / "mtp_embedding_norm", weights.embedding_norm...);
     Norm::visit(visitor, path / "mtp_hidden_norm", weights.hidden_norm...);
     Projection::visit(visitor, path / "mtp_projection", weights.projection...);
     Block::visit(visitor, path, weights.block...);
     Norm::visit(visitor, path / "mtp_head_norm", weights.head_norm...);
-    Head::visit(visitor, path / "mtp_head", weights.head...);
+    visitor(head / "weight", MatrixShape{vocab, hidden, TensorRole::shared}, weights.head.weight...);
   }
 
   /// hidden_states [T, hidden]: the main model's states after its final norm; batch.tokens: the *next* token of each

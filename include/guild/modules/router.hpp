@@ -26,7 +26,8 @@ struct TopKRouter {
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     visitor(path / "weight", MatrixShape{config.experts, S::config.hidden}, weights.weight...);
-    if constexpr (has_bias) visitor(path / "selection_bias", VectorShape{config.experts}, weights.selection_bias...);
+    if constexpr (has_bias)
+      visitor(path / "selection_bias", VectorShape{config.experts, TensorRole::state}, weights.selection_bias...);
   }
 
   /// x [T, hidden]; experts and weights_tk [T, top_k], in descending order of choice, ties to the lower index.
