@@ -267,8 +267,10 @@ template <class BlockType, int Count> struct Segment;
 template <int FirstLayer, class... Segments> struct Stack;
 
 // guild/ops/attention_job.hpp
-struct ExpandedAttentionJob;
-struct ExpandedAttentionSizes;
+enum class AttentionMask : std::uint8_t;
+template <class Real> struct BasicExpandedAttentionJob;
+template <class Real> struct BasicExpandedAttentionSizes;
+template <class Real> struct ExpandedAttentionGradientJob;
 struct LatentAttentionJob;
 struct LatentAttentionSizes;
 

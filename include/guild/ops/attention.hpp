@@ -46,28 +46,49 @@ void latent_attention(Device& device, std::span<const LatentAttentionJob> jobs, 
   run_latent_attention(device, jobs, LatentAttentionSizes{heads, latent, rope, scale});
 }
 
-/// Expanded attention: for token t (position p = first_position + t) and head h, with key[s] = [k_nope[s, h] |
-/// k_rope[s]],
-///   out[t, h] = sum over s <= p of softmax_s(scale * q[t, h] . key[s]) * v[s, h].
-/// q [n, H * (N + R)], k_nope [L, H heads of N], k_rope [L, R] shared by all heads, v [L, H heads of V], out [n, H *
-/// V]. Numbers and determinism as in latent_attention. Throws op_shape, op_argument.
-template <class Device>
-void expanded_attention(Device& device, std::span<const ExpandedAttentionJob> jobs, Index heads, Index nope, Index rope,
-                        Index value, float scale) {
-  detail::require(heads >= 1 && nope >= 0 && rope >= 0 && nope + rope >= 1 && value >= 1,
-                  "heads, nope + rope and value must be at least 1", "expanded_attention: sizes");
-  for (const ExpandedAttentionJob& job : jobs) {
+namespace detail {
+
+template <class Device, class Real>
+void checked_expanded_attention(Device& device, std::span<const BasicExpandedAttentionJob<Real>> jobs,
+                                const BasicExpandedAttentionSizes<Real>& sizes) {
+  const auto [heads, nope, rope, value, scale, mask] = sizes;
+  require(heads >= 1 && nope >= 0 && rope >= 0 && nope + rope >= 1 && value >= 1,
+          "heads, nope + rope and value must be at least 1", "expanded_attention: sizes");
+  for (const BasicExpandedAttentionJob<Real>& job : jobs) {
     const Index length = job.k_rope.rows;
     const Index key_stride = job.key_head_stride > 0 ? job.key_head_stride : nope;
     const Index value_stride = job.value_head_stride > 0 ? job.value_head_stride : value;
-    detail::require_shape(job.q, job.q.rows, heads * (nope + rope), "expanded_attention: q");
-    detail::require_shape(job.k_nope, length, (heads - 1) * key_stride + nope, "expanded_attention: k_nope");
-    detail::require_shape(job.k_rope, length, rope, "expanded_attention: k_rope");
-    detail::require_shape(job.v, length, (heads - 1) * value_stride + value, "expanded_attention: v");
-    detail::require_shape(job.out, job.q.rows, heads * value, "expanded_attention: out");
-    detail::require_chunk(job.q.rows, job.first_position, length, "expanded_attention: positions");
+    require_shape(job.q, job.q.rows, heads * (nope + rope), "expanded_attention: q");
+    require_shape(job.k_nope, length, (heads - 1) * key_stride + nope, "expanded_attention: k_nope");
+    require_shape(job.k_rope, length, rope, "expanded_attention: k_rope");
+    require_shape(job.v, length, (heads - 1) * value_stride + value, "expanded_attention: v");
+    require_shape(job.out, job.q.rows, heads * value, "expanded_attention: out");
+    if (job.lse.data != nullptr) require_shape(job.lse, job.q.rows, heads, "expanded_attention: lse");
+    require_chunk(job.q.rows, job.first_position, length, "expanded_attention: positions");
   }
-  run_expanded_attention(device, jobs, ExpandedAttentionSizes{heads, nope, rope, value, scale});
+  run_expanded_attention(device, jobs, sizes);
+}
+
+}  // namespace detail
+
+/// Expanded attention: for token t (position p = first_position + t) and head h, with key[s] = [k_nope[s, h] |
+/// k_rope[s]],
+///   out[t, h] = sum over visible s of softmax_s(scale * q[t, h] . key[s]) * v[s, h],
+/// where s is visible up to p (causal) or always (bidirectional).
+/// q [n, H * (N + R)], k_nope [L, H heads of N], k_rope [L, R] shared by all heads, v [L, H heads of V], out [n, H *
+/// V]; lse [n, H], where it has data, gets the logarithm of the softmax's denominator. Memory does not grow with n * L:
+/// keys are taken in tiles with a running softmax (FlashAttention-2, arXiv 2307.08691, algorithm 1). Numbers and
+/// determinism as in latent_attention. Throws op_shape, op_argument.
+template <class Device>
+void expanded_attention(Device& device, std::span<const ExpandedAttentionJob> jobs, Index heads, Index nope, Index rope,
+                        Index value, float scale, AttentionMask mask = AttentionMask::causal) {
+  detail::checked_expanded_attention<Device, float>(device, jobs, {heads, nope, rope, value, scale, mask});
+}
+/// In double with plain loops, for gradient checks.
+template <class Device>
+void expanded_attention(Device& device, std::span<const BasicExpandedAttentionJob<double>> jobs, Index heads,
+                        Index nope, Index rope, Index value, double scale, AttentionMask mask = AttentionMask::causal) {
+  detail::checked_expanded_attention<Device, double>(device, jobs, {heads, nope, rope, value, scale, mask});
 }
 
 }  // namespace guild::inline v1

@@ -1,6 +1,7 @@
 // What the attention operations work on; see ops/attention.hpp for the contract.
 #pragma once
 
+#include <cstdint>
 #include <guild/core/types.hpp>
 #include <guild/core/view.hpp>
 
@@ -17,27 +18,58 @@ struct LatentAttentionJob {
   Index first_position = 0;       ///< position of token 0 of the chunk: it sees rows [0, first_position]
 };
 
+/// Which keys a token sees: those up to its own position, or its whole sequence (masked language models).
+enum class AttentionMask : std::uint8_t { causal, bidirectional };
+
 /// A chunk of n new tokens against expanded keys and values of their sequence.
-struct ExpandedAttentionJob {
-  View<const float, 2> q;       ///< [n, H * (N + R)], rotated
-  View<const float, 2> k_nope;  ///< [L, (H - 1) * key_head_stride + N]
-  View<const float, 2> k_rope;  ///< [L, R], rotated, shared by all heads
-  View<const float, 2> v;       ///< [L, (H - 1) * value_head_stride + V]
-  View<float, 2> out;           ///< [n, H * V]
+template <class Real>
+struct BasicExpandedAttentionJob {
+  View<const Real, 2> q;       ///< [n, H * (N + R)], rotated
+  View<const Real, 2> k_nope;  ///< [L, (H - 1) * key_head_stride + N]
+  View<const Real, 2> k_rope;  ///< [L, R], rotated, shared by all heads
+  View<const Real, 2> v;       ///< [L, (H - 1) * value_head_stride + V]
+  View<Real, 2> out;           ///< [n, H * V]
   Index first_position = 0;
   /// Columns from one head to the next; 0: N and V. Both are N + V for views into the output of `kv_b_proj`, whose
   /// heads are [key N | value V]: k_nope begins at its column 0 and v at its column N, and nothing is copied.
   Index key_head_stride = 0;
   Index value_head_stride = 0;
+  /// [n, H], written where it has data: log(sum over the visible s of exp(scale * q . key[s])), which the backward
+  /// needs.
+  View<Real, 2> lse{};
+};
+using ExpandedAttentionJob = BasicExpandedAttentionJob<float>;
+
+/// A whole sequence of n tokens (first position 0) on the way back: what the forward read and wrote, and where the
+/// gradients go. Gradients are overwritten. dk_nope and dv have the head strides of k_nope and v; columns between the
+/// parts of a head are not touched, so that both may be views of one [n, H * (N + V)] matrix.
+template <class Real>
+struct ExpandedAttentionGradientJob {
+  View<const Real, 2> q;        ///< [n, H * (N + R)]
+  View<const Real, 2> k_nope;   ///< [n, (H - 1) * key_head_stride + N]
+  View<const Real, 2> k_rope;   ///< [n, R]
+  View<const Real, 2> v;        ///< [n, (H - 1) * value_head_stride + V]
+  View<const Real, 2> out;      ///< [n, H * V]
+  View<const Real, 2> lse;      ///< [n, H]
+  View<const Real, 2> dout;     ///< [n, H * V]
+  View<Real, 2> dq;             ///< as q
+  View<Real, 2> dk_nope;        ///< as k_nope
+  View<Real, 2> dk_rope;        ///< as k_rope: the sum over heads, in their order
+  View<Real, 2> dv;             ///< as v
+  Index key_head_stride = 0;    ///< 0: N
+  Index value_head_stride = 0;  ///< 0: V
 };
 
 struct LatentAttentionSizes {
   Index heads, latent, rope;
   float scale;
 };
-struct ExpandedAttentionSizes {
+template <class Real>
+struct BasicExpandedAttentionSizes {
   Index heads, nope, rope, value;
-  float scale;
+  Real scale;
+  AttentionMask mask = AttentionMask::causal;
 };
+using ExpandedAttentionSizes = BasicExpandedAttentionSizes<float>;
 
 }  // namespace guild::inline v1

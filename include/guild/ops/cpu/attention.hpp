@@ -4,11 +4,12 @@
 #include <algorithm>
 #include <cmath>
 #include <guild/device/cpu.hpp>
+#include <guild/device/isa.hpp>
 #include <guild/ops/attention_job.hpp>
 #include <guild/ops/cpu/attention_avx2.hpp>
 #include <guild/ops/cpu/attention_avx512.hpp>
+#include <guild/ops/cpu/attention_plain.hpp>
 #include <guild/ops/cpu/attention_tile.hpp>
-#include <guild/device/isa.hpp>
 #include <limits>
 #include <span>
 
@@ -129,11 +130,6 @@ struct KeyRanges {
     count = (keys + size - 1) / size;
   }
 };
-
-/// Finds the part that holds `index`, where part i covers [starts[i], starts[i + 1]).
-[[nodiscard]] inline Index part_of(View<const Index> starts, Index index) {
-  return std::upper_bound(starts.begin(), starts.end(), index) - starts.begin() - 1;
-}
 
 /// One parallel region over latent jobs, and a second one that adds up the parts of those that are cut.
 class LatentAttention {
@@ -297,6 +293,7 @@ class ExpandedAttention {
     // The last block sees the most keys: begun first, it does not keep one thread busy alone at the end.
     const Index begin = (blocks_of(job) - 1 - task / sizes_.heads) * block, head = task % sizes_.heads;
     const Index value = sizes_.value, nope = sizes_.nope;
+    const bool causal = sizes_.mask == AttentionMask::causal;
     float* const score = memory + tiles * tile_floats();
     float* const key = score + key_tile * tile_rows;
     float* const values = key + key_tile * width_;
@@ -306,7 +303,8 @@ class ExpandedAttention {
       QueryTile& one = tile[used];
       one.begin(kernels_, std::min(tile_rows, job.q.rows - row), width_, value, memory + used * tile_floats());
       for (Index m = 0; m < one.rows; ++m)
-        one.set_row(m, job.q.row(row + m).data + head * width_, job.first_position + row + m + 1);
+        one.set_row(m, job.q.row(row + m).data + head * width_,
+                    causal ? job.first_position + row + m + 1 : job.k_rope.rows);
       one.pack(width_, sizes_.scale);
       most = one.most;
     }
@@ -331,6 +329,8 @@ class ExpandedAttention {
         const float* const from = tile[i].out + m * tile[i].out_pitch;
         float* const to = job.out.row(begin + i * tile_rows + m).data + head * value;
         for (Index c = 0; c < value; ++c) to[c] = from[c] / tile[i].state.sum[m];
+        if (job.lse.data != nullptr)
+          job.lse(begin + i * tile_rows + m, head) = tile[i].state.peak[m] + std::log(tile[i].state.sum[m]);
       }
   }
 
@@ -365,6 +365,10 @@ inline void run_latent_attention(Cpu& device, std::span<const LatentAttentionJob
 inline void run_expanded_attention(Cpu& device, std::span<const ExpandedAttentionJob> jobs,
                                    const ExpandedAttentionSizes& sizes) {
   run_expanded_attention(device, jobs, sizes, device.isa());
+}
+inline void run_expanded_attention(Cpu& device, std::span<const BasicExpandedAttentionJob<double>> jobs,
+                                   const BasicExpandedAttentionSizes<double>& sizes) {
+  cpu::plain_expanded_attention(device, jobs, sizes);
 }
 
 }  // namespace guild::inline v1

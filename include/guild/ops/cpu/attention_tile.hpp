@@ -3,6 +3,7 @@
 // down the columns, and no vector is ever summed across its lanes.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <guild/core/types.hpp>
 #include <guild/core/view.hpp>
@@ -14,6 +15,11 @@ inline constexpr Index key_tile = 64;  ///< keys of a tile; their number in use 
 inline constexpr Index key_step = 8;
 inline constexpr Index tile_rows = 32;    ///< most query rows of a tile
 inline constexpr float no_peak = -1e30f;  ///< the running maximum before any key; finite, so that differences are
+
+/// Finds the part that holds `index`, where part i covers [starts[i], starts[i + 1]).
+[[nodiscard]] inline Index part_of(View<const Index> starts, Index index) {
+  return std::upper_bound(starts.begin(), starts.end(), index) - starts.begin() - 1;
+}
 
 /// The running softmax of the rows of a tile.
 struct SoftmaxState {

@@ -1,0 +1,64 @@
+// Gradients of expanded attention over whole sequences; see ops/attention.hpp for the forward.
+#pragma once
+
+#include <guild/ops/cpu/attention_backward.hpp>
+#include <guild/ops/shape_check.hpp>
+#include <span>
+
+namespace guild::inline v1 {
+
+namespace detail {
+
+template <class Device, class Real>
+void checked_expanded_attention_backward(Device& device, std::span<const ExpandedAttentionGradientJob<Real>> jobs,
+                                         const BasicExpandedAttentionSizes<Real>& sizes) {
+  const auto [heads, nope, rope, value, scale, mask] = sizes;
+  require(heads >= 1 && nope >= 0 && rope >= 0 && nope + rope >= 1 && value >= 1,
+          "heads, nope + rope and value must be at least 1", "expanded_attention_backward: sizes");
+  for (const ExpandedAttentionGradientJob<Real>& job : jobs) {
+    const Index n = job.q.rows, query_cols = heads * (nope + rope), out_cols = heads * value;
+    const Index key_stride = job.key_head_stride > 0 ? job.key_head_stride : nope;
+    const Index value_stride = job.value_head_stride > 0 ? job.value_head_stride : value;
+    require(key_stride >= nope && value_stride >= value, "heads must not overlap: their gradients would",
+            "expanded_attention_backward: head strides");
+    const Index key_cols = (heads - 1) * key_stride + nope, value_cols = (heads - 1) * value_stride + value;
+    require_shape(job.q, n, query_cols, "expanded_attention_backward: q");
+    require_shape(job.k_nope, n, key_cols, "expanded_attention_backward: k_nope");
+    require_shape(job.k_rope, n, rope, "expanded_attention_backward: k_rope");
+    require_shape(job.v, n, value_cols, "expanded_attention_backward: v");
+    require_shape(job.out, n, out_cols, "expanded_attention_backward: out");
+    require_shape(job.lse, n, heads, "expanded_attention_backward: lse");
+    require_shape(job.dout, n, out_cols, "expanded_attention_backward: dout");
+    require_shape(job.dq, n, query_cols, "expanded_attention_backward: dq");
+    require_shape(job.dk_nope, n, key_cols, "expanded_attention_backward: dk_nope");
+    require_shape(job.dk_rope, n, rope, "expanded_attention_backward: dk_rope");
+    require_shape(job.dv, n, value_cols, "expanded_attention_backward: dv");
+  }
+  run_expanded_attention_backward(device, jobs, sizes);
+}
+
+}  // namespace detail
+
+/// Gradients of expanded_attention; each job is one whole sequence (L = n, first position 0). With P[t, s] =
+/// exp(scale * q[t] . key[s] - lse[t]) and D[t] = dout[t] . out[t], for each head:
+///   dv[s] = sum over t of P[t, s] dout[t],    dS[t, s] = P[t, s] (dout[t] . v[s] - D[t]) scale,
+///   dq[t] = sum over s of dS[t, s] key[s],    dkey[s] = sum over t of dS[t, s] q[t],
+/// over the visible pairs; dk_rope is the sum over heads in their order (FlashAttention-2, arXiv 2307.08691, algorithm
+/// 2). Overwrites dq, dk_nope, dk_rope, dv, which must not overlap what is read. P is made anew tile by tile: scratch
+/// is proportional to the tokens. Work is cut by the shapes alone: bits depend neither on the threads nor on other
+/// jobs. Throws op_shape, op_argument.
+template <class Device>
+void expanded_attention_backward(Device& device, std::span<const ExpandedAttentionGradientJob<float>> jobs, Index heads,
+                                 Index nope, Index rope, Index value, float scale,
+                                 AttentionMask mask = AttentionMask::causal) {
+  detail::checked_expanded_attention_backward<Device, float>(device, jobs, {heads, nope, rope, value, scale, mask});
+}
+/// In double with plain loops, for gradient checks.
+template <class Device>
+void expanded_attention_backward(Device& device, std::span<const ExpandedAttentionGradientJob<double>> jobs,
+                                 Index heads, Index nope, Index rope, Index value, double scale,
+                                 AttentionMask mask = AttentionMask::causal) {
+  detail::checked_expanded_attention_backward<Device, double>(device, jobs, {heads, nope, rope, value, scale, mask});
+}
+
+}  // namespace guild::inline v1
