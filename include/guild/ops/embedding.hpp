@@ -3,6 +3,7 @@
 
 #include <guild/ops/rows/embedding.hpp>
 #include <guild/ops/shape_check.hpp>
+#include <type_traits>
 
 namespace guild::inline v1 {
 
@@ -23,12 +24,26 @@ template <class Device, class Real>
 void embed(Device& device, const WeightView& table, View<const std::int32_t> ids, View<Real, 2> y) {
   detail::require_size(ids, y.rows, "embed: ids");
   detail::require_shape(y, y.rows, table.cols, "embed: y");
-  if (table.type != DType::f32 && table.type != DType::bf16 && table.type != DType::f16 && table.type != DType::f8_e4m3)
+  if (table.type != DType::f32 && table.type != DType::f64 && table.type != DType::bf16 && table.type != DType::f16 &&
+      table.type != DType::f8_e4m3)
     throw Error(ErrorCode::wt_dtype,
-                "the table has type " + std::string(name(table.type)) + ", expected F32, BF16, F16 or F8_E4M3",
+                "the table has type " + std::string(name(table.type)) + ", expected F32, F64, BF16, F16 or F8_E4M3",
                 Where{.key = "embed: table"});
   refuse_unknown_ids(device, ids, table.rows);
   for_each_row(device, y.rows, y.cols, EmbeddingRow<Real>{table, ids, y});
+}
+
+/// The gradient of `embed`: dtable[ids[t], :] += dy[t, :], for each row of the table in the order of the tokens. ids
+/// [T], dy [T, D], dtable [vocab, D]. Throws op_shape, in_token.
+template <class Device, class Real>
+void embedding_backward(Device& device, View<const std::int32_t> ids, View<const std::type_identity_t<Real>, 2> dy,
+                        View<Real, 2> dtable) {
+  detail::require_size(ids, dy.rows, "embedding_backward: ids");
+  detail::require_shape(dy, dy.rows, dtable.cols, "embedding_backward: dy");
+  detail::require_shape(dtable, dtable.rows, dtable.cols, "embedding_backward: dtable");
+  refuse_unknown_ids(device, ids, dtable.rows);
+  constexpr Index block = EmbeddingGradient<Real>::block;
+  for_each_row(device, (dtable.cols + block - 1) / block, ids.size * block, EmbeddingGradient<Real>{ids, dy, dtable});
 }
 
 }  // namespace guild::inline v1

@@ -7,16 +7,13 @@
 
 namespace guild::inline v1 {
 
-/// For each token t and head h: the pairs (2i, 2i + 1) of x[t, h * head_stride + offset ...] turn by
-/// positions[t] * frequency i; the result stays interleaved. x is [T, anything that holds the heads], positions [T].
-/// Angles: whole turns are taken off in double, so position 163840 is as exact (about 1e-11 turns) as position 1; the
-/// same body runs on CUDA. Tables of transformers come from float products and differ by up to 1e-2 radians there.
-/// `table` is a RopeTable for the CPU; for another device a RopeView of a copy in its memory. Throws op_shape.
-template <class Device, class Real>
-void rope(Device& device, const RopeView& table, View<const std::int32_t> positions, View<Real, 2> x,
-          const RopeHeads& at) {
-  detail::require_size(positions, x.rows, "rope: positions");
-  detail::require_shape(x, x.rows, x.cols, "rope: x");
+namespace detail {
+
+/// Throws op_shape unless the rotary parts lie within the columns of x, and apart.
+template <class Real>
+void check_rope(const RopeView& table, View<const std::int32_t> positions, View<Real, 2> x, const RopeHeads& at) {
+  require_size(positions, x.rows, "rope: positions");
+  require_shape(x, x.rows, x.cols, "rope: x");
   const Index width = 2 * table.turns.size;
   const bool apart = at.heads <= 1 || at.head_stride >= width;
   if (at.heads < 0 || at.offset < 0 || !apart ||
@@ -26,8 +23,33 @@ void rope(Device& device, const RopeView& table, View<const std::int32_t> positi
                     std::to_string(at.offset) + ", each " + std::to_string(width) + " wide, expected within " +
                     std::to_string(x.cols) + " columns and apart; pass the layout of the view",
                 Where{.key = "rope: heads"});
+}
+
+}  // namespace detail
+
+/// For each token t and head h: the pairs (2i, 2i + 1) of x[t, h * head_stride + offset ...] turn by
+/// positions[t] * frequency i; the result stays interleaved. x is [T, anything that holds the heads], positions [T].
+/// Angles: whole turns are taken off in double, so position 163840 is as exact (about 1e-11 turns) as position 1; the
+/// same body runs on CUDA. Tables of transformers come from float products and differ by up to 1e-2 radians there.
+/// `table` is a RopeTable for the CPU; for another device a RopeView of a copy in its memory. Throws op_shape.
+template <class Device, class Real>
+void rope(Device& device, const RopeView& table, View<const std::int32_t> positions, View<Real, 2> x,
+          const RopeHeads& at) {
+  detail::check_rope(table, positions, x, at);
+  const Index width = 2 * table.turns.size;
   for_each_row(device, x.rows, width * at.heads + 16 * width,
                RopeRow<Real>{table.turns, table.magnitude, positions, x, at});
+}
+
+/// The gradient of `rope`, in place: dx, on entry of what rope gave, becomes that of what it took. A rotation's
+/// transpose turns back; the magnitude stays. The arguments are those of the forward. Throws op_shape.
+template <class Device, class Real>
+void rope_backward(Device& device, const RopeView& table, View<const std::int32_t> positions, View<Real, 2> dx,
+                   const RopeHeads& at) {
+  detail::check_rope(table, positions, dx, at);
+  const Index width = 2 * table.turns.size;
+  for_each_row(device, dx.rows, width * at.heads + 16 * width,
+               RopeRow<Real>{table.turns, table.magnitude, positions, dx, at, RopeTurn::back});
 }
 
 }  // namespace guild::inline v1

@@ -5,6 +5,7 @@
 #include <guild/core/weight.hpp>
 #include <guild/device/team.hpp>
 #include <limits>
+#include <type_traits>
 
 namespace guild::inline v1 {
 
@@ -26,6 +27,9 @@ struct EmbeddingRow {
     switch (table.type) {
       case DType::f32:
         copy<float>(team, id, to);
+        break;
+      case DType::f64:
+        copy<double>(team, id, to);
         break;
       case DType::bf16:
         copy<bf16>(team, id, to);
@@ -49,7 +53,35 @@ struct EmbeddingRow {
   template <class Element, Team T>
   GUILD_HD void copy(T team, Index id, Real* to) const {
     const auto* const from = static_cast<const Element*>(table.data) + id * table.cols;
-    team.for_each(y.cols, [=](Index i) { to[i] = static_cast<Real>(static_cast<float>(from[i])); });
+    using Value = std::conditional_t<std::is_same_v<Element, double>, double, float>;
+    team.for_each(y.cols, [=](Index i) { to[i] = static_cast<Real>(static_cast<Value>(from[i])); });
+  }
+};
+
+/// dtable[ids[t]] += dy[t] for one block of columns: a "row" of this kernel is a block, and tokens are added in order,
+/// so no two teams meet and the sums do not depend on their number. Ids outside of the table are left out.
+template <class Real>
+struct EmbeddingGradient {
+  static constexpr bool prefers_warp = true;
+  static constexpr Index block = 16;  ///< columns: a cache line of float
+
+  View<const std::int32_t> ids;
+  View<const Real, 2> dy;
+  View<Real, 2> dtable;
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index number) const {
+    const Index first = number * block;
+    const Index cols = dtable.cols - first < block ? dtable.cols - first : block;
+    const View<const std::int32_t> rows = ids;
+    const View<const Real, 2> from = dy;
+    const View<Real, 2> to = dtable;
+    team.for_each(cols, [=](Index i) {
+      for (Index t = 0; t < rows.size; ++t) {
+        const Index id = rows.data[t];
+        if (id >= 0 && id < to.rows) to.data[id * to.pitch + first + i] += from.data[t * from.pitch + first + i];
+      }
+    });
   }
 };
 

@@ -39,6 +39,9 @@ struct RopeHeads {
   Index offset = 0;
 };
 
+/// Which way pairs turn: onwards with the position, or back, as gradients do.
+enum class RopeTurn : std::uint8_t { onwards, back };
+
 /// Turns the pairs (2i, 2i + 1) of each head's rotary part by position * frequency i, in place.
 template <class Real>
 struct RopeRow {
@@ -47,18 +50,19 @@ struct RopeRow {
   View<const std::int32_t> positions;
   View<Real, 2> x;
   RopeHeads at;
+  RopeTurn turn = RopeTurn::onwards;
 
   template <Team T>
   GUILD_HD void operator()(T team, Index row) const {
     const auto position = static_cast<double>(positions.data[row]);
     Real* const first = x.data + row * x.pitch + at.offset;
     const double* const per_position = turns.data;
-    const double factor = magnitude;
+    const double factor = magnitude, sine_factor = turn == RopeTurn::back ? -magnitude : magnitude;
     const Index heads = at.heads, stride = at.head_stride;
     team.for_each(turns.size, [=](Index i) {
       double cosine, sine;
       detail::cos_sin_of_turns(position * per_position[i], cosine, sine);
-      const auto c = static_cast<Real>(cosine * factor), s = static_cast<Real>(sine * factor);
+      const auto c = static_cast<Real>(cosine * factor), s = static_cast<Real>(sine * sine_factor);
       Real* pair = first + 2 * i;
       for (Index head = 0; head < heads; ++head, pair += stride) {
         const Real a = pair[0], b = pair[1];
