@@ -276,8 +276,10 @@ struct LatentAttentionSizes;
 
 // guild/ops/job.hpp
 enum class Product : std::uint8_t;
+enum class Update : std::uint8_t;
 struct GatedJob;
-struct LinearJob;
+template <class Real> struct BasicLinearJob;
+template <class Real> struct WeightGradientJob;
 
 // guild/ops/rope_table.hpp
 class RopeTable;

@@ -12,7 +12,8 @@ namespace guild::inline v1 {
 /// Side of the square blocks that share one fp8 scale (DeepSeek-V3 report, section 3.3).
 inline constexpr Index scale_block = 128;
 
-/// A matrix [rows = outputs, cols = inputs], row-major, in one of the stored formats f32, bf16, f16 or f8_e4m3.
+/// A matrix [rows = outputs, cols = inputs], row-major, in one of the stored formats f32, bf16, f16 or f8_e4m3, or in
+/// f64 for the checks of gradients.
 /// For f8_e4m3 element (r, c) is worth value * scale[((scale_row + r) / 128) * scale_pitch + c / 128].
 struct WeightView {
   DType type = DType::f32;
@@ -36,16 +37,17 @@ struct WeightView {
     part.scale_row = scale_row + begin;
     return part;
   }
-  /// One element as float: for tests and for single rows, not for products.
-  [[nodiscard]] float at(Index r, Index c) const {
+  /// One element, scales included: for tests and for single rows, not for products.
+  template <class Real = float> [[nodiscard]] Real at(Index r, Index c) const {
     switch (type) {
-      case DType::f32: return row<float>(r)[c];
-      case DType::bf16: return static_cast<float>(row<bf16>(r)[c]);
-      case DType::f16: return static_cast<float>(row<f16>(r)[c]);
+      case DType::f32: return static_cast<Real>(row<float>(r)[c]);
+      case DType::f64: return static_cast<Real>(row<double>(r)[c]);
+      case DType::bf16: return static_cast<Real>(static_cast<float>(row<bf16>(r)[c]));
+      case DType::f16: return static_cast<Real>(static_cast<float>(row<f16>(r)[c]));
       case DType::f8_e4m3:
-        return static_cast<float>(row<fp8_e4m3>(r)[c]) *
-               scale[(scale_row + r) / scale_block * scale_pitch + c / scale_block];
-      default: return 0.0f;
+        return static_cast<Real>(static_cast<float>(row<fp8_e4m3>(r)[c]) *
+                                 scale[(scale_row + r) / scale_block * scale_pitch + c / scale_block]);
+      default: return Real(0);
     }
   }
 };

@@ -13,14 +13,36 @@ enum class Product : std::uint8_t {
   x_w,   ///< y[t, cols] = x[t, rows] W: the absorbed key of latent attention
 };
 
-/// y = x W^T (or x W) for one matrix. Sums are in float or wider, whatever the storage of W.
-/// With `gather`, row t of the job reads row gather[t] of x (y.rows rows are computed).
-struct LinearJob {
+/// What a job does with its output.
+enum class Update : std::uint8_t {
+  overwrite,  ///< whatever was there is not read
+  add,        ///< the finished product is added to what is there
+};
+
+/// y = x W^T (or x W) for one matrix. Sums are in float or wider, whatever the storage of W; with Real = double, in
+/// double. With `gather`, row t of the job reads row gather[t] of x (y.rows rows are computed).
+template <class Real>
+struct BasicLinearJob {
   WeightView weight;
-  View<const float, 2> x;
-  View<float, 2> y;
+  View<const Real, 2> x;
+  View<Real, 2> y;
   const std::int32_t* gather = nullptr;
   Product product = Product::x_wt;
+  Update update = Update::overwrite;
+};
+using LinearJob = BasicLinearJob<float>;
+
+/// dw [O, I] += sum over `rows` rows t of dy[t, :]^T x[t, :]: the weight gradient of y = x W^T. Always adds.
+/// With `dy_gather` or `x_gather`, row t of the job reads row gather[t] of that input; without, the view has exactly
+/// `rows` rows.
+template <class Real>
+struct WeightGradientJob {
+  Index rows = 0;
+  View<const Real, 2> dy;  ///< [T, O]
+  View<const Real, 2> x;   ///< [T, I]
+  View<Real, 2> dw;        ///< [O, I]
+  const std::int32_t* dy_gather = nullptr;
+  const std::int32_t* x_gather = nullptr;
 };
 
 /// h = silu(x Wgate^T) * (x Wup^T), the first half of a SwiGLU network (arXiv 2002.05202).

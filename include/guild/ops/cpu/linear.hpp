@@ -52,10 +52,13 @@ struct LinearWork {
   Product product = Product::x_wt;
   InputRows x;
   View<float, 2> y;
+  Update update = Update::overwrite;
 };
 
 inline LinearWork work_of(const LinearJob& job) {
-  return {1, {&job.weight, nullptr}, job.product, {job.x.data, job.x.pitch, job.gather, job.y.rows, job.x.cols}, job.y};
+  return {1,           {&job.weight, nullptr},
+          job.product, {job.x.data, job.x.pitch, job.gather, job.y.rows, job.x.cols},
+          job.y,       job.update};
 }
 inline LinearWork work_of(const GatedJob& job) {
   return {2, {&job.gate, &job.up}, Product::x_wt, {job.x.data, job.x.pitch, job.gather, job.h.rows, job.x.cols}, job.h};
@@ -94,11 +97,14 @@ inline LinearPlan plan_of(const LinearWork& work, Index first_chunk, Index chunk
   return plan;
 }
 
+/// The second matrix of a gated job, or a product that is to be added, is finished in scratch.
+inline bool has_buffer(const LinearWork& work) { return work.matrices == 2 || work.update == Update::add; }
+
 inline Index scratch_of(const LinearWork& work, const LinearPlan& plan) {
   Index floats = 0;
   if (work.product == Product::x_wt)
     floats = work.y.rows > dot_tokens ? gemm_scratch : dot_scratch(work.y.rows, work.x.cols);
-  if (work.matrices == 2) floats += plan.token_step * plan.row_step;
+  if (has_buffer(work)) floats += round_up(plan.token_step * plan.row_step, 16);
   return round_up(floats, 16);
 }
 
@@ -115,9 +121,9 @@ inline void run_chunk(const LinearWork& work, const LinearPlan& plan, Index chun
   block.x = work.x.middle_rows(token, tokens);
   block.out[0] = work.y.data + token * work.y.pitch + block.begin;
   block.pitch[0] = work.y.pitch;
-  if (work.matrices == 2) {
-    block.out[1] = scratch;
-    block.pitch[1] = plan.row_step;
+  if (has_buffer(work)) {
+    block.out[work.matrices - 1] = scratch;
+    block.pitch[work.matrices - 1] = plan.row_step;
     scratch += round_up(plan.token_step * plan.row_step, 16);
   }
   block.scratch = scratch;
@@ -127,6 +133,13 @@ inline void run_chunk(const LinearWork& work, const LinearPlan& plan, Index chun
     kernels.dot(block);
   else
     kernels.gemm(block);
+  if (work.update == Update::add) {
+    for (Index t = 0; t < tokens; ++t) {
+      float* y = work.y.data + (token + t) * work.y.pitch + block.begin;
+      const float* product = block.out[0] + t * block.pitch[0];
+      for (Index r = 0; r < block.end - block.begin; ++r) y[r] += product[r];
+    }
+  }
   if (work.matrices == 2) {
     for (Index t = 0; t < tokens; ++t)
       kernels.gate(block.out[0] + t * block.pitch[0], block.out[1] + t * block.pitch[1], block.end - block.begin);
