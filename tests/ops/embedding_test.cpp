@@ -3,7 +3,7 @@
 #include <guild/device/cpu.hpp>
 #include <guild/ops/embedding.hpp>
 
-#include "ops_test_support.hpp"
+#include "gradient_check.hpp"
 
 namespace {
 using namespace guild_test;
@@ -56,6 +56,74 @@ TEST(Embedding, RefusesIdsOutsideOfTheTable) {
   guild::WeightView integers = weight;
   integers.type = guild::DType::i32;
   EXPECT_EQ(code({0, 1}, y, integers), guild::ErrorCode::wt_dtype);
+}
+
+TEST(Embedding, TakesTablesOfDouble) {
+  guild::Cpu device({.threads = 1});
+  guild::DenseMatrix<double> table{2, 3, guild::Buffer<double>(6)};
+  for (Index i = 0; i < 6; ++i) table.data[i] = 1.0 / double(3 + i);  // no float
+  Matrix<double> y(2, 3);
+  const std::vector<std::int32_t> ids = {1, 0};
+  guild::embed(device, table.view(), view_of(ids), y.view());
+  for (Index t = 0; t < 2; ++t)
+    for (Index i = 0; i < 3; ++i) EXPECT_EQ(y(t, i), table.matrix()(1 - t, i));
+}
+
+TEST(Embedding, BackwardAddsTheRowsOfEachIdInTheOrderOfTokens) {
+  for (Index dim : {1, 15, 16, 17, 70}) {
+    std::mt19937 random(static_cast<unsigned>(dim));
+    const Index vocab = 11, tokens = 90;
+    Matrix<float> dy(tokens, dim, dim + 1), dtable(vocab, dim, dim + 3);
+    dy.fill_normal(random);
+    dtable.fill_normal(random);
+    std::vector<std::int32_t> ids;
+    for (Index t = 0; t < tokens; ++t) ids.push_back(std::int32_t(random() % 10));  // 10 never comes
+    auto expected = dtable;
+    for (Index t = 0; t < tokens; ++t)
+      for (Index i = 0; i < dim; ++i) expected(ids[std::size_t(t)], i) += dy(t, i);
+    for (int threads : {1, 3}) {
+      guild::Cpu device({.threads = threads});
+      auto got = dtable;
+      guild::embedding_backward(device, view_of(std::as_const(ids)), dy.view(), got.view());
+      EXPECT_EQ(got.data, expected.data) << dim << " columns, " << threads << " threads";
+    }
+  }
+}
+
+TEST(Embedding, BackwardEqualsCentralDifferences) {
+  guild::Cpu device({.threads = 2});
+  std::mt19937 random(1);
+  Matrix<double> table(5, 19), dy(4, 19), dtable(5, 19);
+  table.fill_normal(random);
+  dy.fill_normal(random);
+  for (double& value : dtable.data) value = 0;
+  const std::vector<std::int32_t> ids = {4, 1, 1, 0};
+  guild::embedding_backward(device, view_of(ids), dy.view(), dtable.view());
+  expect_gradient(
+      table, dtable,
+      [&] {
+        Matrix<double> y(4, 19);
+        guild::embed(device, {guild::DType::f64, table.data.data(), 5, 19}, view_of(ids), y.view());
+        return dot(y, dy);
+      },
+      "table");
+}
+
+TEST(Embedding, BackwardRefusesWhatDoesNotFit) {
+  guild::Cpu device({.threads = 1});
+  Matrix<float> dy(2, 4), wide(2, 5), dtable(3, 4);
+  const auto code = [&](std::vector<std::int32_t> ids, Matrix<float>& of) {
+    return code_of([&] { guild::embedding_backward(device, view_of(std::as_const(ids)), of.view(), dtable.view()); });
+  };
+  for (auto* matrix : {&dy, &wide, &dtable})
+    for (float& value : matrix->data) value = 1;
+  EXPECT_EQ(code({0, 2}, dy), guild::ErrorCode::count_);
+  const auto before = dtable;
+  EXPECT_EQ(code({0, 3}, dy), guild::ErrorCode::in_token);
+  EXPECT_EQ(code({0, -1}, dy), guild::ErrorCode::in_token);
+  EXPECT_EQ(code({0}, dy), guild::ErrorCode::op_shape);
+  EXPECT_EQ(code({0, 1}, wide), guild::ErrorCode::op_shape);
+  EXPECT_EQ(dtable.data, before.data);  // nothing half-done
 }
 
 }  // namespace

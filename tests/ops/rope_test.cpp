@@ -3,7 +3,7 @@
 #include <guild/device/cpu.hpp>
 #include <guild/ops/rope.hpp>
 
-#include "ops_test_support.hpp"
+#include "gradient_check.hpp"
 
 namespace {
 using namespace guild_test;
@@ -209,6 +209,35 @@ TEST(Rope, RefusesHeadsThatLeaveTheRowOrOverlap) {
   EXPECT_EQ(code(positions, {.heads = 2, .head_stride = 7, .offset = 0}), guild::ErrorCode::op_shape);
   EXPECT_EQ(code(positions, {.heads = 1, .head_stride = 8, .offset = -1}), guild::ErrorCode::op_shape);
   EXPECT_EQ(code(three, {.heads = 1, .head_stride = 8, .offset = 0}), guild::ErrorCode::op_shape);
+}
+
+TEST(Rope, BackwardIsTheTransposeOfForward) {
+  guild::Cpu device({.threads = 2});
+  const guild::RopeTable table({.base = 100, .factor = 4, .mscale = 1, .mscale_all_dim = 0, .original_context = 64}, 6);
+  ASSERT_NE(table.magnitude(), 1.0);
+  const std::vector<std::int32_t> positions = {0, 5, 1000};
+  const guild::RopeHeads at{.heads = 2, .head_stride = 9, .offset = 2};
+  std::mt19937 random(1);
+  Matrix<double> x(3, 18, 20), dy(3, 18);
+  x.fill_normal(random);
+  dy.fill_normal(random);
+  auto dx = dy;
+  guild::rope_backward(device, table, view_of(positions), dx.view(), at);
+  expect_gradient(
+      x, dx,
+      [&] {
+        auto y = x;
+        guild::rope(device, table, view_of(positions), y.view(), at);
+        return dot(y, dy);
+      },
+      "x");
+  auto dx_f = cast<float>(dy);
+  guild::rope_backward(device, table, view_of(positions), dx_f.view(), at);
+  expect_near(dx_f, dx, 1e-6);
+  EXPECT_EQ(code_of([&] {
+              guild::rope_backward(device, table, view_of(positions), dx.view(), {.heads = 2, .head_stride = 18});
+            }),
+            guild::ErrorCode::op_shape);
 }
 
 }  // namespace

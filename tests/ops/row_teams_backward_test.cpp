@@ -1,0 +1,106 @@
+// The row kernels of backward by teams of several threads: the results of the team of one.
+#include <gtest/gtest.h>
+
+#include <guild/device/cpu.hpp>
+#include <guild/device/host_team.hpp>
+#include <guild/ops/embedding.hpp>
+#include <guild/ops/expert_backward.hpp>
+#include <guild/ops/rope.hpp>
+#include <guild/ops/route_backward.hpp>
+#include <guild/ops/router.hpp>
+#include <guild/ops/swiglu_backward.hpp>
+
+#include "gradient_check.hpp"
+
+namespace {
+using namespace guild_test;
+
+/// Calls compute(device) -> Matrix on the CPU and on teams, and compares.
+template <class Compute>
+void expect_same(Compute&& compute, double tolerance) {
+  guild::Cpu cpu({.threads = 2});
+  const auto expected = compute(cpu);
+  for (int size : {1, 3, 5}) {
+    SCOPED_TRACE("team of " + std::to_string(size));
+    guild::HostTeams teams(size);
+    expect_near(compute(teams), expected, tolerance);
+  }
+}
+
+TEST(RowTeamsBackward, RotationsAgree) {
+  const guild::RopeTable table({.factor = 4}, 10);
+  const std::vector<std::int32_t> positions = {0, 3, 70000};
+  expect_same(
+      [&](auto& device) {
+        std::mt19937 random(1);
+        Matrix<float> dx(3, 60);
+        dx.fill_normal(random);
+        guild::rope_backward(device, table, view_of(positions), dx.view(),
+                             {.heads = 4, .head_stride = 15, .offset = 5});
+        return dx;
+      },
+      0.0);
+}
+
+TEST(RowTeamsBackward, ExpertsAgree) {
+  const std::vector<float> weights = {0.5f, -2.0f, 1.0f};
+  for (int part = 0; part < 4; ++part)
+    expect_same(
+        [&](auto& device) {
+          std::mt19937 random(2);
+          Matrix<float> gate(3, 45), up(3, 45), dh(3, 45), dweights(1, 3);
+          gate.fill_normal(random);
+          up.fill_normal(random);
+          dh.fill_normal(random);
+          guild::expert_swiglu_backward(device, view_of(weights), gate.view(), up.view(), dh.view(),
+                                        dweights.view().row(0));
+          return part == 0 ? gate : part == 1 ? up : part == 2 ? dh : dweights;
+        },
+        part == 3 ? 1e-5 : 0.0);
+}
+
+TEST(RowTeamsBackward, SlotsAndTablesAgree) {
+  Matrix<std::int32_t> slots(5, 2);
+  for (Index t = 0; t < 5; ++t) slots(t, 0) = std::int32_t(t), slots(t, 1) = std::int32_t(9 - t);
+  const std::vector<std::int32_t> ids = {3, 19, 3, 3, 8};
+  expect_same(
+      [&](auto& device) {
+        std::mt19937 random(3);
+        Matrix<float> table(20, 37), dy(5, 37), weights(5, 2), back(5, 2), gate(5, 37), up(5, 37);
+        table.fill_normal(random);
+        dy.fill_normal(random);
+        weights.fill_normal(random);
+        gate.fill_normal(random);
+        up.fill_normal(random);
+        std::vector<float> by_slot(10);
+        guild::slot_weights(device, slots.view(), weights.view(), view_of(by_slot));
+        guild::gather_slots(device, slots.view(), view_of(std::as_const(by_slot)), back.view());
+        guild::swiglu_backward(device, gate.view(), up.view(), dy.view(), {});
+        for (Index t = 0; t < 5; ++t) gate(t, 0) += back(t, 0) + 2 * back(t, 1);
+        guild::embedding_backward(device, view_of(ids), gate.view(), table.view());
+        guild::embedding_backward(device, view_of(ids), up.view(), table.view());
+        return table;
+      },
+      0.0);
+}
+
+TEST(RowTeamsBackward, RoutingWeightsAgree) {
+  for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax}) {
+    const guild::MoeConfig config{.experts = 24, .top_k = 4, .scoring = scoring, .scale = 2.5};
+    expect_same(
+        [&](auto& device) {
+          std::mt19937 random(4);
+          Matrix<float> logits(3, 24), weights(3, 4), dweights(3, 4), dlogits(3, 24);
+          Matrix<std::int32_t> indices(3, 4);
+          logits.fill_normal(random);
+          dweights.fill_normal(random);
+          guild::route(device, config, logits.view(), {}, indices.view(), weights.view());
+          guild::route_backward(device, config, logits.view(), indices.view(), weights.view(), dweights.view(),
+                                dlogits.view());
+          return dlogits;
+        },
+        1e-6);
+  }
+}
+
+}  // namespace
