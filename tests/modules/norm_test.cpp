@@ -48,7 +48,7 @@ TEST(RmsNorm, BackwardEqualsCentralDifferencesInDouble) {
   Case c;
   Weights gradients{{Buffer<double>(23)}};
   Buffer<double> dx(7 * 23);
-  Norm::backward(c.device, c.weights, Norm::Saved<double>{std::as_const(c.x).view(7, 23)},
+  Norm::backward(c.device, c.weights, std::as_const(c.x).view(7, 23),
                  std::as_const(c.upstream).view(7, 23), dx.view(7, 23), gradients, Case::epsilon);
   for (Index i = 0; i < c.x.size(); ++i) EXPECT_NEAR(dx[i], c.central_difference(c.x[i]), 1e-8) << "x " << i;
   for (Index i = 0; i < 23; ++i)
@@ -59,11 +59,11 @@ TEST(RmsNorm, BackwardAddsToWeightGradientsAndMayOverwriteTheUpstreamGradient) {
   Case c;
   Weights once{{Buffer<double>(23)}}, twice{{Buffer<double>(23)}};
   Buffer<double> dx(7 * 23);
-  const Norm::Saved<double> saved{std::as_const(c.x).view(7, 23)};
+  const auto x = std::as_const(c.x).view(7, 23);
   const auto dy = std::as_const(c.upstream).view(7, 23);
-  Norm::backward(c.device, c.weights, saved, dy, dx.view(7, 23), once, Case::epsilon);
-  Norm::backward(c.device, c.weights, saved, dy, dx.view(7, 23), twice, Case::epsilon);
-  Norm::backward(c.device, c.weights, saved, dy, c.upstream.view(7, 23), twice, Case::epsilon);
+  Norm::backward(c.device, c.weights, x, dy, dx.view(7, 23), once, Case::epsilon);
+  Norm::backward(c.device, c.weights, x, dy, dx.view(7, 23), twice, Case::epsilon);
+  Norm::backward(c.device, c.weights, x, dy, c.upstream.view(7, 23), twice, Case::epsilon);
   for (Index i = 0; i < 23; ++i) EXPECT_DOUBLE_EQ(twice.weight.data[i], 2 * once.weight.data[i]);
   for (Index i = 0; i < dx.size(); ++i) EXPECT_DOUBLE_EQ(c.upstream[i], dx[i]);
 }

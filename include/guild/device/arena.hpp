@@ -21,6 +21,9 @@ class BasicArena {
     Frame& operator=(const Frame&) = delete;
     ~Frame() { arena_->rewind(block_, used_); }
 
+    /// A frame inside this one, for what is needed no longer than it.
+    [[nodiscard]] Frame nested() const { return Frame(*arena_); }
+
     /// `count` elements, not set. Aligned to 64 bytes, valid until this frame ends.
     template <class T>
     [[nodiscard]] View<T> take(Index count) {

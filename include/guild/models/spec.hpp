@@ -8,6 +8,7 @@
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/mla.hpp>
 #include <guild/modules/router.hpp>
+#include <guild/modules/stack.hpp>
 
 namespace guild::inline v1 {
 
@@ -19,6 +20,7 @@ struct SpecDefaults {
   template <class S> using Mixer = Mla<S>;
   template <class S> using Router = TopKRouter<S>;
   template <class S> using Experts = ExpertPool<S>;
+  template <class SegmentType> using Training = SegmentType;  ///< or Recompute<SegmentType>, to save memory
 };
 
 }  // namespace guild::inline v1

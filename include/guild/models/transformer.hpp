@@ -34,8 +34,9 @@ struct Transformer {
   static constexpr bool has_moe = dense_layers < config.layers;
   using Layers =
       std::conditional_t<has_moe,
-                         Stack<0, Segment<DenseBlock, dense_layers>, Segment<MoeBlock, config.layers - dense_layers>>,
-                         Stack<0, Segment<DenseBlock, config.layers>>>;
+                         Stack<0, typename S::template Training<Segment<DenseBlock, dense_layers>>,
+                               typename S::template Training<Segment<MoeBlock, config.layers - dense_layers>>>,
+                         Stack<0, typename S::template Training<Segment<DenseBlock, config.layers>>>>;
   using TokenEmbedding = Embedding<config.vocab, config.hidden>;
   using Norm = RmsNorm<config.hidden>;
   using Head = Linear<config.vocab, config.hidden>;
@@ -96,6 +97,52 @@ struct Transformer {
     Layers::extend(device, weights.layers, batch, weights.rope, cache, states, observer, form);
     Norm::forward(device, weights.final_norm, states, states, config.norm_epsilon);
     for (const Chunk& chunk : batch.chunks) caches[static_cast<std::size_t>(chunk.sequence)]->length += chunk.count;
+  }
+
+  template <class Real>
+  struct Saved {
+    typename Layers::template Saved<Real> layers;
+    View<Real, 2> last;  ///< [T, hidden]: the residual stream before the final norm
+  };
+
+  /// Training: states [T, hidden] after the final norm, over whole packed sequences (each chunk of the pass one of
+  /// them). Keeps what `backward` needs in `memory`, a frame of an arena that is not the device's scratch.
+  template <class Device, class Store, class Real, class Memory>
+  static void forward(Device& device, const Weights<Store>& weights, const TrainingPass& pass, View<Real, 2> states,
+                      Saved<Real>& saved, Memory& memory) {
+    const auto x = memory.template take<Real>(states.rows, states.cols);
+    saved.last = memory.template take<Real>(states.rows, states.cols);
+    TokenEmbedding::forward(device, weights.embedding, pass.batch.tokens, x);
+    Layers::forward(device, weights.layers, pass, x, saved.last, saved.layers, memory);
+    Norm::forward(device, weights.final_norm, saved.last, states, config.norm_epsilon);
+  }
+
+  /// The same states, keeping nothing.
+  template <class Device, class Store, class Real, class Memory>
+  static void evaluate(Device& device, const Weights<Store>& weights, const TrainingPass& pass, View<Real, 2> states,
+                       Memory& memory) {
+    auto own = memory.nested();
+    const auto x = own.template take<Real>(states.rows, states.cols);
+    TokenEmbedding::forward(device, weights.embedding, pass.batch.tokens, x);
+    const auto last = Layers::evaluate(device, weights.layers, pass, x, states, own);
+    Norm::forward(device, weights.final_norm, last, states, config.norm_epsilon);
+  }
+
+  /// dstates [T, hidden] is overwritten; `saved` is used up. Adds to all gradients but the head's.
+  template <class Device, class Store, class Gradients, class Real, class Memory>
+  static void backward(Device& device, const Weights<Store>& weights, const TrainingPass& pass, Saved<Real>& saved,
+                       View<Real, 2> dstates, Weights<Gradients>& gradients, Memory& memory) {
+    Norm::backward(device, weights.final_norm, saved.last, dstates, dstates, gradients.final_norm,
+                   config.norm_epsilon);
+    Layers::backward(device, weights.layers, pass, saved.layers, dstates, gradients.layers, memory);
+    TokenEmbedding::backward(device, pass.batch.tokens, View<const Real, 2>(dstates), gradients.embedding);
+  }
+
+  /// The matrix [vocab, hidden] that makes logits of states: the embedding where they are tied.
+  template <class AnyWeights>
+  static auto& head_of(AnyWeights& weights) {
+    if constexpr (config.tied_embeddings) return weights.embedding.weight;
+    else return weights.head.weight;
   }
 
   /// logits [T, vocab] of states [T, hidden].

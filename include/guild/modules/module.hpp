@@ -5,12 +5,16 @@
 //     template <class Visitor, class... W>
 //     static void visit(Visitor&&, const Path&, W&...);   // every tensor of one or several Weights, side by side
 //     static void forward(device, weights, inputs..., outputs...);
-//     template <class Real> struct Saved;            // what backward needs of a forward (trainable modules)
-//     static void backward(device, weights, saved, inputs and output gradients, gradients...);
+//     template <class Real> struct Saved;            // what backward needs of a forward besides its inputs
+//     static void forward(device, weights, [pass,] inputs..., outputs..., saved, memory);     // training
+//     static void backward(device, weights, [pass,] inputs..., saved, dy, dx, gradients);
 //     struct Cache;  static void extend(...);        // sequence mixers: forward from a cache, a few tokens at a time
 //   };
 //
-// `backward` adds to weight gradients and overwrites input gradients. `extend`, split anywhere, equals `forward`.
+// `backward` adds to weight gradients and overwrites input gradients; it may use up what was saved. Views in `Saved`
+// lie in `memory`, a frame of an arena that is not the device's scratch; inputs are passed again and never kept twice.
+// Training functions are templates of the element type: float runs, double is checked against central differences.
+// `extend`, split anywhere, equals `forward`.
 #pragma once
 
 #include <cstdint>

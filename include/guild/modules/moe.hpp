@@ -82,6 +82,67 @@ struct Moe {
     combine_experts(device, y_slots, slot_tk, weights_tk, shared, y);
   }
 
+  template <class Real>
+  struct Saved {
+    typename Router::template Saved<Real> router;
+    View<std::int32_t, 2> chosen;  ///< [T, K]: choices are kept, never made a second time
+    View<Real, 2> weights_tk;      ///< [T, K]
+    View<std::int32_t> offsets;    ///< [E + 1]
+    View<std::int32_t> token;      ///< [T * K]
+    View<std::int32_t, 2> slot_tk;  ///< [T, K]
+    typename Experts::template Saved<Real> experts;
+    typename Shared::template Saved<Real> shared;
+  };
+
+  /// x and y [T, hidden]; keeps what backward needs in `memory`.
+  template <class Device, class Store, class Real, class Memory>
+  static void forward(Device& device, const Weights<Store>& weights, const TrainingPass& pass,
+                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y, Saved<Real>& saved,
+                      Memory& memory) {
+    const Index tokens = x.rows, slots = tokens * config.top_k;
+    saved.chosen = memory.template take<std::int32_t>(tokens, config.top_k);
+    saved.weights_tk = memory.template take<Real>(tokens, config.top_k);
+    saved.offsets = memory.template take<std::int32_t>(config.experts + 1);
+    saved.token = memory.template take<std::int32_t>(slots);
+    saved.slot_tk = memory.template take<std::int32_t>(tokens, config.top_k);
+    Router::forward(device, weights.router, pass, x, saved.chosen, saved.weights_tk, saved.router, memory);
+    assign(saved.chosen, saved.offsets, saved.token, saved.slot_tk);
+
+    auto scratch = device.scratch();
+    const auto y_slots = scratch.template take<Real>(slots, S::config.hidden);
+    Experts::forward(device, weights.experts, {saved.offsets, saved.token}, x, y_slots, saved.experts, memory);
+    if constexpr (has_shared) Shared::forward(device, weights.shared, x, y, saved.shared, memory);
+    combine_experts(device, y_slots, saved.slot_tk, saved.weights_tk,
+                    has_shared ? View<const Real, 2>(y) : View<const Real, 2>(), y);
+  }
+
+  /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up.
+  template <class Device, class Store, class Gradients, class Real>
+  static void backward(Device& device, const Weights<Store>& weights, const TrainingPass& pass,
+                       View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
+                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients) {
+    auto scratch = device.scratch();
+    const Index tokens = x.rows, slots = tokens * config.top_k;
+    const auto dx_slots = scratch.template take<Real>(slots, S::config.hidden);
+    const auto weight_s = scratch.template take<Real>(slots), dweight_s = scratch.template take<Real>(slots);
+    slot_weights(device, saved.slot_tk, saved.weights_tk, weight_s);
+    Experts::backward(device, weights.experts, {saved.offsets, saved.token}, x, saved.experts, dy, weight_s, dweight_s,
+                      dx_slots, gradients.experts);
+    if constexpr (has_shared) Shared::backward(device, weights.shared, x, saved.shared, dy, dx, gradients.shared);
+
+    const auto ones = scratch.template take<Real>(tokens, config.top_k);
+    for (Real& one : View<Real>(ones.data, slots)) one = Real(1);
+    combine_experts(device, dx_slots, saved.slot_tk, ones, has_shared ? View<const Real, 2>(dx) : View<const Real, 2>(),
+                    dx);
+
+    const auto dweights_tk = scratch.template take<Real>(tokens, config.top_k);
+    gather_slots(device, saved.slot_tk, dweight_s, dweights_tk);
+    const auto dx_router = scratch.template take<Real>(tokens, S::config.hidden);
+    Router::backward(device, weights.router, pass, x, saved.router, saved.chosen, saved.weights_tk, dweights_tk,
+                     dx_router, gradients.router);
+    add(device, dx, dx_router);
+  }
+
   /// Counting sort of the chosen (token, k) pairs by expert; within an expert tokens keep their order. Throws
   /// op_argument for an expert that does not exist: routers may be anybody's.
   static void assign(View<const std::int32_t, 2> chosen, View<std::int32_t> offsets, View<std::int32_t> token,

@@ -1,6 +1,9 @@
 // Multi-token prediction: one more layer that guesses the token after the next (DeepSeek-V3 report, section 2.2).
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+
 #include <guild/modules/block.hpp>
 #include <guild/modules/embedding.hpp>
 
@@ -59,6 +62,65 @@ struct MtpLayer {
     Block::extend(device, weights.block, batch, rope_table, cache, x, layer, observer, MlaForm::automatic);
     Norm::forward(device, weights.head_norm, x, x, S::config.norm_epsilon);
     Head::forward(device, weights.head, x, logits);
+  }
+
+  template <class Real>
+  struct Saved {
+    View<Real, 2> embedded;  ///< [T, hidden]: rows of the next tokens, before their norm
+    View<Real, 2> x;         ///< [T, hidden]: the block's input
+    typename Block::template Saved<Real> block;
+    View<Real, 2> y;  ///< [T, hidden]: the block's output, before the norm of the head
+  };
+
+  /// Training: the layer shares the main model's `embedding` and head (DeepSeek-V3 report, section 2.2), which is why
+  /// it ends at y [T, hidden], the states that the shared head reads. next_tokens [T] follow the pass's tokens.
+  template <class Device, class Store, class Real, class Memory>
+  static void forward(Device& device, const Weights<Store>& weights, const WeightView& embedding,
+                      const TrainingPass& pass, View<const std::int32_t> next_tokens,
+                      View<const std::type_identity_t<Real>, 2> hidden_states, View<Real, 2> y, Saved<Real>& saved,
+                      Memory& memory) {
+    saved.embedded = memory.template take<Real>(y.rows, hidden);
+    saved.x = memory.template take<Real>(y.rows, hidden);
+    saved.y = memory.template take<Real>(y.rows, hidden);
+    embed(device, embedding, next_tokens, saved.embedded);
+    auto scratch = device.scratch();
+    const auto joined = scratch.template take<Real>(y.rows, 2 * hidden);
+    join(device, weights, saved.embedded, hidden_states, joined);
+    Projection::forward(device, weights.projection, joined, saved.x);
+    Block::forward(device, weights.block, pass, saved.x, saved.y, saved.block, memory);
+    Norm::forward(device, weights.head_norm, saved.y, y, S::config.norm_epsilon);
+  }
+
+  /// dy [T, hidden] is overwritten. Adds to the gradients of the layer and of the shared embedding [vocab, hidden];
+  /// overwrites dhidden_states [T, hidden].
+  template <class Device, class Store, class Gradients, class Real>
+  static void backward(Device& device, const Weights<Store>& weights, const TrainingPass& pass,
+                       View<const std::int32_t> next_tokens, View<const std::type_identity_t<Real>, 2> hidden_states,
+                       const Saved<std::type_identity_t<Real>>& saved, View<Real, 2> dy,
+                       View<std::type_identity_t<Real>, 2> dhidden_states,
+                       View<std::type_identity_t<Real>, 2> dembedding, Weights<Gradients>& gradients) {
+    constexpr double epsilon = S::config.norm_epsilon;
+    Norm::backward(device, weights.head_norm, saved.y, dy, dy, gradients.head_norm, epsilon);
+    Block::backward(device, weights.block, pass, saved.x, saved.block, dy, dy, gradients.block);
+    auto scratch = device.scratch();
+    const auto joined = scratch.template take<Real>(dy.rows, 2 * hidden);
+    const auto djoined = scratch.template take<Real>(dy.rows, 2 * hidden);
+    join(device, weights, saved.embedded, hidden_states, joined);
+    Projection::backward(device, weights.projection, joined, dy, djoined, gradients.projection);
+    Norm::backward(device, weights.embedding_norm, saved.embedded, djoined.middle_cols(0, hidden), dy,
+                   gradients.embedding_norm, epsilon);
+    embedding_backward(device, next_tokens, dy, dembedding);
+    Norm::backward(device, weights.hidden_norm, hidden_states, djoined.middle_cols(hidden, hidden), dhidden_states,
+                   gradients.hidden_norm, epsilon);
+  }
+
+ private:
+  template <class Device, class Store, class Real>
+  static void join(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> embedded,
+                   View<const std::type_identity_t<Real>, 2> hidden_states, View<Real, 2> joined) {
+    Norm::forward(device, weights.embedding_norm, embedded, joined.middle_cols(0, hidden), S::config.norm_epsilon);
+    Norm::forward(device, weights.hidden_norm, hidden_states, joined.middle_cols(hidden, hidden),
+                  S::config.norm_epsilon);
   }
 };
 

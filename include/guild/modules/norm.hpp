@@ -22,24 +22,21 @@ struct RmsNorm {
   }
 
   /// x and y [T, Size]; they may be the same view.
-  template <class Device, class Store>
-  static void forward(Device& device, const Weights<Store>& weights, View<const float, 2> x, View<float, 2> y,
-                      double epsilon) {
+  template <class Device, class Store, class Real>
+  static void forward(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> x,
+                      View<Real, 2> y, double epsilon) {
     rms_norm(device, weights.weight.view(), x, y, epsilon);
   }
 
-  /// What `backward` needs of a forward pass: its input. The caller keeps x alive and unchanged.
-  template <class Real = float>
-  struct Saved {
-    View<const Real, 2> x;
-  };
+  /// Backward needs the input alone.
+  template <class Real> struct Saved {};
 
-  /// dy and dx [T, Size]; dx is overwritten (it may be dy), the weight's gradient is added to.
+  /// x, dy and dx [T, Size]; dx is overwritten (it may be dy), the weight's gradient is added to.
   template <class Device, class Store, class Gradients, class Real>
-  static void backward(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
-                       View<const std::type_identity_t<Real>, 2> dy, View<std::type_identity_t<Real>, 2> dx,
-                       Weights<Gradients>& gradients, double epsilon) {
-    rms_norm_backward(device, weights.weight.view(), saved.x, dy, dx, gradients.weight.view(), epsilon);
+  static void backward(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> x,
+                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients,
+                       double epsilon) {
+    rms_norm_backward(device, weights.weight.view(), x, dy, dx, gradients.weight.view(), epsilon);
   }
 };
 

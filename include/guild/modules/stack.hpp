@@ -1,7 +1,10 @@
 // A stack of layers as a few segments of few block types: arrays and loops, never one type per layer.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -9,12 +12,23 @@
 
 namespace guild::inline v1 {
 
+/// What training keeps of a layer's forward pass.
+enum class Activations : std::uint8_t { kept, recomputed };
+
 /// `Count` layers of one block type.
 template <class BlockType, int Count>
 struct Segment {
   using Block = BlockType;
   static constexpr int count = Count;
+  static constexpr Activations activations = Activations::kept;
   static_assert(Count >= 0, "Segment: the number of layers must not be negative");
+};
+
+/// A segment of which training keeps the layers' inputs alone and computes the rest a second time in backward
+/// (arXiv 1604.06174): memory for time. The gradients are the same to the last bit.
+template <class SegmentType>
+struct Recompute : SegmentType {
+  static constexpr Activations activations = Activations::recomputed;
 };
 
 /// Segments one after the other, layers numbered through from FirstLayer.
@@ -68,7 +82,103 @@ struct Stack {
     }(std::make_index_sequence<segments>{});
   }
 
+  template <class Real>
+  struct Saved {
+    template <class SegmentType>
+    struct OfSegment {
+      static constexpr bool kept = SegmentType::activations == Activations::kept;
+      std::array<View<Real, 2>, SegmentType::count> inputs{};  ///< [T, hidden] each
+      std::array<typename SegmentType::Block::template Saved<Real>, kept ? SegmentType::count : 0> blocks{};
+    };
+    std::tuple<OfSegment<Segments>...> segments;
+  };
+
+  /// y [T, hidden] = all layers of x, over whole sequences. What backward needs is kept in `memory`; x must stay.
+  template <class Device, class Store, class Real, class Memory>
+  static void forward(Device& device, const Weights<Store>& weights, TrainingPass pass, View<Real, 2> x,
+                      View<Real, 2> y, Saved<Real>& saved, Memory& memory) {
+    pass.layer = FirstLayer;
+    const int end = FirstLayer + layers;
+    for_each_segment([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+      using SegmentType = SegmentOf<I>;
+      auto& of_segment = std::get<I>(saved.segments);
+      for (std::size_t i = 0; i < std::size_t{SegmentType::count}; ++i, ++pass.layer) {
+        of_segment.inputs[i] = x;
+        const auto next = pass.layer + 1 == end ? y : memory.template take<Real>(x.rows, x.cols);
+        const auto& block = std::get<I>(weights.segments)[i];
+        if constexpr (SegmentType::activations == Activations::kept) {
+          SegmentType::Block::forward(device, block, pass, x, next, of_segment.blocks[i], memory);
+        } else {
+          run_and_forget<SegmentType>(device, block, pass, x, next, memory);
+        }
+        x = next;
+      }
+    });
+  }
+
+  /// The same without keeping anything, for evaluation: returns which of x and y holds the result; both are overwritten.
+  template <class Device, class Store, class Real, class Memory>
+  static View<Real, 2> evaluate(Device& device, const Weights<Store>& weights, TrainingPass pass, View<Real, 2> x,
+                       View<Real, 2> y, Memory& memory) {
+    pass.layer = FirstLayer;
+    for_each_segment([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+      for (std::size_t i = 0; i < std::size_t{SegmentOf<I>::count}; ++i, ++pass.layer) {
+        run_and_forget<SegmentOf<I>>(device, std::get<I>(weights.segments)[i], pass, x, y, memory);
+        std::swap(x, y);
+      }
+    });
+    return x;
+  }
+
+  /// dx [T, hidden]: on entry the gradient of forward's y, afterwards that of its x. `saved` is used up.
+  template <class Device, class Store, class Gradients, class Real, class Memory>
+  static void backward(Device& device, const Weights<Store>& weights, TrainingPass pass, Saved<Real>& saved,
+                       View<Real, 2> dx, Weights<Gradients>& gradients, Memory& memory) {
+    pass.layer = FirstLayer + layers;
+    for_each_segment_reversed([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+      using SegmentType = SegmentOf<I>;
+      auto& of_segment = std::get<I>(saved.segments);
+      for (std::size_t i = std::size_t{SegmentType::count}; i-- > 0;) {
+        --pass.layer;
+        const auto& block = std::get<I>(weights.segments)[i];
+        auto& block_gradients = std::get<I>(gradients.segments)[i];
+        const auto x = of_segment.inputs[i];
+        if constexpr (SegmentType::activations == Activations::kept) {
+          SegmentType::Block::backward(device, block, pass, x, of_segment.blocks[i], dx, dx, block_gradients);
+        } else {
+          auto own = memory.nested();
+          const auto y = own.template take<Real>(x.rows, x.cols);
+          typename SegmentType::Block::template Saved<Real> again;
+          SegmentType::Block::forward(device, block, pass, x, y, again, own);
+          SegmentType::Block::backward(device, block, pass, x, again, dx, dx, block_gradients);
+        }
+      }
+    });
+  }
+
  private:
+  template <std::size_t I> using SegmentOf = std::tuple_element_t<I, std::tuple<Segments...>>;
+
+  template <class F>
+  static void for_each_segment(F&& f) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (f(std::integral_constant<std::size_t, I>{}), ...);
+    }(std::make_index_sequence<segments>{});
+  }
+  template <class F>
+  static void for_each_segment_reversed(F&& f) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (f(std::integral_constant<std::size_t, segments - 1 - I>{}), ...);
+    }(std::make_index_sequence<segments>{});
+  }
+  template <class SegmentType, class Device, class BlockWeights, class Real, class Memory>
+  static void run_and_forget(Device& device, const BlockWeights& block, const TrainingPass& pass, View<Real, 2> x,
+                             View<Real, 2> y, Memory& memory) {
+    auto own = memory.nested();
+    typename SegmentType::Block::template Saved<Real> forgotten;
+    SegmentType::Block::forward(device, block, pass, x, y, forgotten, own);
+  }
+
   template <class Visitor, std::size_t... I, class... W>
   static void visit_segments(Visitor&& visitor, const Path& path, std::index_sequence<I...>, W&... weights) {
     Index layer = FirstLayer;

@@ -1,0 +1,67 @@
+// How evenly tokens went to the experts in one step, layer by layer.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include <guild/core/view.hpp>
+#include <guild/ops/balance.hpp>
+
+namespace guild::inline v1 {
+
+/// Sums over the batches of a step. Layers without experts stay zero.
+class RoutingStatistics {
+ public:
+  RoutingStatistics() = default;
+  RoutingStatistics(int layers, int experts)
+      : layers_(layers),
+        experts_(experts),
+        counts_(static_cast<std::size_t>(layers) * static_cast<std::size_t>(experts)),
+        terms_(static_cast<std::size_t>(layers)) {}
+
+  [[nodiscard]] int layers() const { return layers_; }
+  [[nodiscard]] int experts() const { return experts_; }
+  void clear() {
+    std::fill(counts_.begin(), counts_.end(), 0.0);
+    std::fill(terms_.begin(), terms_.end(), BalanceTerms{});
+  }
+
+  /// Takes in what one batch's router of a layer chose.
+  void add(int layer, View<const std::int32_t, 2> chosen, const BalanceTerms& terms, double share) {
+    count_experts(chosen, counts(layer));
+    BalanceTerms& sum = terms_[static_cast<std::size_t>(layer)];
+    sum.importance += share * terms.importance;
+    sum.load += share * terms.load;
+    sum.auxiliary += share * terms.auxiliary;
+    sum.sequence += share * terms.sequence;
+    sum.router_z += share * terms.router_z;
+  }
+
+  /// [E]: how many tokens chose each expert of a layer.
+  [[nodiscard]] View<double> counts(int layer) { return {counts_.data() + Index{layer} * experts_, experts_}; }
+  [[nodiscard]] View<const double> counts(int layer) const {
+    return {counts_.data() + Index{layer} * experts_, experts_};
+  }
+  /// The balancing losses of a layer, times their coefficients.
+  [[nodiscard]] const BalanceTerms& terms(int layer) const { return terms_[static_cast<std::size_t>(layer)]; }
+
+  /// The load of the busiest expert of a layer over the mean load; 0 for a layer without experts. 1 is balance.
+  [[nodiscard]] double max_over_mean(int layer) const {
+    const auto load = counts(layer);
+    double sum = 0.0, most = 0.0;
+    for (const double count : load) {
+      sum += count;
+      most = std::max(most, count);
+    }
+    return sum > 0.0 ? most * static_cast<double>(experts_) / sum : 0.0;
+  }
+
+ private:
+  int layers_ = 0;
+  int experts_ = 0;
+  std::vector<double> counts_;
+  std::vector<BalanceTerms> terms_;
+};
+
+}  // namespace guild::inline v1
