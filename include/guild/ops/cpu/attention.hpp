@@ -25,8 +25,6 @@ namespace cpu {
   return attention_kernels<BaselineAttention>(widen_baseline);
 }
 
-[[nodiscard]] constexpr Index lanes_up(Index n) { return (n + 15) / 16 * 16; }
-
 /// Up to 32 query rows on their way along the keys. `visible[m]`: how many keys row m sees (0 for lanes without a row).
 struct QueryTile {
   const AttentionTile* loops = nullptr;
@@ -66,29 +64,7 @@ struct QueryTile {
     least = m == 0 ? sees : std::min(least, sees);
   }
   /// Transposes the rows into `query`.
-  void pack(Index width, float scale) {
-    Index m = 0;
-#if defined(__SSE__)
-    const __m128 factor = _mm_set1_ps(scale);
-    for (; m + 4 <= rows; m += 4) {
-      Index c = 0;
-      for (; c + 4 <= width; c += 4) {
-        __m128 a = _mm_loadu_ps(source[m] + c), b = _mm_loadu_ps(source[m + 1] + c);
-        __m128 d = _mm_loadu_ps(source[m + 2] + c), e = _mm_loadu_ps(source[m + 3] + c);
-        _MM_TRANSPOSE4_PS(a, b, d, e);
-        float* const to = query + c * lanes + m;
-        _mm_storeu_ps(to, _mm_mul_ps(a, factor));
-        _mm_storeu_ps(to + lanes, _mm_mul_ps(b, factor));
-        _mm_storeu_ps(to + 2 * lanes, _mm_mul_ps(d, factor));
-        _mm_storeu_ps(to + 3 * lanes, _mm_mul_ps(e, factor));
-      }
-      for (; c < width; ++c)
-        for (Index i = m; i < m + 4; ++i) query[c * lanes + i] = source[i][c] * scale;
-    }
-#endif
-    for (; m < rows; ++m)
-      for (Index c = 0; c < width; ++c) query[c * lanes + m] = source[m][c] * scale;
-  }
+  void pack(Index width, float scale) { transpose_rows(source, rows, width, scale, lanes, query); }
 
   /// Takes in the keys [first, first + count), packed with zero rows up to a multiple of key_step.
   void attend(const float* key, Index key_pitch, Index width, const float* value, Index value_pitch, Index first,

@@ -9,6 +9,10 @@
 #include <guild/core/view.hpp>
 #include <limits>
 
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
 namespace guild::inline v1::cpu {
 
 inline constexpr Index key_tile = 64;  ///< keys of a tile; their number in use is a multiple of key_step
@@ -27,6 +31,33 @@ struct SoftmaxState {
   float sum[tile_rows];   ///< sum of exp(score - peak)
   float keep[tile_rows];  ///< what the last `soften` says earlier results must be multiplied by
 };
+
+[[nodiscard]] constexpr Index lanes_up(Index n) { return (n + 15) / 16 * 16; }
+
+/// to[c * lanes + m] = source[m][c] * scale, for m < rows and c < width.
+inline void transpose_rows(const float* const* source, Index rows, Index width, float scale, Index lanes, float* to) {
+  Index m = 0;
+#if defined(__SSE__)
+  const __m128 factor = _mm_set1_ps(scale);
+  for (; m + 4 <= rows; m += 4) {
+    Index c = 0;
+    for (; c + 4 <= width; c += 4) {
+      __m128 a = _mm_loadu_ps(source[m] + c), b = _mm_loadu_ps(source[m + 1] + c);
+      __m128 d = _mm_loadu_ps(source[m + 2] + c), e = _mm_loadu_ps(source[m + 3] + c);
+      _MM_TRANSPOSE4_PS(a, b, d, e);
+      float* const at = to + c * lanes + m;
+      _mm_storeu_ps(at, _mm_mul_ps(a, factor));
+      _mm_storeu_ps(at + lanes, _mm_mul_ps(b, factor));
+      _mm_storeu_ps(at + 2 * lanes, _mm_mul_ps(d, factor));
+      _mm_storeu_ps(at + 3 * lanes, _mm_mul_ps(e, factor));
+    }
+    for (; c < width; ++c)
+      for (Index i = m; i < m + 4; ++i) to[c * lanes + i] = source[i][c] * scale;
+  }
+#endif
+  for (; m < rows; ++m)
+    for (Index c = 0; c < width; ++c) to[c * lanes + m] = source[m][c] * scale;
+}
 
 /// Loops for tiles of M rows. Buffers are contiguous; `count` is a multiple of key_step.
 struct AttentionTile {

@@ -1,0 +1,78 @@
+// The inner loops of attention's backward for AVX2 with FMA; see attention_backward_tile.hpp for what they compute.
+#pragma once
+
+#include <guild/ops/cpu/attention_avx2.hpp>
+#include <guild/ops/cpu/attention_backward_tile.hpp>
+
+#if defined(__x86_64__)
+
+#if defined(__CUDACC__)
+#pragma nv_diagnostic push
+#pragma nv_diag_suppress 1675  // its front end does not know "GCC unroll"; the host compiler behind it does
+#endif
+
+namespace guild::inline v1::cpu {
+
+#define GUILD_ATTENTION_AVX2 gnu::target("avx2,fma")
+
+struct Avx2AttentionBackward {
+  [[GUILD_ATTENTION_AVX2]] static void product(const TileProduct& p) {
+    for (Index j = 0; j < p.cols; j += 16)  // outside: a strip of b stays in L1 while all rows pass
+      for (Index i = 0; i < p.rows; i += 4) block(p, i, j);
+  }
+
+  [[GUILD_ATTENTION_AVX2]] static void weigh(const TileWeights& w) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    for (Index k = 0; k < w.count; ++k) {
+      float* const score = w.score + k * backward_tile;
+      float* const slope = w.slope + k * backward_tile;
+      for (Index m = w.diagonal ? k / 16 * 16 : 0; m < w.lanes; m += 8) {
+        const auto hidden = static_cast<int>(w.diagonal ? k - m : 0);  // lanes of this vector before the diagonal
+        const __m256 sees = _mm256_castsi256_ps(_mm256_cmpgt_epi32(lane, _mm256_set1_epi32(hidden - 1)));
+        __m256 p = _mm256_sub_ps(_mm256_loadu_ps(score + m), _mm256_loadu_ps(w.lse + m));
+        exp_avx2(p);
+        p = _mm256_and_ps(p, sees);
+        const __m256 pull = _mm256_sub_ps(_mm256_loadu_ps(slope + m), _mm256_loadu_ps(w.along + m));
+        _mm256_storeu_ps(score + m, p);
+        _mm256_storeu_ps(slope + m, _mm256_and_ps(_mm256_mul_ps(p, pull), sees));
+      }
+    }
+  }
+
+ private:
+  [[GUILD_ATTENTION_AVX2]] static void block(const TileProduct& p, Index i, Index j) {
+    constexpr int rows = 4;  // 8 sums in registers; unrolled, or -O2 would keep them in memory
+    float* const c = p.c + i * p.c_pitch + j;
+    __m256 sum[rows][2];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < 2; ++v)
+        sum[r][v] = p.onto == Onto::sums ? _mm256_loadu_ps(c + r * p.c_pitch + v * 8) : _mm256_setzero_ps();
+    const float* a = p.a + i * p.a_row;
+    const float* b = p.b + j;
+    const Index a_row = p.a_row, a_step = p.a_step, b_pitch = p.b_pitch;
+    for (Index s = 0; s < p.steps; ++s, a += a_step, b += b_pitch) {
+      const __m256 x = _mm256_loadu_ps(b), y = _mm256_loadu_ps(b + 8);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) {
+        const __m256 z = _mm256_set1_ps(a[r * a_row]);
+        sum[r][0] = _mm256_fmadd_ps(z, x, sum[r][0]);
+        sum[r][1] = _mm256_fmadd_ps(z, y, sum[r][1]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < 2; ++v) _mm256_storeu_ps(c + r * p.c_pitch + v * 8, sum[r][v]);
+  }
+};
+
+#undef GUILD_ATTENTION_AVX2
+
+}  // namespace guild::inline v1::cpu
+
+#if defined(__CUDACC__)
+#pragma nv_diagnostic pop
+#endif
+#endif
