@@ -16,8 +16,8 @@
 namespace guild::inline v1 {
 
 /// The stable identity of an error. The first letters name the place: io (files), st (safetensors), ix (shard index),
-/// cf (config.json), wt (weights), tk (tokenizer), tpl (chat template), in (prompts and parameters), ck (checkpoints),
-/// op (shapes and arguments of operations), dev (devices).
+/// cf (config.json), wt (weights), tk (tokenizer), tpl (chat template), in (prompts and parameters), dt (training data),
+/// ck (checkpoints), op (shapes and arguments of operations), dev (devices).
 enum class ErrorCode : std::uint8_t {
   io_open,
   io_not_regular,
@@ -114,6 +114,13 @@ enum class ErrorCode : std::uint8_t {
   in_empty,
   in_param,
   in_token,
+  dt_json,
+  dt_type,
+  dt_missing,
+  dt_conversation,
+  dt_sample,
+  dt_empty,
+  dt_position,
   ck_config,
   ck_incomplete,
   ck_corrupt,
@@ -225,6 +232,13 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(ErrorCode
     "in_empty",
     "in_param",
     "in_token",
+    "dt_json",
+    "dt_type",
+    "dt_missing",
+    "dt_conversation",
+    "dt_sample",
+    "dt_empty",
+    "dt_position",
     "ck_config",
     "ck_incomplete",
     "ck_corrupt",

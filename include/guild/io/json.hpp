@@ -30,6 +30,8 @@ struct JsonRules {
   ErrorCode number = ErrorCode::cf_json;     ///< a number that does not fit
   ErrorCode type = ErrorCode::cf_type;       ///< a value of another type than asked for
   ErrorCode missing = ErrorCode::cf_missing; ///< a key that must be there is not
+  std::int64_t first_line = 1;  ///< where the text begins in its file: added to the line and byte of a syntax error
+  std::int64_t first_byte = 0;
   bool integers_as_reals = false;  ///< for files where nobody reads an integer, but some hold one beyond 64 bits
 };
 
@@ -44,7 +46,8 @@ class Json {
     const std::shared_ptr<json_t> owner(root, [](json_t* p) { json_decref(p); });
     auto shared = std::make_shared<const JsonRules>(std::move(rules));
     if (root == nullptr) throw Error(code_of(error, *shared), std::string("not valid JSON: ") + error.text + ", line " +
-        std::to_string(error.line) + ". Download or write the file again", {shared->path, {}, error.position});
+        std::to_string(error.line - 1 + shared->first_line) + ". Download or write the file again",
+        {shared->path, {}, error.position + shared->first_byte});
     Json json(owner, root, shared, {});
     if (depth_exceeds(root, shared->max_depth)) throw Error(shared->depth,
         "nested deeper than " + std::to_string(shared->max_depth) + " levels", {shared->path, {}, -1});

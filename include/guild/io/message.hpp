@@ -30,15 +30,8 @@ struct Message {
 };
 
 /// Reads the list of messages of the usual JSON APIs: [{"role": "user", "content": "..."}, ...]. Unknown keys are
-/// ignored. Throws tpl_message for anything else, such as a content that is null without tool calls.
-[[nodiscard]] inline std::vector<Message> parse_messages(std::string_view json_text,
-                                                         const std::string& path = "messages") {
-  JsonRules rules;
-  rules.path = path;
-  rules.syntax = rules.nul = rules.depth = rules.duplicate = rules.number = rules.type = rules.missing =
-      ErrorCode::tpl_message;
-  rules.utf8 = ErrorCode::in_utf8;
-  const Json json = Json::parse(json_text, rules);
+/// ignored. Throws the codes of its rules; a content that is null without tool calls is a missing key.
+[[nodiscard]] inline std::vector<Message> parse_messages(const Json& json) {
   if (!json.is_array()) json.wrong_type("a list of messages");
   std::vector<Message> messages;
   json.for_each_element([&](const Json& entry) {
@@ -59,7 +52,7 @@ struct Message {
     }
     const auto content = entry.find("content");
     if (message.tool_calls.empty() && (!content || content->is_null()))
-      entry.fail(ErrorCode::tpl_message, "has no content; only an assistant's turn with tool_calls may be without");
+      entry.fail(entry.rules().missing, "has no content; only an assistant's turn with tool_calls may be without");
     message.content = text(entry, "content");
     message.tool_call_id = text(entry, "tool_call_id");
     message.name = text(entry, "name");
@@ -67,6 +60,17 @@ struct Message {
     messages.push_back(std::move(message));
   });
   return messages;
+}
+
+/// The same from a text. Throws tpl_message for whatever is not such a list, and in_utf8.
+[[nodiscard]] inline std::vector<Message> parse_messages(std::string_view json_text,
+                                                         const std::string& path = "messages") {
+  JsonRules rules;
+  rules.path = path;
+  rules.syntax = rules.nul = rules.depth = rules.duplicate = rules.number = rules.type = rules.missing =
+      ErrorCode::tpl_message;
+  rules.utf8 = ErrorCode::in_utf8;
+  return parse_messages(Json::parse(json_text, rules));
 }
 
 }  // namespace guild::inline v1
