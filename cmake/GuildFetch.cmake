@@ -1,4 +1,4 @@
-# Pinned sources of the two libraries that guild::io needs, for systems that do not package them.
+# Pinned sources of the three libraries that guild::io needs, for systems that do not package them.
 include(FetchContent)
 enable_language(C)
 
@@ -9,6 +9,9 @@ FetchContent_Declare(guild_pcre2
   GIT_REPOSITORY https://github.com/PCRE2Project/pcre2.git
   GIT_TAG 2dce7761b1831fd3f82a9c2bd5476259d945da4d  # pcre2-10.45
   GIT_SUBMODULES "")
+FetchContent_Declare(guild_xxhash
+  GIT_REPOSITORY https://github.com/Cyan4973/xxHash.git
+  GIT_TAG bbb27a5efb85b92a0486cf361a8635715a53f6ba)  # v0.8.2
 
 # A function, so that the settings below do not reach the host project.
 function(guild_fetch)
@@ -36,5 +39,15 @@ function(guild_fetch)
   target_link_libraries(guild::pcre2 INTERFACE pcre2-8-static)
   target_include_directories(guild::pcre2 SYSTEM INTERFACE "${guild_pcre2_BINARY_DIR}")
   target_compile_definitions(guild::pcre2 INTERFACE PCRE2_STATIC)
+  # Its own CMakeLists.txt would change the host's build type; the library is one file.
+  FetchContent_GetProperties(guild_xxhash)
+  if(NOT guild_xxhash_POPULATED)
+    FetchContent_Populate(guild_xxhash)
+  endif()
+  add_library(guild_xxhash_static STATIC EXCLUDE_FROM_ALL "${guild_xxhash_SOURCE_DIR}/xxhash.c")
+  set_target_properties(guild_xxhash_static PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  add_library(guild::xxhash INTERFACE IMPORTED GLOBAL)
+  target_link_libraries(guild::xxhash INTERFACE guild_xxhash_static)
+  target_include_directories(guild::xxhash SYSTEM INTERFACE "${guild_xxhash_SOURCE_DIR}")
 endfunction()
 guild_fetch()
