@@ -47,6 +47,16 @@ std::string config_text(const ConfigField& field, T value) {
   return text;
 }
 
+/// The same model, with the fields that mean nothing for it at their defaults: without experts the rest of `moe` is not
+/// looked at, and all layers are dense. Configs that describe the same model become equal.
+[[nodiscard]] constexpr ModelConfig canonical(ModelConfig config) {
+  if (config.moe.experts == 0) {
+    config.dense_layers = config.layers;
+    config.moe = MoeConfig{.experts = 0};
+  }
+  return config;
+}
+
 /// Every field that differs, one a line: `hidden_size: compiled 7168, file 2048`. Empty when the two are equal.
 [[nodiscard]] inline std::string differences(const ModelConfig& compiled, const ModelConfig& file) {
   std::string text;

@@ -257,7 +257,7 @@ template <class Spec>
 void check_config(const PublishedConfig& published) {
   static_assert(config_problem(Spec::config) == nullptr,
                 "Spec::config is no possible model: see core/config_check.hpp");
-  const std::string list = differences(Spec::config, published.model);
+  const std::string list = differences(canonical(Spec::config), canonical(published.model));
   if (list.empty()) return;
   throw Error(ErrorCode::cf_static_mismatch,
               "the program was compiled for another model than this file describes:\n" + list +
