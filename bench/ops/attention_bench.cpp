@@ -28,8 +28,10 @@ struct Bench {
   Cpu device;
   std::string filter;
 
+  [[nodiscard]] bool wants(const std::string& what) const { return what.find(filter) != std::string::npos; }
+
   void row(const std::string& what, double flops, const std::function<void()>& call) {
-    if (what.find(filter) == std::string::npos) return;
+    if (!wants(what)) return;
     call();
     const double before = peak_gops(device, Peak::fp32);
     std::vector<double> times;
@@ -48,6 +50,9 @@ struct Bench {
   /// `sequences` chunks of n tokens at the end of contexts of `length`.
   void latent(Index heads, Index sequences, Index length, Index n) {
     const Index latent = 512, rope = 64, width = latent + rope;
+    const std::string what = "latent H" + std::to_string(heads) + " C512 R64, " + std::to_string(sequences) + " x " +
+                             std::to_string(n) + " tokens, context " + std::to_string(length);
+    if (!wants(what)) return;
     std::vector<bf16> cache;
     for (const float x : numbers(sequences * length * width)) cache.emplace_back(x);
     const auto q = numbers(sequences * n * heads * width);
@@ -63,14 +68,15 @@ struct Bench {
                       length - n});
     double pairs = 0;
     for (Index t = 0; t < n; ++t) pairs += static_cast<double>(sequences * heads * (length - n + t + 1));
-    row("latent H" + std::to_string(heads) + " C512 R64, " + std::to_string(sequences) + " x " + std::to_string(n) +
-            " tokens, context " + std::to_string(length),
-        2 * pairs * static_cast<double>(width + latent),
+    row(what, 2 * pairs * static_cast<double>(width + latent),
         [&] { latent_attention(device, jobs, heads, latent, rope, 0.1f); });
   }
 
   void expanded(Index heads, Index first, Index n) {
     const Index nope = 128, rope = 64, value = 128, length = first + n, both = nope + value;
+    const std::string what = "expanded H" + std::to_string(heads) + " 192/128, " + std::to_string(n) +
+                             " tokens after " + std::to_string(first);
+    if (!wants(what)) return;
     const auto q = numbers(n * heads * (nope + rope)), kv = numbers(length * heads * both),
                k_rope = numbers(length * rope);
     std::vector<float> out(static_cast<std::size_t>(n * heads * value));
@@ -85,9 +91,7 @@ struct Bench {
                                    .value_head_stride = both};
     double pairs = 0;
     for (Index t = 0; t < n; ++t) pairs += static_cast<double>(heads * (first + t + 1));
-    row("expanded H" + std::to_string(heads) + " 192/128, " + std::to_string(n) + " tokens after " +
-            std::to_string(first),
-        2 * pairs * static_cast<double>(nope + rope + value),
+    row(what, 2 * pairs * static_cast<double>(nope + rope + value),
         [&] { expanded_attention(device, std::span(&job, 1), heads, nope, rope, value, 0.07f); });
   }
 
@@ -95,6 +99,10 @@ struct Bench {
   void training(Index sequences, Index length, const ExpandedAttentionSizes& sizes) {
     const auto [heads, nope, rope, value, scale, mask] = sizes;
     const Index tokens = sequences * length, width = nope + rope, both = nope + value;
+    const std::string what = " H" + std::to_string(heads) + " " + std::to_string(width) + "/" + std::to_string(value) +
+                             (mask == AttentionMask::causal ? ", " : ", both ways, ") + std::to_string(sequences) +
+                             " x " + std::to_string(length) + " tokens";
+    if (!wants("forward" + what) && !wants("backward" + what)) return;
     const auto q = numbers(tokens * heads * width), kv = numbers(tokens * heads * both),
                k_rope = numbers(tokens * rope), dout = numbers(tokens * heads * value);
     auto out = dout, dq = q, dkv = kv, dk_rope = k_rope;
@@ -128,9 +136,6 @@ struct Bench {
     }
     const Index seen = mask == AttentionMask::causal ? length * (length + 1) / 2 : length * length;
     const auto pairs = static_cast<double>(sequences * heads * seen);
-    const std::string what = " H" + std::to_string(heads) + " " + std::to_string(width) + "/" + std::to_string(value) +
-                             (mask == AttentionMask::causal ? ", " : ", both ways, ") + std::to_string(sequences) +
-                             " x " + std::to_string(length) + " tokens";
     row("forward" + what, 2 * pairs * static_cast<double>(width + value),
         [&] { expanded_attention(device, forward, heads, nope, rope, value, scale, mask); });
     row("backward" + what, 2 * pairs * static_cast<double>(3 * width + 2 * value),

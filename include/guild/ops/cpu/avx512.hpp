@@ -68,6 +68,9 @@ GUILD_AVX512_INLINE __m512 odd_bf16(__m512i pairs) {
 
 /// exp(x) to about 1 ulp; 0 below -104, infinity above 89; NaN stays NaN.
 GUILD_AVX512_INLINE __m512 exp(__m512 x) {
+  // Lanes whose result is 0 do not go through scalef: its underflow costs more than a hundred cycles, and masked scores
+  // are such lanes.
+  const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-104.0f), _CMP_NLT_UQ);  // also true for NaN
   // With NaN in x, max and min return their second operand.
   x = _mm512_min_ps(_mm512_set1_ps(104.0f), _mm512_max_ps(_mm512_set1_ps(-110.0f), x));
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)), 8);
@@ -82,7 +85,7 @@ GUILD_AVX512_INLINE __m512 exp(__m512 x) {
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-  return _mm512_scalef_ps(p, n);
+  return _mm512_maskz_scalef_ps(counts, p, n);
 }
 
 GUILD_AVX512 inline void gate(float* h, const float* up, Index count) {
