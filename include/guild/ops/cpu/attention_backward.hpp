@@ -185,7 +185,7 @@ class ExpandedAttentionBackward {
         const float* const from = own.dquery + m * own.width_pitch;
         float* const to = range == 0 ? job.dq.row(first + m).data + head * width_
                                      : query_part(job, range, part) + ((first + m) * sizes_.heads + head) * width_;
-        for (Index c = 0; c < width_; ++c) to[c] = from[c] * sizes_.scale;
+        kernels_.scale(from, sizes_.scale, width_, width_, to);
       }
     }
     store_keys(job, head, begin, end, part, own);
@@ -251,25 +251,32 @@ class ExpandedAttentionBackward {
 
   void load_keys(const Job& job, Index head, Index begin, Index end, const BackwardScratch& own) const {
     const Index keys = end - begin, nope = sizes_.nope;
-    for (Index s = 0; s < steps_up(keys); ++s) {
-      float* const key = own.key + s * own.width_pitch;
-      float* const value = own.values + s * own.value_pitch;
-      if (s < keys) {
-        copy_padded(job.k_nope.row(begin + s).data + key_column(job, head), nope, nope, key);
-        copy_padded(job.k_rope.row(begin + s).data, sizes_.rope, own.width_pitch - nope, key + nope);
-        copy_padded(job.v.row(begin + s).data + value_column(job, head), own.value, own.value_pitch, value);
-      } else {
-        std::fill(key, key + own.width_pitch, 0.0f);
-        std::fill(value, value + own.value_pitch, 0.0f);
+    for (Index s = 0; s < keys; ++s) {
+      const Index row = begin + s;
+      if (s + ahead < keys) {
+        prefetch(job.k_nope.row(row + ahead).data + key_column(job, head), nope);
+        prefetch(job.v.row(row + ahead).data + value_column(job, head), own.value);
       }
+      float* const key = own.key + s * own.width_pitch;
+      copy(job.k_nope.row(row).data + key_column(job, head), nope, nope, key);
+      copy(job.k_rope.row(row).data, sizes_.rope, own.width_pitch - nope, key + nope);
+      copy(job.v.row(row).data + value_column(job, head), own.value, own.value_pitch, own.values + s * own.value_pitch);
     }
+    std::fill(own.key + keys * own.width_pitch, own.key + steps_up(keys) * own.width_pitch, 0.0f);
+    std::fill(own.values + keys * own.value_pitch, own.values + steps_up(keys) * own.value_pitch, 0.0f);
     std::fill(own.dkey, own.dkey + steps_up(keys) * own.width_pitch, 0.0f);
     std::fill(own.dvalues, own.dvalues + steps_up(keys) * own.value_pitch, 0.0f);
   }
 
-  static void copy_padded(const float* from, Index count, Index padded, float* to) {
-    std::copy(from, from + count, to);
-    std::fill(to + count, to + padded, 0.0f);
+  /// Rows of a head are short pieces far apart, which processors do not fetch by themselves.
+  static constexpr Index ahead = 8;
+  static void prefetch([[maybe_unused]] const float* from, [[maybe_unused]] Index count) {
+#if defined(__GNUC__)
+    for (Index c = 0; c < count; c += 16) __builtin_prefetch(from + c);
+#endif
+  }
+  void copy(const float* from, Index count, Index padded, float* to) const {
+    kernels_.scale(from, 1.0f, count, padded, to);
   }
 
   void load_queries(const Job& job, Index head, Index first, Index rows, const BackwardScratch& own) const {
@@ -278,12 +285,14 @@ class ExpandedAttentionBackward {
     for (Index m = 0; m < rows; ++m) {
       query[m] = job.q.row(first + m).data + head * width_;
       dout[m] = job.dout.row(first + m).data + head * own.value;
-      float* const scaled = own.query + m * own.width_pitch;
-      copy_padded(query[m], width_, own.width_pitch, scaled);
-      for (Index c = 0; c < width_; ++c) scaled[c] *= sizes_.scale;
-      copy_padded(dout[m], own.value, own.value_pitch, own.dout + m * own.value_pitch);
-      const float* const out = job.out.row(first + m).data + head * own.value;
-      own.along[m] = SerialTeam{}.sum(own.value, [&](Index c) { return dout[m][c] * out[c]; });
+      if (m + ahead < rows) {
+        prefetch(job.q.row(first + m + ahead).data + head * width_, width_);
+        prefetch(job.dout.row(first + m + ahead).data + head * own.value, own.value);
+        prefetch(job.out.row(first + m + ahead).data + head * own.value, own.value);
+      }
+      kernels_.scale(query[m], sizes_.scale, width_, own.width_pitch, own.query + m * own.width_pitch);
+      copy(dout[m], own.value, own.value_pitch, own.dout + m * own.value_pitch);
+      own.along[m] = kernels_.dot(dout[m], job.out.row(first + m).data + head * own.value, own.value);
       own.lse[m] = job.lse(first + m, head);
     }
     if (rows < backward_tile) {
@@ -301,9 +310,9 @@ class ExpandedAttentionBackward {
     for (Index s = begin; s < end; ++s) {
       const float* const key = own.dkey + (s - begin) * own.width_pitch;
       const float* const value = own.dvalues + (s - begin) * own.value_pitch;
-      std::copy(key, key + nope, job.dk_nope.row(s).data + key_column(job, head));
-      std::copy(key + nope, key + nope + rope, part + (head * job.q.rows + s) * rope);
-      std::copy(value, value + own.value, job.dv.row(s).data + value_column(job, head));
+      copy(key, nope, nope, job.dk_nope.row(s).data + key_column(job, head));
+      copy(key + nope, rope, rope, part + (head * job.q.rows + s) * rope);
+      copy(value, own.value, own.value, job.dv.row(s).data + value_column(job, head));
     }
   }
 
@@ -318,18 +327,15 @@ class ExpandedAttentionBackward {
     const Index first = block * backward_tile, end = std::min(n, first + backward_tile);
     for (Index t = first; t < end; ++t) {
       float* const to = job.dk_rope.row(t).data;
-      std::copy(part + t * rope, part + (t + 1) * rope, to);
-      for (Index h = 1; h < sizes_.heads; ++h) {
-        const float* const from = part + (h * n + t) * rope;
-        for (Index c = 0; c < rope; ++c) to[c] += from[c];
-      }
+      copy(part + t * rope, rope, rope, to);
+      for (Index h = 1; h < sizes_.heads; ++h) kernels_.add(part + (h * n + t) * rope, rope, to);
     }
     for (Index r = 1; r < cuts.count(); ++r) {
       if (causal() && first < cuts.begin(r)) break;  // this range lies behind these tokens: they see none of its keys
       for (Index t = first; t < end; ++t) {
         const float* const from = query_part(job, r, part) + t * cols;
         float* const to = job.dq.row(t).data;
-        for (Index c = 0; c < cols; ++c) to[c] += from[c];
+        kernels_.add(from, cols, to);
       }
     }
   }

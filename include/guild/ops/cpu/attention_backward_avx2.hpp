@@ -39,6 +39,30 @@ struct Avx2AttentionBackward {
     }
   }
 
+  [[GUILD_ATTENTION_AVX2]] static void scale(const float* from, float factor, Index count, Index padded, float* to) {
+    const __m256 by = _mm256_set1_ps(factor);
+    Index c = 0;
+    for (; c + 8 <= count; c += 8) _mm256_storeu_ps(to + c, _mm256_mul_ps(by, _mm256_loadu_ps(from + c)));
+    for (; c < count; ++c) to[c] = from[c] * factor;
+    for (; c < padded; ++c) to[c] = 0.0f;
+  }
+  [[GUILD_ATTENTION_AVX2]] static void add(const float* from, Index count, float* to) {
+    Index c = 0;
+    for (; c + 8 <= count; c += 8)
+      _mm256_storeu_ps(to + c, _mm256_add_ps(_mm256_loadu_ps(to + c), _mm256_loadu_ps(from + c)));
+    for (; c < count; ++c) to[c] += from[c];
+  }
+  [[GUILD_ATTENTION_AVX2]] static float dot(const float* a, const float* b, Index count) {
+    __m256 sum = _mm256_setzero_ps();
+    Index c = 0;
+    for (; c + 8 <= count; c += 8) sum = _mm256_fmadd_ps(_mm256_loadu_ps(a + c), _mm256_loadu_ps(b + c), sum);
+    float lanes[8];
+    _mm256_storeu_ps(lanes, sum);
+    float total = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    for (; c < count; ++c) total += a[c] * b[c];
+    return total;
+  }
+
  private:
   [[GUILD_ATTENTION_AVX2]] static void block(const TileProduct& p, Index i, Index j) {
     constexpr int rows = 4;  // 8 sums in registers; unrolled, or -O2 would keep them in memory

@@ -49,6 +49,28 @@ struct Avx512AttentionBackward {
     }
   }
 
+  GUILD_AVX512 static void scale(const float* from, float factor, Index count, Index padded, float* to) {
+    const __m512 by = _mm512_set1_ps(factor);
+    for (Index c = 0; c < padded; c += 16)
+      _mm512_mask_storeu_ps(to + c, avx512::mask16(padded - c),
+                            _mm512_mul_ps(by, _mm512_maskz_loadu_ps(avx512::mask16(count - c), from + c)));
+  }
+  GUILD_AVX512 static void add(const float* from, Index count, float* to) {
+    for (Index c = 0; c < count; c += 16) {
+      const __mmask16 mask = avx512::mask16(count - c);
+      const __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to + c), _mm512_maskz_loadu_ps(mask, from + c));
+      _mm512_mask_storeu_ps(to + c, mask, sum);
+    }
+  }
+  GUILD_AVX512 static float dot(const float* a, const float* b, Index count) {
+    __m512 sum = _mm512_setzero_ps();
+    for (Index c = 0; c < count; c += 16) {
+      const __mmask16 mask = avx512::mask16(count - c);
+      sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, a + c), _mm512_maskz_loadu_ps(mask, b + c), sum);
+    }
+    return _mm512_reduce_add_ps(sum);
+  }
+
  private:
   template <int Vectors>
   GUILD_AVX512 static Index strip(const TileProduct& p, Index j) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <guild/core/view.hpp>
+#include <guild/device/team.hpp>
 
 namespace guild::inline v1::cpu {
 
@@ -43,6 +44,11 @@ struct TileWeights {
 struct AttentionBackwardKernels {
   void (*product)(const TileProduct& product);
   void (*weigh)(const TileWeights& weights);
+  /// to[c] = from[c] * factor for c < count, 0 up to `padded`.
+  void (*scale)(const float* from, float factor, Index count, Index padded, float* to);
+  /// to[c] += from[c]
+  void (*add)(const float* from, Index count, float* to);
+  float (*dot)(const float* a, const float* b, Index count);
 };
 
 struct BaselineAttentionBackward {
@@ -79,11 +85,22 @@ struct BaselineAttentionBackward {
       }
     }
   }
+
+  static void scale(const float* from, float factor, Index count, Index padded, float* to) {
+    for (Index c = 0; c < count; ++c) to[c] = from[c] * factor;
+    for (Index c = count; c < padded; ++c) to[c] = 0.0f;
+  }
+  static void add(const float* from, Index count, float* to) {
+    for (Index c = 0; c < count; ++c) to[c] += from[c];
+  }
+  static float dot(const float* a, const float* b, Index count) {
+    return SerialTeam{}.sum(count, [=](Index c) { return a[c] * b[c]; });
+  }
 };
 
 template <class Variant>
 constexpr AttentionBackwardKernels attention_backward_kernels() {
-  return {Variant::product, Variant::weigh};
+  return {Variant::product, Variant::weigh, Variant::scale, Variant::add, Variant::dot};
 }
 
 }  // namespace guild::inline v1::cpu
