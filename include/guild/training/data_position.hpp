@@ -7,6 +7,7 @@
 
 #include <guild/core/view.hpp>
 #include <guild/io/json.hpp>
+#include <guild/io/json_writer.hpp>
 
 namespace guild::inline v1 {
 
@@ -30,23 +31,23 @@ struct DataPosition {
   friend bool operator==(const DataPosition&, const DataPosition&) = default;
 };
 
-/// {"batches":0,...,"sources":[{"drawn":0,"credit":0}]}
+/// Writes a position as one JSON object.
+inline void write_json(JsonWriter& writer, const DataPosition& position) {
+  writer.begin_object();
+  writer.member("batches", position.batches).member("samples", position.samples).member("tokens", position.tokens);
+  writer.member("cut", position.cut).member("dropped", position.dropped);
+  writer.member("fingerprint", position.fingerprint).key("sources").begin_array();
+  for (const SourcePosition& source : position.sources)
+    writer.begin_object().member("drawn", source.drawn).member("credit", source.credit).end_object();
+  writer.end_array().end_object();
+}
 [[nodiscard]] inline std::string to_json(const DataPosition& position) {
-  const auto member = [](const char* key, std::int64_t value) {
-    return "\"" + std::string(key) + "\":" + std::to_string(value);
-  };
-  std::string text = "{" + member("batches", position.batches) + "," + member("samples", position.samples) + "," +
-                     member("tokens", position.tokens) + "," + member("cut", position.cut) + "," +
-                     member("dropped", position.dropped) + "," + member("fingerprint", position.fingerprint) +
-                     ",\"sources\":[";
-  for (const SourcePosition& source : position.sources) {
-    if (text.back() == '}') text += ',';
-    text += "{" + member("drawn", source.drawn) + "," + member("credit", source.credit) + "}";
-  }
-  return text + "]}";
+  JsonWriter writer({.indent = -1});
+  write_json(writer, position);
+  return writer.take();
 }
 
-/// The position that `to_json` wrote. Throws the codes of the JSON's rules; DataLoader::seek checks the values.
+/// The position that `write_json` wrote. Throws the codes of the JSON's rules; DataLoader::seek checks the values.
 [[nodiscard]] inline DataPosition data_position(const Json& json) {
   DataPosition position;
   position.batches = json["batches"].integer();
