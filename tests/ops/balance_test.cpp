@@ -183,6 +183,22 @@ TEST(Balance, AuxiliaryIsItsCoefficientAtBalanceAndGrowsToTheNumberOfExperts) {
   }
 }
 
+// The numbers are printed by tests/oracle/loss_values.py.
+TEST(Balance, AuxiliaryIsThatOfTransformers) {
+  Case at({.experts = 8, .top_k = 3, .scoring = Scoring::softmax}, 6, 1);
+  const std::int32_t chosen[6][3] = {{7, 2, 4}, {4, 6, 1}, {6, 1, 3}, {3, 5, 0}, {0, 7, 2}, {2, 4, 6}};
+  for (Index t = 0; t < 6; ++t) {
+    for (Index e = 0; e < 8; ++e) at.logits(t, e) = double((t * 7 + e * 13) % 31 - 15) / 4;
+    for (Index k = 0; k < 3; ++k) at.chosen(t, k) = chosen[t][k];
+  }
+  Matrix<double> dlogits(6, 8);
+  for (double& value : dlogits.data) value = 0;
+  EXPECT_NEAR(at.run({.auxiliary = 1}, &dlogits).auxiliary, 1.09822511672974, 1e-7);  // theirs sums in float
+  const double of_token_4[] = {-0.00714511867317268, -7.93750986056058e-05, 0.00849124074797433,  -2.27413465017566e-05,
+                               0.00243278120558936,  -4.00567778318472e-05, 0.000697003485112666, -0.00433373354256448};
+  for (Index e = 0; e < 8; ++e) EXPECT_NEAR(dlogits(4, e), of_token_4[e], 5e-9);
+}
+
 TEST(Balance, ScoresThatAreAllTinyDoNotFakeBalance) {
   Case at({.experts = 4, .top_k = 1, .scoring = Scoring::sigmoid}, 6, 1);
   for (Index t = 0; t < 6; ++t)
