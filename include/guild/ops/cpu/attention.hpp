@@ -196,7 +196,7 @@ class LatentAttention {
       } else {
         const Index t = (begin + m) / heads, h = (begin + m) % heads;
         float* const to = job.out.row(t).data + h * latent;
-        for (Index c = 0; c < latent; ++c) to[c] = from[c] / tile.state.sum[m];
+        divide_row(from, tile.state.sum[m], latent, to);
       }
     }
   }
@@ -278,9 +278,11 @@ class ExpandedAttention {
     for (Index row = begin; used < tiles && row < job.q.rows; ++used, row += tile_rows) {
       QueryTile& one = tile[used];
       one.begin(kernels_, std::min(tile_rows, job.q.rows - row), width_, value, memory + used * tile_floats());
-      for (Index m = 0; m < one.rows; ++m)
-        one.set_row(m, job.q.row(row + m).data + head * width_,
-                    causal ? job.first_position + row + m + 1 : job.k_rope.rows);
+      for (Index m = 0; m < one.rows; ++m) {
+        const float* const q = job.q.row(row + m).data + head * width_;
+        prefetch_row(q, width_);
+        one.set_row(m, q, causal ? job.first_position + row + m + 1 : job.k_rope.rows);
+      }
       one.pack(width_, sizes_.scale);
       most = one.most;
     }
@@ -292,6 +294,10 @@ class ExpandedAttention {
       const Index count = std::min(key_tile, most - first);
       for (Index k = 0; k < count; ++k) {
         float* const to = key + k * width_;
+        if (const Index next = first + k + prefetch_rows; next < most) {
+          prefetch_row(job.k_nope.row(next).data + key_column, nope);
+          prefetch_row(job.v.row(next).data + value_column, value);
+        }
         copy(job.k_nope, first + k, key_column, nope, to);
         copy(job.k_rope, first + k, 0, sizes_.rope, to + nope);
         copy(job.v, first + k, value_column, value, values + k * value_pitch_);
@@ -304,7 +310,7 @@ class ExpandedAttention {
       for (Index m = 0; m < tile[i].rows; ++m) {
         const float* const from = tile[i].out + m * tile[i].out_pitch;
         float* const to = job.out.row(begin + i * tile_rows + m).data + head * value;
-        for (Index c = 0; c < value; ++c) to[c] = from[c] / tile[i].state.sum[m];
+        divide_row(from, tile[i].state.sum[m], value, to);
         if (job.lse.data != nullptr)
           job.lse(begin + i * tile_rows + m, head) = tile[i].state.peak[m] + std::log(tile[i].state.sum[m]);
       }

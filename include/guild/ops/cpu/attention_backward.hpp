@@ -253,9 +253,9 @@ class ExpandedAttentionBackward {
     const Index keys = end - begin, nope = sizes_.nope;
     for (Index s = 0; s < keys; ++s) {
       const Index row = begin + s;
-      if (s + ahead < keys) {
-        prefetch(job.k_nope.row(row + ahead).data + key_column(job, head), nope);
-        prefetch(job.v.row(row + ahead).data + value_column(job, head), own.value);
+      if (s + prefetch_rows < keys) {
+        prefetch_row(job.k_nope.row(row + prefetch_rows).data + key_column(job, head), nope);
+        prefetch_row(job.v.row(row + prefetch_rows).data + value_column(job, head), own.value);
       }
       float* const key = own.key + s * own.width_pitch;
       copy(job.k_nope.row(row).data + key_column(job, head), nope, nope, key);
@@ -268,13 +268,6 @@ class ExpandedAttentionBackward {
     std::fill(own.dvalues, own.dvalues + steps_up(keys) * own.value_pitch, 0.0f);
   }
 
-  /// Rows of a head are short pieces far apart, which processors do not fetch by themselves.
-  static constexpr Index ahead = 8;
-  static void prefetch([[maybe_unused]] const float* from, [[maybe_unused]] Index count) {
-#if defined(__GNUC__)
-    for (Index c = 0; c < count; c += 16) __builtin_prefetch(from + c);
-#endif
-  }
   void copy(const float* from, Index count, Index padded, float* to) const {
     kernels_.scale(from, 1.0f, count, padded, to);
   }
@@ -285,10 +278,10 @@ class ExpandedAttentionBackward {
     for (Index m = 0; m < rows; ++m) {
       query[m] = job.q.row(first + m).data + head * width_;
       dout[m] = job.dout.row(first + m).data + head * own.value;
-      if (m + ahead < rows) {
-        prefetch(job.q.row(first + m + ahead).data + head * width_, width_);
-        prefetch(job.dout.row(first + m + ahead).data + head * own.value, own.value);
-        prefetch(job.out.row(first + m + ahead).data + head * own.value, own.value);
+      if (m + prefetch_rows < rows) {
+        prefetch_row(job.q.row(first + m + prefetch_rows).data + head * width_, width_);
+        prefetch_row(job.dout.row(first + m + prefetch_rows).data + head * own.value, own.value);
+        prefetch_row(job.out.row(first + m + prefetch_rows).data + head * own.value, own.value);
       }
       kernels_.scale(query[m], sizes_.scale, width_, own.width_pitch, own.query + m * own.width_pitch);
       copy(dout[m], own.value, own.value_pitch, own.dout + m * own.value_pitch);

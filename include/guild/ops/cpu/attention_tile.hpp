@@ -59,6 +59,24 @@ inline void transpose_rows(const float* const* source, Index rows, Index width, 
     for (Index c = 0; c < width; ++c) to[c * lanes + m] = source[m][c] * scale;
 }
 
+/// to[c] = from[c] / by. Quotients of vectors and of single numbers have the same bits.
+inline void divide_row(const float* from, float by, Index count, float* to) {
+  Index c = 0;
+#if defined(__SSE__)
+  const __m128 divisor = _mm_set1_ps(by);
+  for (; c + 4 <= count; c += 4) _mm_storeu_ps(to + c, _mm_div_ps(_mm_loadu_ps(from + c), divisor));
+#endif
+  for (; c < count; ++c) to[c] = from[c] / by;
+}
+
+/// Rows of a head are short pieces far apart, which processors do not fetch ahead by themselves.
+inline constexpr Index prefetch_rows = 8;
+inline void prefetch_row([[maybe_unused]] const float* from, [[maybe_unused]] Index count) {
+#if defined(__GNUC__)
+  for (Index c = 0; c < count; c += 16) __builtin_prefetch(from + c);
+#endif
+}
+
 /// Loops for tiles of M rows. Buffers are contiguous; `count` is a multiple of key_step.
 struct AttentionTile {
   /// score[k][m] = sum over c < width of key[k][c] * query[c][m].
