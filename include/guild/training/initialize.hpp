@@ -1,0 +1,67 @@
+// The first weights of a model: random matrices, norms of one.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <span>
+
+#include <guild/device/cpu.hpp>
+#include <guild/ops/rows/normal.hpp>
+#include <guild/training/parameter_group.hpp>
+#include <guild/training/refresh_shared.hpp>
+
+namespace guild::inline v1 {
+
+struct InitializeOptions {
+  std::uint64_t seed = 0;
+  double deviation = 0.02;  ///< of every element of a matrix; DeepSeek-V3 was begun with 0.006 (report, section 4.2)
+  /// L > 0: the matrices that write to the residual stream (names "output" and "down") begin with
+  /// deviation / sqrt(2 L), so that L layers add up to what one would (GPT-2, section 2.3).
+  Index residual_layers = 0;
+};
+
+/// Gives every tensor its first values, and memory if it has none: matrices normal(0, deviation), vectors 1, tensors of
+/// TensorRole::state 0, shared copies as what they are copies of. The numbers depend on the seed and on the tensor's
+/// place in the model alone. Throws op_argument for impossible options, op_shape for memory of another size,
+/// dev_memory.
+template <class Model, class Device, class Weights>
+void initialize(Device& device, Weights& weights, const InitializeOptions& options = {}) {
+  if (!(options.deviation >= 0.0) || !std::isfinite(options.deviation) || options.residual_layers < 0)
+    throw Error(ErrorCode::op_argument, "the deviation must be finite and not negative, and so must the layers",
+                Where{.key = "InitializeOptions"});
+  // All memory first: nothing is half done when it runs out.
+  for_each_tensor<Model>(
+      [](const Path& path, const TensorShape& shape, TensorRole, const Buffer<float>& data) {
+        if (!data.empty()) detail::require_allocated(path, shape, data, "the tensor");
+      },
+      weights);
+  Model::visit(AllocateMissing{}, Path{}, weights);
+  constexpr std::uint64_t domain = std::uint64_t{0x696e6974} << 32;  // keeps streams apart from other uses of the seed
+  std::uint64_t number = 0;
+  for_each_tensor<Model>(
+      [&](const Path& path, const TensorShape& shape, TensorRole role, Buffer<float>& data) {
+        const std::uint64_t stream = domain | number++;
+        if (role == TensorRole::parameter && shape.dimensions >= 2) {
+          const bool to_residual = passes_through(path, "output") || passes_through(path, "down");
+          const double scale = options.residual_layers > 0 && to_residual
+                                   ? 1.0 / std::sqrt(2.0 * static_cast<double>(options.residual_layers))
+                                   : 1.0;
+          const NormalJob job{data.view(), options.seed, stream, options.deviation * scale};
+          for_each_block(device, std::span<const NormalJob>(&job, 1));
+        } else {
+          const FillJob job{data.view(), role == TensorRole::parameter ? 1.0f : 0.0f};
+          for_each_block(device, std::span<const FillJob>(&job, 1));
+        }
+      },
+      weights);
+  refresh_shared<Model>(weights);
+}
+
+/// The same on the calling thread alone.
+template <class Model, class Weights>
+void initialize(Weights& weights, const InitializeOptions& options = {}) {
+  Cpu device({.threads = 1});
+  initialize<Model>(device, weights, options);
+}
+
+}  // namespace guild::inline v1

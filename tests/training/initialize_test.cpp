@@ -1,0 +1,131 @@
+// The first weights: their distribution, what they depend on, and the copies of prediction layers.
+#include <guild/training/initialize.hpp>
+
+#include <gtest/gtest.h>
+
+#include <guild/models/transformer.hpp>
+
+#include "../support/random_weights.hpp"
+#include "optimizer_support.hpp"
+
+namespace {
+
+using guild::ErrorCode;
+using namespace guild_test;
+
+using Large = guild::Linear<501, 1001>;
+
+struct TinySpec : guild::SpecDefaults {
+  static constexpr guild::ModelConfig config = small_numbers;
+};
+struct Tied : guild::SpecDefaults {
+  static constexpr guild::ModelConfig config =
+      with(small_numbers, [](guild::ModelConfig& c) { c.tied_embeddings = true; });
+};
+using Model = guild::Transformer<TinySpec>;
+
+TEST(Initialize, MatricesAreNormal) {
+  Large::Weights<guild::Dense<float>> weights;
+  guild::Cpu device({.threads = 2});
+  guild::initialize<Large>(device, weights, {.seed = 7, .deviation = 0.5});
+  const auto& data = weights.weight.data;
+  const auto n = static_cast<double>(data.size());
+  double moment[5] = {}, neighbours = 0.0, inside = 0.0;
+  for (Index i = 0; i < data.size(); ++i) {
+    const double z = double(data[i]) / 0.5;
+    for (int k = 1; k <= 4; ++k) moment[k] += std::pow(z, k) / n;
+    inside += std::fabs(z) < 1.0 ? 1.0 / n : 0.0;
+    if (i > 0) neighbours += z * double(data[i - 1]) / 0.5 / n;
+  }
+  // Five standard errors each of n = 501,501 independent normal numbers.
+  const double error = 5.0 / std::sqrt(n);
+  EXPECT_NEAR(moment[1], 0.0, error);
+  EXPECT_NEAR(moment[2], 1.0, error * std::sqrt(2.0));
+  EXPECT_NEAR(moment[3], 0.0, error * std::sqrt(15.0));
+  EXPECT_NEAR(moment[4], 3.0, error * std::sqrt(96.0));
+  EXPECT_NEAR(inside, 0.682689492, error * 0.47);
+  EXPECT_NEAR(neighbours, 0.0, error);
+}
+
+TEST(Initialize, DependsOnSeedAndTensorAlone) {
+  NetWeights expected;
+  guild::initialize<Net>(expected, {.seed = 3});
+  const std::vector<float> bits = elements<Net>(expected);
+  for (const int threads : {1, 2, 4}) {
+    guild::Cpu device({.threads = threads});
+    NetWeights weights = filled_net(9.0f);
+    guild::initialize<Net>(device, weights, {.seed = 3});
+    EXPECT_TRUE(same_bits(elements<Net>(weights), bits));
+    guild::initialize<Net>(device, weights, {.seed = 4});
+    EXPECT_FALSE(same_bits(elements<Net>(weights), bits));
+  }
+  // No two tensors begin alike.
+  EXPECT_NE(expected.wide.weight.data[0], expected.tall.weight.data[0]);
+  EXPECT_NE(expected.embedding.weight.data[0], expected.wide.weight.data[0]);
+}
+
+TEST(Initialize, NormsAreOneAndStateIsZero) {
+  NetWeights weights = filled_net(9.0f);
+  guild::initialize<Net>(weights, {.seed = 3});
+  for (const float value : weights.norm.weight.data.view()) EXPECT_EQ(value, 1.0f);
+  for (const float value : weights.bias.data.view()) EXPECT_EQ(value, 0.0f);
+}
+
+TEST(Initialize, ShrinksWhatWritesToTheResidualStream) {
+  guild::Cpu device({.threads = 1});
+  Model::Weights<guild::Dense<float>> plain, scaled;
+  guild::initialize<Model>(device, plain, {.seed = 1});
+  guild::initialize<Model>(device, scaled, {.seed = 1, .residual_layers = 8});
+  int shrunk = 0;
+  guild::for_each_parameter<Model>(
+      [&](const Path& path, const TensorShape&, const Buffer& a, const Buffer& b) {
+        const bool residual = path.parent()->name() == "output" || path.parent()->name() == "down";
+        shrunk += residual ? 1 : 0;
+        EXPECT_NEAR(b[1], residual ? a[1] / 4.0f : a[1], 1e-9f) << path.str();
+      },
+      plain, scaled);
+  EXPECT_EQ(shrunk, 3 + 1 + 2 * (8 + 1));  // attention, the dense layer, and the experts with the shared one
+}
+
+TEST(Initialize, PredictionLayersShareEmbeddingAndHead) {
+  guild::Cpu device({.threads = 2});
+  Model::Weights<guild::Dense<float>> weights;
+  weights.mtp.resize(2);
+  guild::initialize<Model>(device, weights, {.seed = 1});
+  weights.embedding.weight.data[5] = 42.0f;
+  weights.head.weight.data[6] = 43.0f;
+  EXPECT_NE(weights.mtp[1].embedding.weight.data[5], 42.0f);
+  guild::refresh_shared<Model>(weights);
+  for (const auto& layer : weights.mtp) {
+    for (Index i = 0; i < weights.embedding.weight.data.size(); ++i) {
+      ASSERT_EQ(layer.embedding.weight.data[i], weights.embedding.weight.data[i]);
+      ASSERT_EQ(layer.head.weight.data[i], weights.head.weight.data[i]);
+    }
+    EXPECT_EQ(layer.head.weight.rows, 97);
+    EXPECT_EQ(layer.head.weight.cols, 48);
+  }
+  EXPECT_NE(weights.mtp[0].projection.weight.data[0], weights.mtp[1].projection.weight.data[0]);
+}
+
+TEST(RefreshShared, GivesMemoryAndCopiesATiedEmbeddingTwice) {
+  using TiedModel = guild::Transformer<Tied>;
+  TiedModel::Weights<guild::Dense<float>> weights;
+  guild::initialize<TiedModel>(weights, {.seed = 1});
+  weights.mtp.resize(1);
+  guild::refresh_shared<TiedModel>(weights);
+  EXPECT_EQ(weights.mtp[0].head.weight.data[7], weights.embedding.weight.data[7]);
+  EXPECT_EQ(weights.mtp[0].embedding.weight.data[7], weights.embedding.weight.data[7]);
+}
+
+TEST(Initialize, RefusesBadOptionsAndOtherMemory) {
+  NetWeights weights;
+  EXPECT_EQ(code_of([&] { guild::initialize<Net>(weights, {.deviation = -1.0}); }), ErrorCode::op_argument);
+  EXPECT_EQ(code_of([&] { guild::initialize<Net>(weights, {.deviation = NAN}); }), ErrorCode::op_argument);
+  EXPECT_EQ(code_of([&] { guild::initialize<Net>(weights, {.residual_layers = -1}); }), ErrorCode::op_argument);
+  EXPECT_TRUE(weights.wide.weight.data.empty());
+  weights.head.weight.data = Buffer(3);
+  EXPECT_EQ(code_of([&] { guild::initialize<Net>(weights); }), ErrorCode::op_shape);
+  EXPECT_TRUE(weights.wide.weight.data.empty());
+}
+
+}  // namespace
