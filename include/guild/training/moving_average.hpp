@@ -1,0 +1,39 @@
+// Work on all tensors of a model in one parallel region: clearing gradients, moving averages of weights.
+#pragma once
+
+#include <span>
+
+#include <guild/ops/rows/blend.hpp>
+#include <guild/ops/rows/normal.hpp>
+#include <guild/training/parameters.hpp>
+
+namespace guild::inline v1 {
+
+/// Sets all gradients to zero.
+template <class Model, class Device, class Gradients>
+void clear_gradients(Device& device, Gradients& gradients) {
+  Index count = 0;
+  for_each_parameter<Model>([&](const Path&, const TensorShape&, const Buffer<float>&) { ++count; }, gradients);
+  auto scratch = device.scratch();
+  const auto jobs = scratch.template take<FillJob>(count);
+  Index next = 0;
+  for_each_parameter<Model>(
+      [&](const Path&, const TensorShape&, Buffer<float>& data) { jobs[next++] = {data.view(), 0.0f}; }, gradients);
+  for_each_block(device, std::span<const FillJob>(jobs.data, static_cast<std::size_t>(count)));
+}
+
+/// average = keep * average + (1 - keep) * weights, for all tensors that a file keeps of its own: selection biases too.
+template <class Model, class Device, class Weights>
+void update_average(Device& device, const Weights& weights, Weights& average, double keep) {
+  Index count = 0;
+  for_each_tensor<Model>([&](const Path&, const TensorShape&, TensorRole, const Buffer<float>&) { ++count; }, weights);
+  auto scratch = device.scratch();
+  const auto jobs = scratch.template take<BlendJob>(count);
+  Index next = 0;
+  for_each_tensor<Model>([&](const Path&, const TensorShape&, TensorRole, const Buffer<float>& from,
+                             Buffer<float>& to) { jobs[next++] = {to.view(), from.view(), static_cast<float>(keep)}; },
+                         weights, average);
+  for_each_block(device, std::span<const BlendJob>(jobs.data, static_cast<std::size_t>(count)));
+}
+
+}  // namespace guild::inline v1

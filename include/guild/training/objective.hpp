@@ -1,0 +1,188 @@
+// What a step of training minimises, and its gradients: next tokens, the tokens after them, and balance of experts.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include <guild/modules/training_pass.hpp>
+#include <guild/ops/combine.hpp>
+#include <guild/training/cross_entropy_head.hpp>
+#include <guild/training/training_batch.hpp>
+
+namespace guild::inline v1 {
+
+struct ObjectiveOptions {
+  AttentionMask mask = AttentionMask::causal;  ///< bidirectional: masked language models
+  double z_loss = 0.0;                         ///< coefficient of the mean squared log-sum-exp of the head's logits
+  double mtp_weight = 0.3;  ///< of the prediction layer's loss, where the weights have one (DeepSeek-V3: 0.3, then 0.1)
+  BalanceOptions balance{};
+};
+
+/// Sums over what was seen; `loss()` and `second_loss()` are means over its supervised tokens.
+struct LossReport {
+  LossSums next;    ///< the main model's predictions
+  LossSums second;  ///< the prediction layer's: the tokens after the next
+  [[nodiscard]] double loss() const { return next.mean_loss(); }
+  [[nodiscard]] double second_loss() const { return second.mean_loss(); }
+  [[nodiscard]] double accuracy() const {
+    return next.count > 0 ? static_cast<double>(next.correct) / static_cast<double>(next.count) : 0.0;
+  }
+  LossReport& operator+=(const LossReport& other) {
+    next += other.next;
+    second += other.second;
+    return *this;
+  }
+};
+
+/// What a step of one or several batches divides by: a mean over the whole step, however it is cut.
+struct StepSize {
+  Index tokens = 0;
+  Index next = 0;    ///< supervised tokens
+  Index second = 0;  ///< those of them that are not the first of their sequence: the prediction layer's
+
+  void add(const TrainingBatch& batch) {
+    tokens += batch.size();
+    next += batch.supervised();
+    for (const Chunk& chunk : batch.chunks)
+      for (Index i = 1; i < chunk.count; ++i)
+        second += batch.targets[static_cast<std::size_t>(chunk.begin + i)] >= 0 ? 1 : 0;
+  }
+};
+
+/// Loss and gradients of a model. Holds the memory of activations, which is grown once and then reused.
+template <class Model, class Real = float>
+class Objective {
+ public:
+  template <class Store>
+  using Weights = typename Model::template Weights<Store>;
+
+  explicit Objective(ObjectiveOptions options = {}) : options_(options) {}
+  [[nodiscard]] ObjectiveOptions& options() { return options_; }
+  /// Bytes of activations held at most.
+  [[nodiscard]] Index activation_bytes() const { return arena_.capacity(); }
+
+  /// Adds one batch's gradients: of the mean over a step of `size`, which the batch is part of. `statistics` (may be
+  /// null) counts routing and the balancing losses. Throws op_shape, in_token, op_nonfinite; then gradients are partly
+  /// added to and must be cleared.
+  template <class Device, class Store, class Gradients>
+  LossReport learn(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, const StepSize& size,
+                   Weights<Gradients>& gradients, RoutingStatistics* statistics) {
+    TrainingPass pass = pass_of(weights, batch);
+    pass.balance_scale = static_cast<double>(batch.size()) / static_cast<double>(size.tokens);
+    pass.statistics = statistics;
+    Arena::Frame memory(arena_);
+    auto& saved = saved_;
+    const auto states = memory.template take<Real>(batch.size(), Model::config.hidden);
+    const auto dstates = memory.template take<Real>(batch.size(), Model::config.hidden);
+    Model::forward(device, weights, pass, states, saved, memory);
+
+    LossReport report;
+    const WeightView head = Model::head_of(weights).view();
+    const auto dhead = Model::head_of(gradients).matrix();
+    report.next = cross_entropy_head(device, head, View<const Real, 2>(states), batch.target_view(),
+                                     head_options(1.0, size.next), dstates, dhead);
+    if (!weights.mtp.empty() && options_.mtp_weight > 0.0) {
+      auto own = memory.nested();
+      const Second second = second_of(batch, own);
+      const auto y = own.template take<Real>(states.rows, states.cols);
+      const auto dy = own.template take<Real>(states.rows, states.cols);
+      TrainingPass deeper = pass;
+      deeper.layer = Model::config.layers;
+      typename Model::Mtp::template Saved<Real> saved_mtp;
+      Model::Mtp::forward(device, weights.mtp[0], weights.embedding.weight.view(), deeper, second.tokens, states, y,
+                          saved_mtp, own);
+      report.second = cross_entropy_head(device, head, View<const Real, 2>(y), second.targets,
+                                         head_options(options_.mtp_weight, size.second), dy, dhead);
+      Model::Mtp::backward(device, weights.mtp[0], deeper, second.tokens, states, saved_mtp, dy, y,
+                           gradients.embedding.weight.matrix(), gradients.mtp[0]);
+      add(device, dstates, y);
+    }
+    Model::backward(device, weights, pass, saved, dstates, gradients, memory);
+    return report;
+  }
+
+  /// The losses alone.
+  template <class Device, class Store>
+  LossReport evaluate(Device& device, const Weights<Store>& weights, const TrainingBatch& batch) {
+    TrainingPass pass = pass_of(weights, batch);
+    Arena::Frame memory(arena_);
+    const auto states = memory.template take<Real>(batch.size(), Model::config.hidden);
+    Model::evaluate(device, weights, pass, states, memory);
+    LossReport report;
+    const WeightView head = Model::head_of(weights).view();
+    report.next = cross_entropy_head(device, head, View<const Real, 2>(states), batch.target_view(),
+                                     head_options(1.0, 1), View<Real, 2>(), View<Real, 2>());
+    if (!weights.mtp.empty() && options_.mtp_weight > 0.0) {
+      auto own = memory.nested();
+      const Second second = second_of(batch, own);
+      const auto y = own.template take<Real>(states.rows, states.cols);
+      pass.layer = Model::config.layers;
+      typename Model::Mtp::template Saved<Real> saved;
+      Model::Mtp::forward(device, weights.mtp[0], weights.embedding.weight.view(), pass, second.tokens, states, y,
+                          saved, own);
+      report.second = cross_entropy_head(device, head, View<const Real, 2>(y), second.targets, head_options(1.0, 1),
+                                         View<Real, 2>(), View<Real, 2>());
+    }
+    return report;
+  }
+
+ private:
+  struct Second {
+    View<std::int32_t> tokens;   ///< the token after each; any for the last of a sequence
+    View<std::int32_t> targets;  ///< the target of the token after each; ignored for the last of a sequence
+  };
+
+  template <class Memory>
+  static Second second_of(const TrainingBatch& batch, Memory& memory) {
+    const Index size = batch.size();
+    const Second second{memory.template take<std::int32_t>(size), memory.template take<std::int32_t>(size)};
+    for (const Chunk& chunk : batch.chunks)
+      for (Index i = 0; i < chunk.count; ++i) {
+        const Index row = chunk.begin + i;
+        const auto next = static_cast<std::size_t>(row + 1);
+        const bool last = i + 1 == chunk.count;
+        second.tokens[row] = last ? 0 : batch.tokens[next];
+        second.targets[row] = last ? TrainingBatch::ignored : batch.targets[next];
+      }
+    return second;
+  }
+
+  template <class Store>
+  TrainingPass pass_of(const Weights<Store>& weights, const TrainingBatch& batch) {
+    TrainingPass pass;
+    pass.batch = batch.batch();
+    check_training(pass.batch);
+    if (batch.targets.size() != batch.tokens.size())
+      throw Error(ErrorCode::op_shape, "the batch has " + std::to_string(batch.tokens.size()) + " tokens and " +
+                                           std::to_string(batch.targets.size()) + " targets; give one for each token");
+    offsets_.clear();
+    for (const Chunk& chunk : batch.chunks) {
+      if (chunk.count > Model::config.context)
+        throw Error(ErrorCode::in_context, "a sequence of " + std::to_string(chunk.count) +
+                                               " tokens does not fit the model's context of " +
+                                               std::to_string(Model::config.context) + "; cut it");
+      offsets_.push_back(chunk.begin);
+    }
+    offsets_.push_back(batch.size());
+    pass.rope = weights.rope.view();
+    pass.mask = options_.mask;
+    pass.balance = options_.balance;
+    pass.sequence_offsets = offsets_;
+    return pass;
+  }
+
+  HeadLossOptions head_options(double weight, Index count) const {
+    HeadLossOptions head;
+    head.scale = weight / static_cast<double>(std::max<Index>(count, 1));
+    head.z_loss = options_.z_loss;
+    return head;
+  }
+
+  ObjectiveOptions options_;
+  Arena arena_;
+  typename Model::template Saved<Real> saved_;
+  std::vector<Index> offsets_;
+};
+
+}  // namespace guild::inline v1

@@ -1,0 +1,206 @@
+// The training loop's body: gradients of a step's batches, clipping, the optimizer, and the balance of experts.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include <guild/device/cpu.hpp>
+#include <guild/training/allocate.hpp>
+#include <guild/training/compute_store.hpp>
+#include <guild/training/gradient_norm.hpp>
+#include <guild/training/moving_average.hpp>
+#include <guild/training/objective.hpp>
+#include <guild/training/optimizer.hpp>
+#include <guild/training/schedule.hpp>
+#include <guild/training/step_report.hpp>
+
+namespace guild::inline v1 {
+
+struct TrainerOptions {
+  OptimizerOptions optimizer = AdamW{};
+  ParameterGroups groups = default_group;
+  Schedule schedule{};
+  double clip = 1.0;        ///< limit of the gradient's global norm; infinity: none
+  double bias_rate = 1e-3;  ///< of the routers' selection biases: auxiliary-loss-free balancing (arXiv 2408.15664)
+  double average = 0.0;     ///< decay of a moving average of the weights, such as 0.999; 0: none is kept
+  ObjectiveOptions objective{};
+};
+
+/// Trains one model. Compute = float: products read the weights themselves; bf16: the optimizer changes float masters,
+/// products read copies rounded to bf16. Used by one thread at a time; after the first step nothing is allocated as
+/// long as batches do not grow.
+template <class Model, class Device = Cpu, class Compute = float>
+class Trainer {
+ public:
+  using Weights = typename Model::template Weights<Dense<float>>;
+  static constexpr bool mixed = !std::is_same_v<Compute, float>;
+
+  /// Takes over the weights, all of them allocated (initialize, load_dense). Throws op_argument, dev_memory.
+  Trainer(const Device& device, Weights weights, TrainerOptions options = {})
+      : device_(device),
+        options_(std::move(options)),
+        weights_(std::move(weights)),
+        optimizer_(weights_, options_.optimizer, options_.groups),
+        objective_(options_.objective),
+        statistics_(Model::config.layers + static_cast<int>(weights_.mtp.size()), Model::config.moe.experts) {
+    detail::require_option(options_.clip > 0.0, "TrainerOptions::clip", "the limit must be positive; infinity is none");
+    detail::require_option(detail::at_least_zero(options_.bias_rate), "TrainerOptions::bias_rate",
+                           "the rate must be finite and not negative");
+    detail::require_option(detail::in_unit_interval(options_.average), "TrainerOptions::average",
+                           "the decay must be in [0, 1); 0.999 is usual, 0 keeps no average");
+    refresh_shared<Model>(weights_);
+    detail::match_layers(weights_, gradients_);
+    allocate_trained<Model>(gradients_);
+    if constexpr (mixed) round_to<Model>(device_, weights_, copies_);
+    if (options_.average > 0.0) round_to<Model>(device_, weights_, average_);
+  }
+
+  StepReport step(const TrainingBatch& batch) { return step(std::span<const TrainingBatch>(&batch, 1)); }
+
+  /// One step on the mean over all batches: several are accumulated, as if they were one. Throws as Objective::learn
+  /// for batches that do not fit the model; then nothing has changed but the gradients.
+  StepReport step(std::span<const TrainingBatch> batches) {
+    const auto begin = std::chrono::steady_clock::now();
+    StepSize size;
+    for (const TrainingBatch& batch : batches) size.add(batch);
+    if (size.next == 0)
+      throw Error(ErrorCode::op_argument, "no token of the step has a target; nothing can be learned from it");
+    clear_gradients<Model>(device_, gradients_);
+    statistics_.clear();
+    StepReport report;
+    report.tokens = size.tokens;
+    report.gradient_norm = std::numeric_limits<double>::quiet_NaN();
+    report.rate = options_.schedule(steps_) * base_rate();
+    report.outcome = StepOutcome::skipped;
+    try {
+      for (const TrainingBatch& batch : batches)
+        report.losses += objective_.learn(device_, compute_weights(), batch, size, gradients_, &statistics_);
+      report.gradient_norm = gradient_norm<Model>(device_, gradients_);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::op_nonfinite) throw;  // a router that meets NaN says so, before any gradient
+    }
+    if (std::isfinite(report.gradient_norm)) {
+      report.outcome = StepOutcome::applied;
+      apply(clip_scale(report.gradient_norm, options_.clip));
+    } else {
+      ++skipped_;
+    }
+    report.step = ++steps_;
+    report.skipped_steps = skipped_;
+    fill_statistics(report);
+    report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    return report;
+  }
+
+  /// Losses of batches the model does not learn from.
+  LossReport evaluate(std::span<const TrainingBatch> batches) { return evaluate(compute_weights(), batches); }
+  LossReport evaluate(const TrainingBatch& batch) { return evaluate(std::span<const TrainingBatch>(&batch, 1)); }
+  /// The same with other weights of this model, such as `average()`.
+  template <class Store>
+  LossReport evaluate(const typename Model::template Weights<Store>& weights, std::span<const TrainingBatch> batches) {
+    LossReport report;
+    for (const TrainingBatch& batch : batches) report += objective_.evaluate(device_, weights, batch);
+    return report;
+  }
+
+  [[nodiscard]] Weights& weights() { return weights_; }
+  [[nodiscard]] const Weights& weights() const { return weights_; }
+  /// The moving average of the weights; the weights themselves if none is kept.
+  [[nodiscard]] Weights& average() { return options_.average > 0.0 ? average_ : weights_; }
+  [[nodiscard]] const Weights& gradients() const { return gradients_; }  ///< of the last step, before clipping
+  [[nodiscard]] Optimizer<Model>& optimizer() { return optimizer_; }
+  /// Loads of the experts and balancing losses of the last step.
+  [[nodiscard]] const RoutingStatistics& routing() const { return statistics_; }
+  [[nodiscard]] TrainerOptions& options() { return options_; }
+  [[nodiscard]] Device& device() { return device_; }
+  [[nodiscard]] Index steps() const { return steps_; }
+  [[nodiscard]] Index skipped_steps() const { return skipped_; }
+  /// For going on from a saved state, whose weights and moments are in place: brings up to date what follows from them.
+  void set_steps(Index steps, Index skipped) {
+    steps_ = steps;
+    skipped_ = skipped;
+    refresh_shared<Model>(weights_);
+    if constexpr (mixed) round_to<Model>(device_, weights_, copies_);
+  }
+
+ private:
+  struct Nothing {};
+  using Copies = std::conditional_t<mixed, typename Model::template Weights<ComputeStore<Compute>>, Nothing>;
+
+  [[nodiscard]] const auto& compute_weights() const {
+    if constexpr (mixed)
+      return copies_;
+    else
+      return weights_;
+  }
+  [[nodiscard]] double base_rate() const {
+    return std::visit([](const auto& rule) { return rule.lr; }, options_.optimizer);
+  }
+
+  void apply(double gradient_scale) {
+    optimizer_.step(device_, weights_, gradients_, options_.schedule(steps_), gradient_scale);
+    if (options_.bias_rate > 0.0 && Model::config.moe.experts > 0)
+      for_each_tensor<Model>(
+          [&](const Path& path, const TensorShape&, TensorRole role, Buffer<float>& data) {
+            if (role == TensorRole::state)
+              update_selection_bias(data.view(), std::as_const(statistics_).counts(layer_of(path)), options_.bias_rate);
+          },
+          weights_);
+    if constexpr (mixed) round_to<Model>(device_, weights_, copies_);
+    if (options_.average > 0.0) {
+      // Early on the average is over fewer steps, so that the first weights are soon forgotten.
+      const auto t = static_cast<double>(optimizer_.steps());
+      update_average<Model>(device_, weights_, average_, std::min(options_.average, t / (t + 20.0)));
+    }
+  }
+
+  /// The number of the layer that a tensor belongs to: the last index on its way.
+  static int layer_of(const Path& path) {
+    const Path* step = &path;
+    while (step->index() < 0) step = step->parent();
+    return static_cast<int>(step->index());
+  }
+
+  void fill_statistics(StepReport& report) const {
+    for (int layer = 0; layer < statistics_.layers(); ++layer) {
+      report.busiest = std::max(report.busiest, statistics_.max_over_mean(layer));
+      const BalanceTerms& terms = statistics_.terms(layer);
+      report.balance.importance += terms.importance;
+      report.balance.load += terms.load;
+      report.balance.auxiliary += terms.auxiliary;
+      report.balance.sequence += terms.sequence;
+      report.balance.router_z += terms.router_z;
+      if (statistics_.max_over_mean(layer) > 0.0)
+        for (const double count : statistics_.counts(layer)) report.idle_experts += count == 0.0 ? 1 : 0;
+    }
+    report.memory_bytes = weight_bytes() + optimizer_.bytes() + objective_.activation_bytes() + device_.scratch_bytes();
+  }
+  [[nodiscard]] Index weight_bytes() const {
+    Index bytes = 0;
+    const auto count = [&](const Path&, const TensorShape&, TensorRole, const auto& data) {
+      bytes += data.size() * Index{sizeof(*data.data())};
+    };
+    for_each_tensor<Model>(count, weights_);
+    for_each_tensor<Model>(count, gradients_);
+    if constexpr (mixed) for_each_tensor<Model>(count, copies_);
+    if (options_.average > 0.0) for_each_tensor<Model>(count, average_);
+    return bytes;
+  }
+
+  Device device_;
+  TrainerOptions options_;
+  Weights weights_, gradients_, average_;
+  [[no_unique_address]] Copies copies_;
+  Optimizer<Model> optimizer_;
+  Objective<Model> objective_;
+  RoutingStatistics statistics_;
+  Index steps_ = 0, skipped_ = 0;
+};
+
+}  // namespace guild::inline v1

@@ -1,0 +1,210 @@
+// The whole loss and all of its gradients, in double against central differences; and what a step adds up to.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <guild/models/transformer.hpp>
+#include <guild/training/objective.hpp>
+
+#include "../support/gradient_check.hpp"
+
+namespace {
+
+using guild::Dense;
+using guild::Index;
+
+struct TinySpec : guild::SpecDefaults {
+  static constexpr guild::ModelConfig config = {
+      .vocab = 13,
+      .hidden = 8,
+      .layers = 2,
+      .dense_layers = 1,
+      .dense_hidden = 6,
+      .mtp_layers = 1,
+      .context = 64,
+      .attention = {.heads = 2, .query_rank = 4, .latent_rank = 4, .nope_dim = 2, .rope_dim = 2, .value_dim = 3},
+      .moe = {.experts = 6, .top_k = 2, .hidden = 4, .shared_experts = 1, .groups = 3, .top_groups = 2, .scale = 2.5},
+  };
+};
+struct TiedSpec : TinySpec {
+  static constexpr guild::ModelConfig config = [] {
+    auto c = TinySpec::config;
+    c.tied_embeddings = true;
+    return c;
+  }();
+};
+
+/// Sequences of these lengths with a target for about three of four tokens.
+guild::TrainingBatch batch_of(const std::vector<Index>& lengths, std::int32_t vocab, std::uint64_t seed) {
+  guild::Random random(seed, 5);
+  guild::TrainingBatch batch;
+  for (const Index length : lengths) {
+    std::vector<std::int32_t> tokens, targets;
+    for (Index i = 0; i < length; ++i) {
+      tokens.push_back(static_cast<std::int32_t>(random.uniform() * vocab));
+      targets.push_back(random.uniform() < 0.75 ? static_cast<std::int32_t>(random.uniform() * vocab) : -1);
+    }
+    batch.append(tokens, targets);
+  }
+  return batch;
+}
+
+guild::ObjectiveOptions all_terms() {
+  guild::ObjectiveOptions options;
+  options.z_loss = 0.01;
+  options.mtp_weight = 0.3;
+  options.balance = {.importance = 0.1, .load = 0.1, .auxiliary = 0.1, .sequence = 0.1, .router_z = 0.01};
+  return options;
+}
+
+template <class S>
+struct Case {
+  using Model = guild::Transformer<S>;
+  using Weights = typename Model::template Weights<Dense<double>>;
+  guild::Cpu device{{.threads = 2}};
+  Weights weights, gradients;
+  guild::Random random{11};
+
+  Case() {
+    weights.mtp.resize(1);
+    gradients.mtp.resize(1);
+    guild::allocate<Model>(weights);
+    guild::allocate_trained<Model>(gradients);
+    Model::visit(guild_test::FillRandom{&random}, guild::Path{}, weights);
+  }
+  static double total(const guild::LossReport& report, const guild::RoutingStatistics& statistics,
+                      const guild::ObjectiveOptions& options) {
+    const auto mean = [&](const guild::LossSums& sums) {
+      return sums.count == 0 ? 0.0 : (sums.loss + options.z_loss * sums.z) / static_cast<double>(sums.count);
+    };
+    double sum = mean(report.next) + options.mtp_weight * mean(report.second);
+    for (int layer = 0; layer < statistics.layers(); ++layer) sum += statistics.terms(layer).sum();
+    return sum;
+  }
+};
+
+template <class S>
+void expect_true_gradients(guild::AttentionMask mask) {
+  using Model = typename Case<S>::Model;
+  Case<S> c;
+  const guild::TrainingBatch batch = batch_of({5, 1, 7}, S::config.vocab, 2);
+  guild::ObjectiveOptions options = all_terms();
+  options.mask = mask;
+  guild::Objective<Model, double> objective(options);
+  guild::StepSize size;
+  size.add(batch);
+  guild::RoutingStatistics statistics(3, S::config.moe.experts);
+  objective.learn(c.device, c.weights, batch, size, c.gradients, &statistics);
+
+  typename Case<S>::Weights unused;
+  unused.mtp.resize(1);
+  guild::allocate_trained<Model>(unused);
+  std::vector<guild_test::Differentiated> list;
+  Model::visit(guild_test::CollectDifferentiated{&list}, guild::Path{}, c.weights, c.gradients);
+  guild_test::expect_gradients(list,
+                               [&] {
+                                 statistics.clear();
+                                 const auto report =
+                                     objective.learn(c.device, c.weights, batch, size, unused, &statistics);
+                                 return c.total(report, statistics, options);
+                               },
+                               {.most = 20});
+}
+
+TEST(Objective, AllTermsTogetherHaveTheGradientsOfCentralDifferences) {
+  expect_true_gradients<TinySpec>(guild::AttentionMask::causal);
+}
+TEST(Objective, TiedEmbeddingsCollectTheGradientsOfEmbeddingHeadAndPredictionLayer) {
+  expect_true_gradients<TiedSpec>(guild::AttentionMask::causal);
+}
+TEST(Objective, BidirectionalAttentionHasTrueGradients) {
+  expect_true_gradients<TinySpec>(guild::AttentionMask::bidirectional);
+}
+
+TEST(Objective, BatchesOfAStepAddUpToTheBatchOfAllTheirSequences) {
+  using C = Case<TinySpec>;
+  C c;
+  guild::ObjectiveOptions options;  // balancing losses are defined by batch: they do not add up
+  guild::Objective<C::Model, double> objective(options);
+  const guild::TrainingBatch all = batch_of({5, 3, 7, 2}, 13, 8);
+  std::vector<guild::TrainingBatch> parts(4);
+  for (std::size_t i = 0; i < 4; ++i) {
+    const auto begin = static_cast<std::size_t>(all.chunks[i].begin),
+               count = static_cast<std::size_t>(all.chunks[i].count);
+    parts[i].append(std::span(all.tokens).subspan(begin, count), std::span(all.targets).subspan(begin, count));
+  }
+  guild::StepSize size, sum_of_parts;
+  size.add(all);
+  for (const auto& part : parts) sum_of_parts.add(part);
+  ASSERT_EQ(size.next, sum_of_parts.next);
+  ASSERT_EQ(size.second, sum_of_parts.second);
+
+  const auto whole = objective.learn(c.device, c.weights, all, size, c.gradients, nullptr);
+  C::Weights added;
+  added.mtp.resize(1);
+  guild::allocate_trained<C::Model>(added);
+  guild::LossReport report;
+  for (const auto& part : parts) report += objective.learn(c.device, c.weights, part, size, added, nullptr);
+  EXPECT_NEAR(report.loss(), whole.loss(), 1e-13);
+  EXPECT_NEAR(report.second_loss(), whole.second_loss(), 1e-13);
+  std::vector<guild_test::Differentiated> list;
+  C::Model::visit(guild_test::CollectDifferentiated{&list}, guild::Path{}, c.gradients, added);
+  for (const auto& one : list)
+    for (Index i = 0; i < one.count; ++i) ASSERT_NEAR(one.value[i], one.gradient[i], 1e-13) << one.name << i;
+}
+
+TEST(Objective, EvaluationSeesTheSameLossesAsLearning) {
+  using C = Case<TinySpec>;
+  C c;
+  guild::Objective<C::Model, double> objective;
+  const guild::TrainingBatch batch = batch_of({5, 3, 7, 2}, 13, 8);
+  guild::StepSize size;
+  size.add(batch);
+  const auto learned = objective.learn(c.device, c.weights, batch, size, c.gradients, nullptr);
+  const auto seen = objective.evaluate(c.device, c.weights, batch);
+  EXPECT_EQ(seen.next.loss, learned.next.loss);
+  EXPECT_EQ(seen.second.loss, learned.second.loss);
+  EXPECT_EQ(seen.next.count, batch.supervised());
+}
+
+template <class F>
+void expect_error(guild::ErrorCode code, const std::string& text, F&& f) {
+  try {
+    f();
+    FAIL() << "nothing was thrown";
+  } catch (const guild::Error& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
+  }
+}
+
+TEST(Objective, RefusesBatchesThatDoNotFitTheModel) {
+  using C = Case<TinySpec>;
+  C c;
+  guild::Objective<C::Model, double> objective;
+  const auto learn = [&](const guild::TrainingBatch& batch) {
+    guild::StepSize size;
+    size.add(batch);
+    objective.learn(c.device, c.weights, batch, size, c.gradients, nullptr);
+  };
+  guild::TrainingBatch batch = batch_of({4}, 13, 1);
+  batch.tokens[2] = 13;
+  expect_error(guild::ErrorCode::in_token, "13", [&] { learn(batch); });
+  batch = batch_of({4}, 13, 1);
+  batch.targets[1] = 99;
+  expect_error(guild::ErrorCode::in_token, "99", [&] { learn(batch); });
+  batch = batch_of({4}, 13, 1);
+  batch.targets.pop_back();
+  batch.positions[0] = 0;
+  expect_error(guild::ErrorCode::op_shape, "3 targets", [&] { objective.evaluate(c.device, c.weights, batch); });
+  batch = batch_of({65}, 13, 1);
+  expect_error(guild::ErrorCode::in_context, "65", [&] { learn(batch); });
+  batch = batch_of({4}, 13, 1);
+  batch.chunks[0].first_position = 2;
+  for (auto& position : batch.positions) position += 2;
+  expect_error(guild::ErrorCode::op_shape, "position 2", [&] { learn(batch); });
+}
+
+}  // namespace
