@@ -39,9 +39,10 @@ struct Matrix {
   }
 };
 
-std::vector<float> numbers(Index count) {
-  std::vector<float> x(static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>(i * 37 % 101) - 50) * 0.01f;
+/// In a Buffer, as all of the library: large ones lie on huge pages.
+Buffer<float> numbers(Index count) {
+  Buffer<float> x(count);
+  for (Index i = 0; i < count; ++i) x[i] = static_cast<float>(static_cast<int>(i * 37 % 101) - 50) * 0.01f;
   return x;
 }
 
@@ -90,8 +91,8 @@ std::string label(const char* what, DType type, Index m, Index n, Index k) {
 
 void dense(Bench& bench, DType type, Index m, Index n, Index k) {
   const Matrix w(type, n, k);
-  const std::vector<float> x = numbers(m * k);
-  std::vector<float> y(static_cast<std::size_t>(m * n));
+  const Buffer<float> x = numbers(m * k);
+  Buffer<float> y(m * n);
   const auto call = [&] {
     linear(bench.device, w.view, View<const float, 2>(x.data(), m, k), View<float, 2>(y.data(), m, n));
   };
@@ -101,8 +102,8 @@ void dense(Bench& bench, DType type, Index m, Index n, Index k) {
 
 void transposed(Bench& bench, DType type, Index m, Index heads, Index rows, Index cols) {
   const Matrix w(type, heads * rows, cols);
-  const std::vector<float> x = numbers(m * rows);
-  std::vector<float> y(static_cast<std::size_t>(heads * m * cols));
+  const Buffer<float> x = numbers(m * rows);
+  Buffer<float> y(heads * m * cols);
   std::vector<LinearJob> jobs;
   for (Index h = 0; h < heads; ++h)
     jobs.push_back({w.view.middle_rows(h * rows, rows),
@@ -119,8 +120,8 @@ void transposed(Bench& bench, DType type, Index m, Index heads, Index rows, Inde
 /// `experts` jobs of m tokens each in one call.
 void grouped(Bench& bench, DType type, Index experts, Index m, Index n, Index k, bool gated) {
   const Matrix w(type, experts * n * (gated ? 2 : 1), k);
-  const std::vector<float> x = numbers(512 * k);
-  std::vector<float> y(static_cast<std::size_t>(experts * m * n));
+  const Buffer<float> x = numbers(512 * k);
+  Buffer<float> y(experts * m * n);
   std::vector<std::int32_t> gather;
   for (Index i = 0; i < experts * m; ++i) gather.push_back(static_cast<std::int32_t>(i * 97 % 512));
   std::vector<LinearJob> jobs;
@@ -144,6 +145,37 @@ void grouped(Bench& bench, DType type, Index experts, Index m, Index n, Index k,
       (gated ? "gated x" + std::to_string(experts) : "grouped x" + std::to_string(experts)).c_str(), type, m, n, k);
   if (m <= 16) bench.decode(what, static_cast<double>(w.data.size()), call);
   if (m >= 4) bench.prefill(what, 2.0 * static_cast<double>(experts * m * n * k * (gated ? 2 : 1)), call);
+}
+
+/// The three products of a trained layer, y = x W^T, dx = dy W and dw += dy^T x: `jobs` of m rows each in one call.
+/// With more than one job, the rows are gathered from those of half as many jobs (each token goes to two experts).
+void training(Bench& bench, DType type, Index jobs, Index m, Index n, Index k) {
+  const Matrix w(type, jobs * n, k);
+  const Index rows = jobs > 1 ? jobs * m / 2 : m;
+  const Buffer<float> x = numbers(rows * k), dy = numbers(jobs * m * n);
+  Buffer<float> y(jobs * m * n), dx(jobs * m * k);
+  Buffer<float> dw(jobs * n * k);
+  std::vector<std::int32_t> gather;
+  for (Index i = 0; jobs > 1 && i < jobs * m; ++i) gather.push_back(static_cast<std::int32_t>(i * 3 % rows));
+  std::vector<LinearJob> forward, backward;
+  std::vector<WeightGradientJob<float>> gradient;
+  for (Index j = 0; j < jobs; ++j) {
+    const WeightView weight = w.view.middle_rows(j * n, n);
+    const std::int32_t* at = jobs > 1 ? gather.data() + j * m : nullptr;
+    const View<const float, 2> in(x.data(), rows, k), out_gradient(dy.data() + j * m * n, m, n);
+    forward.push_back({weight, in, {y.data() + j * m * n, m, n}, at});
+    backward.push_back({weight, out_gradient, {dx.data() + j * m * k, m, k}, nullptr, Product::x_w});
+    gradient.push_back({m, out_gradient, in, {dw.data() + j * n * k, n, k}, nullptr, at});
+  }
+  const double flops = 2.0 * static_cast<double>(jobs * m * n * k);
+  const std::string group = jobs > 1 ? " x" + std::to_string(jobs) : "";
+  bench.prefill(label(("train y = x W^T" + group).c_str(), type, m, n, k), flops,
+                [&] { linear(bench.device, forward); });
+  bench.prefill(label(("train dx = dy W" + group).c_str(), type, m, n, k), flops,
+                [&] { linear(bench.device, backward); });
+  if (type == DType::f32)
+    bench.prefill(label(("train dw += dy^T x" + group).c_str(), type, m, n, k), flops,
+                  [&] { weight_gradient(bench.device, gradient); });
 }
 
 #if defined(GUILD_BENCH_EIGEN)
@@ -178,6 +210,19 @@ int main(int argc, char** argv) {
     grouped(bench, type, 16, 48, 1408, 2048, true);
     grouped(bench, type, 16, 48, 2048, 1408, false);
     transposed(bench, type, 64, 128, 128, 512);
+  }
+  // Training: the miniature (hidden 144, experts of 72, dense 400, vocabulary 1536), then a model of 25 M parameters.
+  for (const DType type : {DType::f32, DType::bf16}) {
+    training(bench, type, 16, 1500, 72, 144);
+    training(bench, type, 16, 1500, 144, 72);
+    training(bench, type, 1, 6000, 144, 144);
+    training(bench, type, 1, 6000, 400, 144);
+    training(bench, type, 1, 6000, 1536, 144);
+    training(bench, type, 16, 512, 256, 384);
+    training(bench, type, 1, 4096, 384, 384);
+    training(bench, type, 1, 4096, 512, 384);
+    training(bench, type, 1, 4096, 384, 1024);
+    training(bench, type, 1, 4096, 8192, 384);
   }
 #if defined(GUILD_BENCH_EIGEN)
   // Eigen uses what the compiler was told of: with plain flags that is SSE2. Build with -march=native for its best.

@@ -1,6 +1,7 @@
 // The products of training: weight gradients, products that are added, and both in double.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <guild/ops/linear.hpp>
 #include <random>
@@ -75,24 +76,91 @@ struct GradientCase {
   }
 };
 
-template <class Real>
-class WeightGradient : public testing::Test {};
-using Reals = testing::Types<float, double>;
-TYPED_TEST_SUITE(WeightGradient, Reals);
+std::string text(Index rows, Index outputs, Index inputs, int gathers) {
+  return std::to_string(rows) + " rows, dw " + std::to_string(outputs) + " x " + std::to_string(inputs) + ", gathers " +
+         std::to_string(gathers);
+}
 
-TYPED_TEST(WeightGradient, AddsTheSumOverRowsOfAnyShape) {
+class WeightGradient : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!runs_here(GetParam())) GTEST_SKIP() << "this machine has no " << name(GetParam());
+  }
   Cpu device{{.threads = 3}};
-  const double tolerance = sizeof(TypeParam) == 4 ? 1e-6 : 1e-15;
-  const Index shapes[][3] = {{1, 1, 1}, {5, 3, 2}, {17, 72, 33}, {300, 31, 50}, {64, 144, 72}, {0, 4, 5}};
+};
+
+INSTANTIATE_TEST_SUITE_P(Variants, WeightGradient, testing::Values(Isa::baseline, Isa::avx2, Isa::avx512),
+                         [](const auto& variant) { return std::string(name(variant.param)); });
+
+TEST_P(WeightGradient, AddsTheSumOverRowsOfAnyShape) {
+  const Index shapes[][3] = {{1, 1, 1},     {5, 3, 2},     {17, 72, 33},   {300, 31, 50},  {64, 144, 72}, {0, 4, 5},
+                             {256, 16, 16}, {257, 15, 17}, {513, 229, 31}, {100, 12, 290}, {31, 225, 257}};
   for (const auto& [rows, outputs, inputs] : shapes) {
     for (const int gathers : {0, 1, 2, 3}) {
       if (rows == 0 && gathers != 0) continue;
-      GradientCase<TypeParam> it(rows, outputs, inputs, gathers, static_cast<unsigned>(rows + outputs));
-      const WeightGradientJob<TypeParam> job = it.job();
+      GradientCase<float> it(rows, outputs, inputs, gathers, static_cast<unsigned>(rows + outputs));
+      const WeightGradientJob<float> job = it.job();
+      run_weight_gradient(device, std::span(&job, 1), GetParam());
+      it.expect_right(1e-6, text(rows, outputs, inputs, gathers));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(WeightGradient, RunsManyJobsWithEmptyOnesInOneCall) {
+  std::vector<GradientCase<float>> cases;
+  std::vector<WeightGradientJob<float>> jobs;
+  for (const Index rows : {0, 40, 0, 1, 333, 7, 0}) cases.emplace_back(rows, 72, 50, rows > 1 ? 3 : 0, 11U);
+  for (auto& it : cases) jobs.push_back(it.job());
+  run_weight_gradient(device, jobs, GetParam());
+  for (auto& it : cases) it.expect_right(1e-6, std::to_string(it.rows) + " rows");
+}
+
+TEST_P(WeightGradient, DoesNotDependOnThreads) {
+  for (const auto& [rows, outputs, inputs] : {std::array<Index, 3>{3000, 144, 150}, {600, 300, 520}}) {
+    std::vector<std::vector<float>> found;
+    for (const int threads : {1, 2, 4}) {
+      Cpu cpu{{.threads = threads}};
+      GradientCase<float> it(rows, outputs, inputs, 3, 5);
+      const auto job = it.job();
+      run_weight_gradient(cpu, std::span(&job, 1), GetParam());
+      found.push_back(it.dw.data);
+    }
+    EXPECT_EQ(found[0], found[1]);
+    EXPECT_EQ(found[0], found[2]);
+  }
+}
+
+TEST_P(WeightGradient, AddsOneFinishedSum) {
+  // dw starts at 2^24: adding ones to it one after the other would change nothing.
+  const Index rows = 700;
+  const std::vector<float> ones(static_cast<std::size_t>(rows), 1.0f);
+  float dw = 0x1p24f;
+  const WeightGradientJob<float> job{rows, {ones.data(), rows, 1}, {ones.data(), rows, 1}, {&dw, 1, 1}};
+  run_weight_gradient(device, std::span(&job, 1), GetParam());
+  EXPECT_EQ(dw, 0x1p24f + 700.0f);
+}
+
+TEST_P(WeightGradient, AllocatesNothingOnceWarm) {
+  GradientCase<float> it(300, 72, 144, 3, 5);
+  const auto job = it.job();
+  run_weight_gradient(device, std::span(&job, 1), GetParam());
+  const Index held = device.scratch_bytes();
+  for (int i = 0; i < 3; ++i) run_weight_gradient(device, std::span(&job, 1), GetParam());
+  EXPECT_EQ(device.scratch_bytes(), held);
+}
+
+TEST(WeightGradientDouble, AddsTheSumOverRowsOfAnyShape) {
+  Cpu device{{.threads = 3}};
+  const Index shapes[][3] = {{1, 1, 1}, {5, 3, 2}, {17, 72, 33}, {300, 31, 50}, {0, 4, 5}};
+  for (const auto& [rows, outputs, inputs] : shapes) {
+    for (const int gathers : {0, 1, 2, 3}) {
+      if (rows == 0 && gathers != 0) continue;
+      GradientCase<double> it(rows, outputs, inputs, gathers, static_cast<unsigned>(rows + outputs));
+      const WeightGradientJob<double> job = it.job();
       weight_gradient(device, std::span(&job, 1));
-      it.expect_right(tolerance, std::to_string(rows) + "x" + std::to_string(outputs) + "x" + std::to_string(inputs) +
-                                     " gathers " + std::to_string(gathers));
-      if (this->HasFatalFailure()) return;
+      it.expect_right(1e-15, text(rows, outputs, inputs, gathers));
+      if (HasFatalFailure()) return;
     }
   }
 }

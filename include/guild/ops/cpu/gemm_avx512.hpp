@@ -1,8 +1,9 @@
-// Products with many rows of activations (prefill, batches), AVX-512: weights are expanded to float in panels of 32
-// rows, column by column, and a tile of up to 14 x 32 outputs stays in registers.
+// Products with many rows of activations (prefill, batches, training), AVX-512: weights are expanded to float in panels
+// of 32 outputs, column by column, and a tile of up to 14 x 32 outputs stays in registers.
 #pragma once
 
 #include <guild/ops/cpu/avx512.hpp>
+#include <guild/ops/cpu/gemm_block.hpp>
 
 #if defined(__x86_64__)
 
@@ -92,10 +93,11 @@ GUILD_AVX512 inline void convert_rows(DType type, const std::byte* (&row)[16], I
   }
 }
 
-/// Columns [k, k + depth) of 32 rows from `begin` on as a panel of floats. Rows from `end` on repeat the last one.
+/// Columns [k, k + depth) of 32 rows from `begin` on as a panel of floats. Rows from `end` on repeat the last one; the
+/// second half stays as it was if all its rows do.
 GUILD_AVX512 inline void pack_weights(const WeightView& w, Index begin, Index end, Index k, Index depth, float* panel) {
   alignas(64) std::byte converted[16 * gemm_depth * sizeof(float)];
-  for (Index r = begin; r < begin + panel_rows; r += 16, panel += 16) {
+  for (Index r = begin; r < std::min(begin + panel_rows, end); r += 16, panel += 16) {
     const std::byte* row[16];
     for (Index i = 0; i < 16; ++i) row[i] = w.row<std::byte>(std::min(r + i, end - 1)) + k * bits(w.type) / 8;
     if (w.type == DType::bf16) {
@@ -131,95 +133,182 @@ GUILD_AVX512 inline void pack_inputs(const InputRows& x, Index padded, Index k, 
   }
 }
 
-/// Memory that is read next, brought nearer while a tile computes: rows of `bytes` bytes, `pitch` apart.
-struct Ahead {
-  const std::byte* row = nullptr;
-  Index pitch = 0;
-  Index bytes = 0;
-  Index lines = 0;  ///< how many of 64 bytes for each 32 columns of the tile
-};
+/// 16 weights of columns c .. c + 15 of a row as float; those from `count` on are zero. Not for fp8.
+GUILD_AVX512_INLINE __m512 load16(const WeightView& w, Index r, Index c, Index count) {
+  const __mmask16 mask = mask16(count);
+  const std::byte* p = w.row<std::byte>(r) + c * bits(w.type) / 8;
+  if (w.type == DType::f32) return _mm512_maskz_loadu_ps(mask, p);
+  const __m256i half = _mm256_maskz_loadu_epi16(mask, p);
+  return w.type == DType::f16 ? _mm512_cvtph_ps(half)
+                              : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
 
-/// M tokens times a panel. The sums of earlier columns come from `before` (null: none); they go on to `after`, or,
-/// where that is null, `rows` x `cols` of them to out. Both hold M x 32 floats: outputs would lie too far apart for the
-/// caches.
-template <int M>
-GUILD_AVX512 void gemm_tile(const float* x, const float* panel, Index depth, const float* before, float* after,
-                            float* out, Index pitch, Index rows, Index cols, Ahead ahead) {
-  __m512 sum[M][2];
+/// Rows [k, k + depth), columns [begin, end) of the weight as panels of 32 columns each, gemm_depth rows apart.
+GUILD_AVX512 inline void pack_weight_rows(const WeightView& w, Index begin, Index end, Index k, Index depth,
+                                          float* panels) {
+  for (Index i = 0; i < depth; ++i) {
+    for (Index c = begin; c < end; c += 16)
+      _mm512_store_ps(
+          panels + (c - begin) / panel_rows * panel_rows * gemm_depth + i * panel_rows + (c - begin) % panel_rows,
+          load16(w, k + i, c, end - c));
+  }
+}
+
+/// The same of rows of activations.
+GUILD_AVX512 inline void pack_rows(const InputRows& x, Index begin, Index end, Index k, Index depth, float* panels) {
+  for (Index i = 0; i < depth; ++i) {
+    const float* from = x.row(k + i);
+    const auto* next = reinterpret_cast<const char*>(x.row(std::min(k + i + 4, x.rows - 1)));
+    for (Index c = begin; c < end; c += 16) {
+      _mm_prefetch(next + 4 * c, _MM_HINT_T0);
+      _mm512_store_ps(
+          panels + (c - begin) / panel_rows * panel_rows * gemm_depth + i * panel_rows + (c - begin) % panel_rows,
+          _mm512_maskz_loadu_ps(mask16(end - c), from + c));
+    }
+  }
+}
+
+/// Columns [begin, end) of rows [k, k + depth) as inputs: the columns become rows, gemm_depth apart. Rows up to
+/// `padded` from `end` - `begin` on are zero or unset: nothing that is kept is made of them.
+GUILD_AVX512 inline void pack_columns(const InputRows& x, Index begin, Index end, Index k, Index depth, float* packed) {
+  alignas(64) float copy[16][16];
+  for (Index i = 0; i < depth; i += 16) {
+    const std::byte* row[16];
+    for (Index j = 0; j < 16; ++j)
+      row[j] = reinterpret_cast<const std::byte*>(x.row(std::min(k + i + j, x.rows - 1)) + begin);
+    for (Index c = 0; c < end - begin; c += 16) {
+      __m512i column[16];
+      if (end - begin - c >= 16) {
+        transpose16(row, 4 * c, column);
+      } else {
+        const std::byte* part[16];
+        for (Index j = 0; j < 16; ++j) {
+          _mm512_store_ps(copy[j], _mm512_maskz_loadu_ps(mask16(end - begin - c), row[j] + 4 * c));
+          part[j] = reinterpret_cast<const std::byte*>(copy[j]);
+        }
+        transpose16(part, 0, column);
+      }
 #pragma GCC unroll 16
-  for (int t = 0; t < M; ++t) sum[t][0] = sum[t][1] = _mm512_setzero_ps();
-  Index offset = 0;
+      for (Index j = 0; j < 16; ++j) _mm512_store_si512(packed + (c + j) * gemm_depth + i, column[j]);
+    }
+  }
+}
+
+/// M inputs times the first 16 * Halves columns of a panel.
+template <int M, int Halves>
+GUILD_AVX512 void gemm_tile(const float* x, const float* panel, Index depth, const TileSums& sums, Ahead ahead) {
+  __m512 sum[M][Halves];
+#pragma GCC unroll 16
+  for (int t = 0; t < M; ++t)
+#pragma GCC unroll 2
+    for (int h = 0; h < Halves; ++h) sum[t][h] = _mm512_setzero_ps();
+  // The lines of the outputs come nearer in time: writing to memory would stop the sums of the next tile.
+  const Index out_rows = sums.after == nullptr ? std::min(Index{M}, sums.rows) : 0;
+  const Index out_step = (out_rows * 32 + depth - 1) / std::max(depth, Index{1});
+  Index offset = 0, out_row = 0;
   for (Index part = 0; part < depth; part += 32) {
     for (Index i = 0; i < ahead.lines; ++i) {
       _mm_prefetch(reinterpret_cast<const char*>(ahead.row + offset), _MM_HINT_T1);
       offset += 64;
       if (offset >= ahead.bytes) offset = 0, ahead.row += ahead.pitch;
     }
+    for (Index i = 0; i < out_step && out_row < out_rows; ++i, ++out_row) {
+      const float* line = sums.out + out_row * sums.pitch;
+#pragma GCC unroll 2
+      for (int h = 0; h < Halves; ++h) _mm_prefetch(reinterpret_cast<const char*>(line + 16 * h), _MM_HINT_T0);
+    }
     const Index end = std::min(part + 32, depth);
     for (Index k = part; k < end; ++k) {
-      const __m512 w0 = _mm512_load_ps(panel + k * panel_rows), w1 = _mm512_load_ps(panel + k * panel_rows + 16);
+      __m512 w[Halves];
+#pragma GCC unroll 2
+      for (int h = 0; h < Halves; ++h) w[h] = _mm512_load_ps(panel + k * panel_rows + 16 * h);
 #pragma GCC unroll 16
       for (int t = 0; t < M; ++t) {
         const __m512 value = _mm512_set1_ps(x[t * gemm_depth + k]);
-        sum[t][0] = _mm512_fmadd_ps(value, w0, sum[t][0]);
-        sum[t][1] = _mm512_fmadd_ps(value, w1, sum[t][1]);
+#pragma GCC unroll 2
+        for (int h = 0; h < Halves; ++h) sum[t][h] = _mm512_fmadd_ps(value, w[h], sum[t][h]);
       }
     }
   }
-  const __mmask16 mask0 = mask16(cols), mask1 = mask16(cols - 16);
 #pragma GCC unroll 16
   for (int t = 0; t < M; ++t) {
-    if (before != nullptr) {  // added at the end: shorter chains of sums round less
-      sum[t][0] = _mm512_add_ps(sum[t][0], _mm512_load_ps(before + t * panel_rows));
-      sum[t][1] = _mm512_add_ps(sum[t][1], _mm512_load_ps(before + t * panel_rows + 16));
-    }
-    if (after != nullptr) {
-      _mm512_store_ps(after + t * panel_rows, sum[t][0]);
-      _mm512_store_ps(after + t * panel_rows + 16, sum[t][1]);
-    } else if (t < rows) {
-      _mm512_mask_storeu_ps(out + t * pitch, mask0, sum[t][0]);
-      _mm512_mask_storeu_ps(out + t * pitch + 16, mask1, sum[t][1]);
+#pragma GCC unroll 2
+    for (int h = 0; h < Halves; ++h) {
+      if (sums.before != nullptr)
+        sum[t][h] = _mm512_add_ps(sum[t][h], _mm512_load_ps(sums.before + t * panel_rows + 16 * h));
+      if (sums.after != nullptr) {
+        _mm512_store_ps(sums.after + t * panel_rows + 16 * h, sum[t][h]);
+      } else if (t < sums.rows) {
+        const __mmask16 mask = mask16(sums.cols - 16 * h);
+        float* out = sums.out + t * sums.pitch + 16 * h;
+        if (sums.update == Update::add) sum[t][h] = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), sum[t][h]);
+        _mm512_mask_storeu_ps(out, mask, sum[t][h]);
+      }
     }
   }
 }
 
+/// The even height of at most 14 that leaves the least work beyond `rows`.
+inline GemmTiles tiles_of(Index rows) {
+  constexpr GemmTiles heights[] = {{14, panel_rows, gemm_tile<14, 2>, gemm_tile<14, 1>},
+                                   {12, panel_rows, gemm_tile<12, 2>, gemm_tile<12, 1>},
+                                   {10, panel_rows, gemm_tile<10, 2>, gemm_tile<10, 1>},
+                                   {8, panel_rows, gemm_tile<8, 2>, gemm_tile<8, 1>}};
+  const GemmTiles* best = heights;
+  // A tile costs about half an input more than its inputs.
+  const auto cost = [rows](const GemmTiles& tiles) {
+    return (rows + tiles.height - 1) / tiles.height * (2 * tiles.height + 1);
+  };
+  for (const GemmTiles& tiles : heights)
+    if (cost(tiles) < cost(*best)) best = &tiles;
+  return *best;
+}
+
+/// x W^T, or x W from all but fp8.
 inline void gemm(const LinearBlock& block) {
   const InputRows& x = block.x;
-  // Tiles of equal height, even, at most 14: 48 tokens are four tiles of 12.
-  const Index tiles = (x.rows + 13) / 14, height = std::max(Index{8}, round_up((x.rows + tiles - 1) / tiles, 2));
-  const auto tile = height == 14   ? gemm_tile<14>
-                    : height == 12 ? gemm_tile<12>
-                    : height == 10 ? gemm_tile<10>
-                                   : gemm_tile<8>;
+  const Index cols = block.end - block.begin, panels = (cols + panel_rows - 1) / panel_rows;
+  const GemmTarget target{
+      block.matrices, {block.out[0], block.out[1]}, {block.pitch[0], block.pitch[1]}, x.rows, cols, x.cols,
+      block.update};
   float* panel = block.scratch;
-  float* inputs = panel + panel_rows * gemm_depth;
-  float* sums = inputs + tiles * height * gemm_depth;
-  const Index panels = (block.end - block.begin + panel_rows - 1) / panel_rows, steps = panels * block.matrices;
-  for (Index k = 0; k == 0 || k < x.cols; k += gemm_depth) {
-    const Index depth = std::min(gemm_depth, x.cols - k);
-    pack_inputs(x, tiles * height, k, depth, inputs);
-    for (Index step = 0; step < steps; ++step) {
-      const Index i = step / panels, r = block.begin + step % panels * panel_rows;
-      pack_weights(*block.weight[i], r, block.end, k, depth, panel);  // stays in the nearest cache for all tokens
-      // The weights of the next step come from memory in short pieces that the processor does not foresee.
-      const Index next = (step + 1) % steps, next_k = step + 1 < steps ? k : k + gemm_depth;
-      const WeightView& w = *block.weight[next / panels];
-      Ahead ahead;
-      if (next_k < x.cols) {
-        ahead.pitch = w.row_bytes();
-        ahead.row = w.row<std::byte>(block.begin + next % panels * panel_rows) + next_k * bits(w.type) / 8;
-        ahead.bytes = std::min(gemm_depth, x.cols - next_k) * bits(w.type) / 8;
-      }
-      const Index ahead_rows = (panel_rows + tiles - 1) / tiles;
-      ahead.lines = (ahead_rows * ahead.bytes + 64 * 8 - 1) / (64 * 8);
-      float* sum = sums + step * tiles * height * panel_rows;
-      for (Index t = 0; t < x.rows; t += height, sum += height * panel_rows) {
-        tile(inputs + t * gemm_depth, panel, depth, k == 0 ? nullptr : sum, k + depth < x.cols ? sum : nullptr,
-             block.out[i] + t * block.pitch[i] + (r - block.begin), block.pitch[i], x.rows - t, block.end - r, ahead);
-        ahead.row += ahead_rows * ahead.pitch;
-      }
+  const auto pack = [&](Index k, Index depth, Index padded, float* to) {
+    pack_inputs(x, padded, k, depth, to);
+    if (block.product == Product::x_w) pack_weight_rows(*block.weight[0], block.begin, block.end, k, depth, panel);
+  };
+  const auto panel_of = [&](Index k, Index depth, Index step) {
+    if (block.product == Product::x_w) return GemmPanel{panel + step * panel_rows * gemm_depth, {}, 0};
+    pack_weights(*block.weight[step / panels], block.begin + step % panels * panel_rows, block.end, k, depth, panel);
+    // The weights of the next step come from memory in short pieces that the processor does not foresee.
+    const Index steps = panels * block.matrices, next = (step + 1) % steps,
+                next_k = step + 1 < steps ? k : k + gemm_depth;
+    const WeightView& w = *block.weight[next / panels];
+    GemmPanel made{panel, {}, panel_rows};
+    if (next_k < x.cols) {
+      made.ahead.pitch = w.row_bytes();
+      made.ahead.row = w.row<std::byte>(block.begin + next % panels * panel_rows) + next_k * bits(w.type) / 8;
+      made.ahead.bytes = std::min(gemm_depth, x.cols - next_k) * bits(w.type) / 8;
     }
-  }
+    return made;
+  };
+  multiply_block(target, tiles_of(x.rows), panel + gemm_rows * gemm_depth, pack, panel_of);
+}
+
+/// dw += dy^T x
+inline void gradient(const GradientBlock& block) {
+  const Index rows = block.row_end - block.row_begin;
+  const GemmTarget target{
+      1, {block.dw, nullptr}, {block.pitch, 0}, rows, block.col_end - block.col_begin, block.dy.rows, Update::add};
+  float* panels = block.scratch;
+  const auto pack = [&](Index k, Index depth, Index padded, float* to) {
+    pack_columns(block.dy, block.row_begin, block.row_end, k, depth, to);
+    for (Index i = round_up(rows, 16); i < padded; ++i) std::fill_n(to + i * gemm_depth, depth, 0.0f);
+    pack_rows(block.x, block.col_begin, block.col_end, k, depth, panels);
+  };
+  const auto panel_of = [&](Index, Index, Index step) {
+    return GemmPanel{panels + step * panel_rows * gemm_depth, {}, 0};
+  };
+  multiply_block(target, tiles_of(rows), panels + gemm_rows * gemm_depth, pack, panel_of);
 }
 
 }  // namespace guild::inline v1::cpu::avx512

@@ -6,9 +6,9 @@
 #include <guild/device/isa.hpp>
 #include <guild/ops/cpu/axpy_avx512.hpp>
 #include <guild/ops/cpu/dot_avx512.hpp>
+#include <guild/ops/cpu/gemm_avx2.hpp>
 #include <guild/ops/cpu/gemm_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx512_bf16.hpp>
-#include <guild/ops/cpu/linear_avx2.hpp>
 #include <guild/ops/cpu/linear_baseline.hpp>
 #include <guild/ops/job.hpp>
 #include <span>
@@ -18,10 +18,10 @@ namespace cpu {
 
 #if defined(__x86_64__)
 namespace avx512 {
-inline constexpr LinearKernels kernels = {dot, gemm, axpy, gate};
+inline constexpr LinearKernels kernels = {dot, gemm, axpy, gradient, gate};
 }
 namespace avx512_bf16 {
-inline constexpr LinearKernels kernels = {avx512::dot, gemm, avx512::axpy, avx512::gate};
+inline constexpr LinearKernels kernels = {avx512::dot, gemm, avx512::axpy, avx512::gradient, avx512::gate};
 }
 #endif
 
@@ -67,6 +67,8 @@ inline LinearWork work_of(const GatedJob& job) {
 /// Multiply-adds of a job.
 inline Index products_of(const LinearWork& work) { return work.y.rows * work.y.cols * work.x.cols * work.matrices; }
 
+inline bool is_gemm(const LinearWork& work) { return is_gemm(work.product, work.weight[0]->type, work.y.rows); }
+
 /// Cuts a job. Where it is cut changes no result: every output is summed in the same order in any block.
 inline LinearPlan plan_of(const LinearWork& work, Index first_chunk, Index chunk_products) {
   constexpr Index chunk_bytes = 128 << 10;  // some microseconds of reading
@@ -76,34 +78,38 @@ inline LinearPlan plan_of(const LinearWork& work, Index first_chunk, Index chunk
   const WeightView& w = *work.weight[0];
   const Index depth = std::max(Index{1}, work.x.cols) * work.matrices;
   const Index streamed = std::clamp(chunk_bytes / std::max(Index{1}, depth * bits(w.type) / 8), Index{1}, outputs);
-  if (work.product == Product::x_w) {
-    plan.token_step = 64;
-    plan.row_step = round_up(streamed, axpy_cols);
-  } else if (tokens <= dot_tokens) {
-    plan.token_step = tokens;
-    plan.row_step = round_up(streamed, 4);
-  } else {
+  if (is_gemm(work)) {
     plan.token_step = gemm_tokens;
     plan.row_step = std::clamp(chunk_products / (std::min(tokens, gemm_tokens) * depth) / 32 * 32, Index{32},
                                gemm_rows / work.matrices);
+  } else if (work.product == Product::x_w) {
+    plan.token_step = 64;
+    plan.row_step = round_up(streamed, axpy_cols);
+  } else {
+    plan.token_step = tokens;
+    plan.row_step = round_up(streamed, 4);
   }
-  // equal parts: 226 rows are 113 + 113, not 224 + 2
+  // Equal parts: 226 rows are 126 + 100, not 224 + 2. Only the last part may end within a tile of 14.
   plan.token_parts = (tokens + plan.token_step - 1) / plan.token_step;
-  plan.token_step = (tokens + plan.token_parts - 1) / plan.token_parts;
+  plan.token_step = round_up((tokens + plan.token_parts - 1) / plan.token_parts, is_gemm(work) ? 14 : 1);
+  plan.token_parts = (tokens + plan.token_step - 1) / plan.token_step;
   plan.row_parts = (outputs + plan.row_step - 1) / plan.row_step;
-  if (work.product == Product::x_wt && tokens > dot_tokens)
-    plan.row_step = round_up((outputs + plan.row_parts - 1) / plan.row_parts, 32);
+  if (is_gemm(work)) plan.row_step = round_up((outputs + plan.row_parts - 1) / plan.row_parts, 32);
   plan.row_parts = (outputs + plan.row_step - 1) / plan.row_step;
   return plan;
 }
 
-/// The second matrix of a gated job, or a product that is to be added, is finished in scratch.
-inline bool has_buffer(const LinearWork& work) { return work.matrices == 2 || work.update == Update::add; }
+/// The second matrix of a gated job, or a small product that is to be added, is finished in scratch.
+inline bool has_buffer(const LinearWork& work) {
+  return work.matrices == 2 || (work.update == Update::add && !is_gemm(work));
+}
 
 inline Index scratch_of(const LinearWork& work, const LinearPlan& plan) {
   Index floats = 0;
-  if (work.product == Product::x_wt)
-    floats = work.y.rows > dot_tokens ? gemm_scratch : dot_scratch(work.y.rows, work.x.cols);
+  if (is_gemm(work))
+    floats = gemm_scratch;
+  else if (work.product == Product::x_wt)
+    floats = dot_scratch(work.y.rows, work.x.cols);
   if (has_buffer(work)) floats += round_up(plan.token_step * plan.row_step, 16);
   return round_up(floats, 16);
 }
@@ -113,6 +119,8 @@ inline void run_chunk(const LinearWork& work, const LinearPlan& plan, Index chun
   const Index token = chunk / plan.row_parts * plan.token_step;
   const Index tokens = std::min(plan.token_step, work.y.rows - token);
   LinearBlock block;
+  block.product = work.product;
+  block.update = work.update;
   block.matrices = work.matrices;
   block.weight[0] = work.weight[0];
   block.weight[1] = work.weight[1];
@@ -127,13 +135,13 @@ inline void run_chunk(const LinearWork& work, const LinearPlan& plan, Index chun
     scratch += round_up(plan.token_step * plan.row_step, 16);
   }
   block.scratch = scratch;
-  if (work.product == Product::x_w)
-    kernels.axpy(block);
-  else if (work.y.rows <= dot_tokens)
-    kernels.dot(block);
-  else
+  if (is_gemm(work))
     kernels.gemm(block);
-  if (work.update == Update::add) {
+  else if (work.product == Product::x_w)
+    kernels.axpy(block);
+  else
+    kernels.dot(block);
+  if (work.update == Update::add && has_buffer(work)) {
     for (Index t = 0; t < tokens; ++t) {
       float* y = work.y.data + (token + t) * work.y.pitch + block.begin;
       const float* product = block.out[0] + t * block.pitch[0];
@@ -146,6 +154,20 @@ inline void run_chunk(const LinearWork& work, const LinearPlan& plan, Index chun
   }
 }
 
+/// Multiply-adds of a chunk: at least eight chunks a thread where there is enough work, each of at most a millisecond
+/// or two.
+inline Index chunk_products_of(Index products, int threads) {
+  return std::clamp(products / (8 * threads), Index{4} << 20, Index{128} << 20);
+}
+
+/// The job to which a chunk belongs.
+template <class Plan>
+Index job_of(Index chunk, View<Plan> plans) {
+  const auto after = std::upper_bound(plans.begin(), plans.end(), chunk,
+                                      [](Index c, const Plan& plan) { return c < plan.first_chunk; });
+  return after - plans.begin() - 1;
+}
+
 template <class Job>
 void run_jobs(Cpu& device, std::span<const Job> jobs, const LinearKernels& kernels) {
   Arena::Frame frame = device.scratch();
@@ -153,8 +175,7 @@ void run_jobs(Cpu& device, std::span<const Job> jobs, const LinearKernels& kerne
   const View<LinearPlan> plans = frame.take<LinearPlan>(count);
   Index products = 0, chunks = 0, floats = 0;
   for (const Job& job : jobs) products += products_of(work_of(job));
-  // At least eight chunks a thread where there is enough work, each of at most a millisecond or two.
-  const Index chunk_products = std::clamp(products / (8 * device.threads()), Index{4} << 20, Index{128} << 20);
+  const Index chunk_products = chunk_products_of(products, device.threads());
   for (Index i = 0; i < count; ++i) {
     const LinearWork work = work_of(jobs[static_cast<std::size_t>(i)]);
     plans[i] = plan_of(work, chunks, chunk_products);
@@ -165,11 +186,9 @@ void run_jobs(Cpu& device, std::span<const Job> jobs, const LinearKernels& kerne
   if (chunks == 0) return;
   const View<float, 2> scratch = frame.take<float>(device.threads(), floats);
   device.run(chunks, [&](Index chunk, int worker) {
-    const LinearPlan* plan = std::upper_bound(plans.begin(), plans.end(), chunk,
-                                              [](Index c, const LinearPlan& p) { return c < p.first_chunk; }) -
-                             1;
-    const LinearWork work = work_of(jobs[static_cast<std::size_t>(plan - plans.begin())]);
-    run_chunk(work, *plan, chunk - plan->first_chunk, scratch.data + worker * floats, kernels);
+    const Index job = job_of(chunk, plans);
+    run_chunk(work_of(jobs[static_cast<std::size_t>(job)]), plans[job], chunk - plans[job].first_chunk,
+              scratch.data + worker * floats, kernels);
   });
 }
 

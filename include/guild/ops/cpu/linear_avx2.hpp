@@ -1,5 +1,5 @@
-// Matrix products for AVX2 with FMA: pieces of weight rows become float in the nearest cache, whatever their format,
-// and meet all tokens there. A register tile of 6 x 16 outputs serves jobs with many rows of activations.
+// Matrix products with few rows of activations for AVX2 with FMA: pieces of weight rows become float in the nearest
+// cache, whatever their format, and meet all tokens there.
 #pragma once
 
 #include <guild/ops/cpu/linear_block.hpp>
@@ -13,9 +13,7 @@ namespace guild::inline v1::cpu::avx2 {
 #define GUILD_AVX2 [[gnu::target("avx2,fma,f16c")]]
 #define GUILD_AVX2_INLINE [[gnu::target("avx2,fma,f16c"), gnu::always_inline]] inline
 
-inline constexpr Index piece = 256;      // columns expanded at a time: a multiple of scale_block, at most gemm_depth
-inline constexpr Index panel_rows = 16;  // weight rows of a panel
-inline constexpr Index tile_tokens = 6;  // 12 sums, 2 weights, 1 input: 15 of 16 registers
+inline constexpr Index piece = 256;  // columns expanded at a time: a multiple of scale_block, at most gemm_depth
 
 /// 16 weights at p as float: two registers in order. fp8 values come out times 2^-8.
 template <DType Type>
@@ -185,90 +183,6 @@ GUILD_AVX2 inline void axpy(const LinearBlock& block) {
   }
 }
 
-/// 8 rows of 8 floats, `piece` apart, to 8 columns, panel_rows apart.
-GUILD_AVX2_INLINE void transpose8(const float* from, float* to) {
-  __m256 a[8], b[8];
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i) a[i] = _mm256_load_ps(from + i * piece);
-#pragma GCC unroll 4
-  for (int i = 0; i < 8; i += 2) {
-    b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
-    b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
-  }
-#pragma GCC unroll 2
-  for (int i = 0; i < 8; i += 4) {
-    a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
-    a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xee);
-    a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
-    a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xee);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    _mm256_store_ps(to + i * panel_rows, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
-    _mm256_store_ps(to + (i + 4) * panel_rows, _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
-  }
-}
-
-/// Columns [k, k + depth) of 16 rows from `begin` on as a panel. Rows from `end` on repeat the last one.
-GUILD_AVX2 inline void pack_weights(const WeightView& w, Index begin, Index end, Index k, Index depth, float* panel) {
-  alignas(64) float rows[8 * piece];
-  for (Index half = 0; half < panel_rows; half += 8) {
-    for (Index i = 0; i < 8; ++i) expand(w, std::min(begin + half + i, end - 1), k, depth, 0, rows + i * piece);
-    for (Index c = 0; c < depth; c += 8) transpose8(rows + c, panel + c * panel_rows + half);
-  }
-}
-
-/// Six tokens times a panel: adds to (or, `first`, overwrites) `rows` x `cols` of out.
-GUILD_AVX2 inline void gemm_tile(const float* x, const float* panel, Index depth, float* out, Index pitch, Index rows,
-                                 Index cols, bool first) {
-  __m256 sum[tile_tokens][2];
-#pragma GCC unroll 6
-  for (int t = 0; t < tile_tokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_ps();
-  for (Index k = 0; k < depth; ++k) {
-    const __m256 w0 = _mm256_load_ps(panel + k * panel_rows), w1 = _mm256_load_ps(panel + k * panel_rows + 8);
-#pragma GCC unroll 6
-    for (int t = 0; t < tile_tokens; ++t) {
-      const __m256 value = _mm256_broadcast_ss(x + t * gemm_depth + k);
-      sum[t][0] = _mm256_fmadd_ps(value, w0, sum[t][0]);
-      sum[t][1] = _mm256_fmadd_ps(value, w1, sum[t][1]);
-    }
-  }
-  alignas(32) float part[tile_tokens][panel_rows];
-#pragma GCC unroll 6
-  for (int t = 0; t < tile_tokens; ++t) {
-    _mm256_store_ps(part[t], sum[t][0]);
-    _mm256_store_ps(part[t] + 8, sum[t][1]);
-  }
-  for (Index t = 0; t < std::min(rows, tile_tokens); ++t)
-    for (Index c = 0; c < std::min(cols, panel_rows); ++c)
-      out[t * pitch + c] = first ? part[t][c] : out[t * pitch + c] + part[t][c];
-}
-
-/// x W^T for many inputs.
-inline void gemm(const LinearBlock& block) {
-  static_assert(piece == gemm_depth);
-  const InputRows& x = block.x;
-  float* panel = block.scratch;
-  float* inputs = block.scratch + panel_rows * gemm_depth;
-  for (Index k = 0; k == 0 || k < x.cols; k += gemm_depth) {
-    const Index depth = std::min(gemm_depth, x.cols - k);
-    for (Index t = 0; t < round_up(x.rows, tile_tokens); ++t) {
-      if (t < x.rows)
-        std::copy_n(x.row(t) + k, depth, inputs + t * gemm_depth);
-      else
-        std::fill_n(inputs + t * gemm_depth, depth, 0.0f);
-    }
-    for (int i = 0; i < block.matrices; ++i) {
-      for (Index r = block.begin; r < block.end; r += panel_rows) {
-        pack_weights(*block.weight[i], r, block.end, k, depth, panel);
-        for (Index t = 0; t < x.rows; t += tile_tokens)
-          gemm_tile(inputs + t * gemm_depth, panel, depth, block.out[i] + t * block.pitch[i] + (r - block.begin),
-                    block.pitch[i], x.rows - t, block.end - r, k == 0);
-      }
-    }
-  }
-}
-
 /// exp(x) to about 1 ulp where it is a normal float; 0 below about -87, infinity above 89; NaN stays NaN.
 GUILD_AVX2_INLINE __m256 exp(__m256 x) {
   // With NaN in x, max and min return their second operand.
@@ -305,8 +219,6 @@ GUILD_AVX2 inline void gate(float* h, const float* up, Index count) {
     std::copy_n(z8, n, h + i);
   }
 }
-
-inline constexpr LinearKernels kernels = {dot, gemm, axpy, gate};
 
 }  // namespace guild::inline v1::cpu::avx2
 

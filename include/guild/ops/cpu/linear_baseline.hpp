@@ -3,7 +3,7 @@
 
 #include <array>
 #include <cmath>
-#include <guild/ops/cpu/linear_block.hpp>
+#include <guild/ops/cpu/gemm_block.hpp>
 
 namespace guild::inline v1::cpu {
 
@@ -87,11 +87,35 @@ inline void axpy(const LinearBlock& block) {
   }
 }
 
+inline void gemm(const LinearBlock& block) {
+  if (block.update == Update::add) return multiply_then_add(block, gemm, block.scratch);
+  if (block.product == Product::x_w) return axpy(block);
+  dot(block);
+}
+
+/// dw += dy^T x: the sums of four rows of dw at a time over all inputs.
+inline void gradient(const GradientBlock& block) {
+  const Index cols = block.col_end - block.col_begin;
+  for (Index o = block.row_begin; o < block.row_end; o += 4) {
+    const Index rows = std::min(block.row_end - o, Index{4});
+    float* sums = block.scratch;
+    std::fill_n(sums, rows * cols, 0.0f);
+    for (Index t = 0; t < block.dy.rows; ++t) {
+      const float* dy = block.dy.row(t) + o;
+      const float* x = block.x.row(t) + block.col_begin;
+      for (Index r = 0; r < rows; ++r)
+        for (Index i = 0; i < cols; ++i) sums[r * cols + i] += dy[r] * x[i];
+    }
+    for (Index r = 0; r < rows; ++r)
+      for (Index i = 0; i < cols; ++i) block.dw[(o - block.row_begin + r) * block.pitch + i] += sums[r * cols + i];
+  }
+}
+
 inline void gate(float* h, const float* up, Index count) {
   for (Index i = 0; i < count; ++i) h[i] = h[i] / (1.0f + std::exp(-h[i])) * up[i];
 }
 
-inline constexpr LinearKernels kernels = {dot, dot, axpy, gate};
+inline constexpr LinearKernels kernels = {dot, gemm, axpy, gradient, gate};
 
 }  // namespace baseline
 }  // namespace guild::inline v1::cpu

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <guild/core/weight.hpp>
+#include <guild/ops/job.hpp>
 
 namespace guild::inline v1::cpu {
 
@@ -23,8 +24,11 @@ struct InputRows {
 };
 
 /// out[i][t * pitch[i] + (r - begin)] = product of input row t and row r of weight[i], for r in [begin, end) and every
-/// input row. Two matrices (gate and up) share the inputs. For Product::x_w, r counts columns of the weight.
+/// input row; only `gemm` knows Update::add. Two matrices (gate and up) share the inputs. For Product::x_w, r counts
+/// columns of the weight.
 struct LinearBlock {
+  Product product = Product::x_wt;
+  Update update = Update::overwrite;
   int matrices = 1;
   const WeightView* weight[2] = {};
   float* out[2] = {};
@@ -33,6 +37,20 @@ struct LinearBlock {
   Index end = 0;
   InputRows x;
   float* scratch = nullptr;  ///< 64-byte aligned, LinearKernels::scratch floats
+};
+
+/// dw[(o - row_begin) * pitch + (i - col_begin)] += sum_t dy[t, o] x[t, i] for o in [row_begin, row_end) and i in
+/// [col_begin, col_end).
+struct GradientBlock {
+  InputRows dy;
+  InputRows x;
+  Index row_begin = 0;
+  Index row_end = 0;
+  Index col_begin = 0;
+  Index col_end = 0;
+  float* dw = nullptr;
+  Index pitch = 0;
+  float* scratch = nullptr;  ///< 64-byte aligned, gemm_scratch floats
 };
 
 /// Block sizes that the planner and the kernels agree on.
@@ -46,14 +64,20 @@ inline constexpr Index axpy_cols = 64;     ///< columns of a x_w block begin at 
 
 /// Floats of scratch for `dot` on m rows of x.
 [[nodiscard]] constexpr Index dot_scratch(Index m, Index cols) { return m * round_up(cols, 64); }
-/// Floats of scratch for `gemm`: a panel of at most 32 weight rows, the packed inputs and the sums so far.
-inline constexpr Index gemm_scratch = (32 + gemm_tokens + 16) * gemm_depth + (gemm_tokens + 16) * gemm_rows;
+/// Floats of scratch for `gemm` and `gradient`: all panels of a block, the packed inputs and the sums so far.
+inline constexpr Index gemm_scratch = (gemm_rows + gemm_tokens + 16) * gemm_depth + (gemm_tokens + 16) * gemm_rows;
+
+/// True if the product of `rows` inputs is one for `gemm`.
+[[nodiscard]] inline bool is_gemm(Product product, DType weight, Index rows) {
+  return rows > dot_tokens && (product == Product::x_wt || weight != DType::f8_e4m3);
+}
 
 /// The kernels of one instruction set.
 struct LinearKernels {
   void (*dot)(const LinearBlock&);   ///< x W^T, few rows of x: weights are streamed once and converted in registers
-  void (*gemm)(const LinearBlock&);  ///< x W^T, many rows of x: weights are expanded panel by panel
-  void (*axpy)(const LinearBlock&);  ///< x W
+  void (*gemm)(const LinearBlock&);  ///< many rows of x: weights are expanded panel by panel; x W not from fp8
+  void (*axpy)(const LinearBlock&);  ///< x W, few rows of x
+  void (*gradient)(const GradientBlock&);
   /// h = silu(h) * up, element by element.
   void (*gate)(float* h, const float* up, Index count);
 };

@@ -70,32 +70,26 @@ inline void run_linear(Cpu& device, std::span<const BasicLinearJob<double>> jobs
   cpu::plain::for_each_piece(device, jobs, [](const Job& job) { return job.y.rows; }, piece);
 }
 
-namespace cpu::plain {
-template <class Real>
-void weight_gradient(Cpu& device, std::span<const WeightGradientJob<Real>> jobs) {
-  using Job = WeightGradientJob<Real>;
+inline void run_weight_gradient(Cpu& device, std::span<const WeightGradientJob<double>> jobs) {
+  using Job = WeightGradientJob<double>;
+  constexpr Index most_rows = cpu::plain::chunk_rows;
   Arena::Frame frame = device.scratch();
   Index longest = 0;
   for (const Job& job : jobs) longest = std::max(longest, job.dw.cols);
-  const auto sums = frame.take<Real>(device.threads() * chunk_rows, longest);
+  const auto sums = frame.take<double>(device.threads() * most_rows, longest);
   const auto piece = [&](const Job& job, Index begin, Index end, int worker) {
-    Real* sum = sums.data + worker * chunk_rows * longest;
-    std::fill_n(sum, (end - begin) * longest, Real(0));
+    double* sum = sums.data + worker * most_rows * longest;
+    std::fill_n(sum, (end - begin) * longest, 0.0);
     for (Index t = 0; t < job.rows; ++t) {
-      const Real* dy = job.dy.data + (job.dy_gather != nullptr ? Index{job.dy_gather[t]} : t) * job.dy.pitch;
-      const Real* x = job.x.data + (job.x_gather != nullptr ? Index{job.x_gather[t]} : t) * job.x.pitch;
+      const double* dy = job.dy.data + (job.dy_gather != nullptr ? Index{job.dy_gather[t]} : t) * job.dy.pitch;
+      const double* x = job.x.data + (job.x_gather != nullptr ? Index{job.x_gather[t]} : t) * job.x.pitch;
       for (Index o = begin; o < end; ++o)
         for (Index i = 0; i < job.dw.cols; ++i) sum[(o - begin) * longest + i] += dy[o] * x[i];
     }
     for (Index o = begin; o < end; ++o)
       for (Index i = 0; i < job.dw.cols; ++i) job.dw(o, i) += sum[(o - begin) * longest + i];
   };
-  for_each_piece(device, jobs, [](const Job& job) { return job.rows > 0 ? job.dw.rows : 0; }, piece);
-}
-}  // namespace cpu::plain
-
-inline void run_weight_gradient(Cpu& device, std::span<const WeightGradientJob<double>> jobs) {
-  cpu::plain::weight_gradient(device, jobs);
+  cpu::plain::for_each_piece(device, jobs, [](const Job& job) { return job.rows > 0 ? job.dw.rows : 0; }, piece);
 }
 
 }  // namespace guild::inline v1
