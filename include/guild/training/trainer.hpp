@@ -38,6 +38,7 @@ struct TrainerOptions {
 template <class Model, class Device = Cpu, class Compute = float>
 class Trainer {
  public:
+  using ModelType = Model;
   using Weights = typename Model::template Weights<Dense<float>>;
   static constexpr bool mixed = !std::is_same_v<Compute, float>;
 

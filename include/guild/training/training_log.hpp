@@ -1,0 +1,115 @@
+// The record of a training run: one line of JSON a step, on the disk as soon as the step is done.
+#pragma once
+
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <guild/core/error.hpp>
+#include <guild/io/file.hpp>
+#include <guild/io/json.hpp>
+#include <guild/io/json_writer.hpp>
+#include <guild/modules/routing_statistics.hpp>
+#include <guild/training/step_report.hpp>
+
+namespace guild::inline v1 {
+
+/// {"step":1,"outcome":"applied","loss":..,...,"expert_load":[[..],..]}: loads as shares of a layer's tokens, layer by
+/// layer, [] for layers without experts. A number that is not finite is null.
+[[nodiscard]] inline std::string json_line(const StepReport& report, const RoutingStatistics& routing) {
+  JsonWriter writer({.indent = -1});
+  const auto number = [&](const char* key, double value) {
+    writer.key(key);
+    if (std::isfinite(value))
+      writer.value(value);
+    else
+      writer.value(nullptr);
+  };
+  writer.begin_object().member("step", report.step);
+  writer.member("outcome", report.outcome == StepOutcome::applied ? "applied" : "skipped");
+  number("loss", report.losses.loss());
+  number("accuracy", report.losses.accuracy());
+  if (report.losses.second.count > 0) number("second_loss", report.losses.second_loss());
+  number("importance_loss", report.balance.importance);
+  number("load_loss", report.balance.load);
+  number("auxiliary_loss", report.balance.auxiliary);
+  number("sequence_loss", report.balance.sequence);
+  number("router_z_loss", report.balance.router_z);
+  number("rate", report.rate);
+  number("gradient_norm", report.gradient_norm);
+  writer.member("tokens", report.tokens).member("supervised", report.losses.next.count);
+  number("seconds", report.seconds);
+  number("tokens_per_second", report.tokens_per_second());
+  writer.member("memory_bytes", report.memory_bytes).member("skipped_steps", report.skipped_steps);
+  number("busiest_expert", report.busiest);
+  writer.member("idle_experts", report.idle_experts);
+  writer.key("expert_load").begin_array();
+  for (int layer = 0; layer < routing.layers(); ++layer) {
+    double sum = 0.0;
+    for (const double count : routing.counts(layer)) sum += count;
+    writer.begin_array();
+    if (sum > 0.0)
+      for (const double count : routing.counts(layer)) writer.value(std::round(count / sum * 1e5) / 1e5);
+    writer.end_array();
+  }
+  return writer.end_array().end_object().take();
+}
+
+/// "step 120/2000  loss 1.234  rate 3.0e-03  norm 0.98  51234 tokens/s  left 3:20": for a line that is rewritten.
+[[nodiscard]] inline std::string progress_line(const StepReport& report, Index steps, double seconds_left) {
+  char text[160];
+  const auto left = static_cast<long>(std::isfinite(seconds_left) && seconds_left > 0.0 ? seconds_left : 0.0);
+  std::snprintf(text, sizeof text,
+                "step %lld/%lld  loss %.4f  rate %.1e  norm %.2f  busiest %.2f  %.0f tokens/s  left %ld:%02ld",
+                static_cast<long long>(report.step), static_cast<long long>(steps), report.losses.loss(), report.rate,
+                report.gradient_norm, report.busiest, report.tokens_per_second(), left / 60, left % 60);
+  return text;
+}
+
+/// A file of such lines. Throws io_open, io_write, io_no_space; ck_corrupt for lines that are none.
+class TrainingLog {
+ public:
+  /// Opens `path` and keeps the lines of the first `steps` steps: what a run that is resumed there had not saved when
+  /// it ended is done again. 0 begins anew.
+  explicit TrainingLog(std::string path, Index steps = 0) : path_(std::move(path)) {
+    const std::string kept = steps > 0 ? lines_until(steps) : std::string();
+    file_.reset(std::fopen(path_.c_str(), "wb"));
+    if (!file_)
+      throw Error(ErrorCode::io_open, "cannot be opened for writing; check the path and its permissions", {path_});
+    append(kept);
+  }
+
+  void write(const StepReport& report, const RoutingStatistics& routing) { append(json_line(report, routing) + "\n"); }
+  /// A line of the caller's, such as an evaluation: one JSON object without line feeds.
+  void write(const std::string& json) { append(json + "\n"); }
+
+ private:
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+
+  void append(const std::string& text) {
+    if (std::fwrite(text.data(), 1, text.size(), file_.get()) != text.size() || std::fflush(file_.get()) != 0)
+      throw Error(ErrorCode::io_write, "a line could not be written; make room on the disk", {path_});
+  }
+
+  [[nodiscard]] std::string lines_until(Index steps) const {
+    if (std::unique_ptr<std::FILE, Close> there(std::fopen(path_.c_str(), "rb")); !there) return {};
+    const std::string text = read_text(path_, std::size_t{1} << 32);
+    std::string kept;
+    for (std::size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
+      const std::string_view line = std::string_view(text).substr(begin, end - begin);
+      const Json json = Json::parse(line, {.path = path_});
+      if (const auto step = json.find("step"); step && step->integer() > steps) break;
+      kept.append(line) += '\n';
+    }
+    return kept;  // a last line without its end was cut off, and is left out
+  }
+
+  std::string path_;
+  std::unique_ptr<std::FILE, Close> file_;
+};
+
+}  // namespace guild::inline v1
