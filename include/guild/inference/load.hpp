@@ -20,12 +20,7 @@ template <class Model, class Device>
                                                 const LoadOptions& options = {}) {
   PublishedConfig config = read_config(folder);
   check_config<typename Model::Spec>(config);
-  if (config.quantization &&
-      (config.quantization->block_rows != scale_block || config.quantization->block_cols != scale_block))
-    throw Error(ErrorCode::cf_quant,
-                "the blocks that share a scale are " + std::to_string(config.quantization->block_rows) + " x " +
-                    std::to_string(config.quantization->block_cols) + "; only 128 x 128 is supported",
-                {config.path, "quantization_config.weight_block_size", -1});
+  check_scale_blocks(config);
   Tokenizer tokenizer = Tokenizer::read(folder);
   tokenizer.require_vocab_size(Model::config.vocab);
   std::optional<ChatTemplate> chat_template = ChatTemplate::read_if_any(folder);

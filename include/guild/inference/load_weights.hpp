@@ -6,150 +6,18 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <set>
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include <guild/core/error.hpp>
 #include <guild/core/weight.hpp>
 #include <guild/inference/load_options.hpp>
+#include <guild/inference/weight_check.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/modules/module.hpp>
 
 namespace guild::inline v1 {
 
 namespace detail {
-
-/// The first pass: compares names, shapes and types of a model with a checkpoint, and counts bytes.
-template <class Names>
-class WeightCheck {
- public:
-  explicit WeightCheck(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
-
-  template <class Tensor>
-  void operator()(const Path& path, MatrixShape shape, Tensor&) {
-    const std::string name = Names::name(path);
-    const TensorInfo* info = find(name);
-    if (info == nullptr) return;
-    if (info->shape.size() != 2 || info->shape[0] != shape.rows || info->shape[1] != shape.cols) {
-      const bool transposed = info->shape.size() == 2 && info->shape[0] == shape.cols && info->shape[1] == shape.rows;
-      fail(ErrorCode::wt_shape, *info,
-           "has shape " + text(info->shape) + ", the model needs " + text({shape.rows, shape.cols}) +
-               (transposed ? ": it is transposed; weights are stored [outputs, inputs]" : ""));
-    }
-    if (info->dtype == DType::f8_e4m3) return check_scale(*info, shape);
-    if (info->dtype != DType::f32 && info->dtype != DType::bf16 && info->dtype != DType::f16)
-      fail(ErrorCode::wt_dtype, *info,
-           "is stored as " + std::string(guild::name(info->dtype)) +
-               ", expected F32, BF16, F16 or F8_E4M3; convert the checkpoint to one of them");
-  }
-
-  template <class Tensor>
-  void operator()(const Path& path, VectorShape shape, Tensor&) {
-    const TensorInfo* info = find(Names::name(path));
-    if (info == nullptr) return;
-    if (info->shape.size() != 1 || info->shape[0] != shape.size)
-      fail(ErrorCode::wt_shape, *info, "has shape " + text(info->shape) + ", the model needs " + text({shape.size}));
-    if (info->dtype != DType::f32 && info->dtype != DType::bf16 && info->dtype != DType::f16)
-      fail(ErrorCode::wt_dtype, *info,
-           "is stored as " + std::string(guild::name(info->dtype)) + ", expected F32, BF16 or F16");
-  }
-
-  /// Call after the walk. Tensors whose name starts with one of `skipped` may be there unused.
-  void finish(const std::vector<std::string>& skipped) const {
-    if (!missing_.empty())
-      throw Error(ErrorCode::wt_missing,
-                  std::to_string(missing_count_) +
-                      " tensors of the model are not in the "
-                      "checkpoint: " +
-                      join(missing_) + (missing_count_ > missing_.size() ? ", ..." : "") +
-                      "; the folder is incomplete or holds another model",
-                  {folder(), missing_.front(), -1});
-    std::vector<std::string> extra;
-    std::size_t count = 0;
-    for (const TensorInfo& info : checkpoint_.tensors()) {
-      if (used_.contains(info.name) || is_skipped(info.name, skipped)) continue;
-      if (info.name.ends_with(Names::scale_suffix)) {
-        const std::string base = info.name.substr(0, info.name.size() - Names::scale_suffix.size());
-        const TensorInfo* matrix = checkpoint_.find(base);
-        if (matrix != nullptr && matrix->dtype != DType::f8_e4m3)
-          fail(ErrorCode::wt_scale_orphan, info,
-               "scales \"" + base + "\", which is stored as " + std::string(guild::name(matrix->dtype)) +
-                   "; only F8_E4M3 has scales");
-      }
-      if (++count <= listed) extra.push_back(info.name);
-    }
-    if (!extra.empty())
-      throw Error(ErrorCode::wt_unexpected,
-                  std::to_string(count) + " tensors of the checkpoint are not in the model: " + join(extra) +
-                      (count > extra.size() ? ", ..." : "") + "; the folder holds another model than config.json says",
-                  {folder(), extra.front(), -1});
-  }
-
-  [[nodiscard]] std::int64_t bytes() const { return bytes_; }
-
- private:
-  static constexpr std::size_t listed = 20;
-
-  const TensorInfo* find(const std::string& name) {
-    const TensorInfo* info = checkpoint_.find(name);
-    if (info == nullptr) {
-      if (++missing_count_ <= listed) missing_.push_back(name);
-    } else {
-      used_.insert(info->name);
-      bytes_ += static_cast<std::int64_t>(info->bytes);
-    }
-    return info;
-  }
-  void check_scale(const TensorInfo& info, MatrixShape shape) {
-    const std::string name = info.name + std::string(Names::scale_suffix);
-    const TensorInfo* scale = checkpoint_.find(name);
-    if (scale == nullptr)
-      fail(
-          ErrorCode::wt_scale_missing, info,
-          "is stored as F8_E4M3, but \"" + name +
-              "\" is not in the checkpoint; without its scales the weight has no value. Download the checkpoint again");
-    const std::int64_t rows = (shape.rows + scale_block - 1) / scale_block,
-                       cols = (shape.cols + scale_block - 1) / scale_block;
-    if (scale->shape.size() != 2 || scale->shape[0] != rows || scale->shape[1] != cols)
-      fail(ErrorCode::wt_scale_shape, *scale,
-           "has shape " + text(scale->shape) + ", expected " + text({rows, cols}) +
-               ": one scale for each block of 128 x 128");
-    if (scale->dtype != DType::f32)
-      fail(ErrorCode::wt_dtype, *scale, "is stored as " + std::string(guild::name(scale->dtype)) + ", expected F32");
-    used_.insert(scale->name);
-    bytes_ += static_cast<std::int64_t>(scale->bytes);
-  }
-  static bool is_skipped(std::string_view name, const std::vector<std::string>& skipped) {
-    for (const std::string& prefix : skipped)
-      if (name.starts_with(prefix)) return true;
-    return name.ends_with(".rotary_emb.inv_freq");  // derived values that old exporters wrote
-  }
-  [[noreturn]] void fail(ErrorCode code, const TensorInfo& info, const std::string& message) const {
-    throw Error(code, message, {checkpoint_.file_path(info.file), info.name, -1});
-  }
-  [[nodiscard]] std::string folder() const {
-    const std::string path = checkpoint_.file_path(0);
-    return path.substr(0, path.find_last_of('/'));
-  }
-  static std::string text(const std::vector<std::int64_t>& shape) {
-    std::string out = "[";
-    for (std::size_t i = 0; i < shape.size(); ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-    return out + "]";
-  }
-  static std::string join(const std::vector<std::string>& names) {
-    std::string out;
-    for (const std::string& name : names) out += (out.empty() ? "" : ", ") + name;
-    return out;
-  }
-
-  const Checkpoint& checkpoint_;
-  std::set<std::string_view> used_;
-  std::vector<std::string> missing_;
-  std::size_t missing_count_ = 0;
-  std::int64_t bytes_ = 0;
-};
 
 /// The second pass: reads (or maps) every tensor.
 template <class Names>
@@ -243,6 +111,16 @@ inline std::int64_t machine_memory() {
   return pages > 0 && page > 0 ? std::int64_t{pages} * page : -1;
 }
 
+/// Throws cf_memory if weights of so many bytes are more than the options allow.
+inline void check_memory(const LoadOptions& options, std::int64_t bytes) {
+  const std::int64_t budget = options.memory_budget == 0 ? machine_memory() : options.memory_budget;
+  if (budget > 0 && bytes > budget)
+    throw Error(ErrorCode::cf_memory,
+                "the weights need " + std::to_string(bytes) + " bytes, " +
+                    (options.memory_budget == 0 ? "the machine has " : "the budget is ") + std::to_string(budget) +
+                    "; use a smaller model, or leave the weights in the file with Residence::mapped");
+}
+
 }  // namespace detail
 
 /// Loads the weights of `Model` from an open checkpoint. Nothing is allocated before every name, shape and type fits.
@@ -254,22 +132,10 @@ template <class Model>
   typename Model::template Weights<Published> weights;
   if (options.mtp) weights.mtp.resize(static_cast<std::size_t>(Model::config.mtp_layers));
 
-  detail::WeightCheck<Names> check(checkpoint);
-  Model::visit(check, Path(), weights);
-  std::vector<std::string> skipped;
-  const Path root, layers = root / "layers";
-  for (int i = 0; !options.mtp && i < Model::config.mtp_layers; ++i)
-    skipped.push_back(Names::name(layers / (Model::config.layers + i)) + ".");
-  if (Model::config.tied_embeddings) skipped.push_back(Names::name(root / "head"));
-  check.finish(skipped);
-  const std::int64_t budget = options.memory_budget == 0 ? detail::machine_memory() : options.memory_budget;
-  if (budget > 0 && options.residence == Residence::owned && check.bytes() > budget)
-    throw Error(ErrorCode::cf_memory,
-                "the weights need " + std::to_string(check.bytes()) + " bytes, " +
-                    (options.memory_budget == 0 ? "the machine has " : "the budget is ") + std::to_string(budget) +
-                    "; use a smaller model, or leave the weights in the file with Residence::mapped");
+  const std::int64_t bytes = detail::check_weights<Model>(checkpoint, options, weights);
+  if (options.residence == Residence::owned) detail::check_memory(options, bytes);
 
-  detail::WeightReader<Names> reader(checkpoint, options, check.bytes());
+  detail::WeightReader<Names> reader(checkpoint, options, bytes);
   Model::visit(reader, Path(), weights);
   return weights;
 }

@@ -1,0 +1,101 @@
+// Weights to be trained, from any published folder: fine-tuning starts here, and so does going on from a saved state.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include <guild/core/error.hpp>
+#include <guild/core/weight.hpp>
+#include <guild/inference/load_weights.hpp>
+#include <guild/io/checkpoint.hpp>
+#include <guild/io/config.hpp>
+#include <guild/modules/module.hpp>
+
+namespace guild::inline v1 {
+
+namespace detail {
+
+/// Reads every tensor and converts it to float, one at a time.
+template <class Names>
+class DenseReader {
+ public:
+  DenseReader(const Checkpoint& checkpoint, const LoadOptions& options, std::int64_t total)
+      : reader_(checkpoint, options, total) {}
+
+  void operator()(const Path& path, MatrixShape shape, DenseMatrix<float>& matrix) {
+    StoredMatrix stored;
+    reader_(path, shape, stored);
+    matrix = {shape.rows, shape.cols, Buffer<float>::uninitialized(shape.rows * shape.cols)};
+    const WeightView view = stored.view();
+    for (Index r = 0; r < shape.rows; ++r) {
+      float* const row = matrix.data.data() + r * shape.cols;
+      switch (stored.type) {
+        case DType::f32:
+          convert<float>(view, r, row);
+          break;
+        case DType::bf16:
+          convert<bf16>(view, r, row);
+          break;
+        case DType::f16:
+          convert<f16>(view, r, row);
+          break;
+        default:
+          for (Index c = 0; c < shape.cols; ++c) row[c] = view.at(r, c);
+      }
+    }
+  }
+  void operator()(const Path& path, VectorShape shape, DenseVector<float>& vector) {
+    StoredVector stored;
+    reader_(path, shape, stored);
+    vector.data = std::move(stored.data);
+  }
+
+ private:
+  template <class T>
+  static void convert(const WeightView& view, Index r, float* row) {
+    const T* const from = view.row<T>(r);
+    for (Index c = 0; c < view.cols; ++c) row[c] = static_cast<float>(from[c]);
+  }
+
+  WeightReader<Names> reader_;
+};
+
+}  // namespace detail
+
+/// Loads the weights of `Model` as floats, whatever their stored type; fp8 blocks are multiplied by their scales. The
+/// checks are those of `load_weights`; the budget counts the floats. Throws wt_*, cf_memory, io_*, dev_memory.
+template <class Model>
+[[nodiscard]] typename Model::template Weights<Dense<float>> load_dense(const Checkpoint& checkpoint,
+                                                                        LoadOptions options = {}) {
+  typename Model::template Weights<Dense<float>> weights;
+  if (options.mtp) weights.mtp.resize(static_cast<std::size_t>(Model::config.mtp_layers));
+  const std::int64_t bytes = detail::check_weights<Model>(checkpoint, options, weights);
+  std::int64_t floats = 0;
+  struct Count {
+    std::int64_t* floats;
+    void operator()(const Path&, MatrixShape shape, const DenseMatrix<float>&) const {
+      *floats += shape.rows * shape.cols;
+    }
+    void operator()(const Path&, VectorShape shape, const DenseVector<float>&) const { *floats += shape.size; }
+  };
+  Model::visit(Count{&floats}, Path(), weights);
+  detail::check_memory(options, floats * std::int64_t{sizeof(float)});
+  options.residence = Residence::owned;
+  detail::DenseReader<typename Model::Spec::Names> reader(checkpoint, options, bytes);
+  Model::visit(reader, Path(), weights);
+  return weights;
+}
+
+/// The same from a folder, whose config.json must describe `Model`. Throws cf_* too. A folder that this library saved
+/// is not verified: see `verify_manifest`.
+template <class Model>
+[[nodiscard]] typename Model::template Weights<Dense<float>> load_dense(const std::string& folder,
+                                                                        const LoadOptions& options = {}) {
+  const PublishedConfig config = read_config(folder);
+  check_config<typename Model::Spec>(config);
+  check_scale_blocks(config);
+  return load_dense<Model>(Checkpoint::open(folder, options.checkpoint), options);
+}
+
+}  // namespace guild::inline v1
