@@ -66,6 +66,7 @@ class DataLoader {
     batch.tokens.reserve(room);
     batch.positions.reserve(room);
     batch.targets.reserve(room);
+    batch.chunks.reserve(room / static_cast<std::size_t>(options_.length) + 8);
     working_ = position_;
     try {
       fill(batch);
