@@ -300,7 +300,7 @@ TEST(ExpandedAttentionBackward, EveryVariantEqualsThePlainLoopsInDoubleForOddSiz
                              {1, 64, 32, 64, 0.1},
                              {1, 70, 15, 96, 0.1},
                              {1, 128, 64, 128, 0.07}})
-    check_variants(sizes, {1, 70, 17, 129}, true);
+    check_variants(sizes, {70, 1, 100}, true);
 }
 
 TEST(ExpandedAttentionBackward, EveryVariantEqualsThePlainLoopsInDoubleForSequencesCutIntoRangesOfKeys) {

@@ -17,8 +17,10 @@ namespace guild::inline v1::cpu {
 
 struct Avx2AttentionBackward {
   [[GUILD_ATTENTION_AVX2]] static void product(const TileProduct& p) {
-    for (Index j = 0; j < p.cols; j += 16)  // outside: a strip of b stays in L1 while all rows pass
-      for (Index i = 0; i < p.rows; i += 4) block(p, i, j);
+    if (p.cols % 24 == 0)
+      strips<3>(p);
+    else
+      strips<2>(p);
   }
 
   [[GUILD_ATTENTION_AVX2]] static void weigh(const TileWeights& w) {
@@ -64,31 +66,41 @@ struct Avx2AttentionBackward {
   }
 
  private:
+  template <int Vectors>
+  [[GUILD_ATTENTION_AVX2]] static void strips(const TileProduct& p) {
+    for (Index j = 0; j < p.cols; j += Vectors * 8)  // outside: a strip of b stays in L1 while all rows pass
+      for (Index i = 0; i < p.rows; i += 4) block<Vectors>(p, i, j);
+  }
+
+  // Every loop over registers is unrolled, or -O2 would keep the sums in memory.
+  template <int Vectors>
   [[GUILD_ATTENTION_AVX2]] static void block(const TileProduct& p, Index i, Index j) {
-    constexpr int rows = 4;  // 8 sums in registers; unrolled, or -O2 would keep them in memory
+    constexpr int rows = 4;
     float* const c = p.c + i * p.c_pitch + j;
-    __m256 sum[rows][2];
+    __m256 sum[rows][Vectors];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
-      for (int v = 0; v < 2; ++v)
+      for (int v = 0; v < Vectors; ++v)
         sum[r][v] = p.onto == Onto::sums ? _mm256_loadu_ps(c + r * p.c_pitch + v * 8) : _mm256_setzero_ps();
     const float* a = p.a + i * p.a_row;
     const float* b = p.b + j;
     const Index a_row = p.a_row, a_step = p.a_step, b_pitch = p.b_pitch;
     for (Index s = 0; s < p.steps; ++s, a += a_step, b += b_pitch) {
-      const __m256 x = _mm256_loadu_ps(b), y = _mm256_loadu_ps(b + 8);
+      __m256 x[Vectors];
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v) x[v] = _mm256_loadu_ps(b + v * 8);
 #pragma GCC unroll 8
       for (int r = 0; r < rows; ++r) {
-        const __m256 z = _mm256_set1_ps(a[r * a_row]);
-        sum[r][0] = _mm256_fmadd_ps(z, x, sum[r][0]);
-        sum[r][1] = _mm256_fmadd_ps(z, y, sum[r][1]);
+        const __m256 y = _mm256_set1_ps(a[r * a_row]);
+#pragma GCC unroll 8
+        for (int v = 0; v < Vectors; ++v) sum[r][v] = _mm256_fmadd_ps(y, x[v], sum[r][v]);
       }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
-      for (int v = 0; v < 2; ++v) _mm256_storeu_ps(c + r * p.c_pitch + v * 8, sum[r][v]);
+      for (int v = 0; v < Vectors; ++v) _mm256_storeu_ps(c + r * p.c_pitch + v * 8, sum[r][v]);
   }
 };
 
