@@ -335,7 +335,7 @@ TEST(ExpandedAttentionBackward, HasTheSameBitsForEveryThreadCountAndBatch) {
 }
 
 TEST(ExpandedAttentionBackward, DoesLargeBatchesInRounds) {
-  // Each sequence needs 7 * 2304 * (124 + 4) + 2304 * 4 floats of scratch: eight in a round.
+  // Each sequence needs 8 * 2304 * (124 + 4) + 2304 * 4 floats of scratch: seven fit into a round.
   guild::Cpu device({.threads = 4});
   const Sizes sizes{1, 124, 4, 1, 0.1};
   auto one = make_batch<float>(sizes, {2304}, true);

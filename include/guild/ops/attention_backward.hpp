@@ -47,7 +47,7 @@ void checked_expanded_attention_backward(Device& device, std::span<const Expande
 /// 2). Overwrites dq, dk_nope, dk_rope, dv, which must not overlap what is read. Work is cut by the shapes alone: bits
 /// depend neither on the threads nor on other jobs. Throws op_shape, op_argument.
 /// P is made anew tile by tile, so scratch grows with the tokens and never with their square. On the CPU, in floats: a
-/// token, H * R; a token of a sequence of 512 and more and of less than 32 heads, up to 32 / H - 1 partial dq of
+/// token, H * R; a token of a sequence of 512 and more and of at most 16 heads, up to 32 / H - 1 partial dq of
 /// H * (N + R) (large batches are done in rounds that keep these two below 64 MiB where one sequence does); a thread,
 /// 2 * (N + R + V) for each key of the longest range (n / sqrt(number of ranges)) and about 10^4 + 256 * (N + R + V).
 template <class Device>
