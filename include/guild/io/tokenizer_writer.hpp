@@ -1,6 +1,8 @@
 // tokenizer.json and tokenizer_config.json, written so that guild and Hugging Face tokenizers read the same from them.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -61,19 +63,23 @@ inline void write_bpe(JsonWriter& w, const BpeVocabulary& vocabulary) {
   std::vector<std::string> symbols;
   for (const std::string& token : vocabulary.tokens) w.member(symbols.emplace_back(spelled(token)), id++);
   w.end_object().key("merges").begin_array();
-  for (const BpeVocabulary::Merge& merge : vocabulary.merges) {
-    w.begin_array();
-    for (const std::int32_t part : {merge.left, merge.right})
-      w.value(symbols.at(static_cast<std::size_t>(part) - vocabulary.first.size()));
-    w.end_array();
-  }
+  const auto symbol = [&](std::int32_t part) -> const std::string& {
+    const auto i = static_cast<std::size_t>(part) - vocabulary.first.size();
+    if (i >= symbols.size())
+      throw Error(ErrorCode::tk_merge,
+                  "a merge names the id " + std::to_string(part) + ", which is not one of `tokens`");
+    return symbols[i];
+  };
+  for (const BpeVocabulary::Merge& merge : vocabulary.merges)
+    w.begin_array().value(symbol(merge.left)).value(symbol(merge.right)).end_array();
   w.end_array().end_object();
 }
 
 }  // namespace detail
 
 /// The text of tokenizer.json, laid out as Hugging Face tokenizers lays it out. Throws in_utf8 and in_param for named
-/// tokens or patterns that JSON cannot hold, in_param for a named token that is in `tokens` too; what else a vocabulary
+/// tokens or patterns that JSON cannot hold, in_param for a named token that is in `tokens` too, tk_merge for
+/// a merge of ids that are not in `tokens`; what else a vocabulary
 /// can get wrong shows when it is read.
 [[nodiscard]] inline std::string tokenizer_json(const BpeVocabulary& vocabulary) {
   JsonWriter w;
