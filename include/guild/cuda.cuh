@@ -4,8 +4,13 @@
 
 #include <guild/device/cuda.cuh>
 #include <guild/ops/combine.hpp>
+#include <guild/ops/cross_entropy.hpp>
 #include <guild/ops/cuda/checks.cuh>
 #include <guild/ops/embedding.hpp>
+#include <guild/ops/expert_backward.hpp>
 #include <guild/ops/rms_norm.hpp>
 #include <guild/ops/rope.hpp>
+#include <guild/ops/route_backward.hpp>
 #include <guild/ops/router.hpp>
+#include <guild/ops/scatter_rows.hpp>
+#include <guild/ops/swiglu_backward.hpp>

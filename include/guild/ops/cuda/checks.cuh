@@ -31,4 +31,7 @@ inline void refuse_unrouted(Cuda& device, View<const std::int32_t, 2> indices) {
 /// Ids in the memory of the GPU were checked on the host; the kernel gives NaN rows for bad ones.
 inline void refuse_unknown_ids(Cuda&, View<const std::int32_t>, Index) {}
 
+/// So were targets; the kernel ignores bad ones.
+inline void refuse_unknown_targets(Cuda&, View<const std::int32_t>, Index) {}
+
 }  // namespace guild::inline v1

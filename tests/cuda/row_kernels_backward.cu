@@ -1,0 +1,134 @@
+// Row kernels of training on the GPU against the same kernels on the CPU. Exits with 0 (all agree), 1 (some differ) or
+// 77 (no GPU: nothing was tested).
+#include <guild/device/cpu.hpp>
+
+#include "twin.cuh"
+
+namespace {
+using namespace guild_test;
+
+Twin<std::int32_t> integers(guild::Cuda& cuda, Index rows, Index cols, Index step, Index below, Index first = 0) {
+  std::vector<std::int32_t> values;
+  for (Index i = 0; i < rows * cols; ++i) values.push_back(static_cast<std::int32_t>(first + i * step % below));
+  return Twin<std::int32_t>(cuda, rows, cols, cols, std::move(values));
+}
+
+void rotations(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(1);
+  const guild::RopeTable table({.factor = 40, .mscale_all_dim = 0}, 64);
+  Twin<double> frequencies(cuda, 1, table.pairs(), table.pairs(),
+                           std::vector<double>(table.view().turns.begin(), table.view().turns.end()));
+  auto positions = integers(cuda, 1, 6, 4097, 163840);
+  auto dx = matrix<float>(cuda, random, 6, 5 * 192, 3);
+  const guild::RopeHeads layout{.heads = 5, .head_stride = 192, .offset = 128};
+  guild::rope_backward(cpu, table, positions.on_host().row(0), dx.on_host(), layout);
+  guild::rope_backward(cuda, guild::RopeView{frequencies.on_device().row(0), table.magnitude()},
+                       positions.on_device().row(0), dx.on_device(), layout);
+  dx.compare(cuda, 3e-6, "rope_backward");
+}
+
+void experts(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(2);
+  for (Index dim : {7, 1003}) {
+    const Index rows = 60;
+    auto gate = matrix<float>(cuda, random, rows, dim, 1), up = matrix<float>(cuda, random, rows, dim),
+         dh = matrix<float>(cuda, random, rows, dim, 2), weights = matrix<float>(cuda, random, 20, 3),
+         weights_s = matrix<float>(cuda, random, 1, rows), dweights_s = matrix<float>(cuda, random, 1, rows),
+         back = matrix<float>(cuda, random, 20, 3, 1);
+    auto slots = integers(cuda, 20, 3, 7, rows);
+    guild::slot_weights(cpu, slots.on_host(), weights.on_host(), weights_s.on_host().row(0));
+    guild::slot_weights(cuda, slots.on_device(), weights.on_device(), weights_s.on_device().row(0));
+    weights_s.compare(cuda, 0, "slot_weights");
+    guild::expert_swiglu_backward(cpu, weights_s.on_host().row(0), gate.on_host(), up.on_host(), dh.on_host(),
+                                  dweights_s.on_host().row(0));
+    guild::expert_swiglu_backward(cuda, weights_s.on_device().row(0), gate.on_device(), up.on_device(), dh.on_device(),
+                                  dweights_s.on_device().row(0));
+    gate.compare(cuda, 2e-5, "expert_swiglu_backward: gate");
+    up.compare(cuda, 2e-5, "expert_swiglu_backward: up");
+    dh.compare(cuda, 2e-5, "expert_swiglu_backward: dh");
+    dweights_s.compare(cuda, 1e-3, "expert_swiglu_backward: dweights");
+    guild::gather_slots(cpu, slots.on_host(), dweights_s.on_host().row(0), back.on_host());
+    guild::gather_slots(cuda, slots.on_device(), dweights_s.on_device().row(0), back.on_device());
+    back.compare(cuda, 1e-3, "gather_slots");
+    guild::swiglu_backward(cpu, gate.on_host(), up.on_host(), dh.on_host(), dh.on_host());
+    guild::swiglu_backward(cuda, gate.on_device(), up.on_device(), dh.on_device(), dh.on_device());
+    gate.compare(cuda, 1e-3, "swiglu_backward: gate");
+    dh.compare(cuda, 1e-3, "swiglu_backward: h");
+  }
+}
+
+void tables(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(3);
+  auto ids = integers(cuda, 1, 500, 13, 90);
+  auto dy = matrix<float>(cuda, random, 500, 133, 1), dtable = matrix<float>(cuda, random, 90, 133);
+  guild::embedding_backward(cpu, ids.on_host().row(0), dy.on_host(), dtable.on_host());
+  guild::embedding_backward(cuda, ids.on_device().row(0), dy.on_device(), dtable.on_device());
+  dtable.compare(cuda, 0, "embedding_backward");
+  auto to = integers(cuda, 1, 90, 7, 500), marks = integers(cuda, 1, 500, 1, 3, -1);
+  guild::scatter_rows(cpu, dtable.on_host(), to.on_host().row(0), dy.on_host());
+  guild::scatter_rows(cuda, dtable.on_device(), to.on_device().row(0), dy.on_device());
+  guild::zero_marked_rows(cpu, marks.on_host().row(0), dy.on_host());
+  guild::zero_marked_rows(cuda, marks.on_device().row(0), dy.on_device());
+  dy.compare(cuda, 0, "scatter_rows and zero_marked_rows");
+}
+
+void routes(guild::Cpu& cpu, guild::Cuda& cuda) {
+  for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax}) {
+    const guild::MoeConfig config{.experts = 256, .top_k = 8, .scoring = scoring, .scale = 2.5};
+    std::mt19937 random(4);
+    auto logits = matrix<float>(cuda, random, 100, 256, 1), dlogits = matrix<float>(cuda, random, 100, 256, 1),
+         dweights = matrix<float>(cuda, random, 100, 8), weights = matrix<float>(cuda, random, 100, 8);
+    auto indices = integers(cuda, 100, 8, 11, 256);
+    guild::route_backward(cpu, config, logits.on_host(), indices.on_host(), weights.on_host(), dweights.on_host(),
+                          dlogits.on_host());
+    guild::route_backward(cuda, config, logits.on_device(), indices.on_device(), weights.on_device(),
+                          dweights.on_device(), dlogits.on_device());
+    dlogits.compare(cuda, 2e-5, "route_backward");
+  }
+}
+
+void losses(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(5);
+  for (Index vocab : {33, 32000}) {
+    auto logits = matrix<float>(cuda, random, 40, vocab, 1);
+    auto targets = integers(cuda, 1, 40, 7, vocab, -1);
+    auto loss = matrix<double>(cuda, random, 2, 40);
+    auto correct = integers(cuda, 1, 40, 1, 5);
+    const guild::CrossEntropyOptions options{.scale = 2.0, .z_loss = 0.01};
+    guild::cross_entropy(cpu, logits.on_host(), targets.on_host().row(0), options, guild::LossWork::gradient,
+                         {loss.on_host().row(0), loss.on_host().row(1), correct.on_host().row(0)});
+    guild::cross_entropy(cuda, logits.on_device(), targets.on_device().row(0), options, guild::LossWork::gradient,
+                         {loss.on_device().row(0), loss.on_device().row(1), correct.on_device().row(0)});
+    logits.compare(cuda, 1e-5, "cross_entropy: gradient");
+    loss.compare(cuda, 1e-4, "cross_entropy: loss and log_sum_squared");
+    correct.compare(cuda, 0, "cross_entropy: correct");
+  }
+}
+
+int run() {
+  guild::Cuda cuda;
+  guild::Cpu cpu({.threads = 2});
+  rotations(cpu, cuda);
+  experts(cpu, cuda);
+  tables(cpu, cuda);
+  routes(cpu, cuda);
+  losses(cpu, cuda);
+  cuda.synchronize();
+  std::printf("%d failures\n", failures);
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+int main() {
+  try {
+    return run();
+  } catch (const guild::Error& error) {
+    if (error.code() == guild::ErrorCode::dev_unavailable) {
+      std::printf("no CUDA device, skipped: %s\n", error.what());
+      return 77;
+    }
+    std::printf("FAILED %s\n", error.what());
+    return 1;
+  }
+}
