@@ -11,13 +11,14 @@ DeepseekV3ForCausalLM in float32, eager mode, as it comes; a row is ATTENTION:EX
   works too, but gathers an expert's weights for every token: 11 GiB and thirty times slower for `mini`.
 Compare with the fastest row.
 
-A step is: forward, mean cross entropy over all tokens, backward, clipping to norm 1, AdamW (fused).  Token i of sequence
-b of step s is splitmix64((s * batch + b) * (length + 1) + i) % vocab, the target the next one, so the loss only goes
-to log(vocab); weights are random (standard deviation 0.02), selection biases 0 and left alone.
+A step is: forward, mean cross entropy over all tokens, backward, clipping to norm 1, AdamW (fused).  Token i of
+sequence b of step s is splitmix64((s * batch + b) * (length + 1) + i) % vocab, the target the next one, so the loss
+only goes to log(vocab); weights are random (standard deviation 0.02), selection biases 0 and left alone.
 
-`seconds` is the median over the steps after two that are not counted; `rss_mib` the process's peak.  More threads than
-idle cores makes PyTorch many times slower (its threads spin at barriers), so `load` tells the load average before
-and after, and `cpu_share` the CPU time used by the steps / (wall time * threads).  Below about 0.9 the row was disturbed.
+`seconds` is the median over the steps after two that are not counted, `cpu_seconds` that of the CPU time of all
+threads, `rss_mib` the process's peak.  More threads than idle cores makes PyTorch many times slower (its threads wait
+for each other), so `load` tells the load average before and after, and `cpu_share` the CPU time / (wall time *
+threads): below about 0.9 the row was disturbed.  On a busy machine only `--threads 1` with `cpu_seconds` means much.
 """
 import argparse
 import json
@@ -78,7 +79,7 @@ def measure(model_name: str, attention: str, experts: str, threads: int, steps: 
     params = list(model.parameters())
     optimizer = torch.optim.AdamW(params, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     batch, length = SHAPE[model_name]
-    seconds, losses, load, cpu = [], [], os.getloadavg()[0], 0.0
+    seconds, losses, load, cpu = [], [], os.getloadavg()[0], []
     for step in range(steps + 2):
         whole = tokens(step * batch * (length + 1), batch * (length + 1), config.vocab_size)
         whole = torch.from_numpy(whole).view(batch, length + 1)
@@ -92,14 +93,15 @@ def measure(model_name: str, attention: str, experts: str, threads: int, steps: 
         losses.append(loss.item())
         if step >= 2:
             seconds.append(time.perf_counter() - begin)
-            cpu += time.process_time() - cpu_begin
+            cpu.append(time.process_time() - cpu_begin)
     median = statistics.median(seconds)
     return {
         "model": model_name, "attention": attention, "experts": experts, "default": default, "threads": threads,
         "parameters": sum(p.numel() for p in params), "tokens": batch * length, "steps": steps,
-        "seconds": round(median, 4), "fastest": round(min(seconds), 4), "tokens_per_second": round(batch * length / median),
+        "seconds": round(median, 4), "fastest": round(min(seconds), 4), "cpu_seconds": round(statistics.median(cpu), 4),
+        "tokens_per_second": round(batch * length / median),
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "loss": [round(losses[0], 4), round(losses[-1], 4)], "cpu_share": round(cpu / (sum(seconds) * threads), 3),
+        "loss": [round(losses[0], 4), round(losses[-1], 4)], "cpu_share": round(sum(cpu) / (sum(seconds) * threads), 3),
         "load": [round(load, 2), round(os.getloadavg()[0], 2)], "torch": torch.__version__}
 
 
@@ -118,7 +120,8 @@ def main() -> None:
     for row in a.rows.split(","):  # a process each, so that the peaks of memory are their own
         done = subprocess.run([sys.executable, __file__, "--model", a.model, "--threads", str(a.threads), "--steps",
                                str(a.steps), "--one", row], capture_output=True, text=True)
-        print(done.stdout.strip() or json.dumps({"model": a.model, "row": row, "error": done.stderr[-300:]}), flush=True)
+        failed = {"model": a.model, "row": row, "error": done.stderr[-300:]}
+        print(done.stdout.strip() or json.dumps(failed), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ Everything that a second implementation needs to repeat the run is in SETTINGS a
 - The corpus' last tenth is for validation.  A token is a byte.
 - Window b of step s, both from 0, begins at byte splitmix64(s * batch + b) % (training bytes - length); inputs are its
   `length` bytes, targets the byte after each.  splitmix64(n) is output n (from 0) of the generator seeded with 0.
-- Loss: mean over all tokens of the step.  Clipping: g *= min(1, clip / norm).  AdamW; decay of tensors of two dimensions
-  only (embedding and head too).  Rate of step s: peak (s + 1) / warm_up, then a cosine from peak to `floor` * peak at
-  the last step: peak (floor + (1 - floor) (1 + cos(pi (s - warm_up) / (steps - warm_up))) / 2).
+- Loss: mean over all tokens of the step.  Clipping: g *= min(1, clip / norm).  AdamW; decay of tensors of two
+  dimensions only (embedding and head too).  Rate of step s: peak (s + 1) / warm_up, then a cosine towards `floor` *
+  peak: peak (floor + (1 - floor) (1 + cos(pi (s - warm_up) / (steps - warm_up))) / 2).
 - After every step: selection bias += gamma sign(mean load - load), loads of that step.
 - Validation: windows at 0, length, 2 length, ... of the validation bytes as long as all targets exist; mean over all.
 

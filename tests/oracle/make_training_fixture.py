@@ -29,7 +29,8 @@ from transformers import DeepseekV3Config
 from transformers.models.deepseek_v3 import modeling_deepseek_v3 as ds
 
 import reference_forward as reference
-from make_model_fixtures import V3, choose_tokens, load_with_transformers, run_transformers_mtp, shapes, write_folder, yarn
+from make_model_fixtures import (
+    V3, choose_tokens, load_with_transformers, run_transformers_mtp, shapes, write_folder, yarn)
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "fixtures" / "training"
 FLOAT32_LIMIT = 2e-5  # of a tensor's largest gradient, and of the loss
@@ -136,7 +137,7 @@ class Mtp(torch.nn.Module):
         self.block = ds.DeepseekV3DecoderLayer(config, config.num_hidden_layers)
 
     def forward(self, main, states, next_ids):
-        """states [1, T, hidden] after the final norm, next_ids [1, T] -> logits [T, vocab] of the tokens after those."""
+        """states [1, T, hidden] after the final norm, next_ids [1, T] -> logits [T, vocab] of what follows."""
         positions = torch.arange(next_ids.shape[1])[None]
         x = self.eh_proj(torch.cat([self.enorm(main.model.embed_tokens(next_ids)), self.hnorm(states)], dim=-1))
         n = x.shape[1]
@@ -391,7 +392,8 @@ def make(name: str, number: int) -> dict:
         # Only the prediction layer may be out of an objective's reach; it is left out of the file then.
         reached = {n: g for n, g in gradients.items() if g.abs().max() > 0}
         assert not unreached(exact, gradients)
-        save_file({n: g.float().contiguous() for n, g in reached.items()}, folder / f"gradients_{objective}.safetensors")
+        save_file({n: g.float().contiguous() for n, g in reached.items()},
+                  folder / f"gradients_{objective}.safetensors")
         save_file(flat(batch) | {f"experts.{l}": r for l, r in choices.items()}
                   | {"loss": torch.tensor([total], dtype=torch.float64),
                      "main_loss": torch.tensor([main], dtype=torch.float64),
@@ -446,9 +448,9 @@ def step_batches(c: dict, seed: int) -> list:
 def train(subject: Subject, batches, clip: float, gamma: float):
     """AdamW by torch, the clipping and the balancing written out."""
     params = [p for _, _, p in subject.parameters()]
-    matrix = [p for p in params if p.dim() > 1]
     optimizer = torch.optim.AdamW(
-        [{"params": matrix, "weight_decay": DECAY}, {"params": [p for p in params if p.dim() == 1], "weight_decay": 0.0}],
+        [{"params": [p for p in params if p.dim() > 1], "weight_decay": DECAY},
+         {"params": [p for p in params if p.dim() == 1], "weight_decay": 0.0}],
         lr=RATE, betas=BETAS, eps=EPSILON, foreach=False)
     losses, norms, loads, experts = [], [], [], subject.c["n_routed_experts"]
     for step, batch in enumerate(batches):

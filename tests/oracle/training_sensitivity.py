@@ -57,7 +57,8 @@ def replaced(s, kind, make):
 
 
 def norm_without_mean_term(module, old):
-    return lambda self, x: self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon).detach())
+    inverse = lambda self, x: torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+    return lambda self, x: self.weight * (x * inverse(self, x).detach())
 
 
 def gates(how):
