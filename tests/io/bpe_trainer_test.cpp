@@ -177,8 +177,19 @@ TEST(BpeTrainer, ReadsFilesInPartsAsIfWhole) {
             spelled_merges(guild::train_bpe(fixture_options("v3"), whole)));
 }
 
+TEST(BpeTrainer, CutsNoFileInsideOfAPieceOfTheDeepSeekRules) {
+  std::string text = "x";
+  BpeTrainerOptions options = plain(300);
+  options.splits = SplitRules::deepseek_v3();
+  for (options.min_frequency = 0; options.min_frequency < 2'000'000; ++options.min_frequency) text += "ab\n\n";
+  ASSERT_EQ(text.substr((std::size_t{4} << 20) - 1, 2), "\n\n");  // where a part of the file would end
+  const guild::test::TempFolder folder;                           // with one pair less, one merge less
+  EXPECT_EQ(spelled_merges(guild::train_bpe_from_files(options, {folder.write("a.txt", text)})),
+            (std::vector<std::string>{"a|b", "\n|\n"}));
+}
+
 TEST(BpeTrainer, CutsAFileWithoutLinesBetweenCharacters) {
-  std::string text;
+  std::string text = "xx";
   for (int i = 0; i < 1'500'000; ++i) text += "\u20ac";  // three bytes: 4 MiB is inside of one
   const guild::test::TempFolder folder;
   BpeTrainerOptions options = plain(258);

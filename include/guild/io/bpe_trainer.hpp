@@ -85,9 +85,9 @@ class BpeTrainer {
   /// io_cancelled.
   void add(std::string_view text) { add(text, {}); }
 
-  /// Counts a file as one text. One beyond 4 MiB is read in parts that end where a line ends before a letter or mark:
-  /// with the DeepSeek rules no piece goes across that, with others it can be cut there. Throws io_* and what `add`
-  /// throws.
+  /// Counts a file as one text. One beyond 4 MiB is read in parts that end where a line ends and no white space
+  /// follows: with the DeepSeek rules no piece goes across that, with others it can be cut there. Throws io_* and what
+  /// `add` throws.
   void add_file(const std::string& path) {
     const File file = File::open(path);
     std::string text;
