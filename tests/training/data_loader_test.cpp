@@ -424,6 +424,20 @@ TEST(Curriculum, MovesTheDrawsFromSourceToSource) {
   }
 }
 
+TEST(Curriculum, NeverDrawsFromASourceOfShareZero) {
+  Mixture
+      mixture;  // after seven draws of eight equal sources the eighth is owed the most, and then has no share any more
+  for (int i = 0; i < 8; ++i) mixture.sources.push_back({.data = marked(i)});
+  std::vector<double> two(8, 0.0);
+  two[0] = two[1] = 1;
+  mixture.curriculum = {.stages = {{.at = 0, .weights = std::vector<double>(8, 1.0)},
+                                   {.at = 1, .weights = std::vector<double>(8, 1.0)},
+                                   {.at = 1, .weights = two}},
+                        .length = 7};
+  DataLoader loader(mixture, {.tokens_per_batch = 1, .length = 1});
+  EXPECT_EQ(draws(loader, 11), (std::vector<int>{0, 1, 2, 3, 4, 5, 6, 0, 1, 0, 1}));
+}
+
 TEST(GeneratedDataset, DependsOnTheSeedAndTheNumberOnly) {
   const auto make = [](Index i, Random& random) {
     return Sample{{static_cast<std::int32_t>(i), static_cast<std::int32_t>(random.bits() >> 1)}, {1, 2}};
