@@ -1,6 +1,7 @@
 // AdamW steps of any number of tensors in one parallel region.
 #pragma once
 
+#include <guild/ops/cpu/adamw.hpp>
 #include <guild/ops/rows/adamw.hpp>
 #include <guild/ops/shape_check.hpp>
 
@@ -16,7 +17,10 @@ void adamw(Device& device, std::span<const AdamWJob<Real>> jobs) {
     detail::require_size(job.first, job.weight.size, "adamw: first moment");
     detail::require_size(job.second, job.weight.size, "adamw: second moment");
   }
-  for_each_block(device, jobs);
+  if constexpr (requires { run_adamw(device, jobs); })
+    run_adamw(device, jobs);  // a device with a variant of its own
+  else
+    for_each_block(device, jobs);
 }
 
 }  // namespace guild::inline v1

@@ -33,8 +33,10 @@ concept BlockJob = requires(const Job& job, SerialTeam team, Index block) {
   job(team, block);
 };
 
+namespace detail {
+
 /// The blocks of all jobs numbered through, as rows.
-template <BlockJob Job>
+template <class Job>
 struct JobBlockRow {
   View<const Job> jobs;
   View<const Index> first;  ///< the number of each job's first block, ascending
@@ -52,6 +54,8 @@ struct JobBlockRow {
     jobs.data[low](team, row - first.data[low]);
   }
 };
+
+}  // namespace detail
 
 /// Runs every block of every job, in any order and side by side. Blocks must not write what others read or write.
 template <class Device, BlockJob Job>
@@ -75,10 +79,10 @@ void for_each_block(Device& device, std::span<const Job> jobs) {
     const auto device_jobs = scratch.template take<Job>(count);
     copy_to_device(device, host_jobs, device_jobs);
     copy_to_device(device, View<const Index>(host_first.data(), count), first);
-    for_each_row(device, blocks, block_elements, JobBlockRow<Job>{device_jobs, first});
+    for_each_row(device, blocks, block_elements, detail::JobBlockRow<Job>{device_jobs, first});
   } else {
     const Index blocks = number(first.data);
-    if (blocks > 0) for_each_row(device, blocks, block_elements, JobBlockRow<Job>{host_jobs, first});
+    if (blocks > 0) for_each_row(device, blocks, block_elements, detail::JobBlockRow<Job>{host_jobs, first});
   }
 }
 

@@ -26,7 +26,12 @@ struct AdamWJob {
 
   template <Team T>
   GUILD_HD void operator()(T team, Index block) const {
-    const BlockRange range = block_range(block, weight.size);
+    run(team, block_range(block, weight.size));
+  }
+
+  /// The elements of a range.
+  template <Team T>
+  GUILD_HD void run(T team, BlockRange range) const {
     Real* const w = weight.data + range.begin;
     const Real* const dw = gradient.data + range.begin;
     Real* const m = first.data + range.begin;
