@@ -14,6 +14,7 @@ class FaultyFileSystem : public FileSystem {
   int fail_at = -1;         ///< the number of the call that fails
   int error = EIO;          ///< its errno
   std::size_t longest = 0;  ///< bytes that one write takes; 0: any
+  bool dies = false;        ///< the process ends (status 42) before the call instead; removals count as calls then
   int exchange_error = 0;   ///< not 0: every exchange fails with it
   int calls = 0;
 
@@ -26,6 +27,14 @@ class FaultyFileSystem : public FileSystem {
   int close(int descriptor) override {
     const int result = FileSystem::close(descriptor);  // the descriptor is gone even where close fails
     return fails() ? -1 : result;
+  }
+  int unlink(const std::string& path) override {
+    if (dies) (void)fails();
+    return FileSystem::unlink(path);
+  }
+  int remove_folder(const std::string& path) override {
+    if (dies) (void)fails();
+    return FileSystem::remove_folder(path);
   }
   int make_folder(const std::string& path) override { return fails() ? -1 : FileSystem::make_folder(path); }
   int open_folder(const std::string& path) override { return fails() ? -1 : FileSystem::open_folder(path); }
@@ -43,6 +52,7 @@ class FaultyFileSystem : public FileSystem {
  private:
   bool fails() {
     if (calls++ != fail_at) return false;
+    if (dies) ::_exit(42);
     errno = error;
     return true;
   }
