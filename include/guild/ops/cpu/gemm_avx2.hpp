@@ -137,27 +137,31 @@ GUILD_AVX2 void gemm_tile(const float* x, const float* panel, Index depth, const
   }
 }
 
-inline constexpr GemmTiles tiles = {tile_tokens, panel_rows, gemm_tile<2>, gemm_tile<1>};
+inline constexpr GemmTiles tiles = {tile_tokens, tile_tokens* gemm_depth, panel_rows, gemm_tile<2>, gemm_tile<1>};
 
 /// x W^T, or x W from all but fp8.
 inline void gemm(const LinearBlock& block) {
   static_assert(piece == gemm_depth && piece == gemm_rows);
-  const InputRows& x = block.x;
   const Index cols = block.end - block.begin, panels = (cols + panel_rows - 1) / panel_rows;
-  const GemmTarget target{
-      block.matrices, {block.out[0], block.out[1]}, {block.pitch[0], block.pitch[1]}, x.rows, cols, x.cols,
-      block.update};
   float* panel = block.scratch;
-  const auto pack = [&](Index k, Index depth, Index padded, float* to) {
-    pack_inputs(x, padded, k, depth, to);
-    if (block.product == Product::x_w) pack_weight_rows(*block.weight[0], block.begin, block.end, k, depth, panel);
-  };
-  const auto panel_of = [&](Index k, Index depth, Index step) {
-    if (block.product == Product::x_w) return GemmPanel{panel + step * panel_rows * gemm_depth, {}, 0};
-    pack_weights(*block.weight[step / panels], block.begin + step % panels * panel_rows, block.end, k, depth, panel);
-    return GemmPanel{panel, {}, 0};
-  };
-  multiply_block(target, tiles, panel + gemm_rows * gemm_depth, pack, panel_of);
+  // More inputs than gemm_tokens come only with few columns: then all panels stay, and each is packed once.
+  for (Index token = 0; token < block.x.rows; token += gemm_tokens) {
+    const InputRows x = block.x.middle_rows(token, std::min(gemm_tokens, block.x.rows - token));
+    GemmTarget target{block.matrices, {}, {block.pitch[0], block.pitch[1]}, x.rows, cols, x.cols, block.update};
+    for (int i = 0; i < block.matrices; ++i) target.out[i] = block.out[i] + token * block.pitch[i];
+    const auto pack = [&](Index k, Index depth, Index padded, float* to) {
+      pack_inputs(x, padded, k, depth, to);
+      if (block.product == Product::x_w && token == 0)
+        pack_weight_rows(*block.weight[0], block.begin, block.end, k, depth, panel);
+    };
+    const auto panel_of = [&](Index k, Index depth, Index step) {
+      float* to = panel + step * panel_rows * gemm_depth;
+      if (block.product == Product::x_wt && token == 0)
+        pack_weights(*block.weight[step / panels], block.begin + step % panels * panel_rows, block.end, k, depth, to);
+      return GemmPanel{to, {}};
+    };
+    multiply_block(target, tiles, panel + gemm_rows * gemm_depth, pack, panel_of);
+  }
 }
 
 /// dw += dy^T x
@@ -171,7 +175,7 @@ inline void gradient(const GradientBlock& block) {
     pack_rows(block.x, block.col_begin, block.col_end, k, depth, panels);
   };
   const auto panel_of = [&](Index, Index, Index step) {
-    return GemmPanel{panels + step * panel_rows * gemm_depth, {}, 0};
+    return GemmPanel{panels + step * panel_rows * gemm_depth, {}};
   };
   multiply_block(target, tiles, panels + gemm_rows * gemm_depth, pack, panel_of);
 }

@@ -147,10 +147,13 @@ GUILD_AVX512_INLINE __m512 load16(const WeightView& w, Index r, Index c, Index c
 GUILD_AVX512 inline void pack_weight_rows(const WeightView& w, Index begin, Index end, Index k, Index depth,
                                           float* panels) {
   for (Index i = 0; i < depth; ++i) {
-    for (Index c = begin; c < end; c += 16)
+    const std::byte* next = w.row<std::byte>(std::min(k + i + 8, w.rows - 1));
+    for (Index c = begin; c < end; c += 16) {
+      _mm_prefetch(reinterpret_cast<const char*>(next + c * bits(w.type) / 8), _MM_HINT_T0);
       _mm512_store_ps(
           panels + (c - begin) / panel_rows * panel_rows * gemm_depth + i * panel_rows + (c - begin) % panel_rows,
           load16(w, k + i, c, end - c));
+    }
   }
 }
 
@@ -158,7 +161,7 @@ GUILD_AVX512 inline void pack_weight_rows(const WeightView& w, Index begin, Inde
 GUILD_AVX512 inline void pack_rows(const InputRows& x, Index begin, Index end, Index k, Index depth, float* panels) {
   for (Index i = 0; i < depth; ++i) {
     const float* from = x.row(k + i);
-    const auto* next = reinterpret_cast<const char*>(x.row(std::min(k + i + 4, x.rows - 1)));
+    const auto* next = reinterpret_cast<const char*>(x.row(std::min(k + i + 8, x.rows - 1)));
     for (Index c = begin; c < end; c += 16) {
       _mm_prefetch(next + 4 * c, _MM_HINT_T0);
       _mm512_store_ps(
@@ -168,34 +171,26 @@ GUILD_AVX512 inline void pack_rows(const InputRows& x, Index begin, Index end, I
   }
 }
 
-/// Columns [begin, end) of rows [k, k + depth) as inputs: the columns become rows, gemm_depth apart. Rows up to
-/// `padded` from `end` - `begin` on are zero or unset: nothing that is kept is made of them.
-GUILD_AVX512 inline void pack_columns(const InputRows& x, Index begin, Index end, Index k, Index depth, float* packed) {
-  alignas(64) float copy[16][16];
-  for (Index i = 0; i < depth; i += 16) {
-    const std::byte* row[16];
-    for (Index j = 0; j < 16; ++j)
-      row[j] = reinterpret_cast<const std::byte*>(x.row(std::min(k + i + j, x.rows - 1)) + begin);
-    for (Index c = 0; c < end - begin; c += 16) {
-      __m512i column[16];
-      if (end - begin - c >= 16) {
-        transpose16(row, 4 * c, column);
-      } else {
-        const std::byte* part[16];
-        for (Index j = 0; j < 16; ++j) {
-          _mm512_store_ps(copy[j], _mm512_maskz_loadu_ps(mask16(end - begin - c), row[j] + 4 * c));
-          part[j] = reinterpret_cast<const std::byte*>(copy[j]);
-        }
-        transpose16(part, 0, column);
-      }
-#pragma GCC unroll 16
-      for (Index j = 0; j < 16; ++j) _mm512_store_si512(packed + (c + j) * gemm_depth + i, column[j]);
+/// Columns [begin, end) of rows [k, k + depth) as inputs, those of a tile side by side: tile[k * height + column].
+/// The columns that the last tile lacks are zero.
+GUILD_AVX512 inline void pack_columns(const InputRows& x, Index begin, Index end, Index k, Index depth, Index height,
+                                      Index tile_pitch, float* packed) {
+  for (Index i = 0; i < depth; ++i) {
+    const float* from = x.row(k + i) + begin;
+    const auto* next = reinterpret_cast<const char*>(x.row(std::min(k + i + 8, x.rows - 1)) + begin);
+    float* to = packed + i * height;  // what is stored beyond the height is overwritten in the next round, or unused
+    for (Index c = 0; c < end - begin; c += height, to += tile_pitch) {
+      _mm_prefetch(next + 4 * c, _MM_HINT_T0);
+      _mm512_storeu_ps(to, _mm512_maskz_loadu_ps(mask16(end - begin - c), from + c));
     }
   }
 }
 
-/// M inputs times the first 16 * Halves columns of a panel.
-template <int M, int Halves>
+/// How the packed inputs of a tile lie.
+enum class Packed { rows, columns };
+
+/// M inputs times the first 16 * Halves columns of a panel. The inputs are rows, gemm_depth apart, or columns.
+template <int M, int Halves, Packed Layout>
 GUILD_AVX512 void gemm_tile(const float* x, const float* panel, Index depth, const TileSums& sums, Ahead ahead) {
   __m512 sum[M][Halves];
 #pragma GCC unroll 16
@@ -206,11 +201,14 @@ GUILD_AVX512 void gemm_tile(const float* x, const float* panel, Index depth, con
   const Index out_rows = sums.after == nullptr ? std::min(Index{M}, sums.rows) : 0;
   const Index out_step = (out_rows * 32 + depth - 1) / std::max(depth, Index{1});
   Index offset = 0, out_row = 0;
+  const std::byte* next = ahead.row < ahead.end ? ahead.at() : nullptr;
   for (Index part = 0; part < depth; part += 32) {
-    for (Index i = 0; i < ahead.lines; ++i) {
-      _mm_prefetch(reinterpret_cast<const char*>(ahead.row + offset), _MM_HINT_T1);
+    for (Index i = 0; i < ahead.lines && next != nullptr; ++i) {
+      _mm_prefetch(reinterpret_cast<const char*>(next + offset), _MM_HINT_T1);
       offset += 64;
-      if (offset >= ahead.bytes) offset = 0, ahead.row += ahead.pitch;
+      if (offset < ahead.bytes) continue;
+      offset = 0;
+      next = ++ahead.row < ahead.end ? ahead.at() : nullptr;
     }
     for (Index i = 0; i < out_step && out_row < out_rows; ++i, ++out_row) {
       const float* line = sums.out + out_row * sums.pitch;
@@ -224,7 +222,7 @@ GUILD_AVX512 void gemm_tile(const float* x, const float* panel, Index depth, con
       for (int h = 0; h < Halves; ++h) w[h] = _mm512_load_ps(panel + k * panel_rows + 16 * h);
 #pragma GCC unroll 16
       for (int t = 0; t < M; ++t) {
-        const __m512 value = _mm512_set1_ps(x[t * gemm_depth + k]);
+        const __m512 value = _mm512_set1_ps(Layout == Packed::rows ? x[t * gemm_depth + k] : x[k * M + t]);
 #pragma GCC unroll 2
         for (int h = 0; h < Halves; ++h) sum[t][h] = _mm512_fmadd_ps(value, w[h], sum[t][h]);
       }
@@ -248,12 +246,15 @@ GUILD_AVX512 void gemm_tile(const float* x, const float* panel, Index depth, con
   }
 }
 
+template <int M, Packed Layout>
+inline constexpr GemmTiles tiles_of_height = {M, M* gemm_depth + (Layout == Packed::rows ? 0 : 16), panel_rows,
+                                              gemm_tile<M, 2, Layout>, gemm_tile<M, 1, Layout>};
+
 /// The even height of at most 14 that leaves the least work beyond `rows`.
-inline GemmTiles tiles_of(Index rows) {
-  constexpr GemmTiles heights[] = {{14, panel_rows, gemm_tile<14, 2>, gemm_tile<14, 1>},
-                                   {12, panel_rows, gemm_tile<12, 2>, gemm_tile<12, 1>},
-                                   {10, panel_rows, gemm_tile<10, 2>, gemm_tile<10, 1>},
-                                   {8, panel_rows, gemm_tile<8, 2>, gemm_tile<8, 1>}};
+template <Packed Layout>
+GemmTiles tiles_of(Index rows) {
+  constexpr GemmTiles heights[] = {tiles_of_height<14, Layout>, tiles_of_height<12, Layout>,
+                                   tiles_of_height<10, Layout>, tiles_of_height<8, Layout>};
   const GemmTiles* best = heights;
   // A tile costs about half an input more than its inputs.
   const auto cost = [rows](const GemmTiles& tiles) {
@@ -266,32 +267,44 @@ inline GemmTiles tiles_of(Index rows) {
 
 /// x W^T, or x W from all but fp8.
 inline void gemm(const LinearBlock& block) {
-  const InputRows& x = block.x;
   const Index cols = block.end - block.begin, panels = (cols + panel_rows - 1) / panel_rows;
-  const GemmTarget target{
-      block.matrices, {block.out[0], block.out[1]}, {block.pitch[0], block.pitch[1]}, x.rows, cols, x.cols,
-      block.update};
+  const Index steps = panels * block.matrices, all = block.x.cols;
   float* panel = block.scratch;
-  const auto pack = [&](Index k, Index depth, Index padded, float* to) {
-    pack_inputs(x, padded, k, depth, to);
-    if (block.product == Product::x_w) pack_weight_rows(*block.weight[0], block.begin, block.end, k, depth, panel);
-  };
-  const auto panel_of = [&](Index k, Index depth, Index step) {
-    if (block.product == Product::x_w) return GemmPanel{panel + step * panel_rows * gemm_depth, {}, 0};
-    pack_weights(*block.weight[step / panels], block.begin + step % panels * panel_rows, block.end, k, depth, panel);
-    // The weights of the next step come from memory in short pieces that the processor does not foresee.
-    const Index steps = panels * block.matrices, next = (step + 1) % steps,
-                next_k = step + 1 < steps ? k : k + gemm_depth;
-    const WeightView& w = *block.weight[next / panels];
-    GemmPanel made{panel, {}, panel_rows};
-    if (next_k < x.cols) {
-      made.ahead.pitch = w.row_bytes();
-      made.ahead.row = w.row<std::byte>(block.begin + next % panels * panel_rows) + next_k * bits(w.type) / 8;
-      made.ahead.bytes = std::min(gemm_depth, x.cols - next_k) * bits(w.type) / 8;
-    }
-    return made;
-  };
-  multiply_block(target, tiles_of(x.rows), panel + gemm_rows * gemm_depth, pack, panel_of);
+  // More inputs than gemm_tokens come only with few columns: then all panels stay, and each is packed once.
+  for (Index token = 0; token < block.x.rows; token += gemm_tokens) {
+    const InputRows x = block.x.middle_rows(token, std::min(gemm_tokens, block.x.rows - token));
+    const Index rest = block.x.rows - token - x.rows;
+    const InputRows next_x = rest > 0 ? block.x.middle_rows(token + x.rows, std::min(gemm_tokens, rest)) : InputRows{};
+    GemmTarget target{block.matrices, {}, {block.pitch[0], block.pitch[1]}, x.rows, cols, all, block.update};
+    for (int i = 0; i < block.matrices; ++i) target.out[i] = block.out[i] + token * block.pitch[i];
+    const auto pack = [&](Index k, Index depth, Index padded, float* to) {
+      pack_inputs(x, padded, k, depth, to);
+      if (block.product == Product::x_w && token == 0)
+        pack_weight_rows(*block.weight[0], block.begin, block.end, k, depth, panel);
+    };
+    const auto panel_of = [&](Index k, Index depth, Index step) {
+      GemmPanel made{panel + step * panel_rows * gemm_depth, {}};
+      const Index next_k = k + gemm_depth, next_end = std::min(next_k + gemm_depth, all);
+      if (rest > 0) made.ahead = ahead_of(next_x, 0, all).share(step, steps);
+      if (block.product == Product::x_w) {
+        if (next_k < all)
+          made.ahead = ahead_of_both(ahead_of(x, next_k, next_end),
+                                     ahead_of(*block.weight[0], next_k, next_end, block.begin, block.end), step, steps);
+        return made;
+      }
+      if (token > 0) return made;
+      const Index i = step / panels, r = block.begin + step % panels * panel_rows;
+      pack_weights(*block.weight[i], r, block.end, k, depth, panel + step * panel_rows * gemm_depth);
+      // The weights of the next step come from memory in short pieces that the processor does not foresee.
+      const bool last = step + 1 == steps;
+      const Index next = last ? 0 : step + 1, next_row = block.begin + next % panels * panel_rows;
+      if (rest == 0 && (!last || next_k < all))
+        made.ahead = ahead_of(*block.weight[next / panels], next_row, std::min(next_row + panel_rows, block.end),
+                              last ? next_k : k, last ? next_end : k + depth);
+      return made;
+    };
+    multiply_block(target, tiles_of<Packed::rows>(x.rows), panel + gemm_rows * gemm_depth, pack, panel_of);
+  }
 }
 
 /// dw += dy^T x
@@ -300,15 +313,22 @@ inline void gradient(const GradientBlock& block) {
   const GemmTarget target{
       1, {block.dw, nullptr}, {block.pitch, 0}, rows, block.col_end - block.col_begin, block.dy.rows, Update::add};
   float* panels = block.scratch;
-  const auto pack = [&](Index k, Index depth, Index padded, float* to) {
-    pack_columns(block.dy, block.row_begin, block.row_end, k, depth, to);
-    for (Index i = round_up(rows, 16); i < padded; ++i) std::fill_n(to + i * gemm_depth, depth, 0.0f);
+  const GemmTiles tiles = tiles_of<Packed::columns>(rows);
+  const auto pack = [&](Index k, Index depth, Index, float* to) {
+    pack_columns(block.dy, block.row_begin, block.row_end, k, depth, tiles.height, tiles.pitch, to);
     pack_rows(block.x, block.col_begin, block.col_end, k, depth, panels);
   };
-  const auto panel_of = [&](Index, Index, Index step) {
-    return GemmPanel{panels + step * panel_rows * gemm_depth, {}, 0};
+  const Index steps = (target.cols + panel_rows - 1) / panel_rows;
+  const auto panel_of = [&](Index k, Index depth, Index step) {
+    GemmPanel made{panels + step * panel_rows * gemm_depth, {}};
+    const Index next = k + depth, rest = std::min(target.depth - next, gemm_depth);
+    if (rest > 0)
+      made.ahead =
+          ahead_of_both(ahead_of(block.dy.middle_rows(next, rest), block.row_begin, block.row_end),
+                        ahead_of(block.x.middle_rows(next, rest), block.col_begin, block.col_end), step, steps);
+    return made;
   };
-  multiply_block(target, tiles_of(rows), panels + gemm_rows * gemm_depth, pack, panel_of);
+  multiply_block(target, tiles, panels + gemm_rows * gemm_depth, pack, panel_of);
 }
 
 }  // namespace guild::inline v1::cpu::avx512

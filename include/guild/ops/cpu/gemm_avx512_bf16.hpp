@@ -92,8 +92,7 @@ inline void gemm(const LinearBlock& block) {
   if (block.product == Product::x_w) return avx512::gemm(block);
   for (int i = 0; i < block.matrices; ++i)
     if (block.weight[i]->type != DType::bf16 && block.weight[i]->type != DType::f8_e4m3) return avx512::gemm(block);
-  if (block.update == Update::add)
-    return multiply_then_add(block, gemm, block.scratch + (gemm_rows + gemm_tokens + 16) * gemm_depth);
+  if (multiply_in_pieces(block, gemm, block.scratch + gemm_scratch - (gemm_tokens + 16) * gemm_rows)) return;
   const InputRows& x = block.x;
   const Index tiles = (x.rows + 13) / 14, height = std::max(Index{8}, round_up((x.rows + tiles - 1) / tiles, 2));
   const auto tile = height == 14   ? gemm_tile<14>

@@ -82,6 +82,9 @@ inline LinearPlan plan_of(const LinearWork& work, Index first_chunk, Index chunk
     plan.token_step = gemm_tokens;
     plan.row_step = std::clamp(chunk_products / (std::min(tokens, gemm_tokens) * depth) / 32 * 32, Index{32},
                                gemm_rows / work.matrices);
+    if (work.x.cols <= gemm_depth)
+      plan.token_step *= std::clamp(chunk_products / (gemm_tokens * depth * std::min(outputs, plan.row_step)), Index{1},
+                                    most_gemm_blocks);
   } else if (work.product == Product::x_w) {
     plan.token_step = 64;
     plan.row_step = round_up(streamed, axpy_cols);

@@ -88,7 +88,7 @@ inline void axpy(const LinearBlock& block) {
 }
 
 inline void gemm(const LinearBlock& block) {
-  if (block.update == Update::add) return multiply_then_add(block, gemm, block.scratch);
+  if (multiply_in_pieces(block, gemm, block.scratch)) return;
   if (block.product == Product::x_w) return axpy(block);
   dot(block);
 }

@@ -54,18 +54,19 @@ struct GradientBlock {
 };
 
 /// Block sizes that the planner and the kernels agree on.
-inline constexpr Index dot_tokens = 8;     ///< jobs of up to so many rows of x use `dot`, larger ones `gemm`
-inline constexpr Index gemm_rows = 256;    ///< most weight rows of a gemm block, all matrices together
-inline constexpr Index gemm_tokens = 224;  ///< most input rows of a gemm block
-inline constexpr Index gemm_depth = 256;   ///< columns that gemm packs at a time: a multiple of scale_block
-inline constexpr Index axpy_cols = 64;     ///< columns of a x_w block begin at a multiple of this
+inline constexpr Index dot_tokens = 8;        ///< jobs of up to so many rows of x use `dot`, larger ones `gemm`
+inline constexpr Index gemm_rows = 256;       ///< most weight rows of a gemm block, all matrices together
+inline constexpr Index gemm_tokens = 224;     ///< most input rows of a gemm block
+inline constexpr Index most_gemm_blocks = 8;  ///< times so many, if there are no more than gemm_depth columns
+inline constexpr Index gemm_depth = 256;      ///< columns that gemm packs at a time: a multiple of scale_block
+inline constexpr Index axpy_cols = 64;        ///< columns of a x_w block begin at a multiple of this
 
 [[nodiscard]] constexpr Index round_up(Index n, Index step) { return (n + step - 1) / step * step; }
 
 /// Floats of scratch for `dot` on m rows of x.
 [[nodiscard]] constexpr Index dot_scratch(Index m, Index cols) { return m * round_up(cols, 64); }
 /// Floats of scratch for `gemm` and `gradient`: all panels of a block, the packed inputs and the sums so far.
-inline constexpr Index gemm_scratch = (gemm_rows + gemm_tokens + 16) * gemm_depth + (gemm_tokens + 16) * gemm_rows;
+inline constexpr Index gemm_scratch = gemm_rows * gemm_depth + (gemm_tokens + 16) * (gemm_depth + 16 + gemm_rows);
 
 /// True if the product of `rows` inputs is one for `gemm`.
 [[nodiscard]] inline bool is_gemm(Product product, DType weight, Index rows) {

@@ -64,7 +64,9 @@ inline void run_weight_gradient(Cpu& device, std::span<const WeightGradientJob<f
   const auto plans = frame.take<cpu::GradientPlan>(static_cast<Index>(jobs.size()));
   Index products = 0, chunks = 0;
   for (const auto& job : jobs) products += job.rows * job.dw.rows * job.dw.cols;
-  const Index chunk_products = cpu::chunk_products_of(products, device.threads());
+  // Fewer chunks than of other products: each packs its own inputs, over all rows of the job.
+  const Index chunk_products =
+      device.threads() == 1 ? products : std::max(products / (4 * device.threads()), Index{4} << 20);
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     cpu::GradientPlan& plan = plans[static_cast<Index>(i)] = cpu::plan_of(jobs[i], chunks, chunk_products);
     chunks += plan.row_parts * plan.col_parts;
