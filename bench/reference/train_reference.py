@@ -3,7 +3,7 @@
     python train_reference.py --threads 4 --model mini|moe25 --steps 10 [--rows sdpa:eager,sdpa:sorted,...]
 
 `mini` is the miniature checkpoint's configuration (tests/oracle/mini.py without its prediction layer), 48 sequences of
-128 tokens a step; `moe25` has 24.2 M parameters, 8 sequences of 512.  The model is transformers'
+128 tokens a step; `moe25` has 24.1 M parameters, 8 sequences of 512.  The model is transformers'
 DeepseekV3ForCausalLM in float32, eager mode, as it comes; a row is ATTENTION:EXPERTS:
 - attention `sdpa` (PyTorch's fused kernel) or `eager` (transformers' own matrix products);
 - experts `eager` (a loop over experts, index_add), `grouped_mm` (transformers' other way; what it chooses by itself is
