@@ -49,7 +49,9 @@ TEST(Initialize, MatricesAreNormal) {
 
 TEST(Initialize, DependsOnSeedAndTensorAlone) {
   NetWeights expected;
-  guild::initialize<Net>(expected, {.seed = 3});
+  guild::InitializeOptions options;
+  options.seed = 3;
+  guild::initialize<Net>(expected, options);
   const std::vector<float> bits = elements<Net>(expected);
   for (const int threads : {1, 2, 4}) {
     guild::Cpu device({.threads = threads});

@@ -37,17 +37,20 @@ namespace guild::inline v1::cpu::avx2 {
   return i;
 }
 
-/// AdamWJob with these loops.
+/// AdamWJob with these loops, for teams of one.
 struct AdamWJob8 {
   AdamWJob<float> job;
 
   [[nodiscard]] Index blocks() const { return job.blocks(); }
   template <Team T>
-  void operator()(T team, Index block) const {
+  GUILD_HD void operator()(T team, Index block) const {  // what a GUILD_HD function calls must be one for nvcc
+#if !defined(__CUDA_ARCH__)
     const BlockRange range = block_range(block, job.weight.size);
-    if (team.size() > 1) return job(team, block);  // tests of teams
     const Index done = adamw(job, range);
     job.run(team, {range.begin + done, range.count - done});
+#else
+    job(team, block);
+#endif
   }
 };
 
