@@ -56,7 +56,7 @@ struct CrossEntropyRow {
     if (team.rank() == 0) {
       out.loss.data[row] = log_sum - static_cast<double>(at_target);
       out.log_sum_squared.data[row] = log_sum * log_sum;
-      out.correct.data[row] = best == target ? 1 : 0;
+      out.correct.data[row] = best == target && peak == peak ? 1 : 0;  // a NaN is no choice
     }
     if (!gradient) return;
     team.sync();
