@@ -176,13 +176,21 @@ inline void write_state(AtomicFolder& folder, const StateTensors& tensors, const
   return detail::parse_record(read_text(path, std::uint64_t{64} << 20), path);
 }
 
-/// Recovers and verifies the folder (all of it, the model too: see `recover_folder`, `verify_manifest`), then reads the
-/// state into the tensors of the list. All names, shapes and types are checked before the first value changes. Throws
-/// ck_incomplete, ck_corrupt, ck_version, ck_missing (a tensor is not in the file), ck_config (another shape or type,
-/// or a tensor more), io_*.
-inline StateRecord read_state(const std::string& folder, const StateTensors& tensors) {
-  recover_folder(folder);
-  (void)verify_manifest(folder);
+/// Whether `read_state` reads the whole folder to compare it with its manifest.
+enum class Verification : std::uint8_t {
+  whole_folder,  ///< every file, the model too
+  done,          ///< the caller has just called `verify_manifest`
+};
+
+/// Recovers and verifies the folder (see `recover_folder`, `verify_manifest`), then reads the state into the tensors of
+/// the list. All names, shapes and types are checked before the first value changes. Throws ck_incomplete, ck_corrupt,
+/// ck_version, ck_missing (a tensor is not in the file), ck_config (another shape or type, or a tensor more), io_*.
+inline StateRecord read_state(const std::string& folder, const StateTensors& tensors,
+                              Verification verification = Verification::whole_folder) {
+  if (verification == Verification::whole_folder) {
+    recover_folder(folder);
+    (void)verify_manifest(folder);
+  }
   StateRecord record = read_state_record(folder);
   const std::string path = path_in(folder, detail::state_file);
   const File file = File::open(path);
