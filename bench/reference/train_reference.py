@@ -18,7 +18,8 @@ only goes to log(vocab); weights are random (standard deviation 0.02), selection
 `seconds` is the median over the steps after two that are not counted, `cpu_seconds` that of the CPU time of all
 threads, `rss_mib` the process's peak.  More threads than idle cores makes PyTorch many times slower (its threads wait
 for each other), so `load` tells the load average before and after, and `cpu_share` the CPU time / (wall time *
-threads): below about 0.9 the row was disturbed.  On a busy machine only `--threads 1` with `cpu_seconds` means much.
+threads): below about 0.9 the row was disturbed.  On a busy machine only `--threads 1` with `cpu_seconds` means much;
+OMP_WAIT_POLICY=passive in the environment lessens the harm there (threads sleep while they wait).
 """
 import argparse
 import json
