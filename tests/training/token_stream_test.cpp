@@ -154,7 +154,7 @@ TEST(TextEncoder, GivesTheTokensOfTheWholeHoweverItIsCut) {
   const std::string path = folder.write("mixed.txt", text);
   for (const Tokenizer* tokenizer : {&mini_tokenizer(), &tiny}) {
     const std::vector<int> whole = tokenizer->encode(text, {.added_tokens = guild::AddedTokens::text});
-    for (const std::size_t piece : {64, 300, 1000, 5000, 1 << 20}) {
+    for (const std::size_t piece : {64U, 300U, 1000U, 5000U, 1U << 20}) {
       EXPECT_EQ(tokens_of(TokenStream::read(*tokenizer, path, {.text = {.piece = piece}})), whole) << piece;
       EXPECT_EQ(tokens_of(TokenStream::encode(*tokenizer, std::vector{text}, {.text = {.piece = piece}})), whole);
     }
