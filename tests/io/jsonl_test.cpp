@@ -29,7 +29,7 @@ std::string read(const JsonLines& lines, const std::string& path) {
 TEST(JsonLines, AreTheSameHoweverTheFileIsRead) {
   const TempFolder folder;
   const std::string path = folder.write("a.jsonl", "\xEF\xBB\xBF{\"a\":1}\n\n  \r\n[2, \"\xc3\xa9\"]\r\n3\n\"end\"");
-  for (const std::size_t bytes : {1, 2, 3, 5, 7, 1000})
+  for (const std::size_t bytes : {1U, 2U, 3U, 5U, 7U, 1000U})
     EXPECT_EQ(read({.read_bytes = bytes}, path), "1@0={\"a\":1} 4@16=[2,\"\xc3\xa9\"] 5@27=3 6@29=\"end\" ") << bytes;
   EXPECT_EQ(read({}, folder.write("empty.jsonl", "")), "");
   EXPECT_EQ(read({}, folder.write("blank.jsonl", "\n\n")), "");
@@ -62,7 +62,7 @@ TEST(JsonLines, StopAtALineThatIsTooLong) {
   const TempFolder folder;
   const std::string path = folder.write("long.jsonl", "1\n\"" + std::string(100, 'x') + "\"\n2\n");
   std::string message;
-  for (const std::size_t bytes : {8, 1000})
+  for (const std::size_t bytes : {8U, 1000U})
     EXPECT_EQ(code_of([&] { read({.max_line = 50, .read_bytes = bytes}, path); }, &message), ErrorCode::io_too_large);
   EXPECT_TRUE(message.starts_with(path + ":2: ")) << message;
   EXPECT_EQ(read({.max_line = 102, .read_bytes = 8}, path).find("2@2=\"xxx"), 6U);
