@@ -23,10 +23,11 @@ void expect_same(Compute&& compute, double tolerance) {
   for (Index r = 0; r < got.rows; ++r)
     for (Index c = 0; c < got.cols; ++c) {
       if (got(r, c) == expected(r, c)) continue;  // infinities too
-      if (std::isnan(expected(r, c)))
+      if (std::isnan(expected(r, c))) {
         ASSERT_TRUE(std::isnan(got(r, c))) << r << ", " << c;
-      else
+      } else {
         ASSERT_NEAR(got(r, c), expected(r, c), tolerance * (1 + std::abs(double(expected(r, c))))) << r << ", " << c;
+      }
     }
 }
 
@@ -102,8 +103,9 @@ TEST(WideRows, CrossEntropyAgrees) {
             guild::cross_entropy(device, logits.view(), view_of(targets), {.scale = 0.7, .z_loss = 0.01},
                                  part == 0 ? guild::LossWork::gradient : guild::LossWork::value,
                                  {view_of(loss), view_of(squared), view_of(correct)});
-            if (part == 1)  // NaN too
+            if (part == 1) {  // NaN too
               EXPECT_EQ(std::memcmp(before.data.data(), logits.data.data(), before.data.size() * sizeof(float)), 0);
+            }
             for (Index t = 0; t < 7; ++t) {
               const auto n = std::size_t(t);
               told(t, 0) = float(loss[n]), told(t, 1) = float(squared[n]), told(t, 2) = float(correct[n]);
