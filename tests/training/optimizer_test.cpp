@@ -197,6 +197,15 @@ TEST(Optimizer, RefusesOtherLayersAndBadGroups) {
   Optimizer<Model> for_without(without, AdamW{}), for_all(weights, AdamW{});
   EXPECT_EQ(code_of([&] { for_without.step(device, weights, gradients); }), ErrorCode::op_shape);
   EXPECT_EQ(code_of([&] { for_all.step(device, without, gradients); }), ErrorCode::op_shape);
+  ModelWeights without_gradients;
+  guild::allocate_trained<Model>(without_gradients);
+  try {
+    for_all.step(device, without, without_gradients);
+    ADD_FAILURE() << "layers are missing";
+  } catch (const guild::Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::op_shape);
+    EXPECT_NE(error.message().find("the optimizer was made for"), std::string::npos) << error.what();
+  }
   for (const ParameterGroup& bad : {ParameterGroup{.lr_scale = -1.0}, ParameterGroup{.decay_scale = NAN},
                                     ParameterGroup{.rule = UpdateRule::muon}})  // a vector is among them
     EXPECT_EQ(
@@ -213,6 +222,35 @@ TEST(Optimizer, TakesNoMoreScratchAfterTheFirstStep) {
   const Index bytes = device.scratch_bytes();
   optimizer.step(device, weights, gradients);
   EXPECT_EQ(device.scratch_bytes(), bytes);
+}
+
+/// Two matrices that do not fit Muon's scratch together.
+struct Pair {
+  using Long = guild::Linear<8, 360000>;
+  template <class Store>
+  struct Weights {
+    typename Long::template Weights<Store> first, second;
+  };
+  template <class Visitor, class... W>
+  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+    Long::visit(visitor, path / "first", weights.first...);
+    Long::visit(visitor, path / "second", weights.second...);
+  }
+};
+
+TEST(Optimizer, StepsMatricesThatDoNotFitTheScratchTogether) {
+  guild::Cpu device({.threads = 2});
+  Pair::Weights<guild::Dense<float>> weights, gradients;
+  guild::allocate<Pair>(weights);
+  guild::allocate<Pair>(gradients);
+  Buffer& first = gradients.first.weight.data;
+  for (Index i = 0; i < first.size(); ++i) first[i] = static_cast<float>((i * 7919) % 1009) - 504.0f;
+  std::copy_n(first.data(), first.size(), gradients.second.weight.data.data());
+  Optimizer<Pair> optimizer(weights, Muon{});
+  optimizer.step(device, weights, gradients);
+  const Buffer &a = weights.first.weight.data, &b = weights.second.weight.data;
+  EXPECT_NE(a[1], 0.0f);
+  EXPECT_EQ(std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(float)), 0);
 }
 
 TEST(Optimizer, GoesDownhill) {
