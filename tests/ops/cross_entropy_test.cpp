@@ -103,7 +103,7 @@ TEST(CrossEntropy, IsSafeForLogitsOfAnySize) {
   EXPECT_NEAR(got.loss[1], std::log(3.0), 1e-7);
   EXPECT_NEAR(got.loss[2], 1.0 + std::log1p(std::exp(-1.0)), 1e-6);
   EXPECT_EQ(got.correct, (std::vector<std::int32_t>{1, 0, 0}));  // of equal logits the first is the model's choice
-  for (float value : {logits(0, 0), logits(0, 1), logits(0, 2)}) EXPECT_EQ(value, 0.0f);
+  for (float value : {logits(0, 0), logits(0, 1), logits(0, 2)}) EXPECT_NEAR(value, 0.0f, 1e-30f);
   EXPECT_NEAR(logits(1, 1), -2.0 / 3, 1e-6);
   EXPECT_NEAR(logits(2, 0), 1 / (1 + std::exp(-1.0)), 1e-6);
 }
