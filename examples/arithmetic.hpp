@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -368,6 +369,36 @@ inline std::vector<guild::Message> conversation(guild::Random& random) {
   messages.push_back({"user", p.question});
   messages.push_back({"assistant", worked(p)});
   return messages;
+}
+
+/// Plain text for pre-training: a few problems in prose, with their work.
+inline std::string document(guild::Random& random) {
+  Dice dice(random);
+  std::string text;
+  for (int i = dice.number(1, 4); i > 0; --i) {
+    const Problem p = training_problem(dice);
+    text += p.question + " " + p.work + (dice.chance(0.5) ? " So the answer is " : " The answer: ") + p.answer + ".\n";
+  }
+  return text;
+}
+
+/// Sums and differences of numbers below a hundred, for a model that is trained in a minute or two.
+inline Problem small_problem(Dice& dice) {
+  const int a = dice.number(1, 99), b = dice.number(1, 99);
+  const Expression e = dice.chance(0.5) ? Expression(a, '+', b) : Expression(std::max(a, b), '-', std::min(a, b));
+  return {"small", e.text(), "What is " + e.text() + "?", prose(e), std::to_string(e.value())};
+}
+
+/// Problems that nothing above trains on.
+inline std::vector<Problem> held_out_problems(std::uint64_t seed, std::size_t count, bool small) {
+  guild::Random random(seed, 0x68656c64);
+  Dice dice(random);
+  std::vector<Problem> problems;
+  while (problems.size() < count) {
+    Problem p = small ? small_problem(dice) : problem(dice);
+    if (held_out(p.key)) problems.push_back(std::move(p));
+  }
+  return problems;
 }
 
 }  // namespace arithmetic

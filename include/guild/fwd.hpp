@@ -106,9 +106,22 @@ template <class LanguageModelType> class Session;
 class TextMatcher;
 struct AddedToken;
 
+// guild/io/atomic_folder.hpp
+class AtomicFolder;
+
 // guild/io/bpe.hpp
 class BpeMerger;
 class MergeTable;
+
+// guild/io/bpe_trainer.hpp
+class BpeTrainer;
+struct BpeProgress;
+struct BpeTrainerOptions;
+
+// guild/io/bpe_vocabulary.hpp
+struct BpeVocabulary;
+struct NamedToken;
+struct SplitRules;
 
 // guild/io/chat_template.hpp
 class ChatTemplate;
@@ -121,14 +134,26 @@ struct CheckpointOptions;
 // guild/io/checkpoint_index.hpp
 struct CheckpointIndex;
 
+// guild/io/checksum.hpp
+class Checksum;
+
 // guild/io/config.hpp
 struct PublishedConfig;
 struct QuantizationConfig;
+
+// guild/io/config_writer.hpp
+struct ConfigWriteOptions;
+
+// guild/io/durable_file.hpp
+class DurableFile;
 
 // guild/io/file.hpp
 class AtomicFile;
 class File;
 class Mapping;
+
+// guild/io/file_system.hpp
+class FileSystem;
 
 // guild/io/generation_config.hpp
 struct GenerationDefaults;
@@ -136,6 +161,18 @@ struct GenerationDefaults;
 // guild/io/json.hpp
 class Json;
 struct JsonRules;
+
+// guild/io/json_writer.hpp
+class JsonWriter;
+struct JsonLayout;
+
+// guild/io/jsonl.hpp
+class LineCutter;
+struct JsonLines;
+struct LinePlace;
+
+// guild/io/manifest.hpp
+struct Manifest;
 
 // guild/io/message.hpp
 struct Message;
@@ -152,6 +189,10 @@ class Regex;
 
 // guild/io/safetensors.hpp
 struct TensorSource;
+
+// guild/io/safetensors_writer.hpp
+class SafetensorsWriter;
+struct SafetensorsWriteOptions;
 
 // guild/io/symbol_table.hpp
 class SymbolTable;
@@ -240,10 +281,17 @@ template <Index Outputs, Index Inputs> struct Linear;
 enum class MlaForm : std::uint8_t;
 template <class S> struct Mla;
 
+// guild/modules/mla_training.hpp
+template <class S> struct MlaTraining;
+
+// guild/modules/mla_weights.hpp
+template <class S> struct MlaWeights;
+
 // guild/modules/mlp.hpp
 template <Index Size, Index Hidden> struct Mlp;
 
 // guild/modules/module.hpp
+enum class TensorRole : std::uint8_t;
 struct MatrixShape;
 struct VectorShape;
 
@@ -262,17 +310,35 @@ struct NoObserver;
 // guild/modules/router.hpp
 template <class S> struct TopKRouter;
 
+// guild/modules/routing_statistics.hpp
+class RoutingStatistics;
+
 // guild/modules/stack.hpp
+enum class Activations : std::uint8_t;
 template <class BlockType, int Count> struct Segment;
+template <class SegmentType> struct Recompute;
 template <int FirstLayer, class... Segments> struct Stack;
+
+// guild/modules/training_pass.hpp
+struct TrainingPass;
 
 // guild/ops/attention_job.hpp
 enum class AttentionMask : std::uint8_t;
+struct LatentAttentionJob;
+struct LatentAttentionSizes;
 template <class Real> struct BasicExpandedAttentionJob;
 template <class Real> struct BasicExpandedAttentionSizes;
 template <class Real> struct ExpandedAttentionGradientJob;
-struct LatentAttentionJob;
-struct LatentAttentionSizes;
+
+// guild/ops/balance.hpp
+struct BalanceOptions;
+struct BalanceTerms;
+
+// guild/ops/blocks.hpp
+struct BlockRange;
+
+// guild/ops/cross_entropy.hpp
+struct CrossEntropyOptions;
 
 // guild/ops/job.hpp
 enum class Product : std::uint8_t;
@@ -285,13 +351,50 @@ template <class Real> struct WeightGradientJob;
 class RopeTable;
 struct RopeView;
 
+// guild/ops/rows/adamw.hpp
+template <class Real> struct AdamWJob;
+
+// guild/ops/rows/balance.hpp
+template <class Real> struct BalanceColumns;
+template <class Real> struct BalanceGradientRow;
+template <class Real> struct BalanceTokenRow;
+template <class Real> struct BalanceViews;
+
+// guild/ops/rows/blend.hpp
+struct BlendJob;
+
+// guild/ops/rows/cast.hpp
+struct CastJob;
+
 // guild/ops/rows/combine.hpp
 template <class Real> struct AddRow;
 template <class Real> struct CombineRow;
 template <class Real> struct SwigluRow;
 
+// guild/ops/rows/cross_entropy.hpp
+enum class LossWork : std::uint8_t;
+struct RowLosses;
+template <class Real> struct CrossEntropyRow;
+
 // guild/ops/rows/embedding.hpp
+template <class Real> struct EmbeddingGradient;
 template <class Real> struct EmbeddingRow;
+
+// guild/ops/rows/expert_backward.hpp
+template <class Real> struct ExpertSwigluBackwardRow;
+template <class Real> struct GatherSlotsRow;
+template <class Real> struct ScatterSlotsRow;
+
+// guild/ops/rows/newton_schulz.hpp
+template <class Real> struct DescendJob;
+template <class Real> struct MomentumJob;
+template <class Real> struct NormalizeJob;
+template <class Real> struct PolynomialJob;
+template <class Real> struct TransposeJob;
+
+// guild/ops/rows/normal.hpp
+struct FillJob;
+struct NormalJob;
 
 // guild/ops/rows/rms_norm.hpp
 template <class Real> struct RmsNormRow;
@@ -302,10 +405,148 @@ template <class Real> struct RmsNormBackwardRow;
 template <class Real> struct RmsNormWeightGradient;
 
 // guild/ops/rows/rope.hpp
+enum class RopeTurn : std::uint8_t;
 struct RopeHeads;
 template <class Real> struct RopeRow;
 
+// guild/ops/rows/route_backward.hpp
+template <class Real> struct RouteBackwardRow;
+
 // guild/ops/rows/router.hpp
 template <class Real> struct RouterRow;
+
+// guild/ops/rows/scatter_rows.hpp
+template <class Real> struct ScatterRow;
+template <class Real> struct ZeroMarkedRow;
+
+// guild/ops/rows/sum_of_squares.hpp
+struct SumOfPartialsJob;
+template <class Real> struct SumOfSquaresJob;
+
+// guild/ops/rows/swiglu_backward.hpp
+template <class Real> struct SwigluBackwardRow;
+
+// guild/training/adamw.hpp
+struct AdamW;
+
+// guild/training/allocate.hpp
+struct Allocate;
+struct AllocateTrained;
+
+// guild/training/chat_dataset.hpp
+class ChatDataset;
+
+// guild/training/chat_encoder.hpp
+class ChatEncoder;
+enum class AssistantText : std::uint8_t;
+struct ChatOptions;
+
+// guild/training/compute_store.hpp
+template <class T> struct ComputeStore;
+
+// guild/training/cross_entropy_head.hpp
+struct LossSums;
+
+// guild/training/curriculum.hpp
+enum class CurriculumUnit : std::uint8_t;
+struct Curriculum;
+struct CurriculumStage;
+
+// guild/training/data_loader.hpp
+class DataLoader;
+enum class LongSamples : std::uint8_t;
+struct LoaderOptions;
+
+// guild/training/data_position.hpp
+struct DataPosition;
+struct SourcePosition;
+
+// guild/training/dataset.hpp
+class AnyDataset;
+class SampleList;
+struct Sample;
+
+// guild/training/generated_dataset.hpp
+template <class Make> class GeneratedChats;
+template <class Make> class GeneratedDataset;
+
+// guild/training/initialize.hpp
+struct InitializeOptions;
+
+// guild/training/masking.hpp
+struct MaskOptions;
+
+// guild/training/mixture.hpp
+class MixtureWalk;
+enum class SampleOrder : std::uint8_t;
+struct Mixture;
+struct Source;
+
+// guild/training/muon.hpp
+enum class MuonScale : std::uint8_t;
+struct Muon;
+
+// guild/training/objective.hpp
+struct LossReport;
+struct ObjectiveOptions;
+struct StepSize;
+template <class Model, class Real> class Objective;
+
+// guild/training/optimizer.hpp
+template <class Model> class Optimizer;
+
+// guild/training/parameter_group.hpp
+enum class UpdateRule : std::uint8_t;
+struct ParameterGroup;
+
+// guild/training/parameters.hpp
+struct TensorShape;
+
+// guild/training/refresh_shared.hpp
+struct AllocateMissing;
+
+// guild/training/save_model.hpp
+struct SaveOptions;
+
+// guild/training/save_training.hpp
+struct SaveTrainingOptions;
+
+// guild/training/schedule.hpp
+class Schedule;
+enum class Course : std::uint8_t;
+struct SchedulePiece;
+
+// guild/training/shuffle.hpp
+class Permutation;
+
+// guild/training/step_report.hpp
+enum class StepOutcome : std::uint8_t;
+struct StepReport;
+
+// guild/training/text_tokens.hpp
+class TextEncoder;
+struct TextOptions;
+
+// guild/training/token_array.hpp
+class TokenArray;
+
+// guild/training/token_stream.hpp
+class TokenStream;
+struct TokenStreamOptions;
+
+// guild/training/trainer.hpp
+struct TrainerOptions;
+template <class Model, class Device, class Compute> class Trainer;
+
+// guild/training/training_batch.hpp
+struct TrainingBatch;
+
+// guild/training/training_log.hpp
+class TrainingLog;
+
+// guild/training/training_state.hpp
+class StateTensors;
+enum class Verification : std::uint8_t;
+struct StateRecord;
 
 }  // namespace guild::inline v1

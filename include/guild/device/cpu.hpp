@@ -71,15 +71,49 @@ class Cpu {
   Arena arena_;
 };
 
+namespace cpu {
+
+/// Rows [begin, end) of a kernel, compiled for each instruction set: the kernel's body is inlined and its loops become
+/// vectors of that width.
+template <class Kernel>
+void rows_baseline(const Kernel& kernel, Index begin, Index end) {
+  for (Index row = begin; row < end; ++row) kernel(SerialTeam{}, row);
+}
+#if defined(__x86_64__)
+template <class Kernel>
+[[gnu::target("avx2,fma"), gnu::flatten]] void rows_avx2(const Kernel& kernel, Index begin, Index end) {
+  for (Index row = begin; row < end; ++row) kernel(SerialTeam{}, row);
+}
+template <class Kernel>
+[[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512"), gnu::flatten]] void rows_avx512(
+    const Kernel& kernel, Index begin, Index end) {
+  for (Index row = begin; row < end; ++row) kernel(SerialTeam{}, row);
+}
+#endif
+
+/// The variant of `isa`, as all kernels of a `Cpu` are.
+template <class Kernel>
+auto rows_of(Isa isa) {
+#if defined(__x86_64__)
+  if (isa >= Isa::avx512) return rows_avx512<Kernel>;
+  if (isa == Isa::avx2) return rows_avx2<Kernel>;
+#endif
+  static_cast<void>(isa);
+  return rows_baseline<Kernel>;
+}
+
+}  // namespace cpu
+
 /// Runs a row kernel, `kernel(team, row)`, over all rows. `row_work` is the rough number of elements a row touches: it
 /// decides how many rows make a chunk worth handing to another thread.
 template <class Kernel>
 void for_each_row(Cpu& device, Index rows, Index row_work, const Kernel& kernel) {
   constexpr Index chunk_work = 16384;
   const Index per_chunk = row_work >= chunk_work ? 1 : chunk_work / (row_work > 0 ? row_work : 1);
+  const auto run_rows = cpu::rows_of<Kernel>(device.isa());
   device.run((rows + per_chunk - 1) / per_chunk, [&](Index chunk, int) {
     const Index end = (chunk + 1) * per_chunk < rows ? (chunk + 1) * per_chunk : rows;
-    for (Index row = chunk * per_chunk; row < end; ++row) kernel(SerialTeam{}, row);
+    run_rows(kernel, chunk * per_chunk, end);
   });
 }
 

@@ -54,12 +54,19 @@ struct SerialTeam {
 
   /// Largest f(i); n must be at least 1. A NaN never wins.
   template <class F> GUILD_HD auto max(Index n, F&& f) const {
-    auto best = f(Index{0});
-    for (Index i = 1; i < n; ++i) {
-      const auto value = f(i);
-      if (value > best || best != best) best = value;
-    }
-    return best;
+    using Real = decltype(f(Index{0}));
+    constexpr int lanes = 16;
+    const Real first = f(Index{0});
+    Real best[lanes];
+    for (Real& one : best) one = first;
+    const auto take = [](Real& one, Real value) { one = value > one || one != one ? value : one; };
+    Index i = 0;
+    for (; i + lanes <= n; i += lanes)
+      for (int lane = 0; lane < lanes; ++lane) take(best[lane], f(i + lane));
+    for (int lane = 0; i < n; ++i, ++lane) take(best[lane], f(i));
+    for (int half = lanes / 2; half > 0; half /= 2)
+      for (int lane = 0; lane < half; ++lane) take(best[lane], best[lane + half]);
+    return best[0];
   }
 
   /// The index of the largest f(i); the lowest such index on ties; NaN never wins. -1 if n is 0.

@@ -42,7 +42,7 @@ class Trainer {
   using Weights = typename Model::template Weights<Dense<float>>;
   static constexpr bool mixed = !std::is_same_v<Compute, float>;
 
-  /// Takes over the weights, all of them allocated (initialize, load_dense). Throws op_argument, dev_memory.
+  /// Takes over the weights, all of them allocated (initialize, load_dense). Throws op_argument, op_shape, dev_memory.
   Trainer(const Device& device, Weights weights, TrainerOptions options = {})
       : device_(device),
         options_(std::move(options)),
@@ -55,6 +55,11 @@ class Trainer {
                            "the rate must be finite and not negative");
     detail::require_option(detail::in_unit_interval(options_.average), "TrainerOptions::average",
                            "the decay must be in [0, 1); 0.999 is usual, 0 keeps no average");
+    for_each_tensor<Model>(
+        [](const Path& path, const TensorShape& shape, TensorRole role, const Buffer<float>& data) {
+          if (role != TensorRole::shared) detail::require_allocated(path, shape, data, "the weight");
+        },
+        weights_);
     refresh_shared<Model>(weights_);
     detail::match_layers(weights_, gradients_);
     allocate_trained<Model>(gradients_);
@@ -85,6 +90,8 @@ class Trainer {
       report.gradient_norm = gradient_norm<Model>(device_, gradients_);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::op_nonfinite) throw;  // a router that meets NaN says so, before any gradient
+      report.losses.next = {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::quiet_NaN(),
+                            size.next, 0};
     }
     if (std::isfinite(report.gradient_norm)) {
       report.outcome = StepOutcome::applied;
@@ -118,7 +125,9 @@ class Trainer {
   [[nodiscard]] Optimizer<Model>& optimizer() { return optimizer_; }
   /// Loads of the experts and balancing losses of the last step.
   [[nodiscard]] const RoutingStatistics& routing() const { return statistics_; }
-  [[nodiscard]] TrainerOptions& options() { return options_; }
+  [[nodiscard]] const TrainerOptions& options() const { return options_; }
+  /// Weights of the terms of the loss: they may change from step to step.
+  [[nodiscard]] ObjectiveOptions& objective() { return objective_.options(); }
   [[nodiscard]] Device& device() { return device_; }
   [[nodiscard]] Index steps() const { return steps_; }
   [[nodiscard]] Index skipped_steps() const { return skipped_; }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <guild/device/team.hpp>
+#include <guild/ops/rows/exponential.hpp>
 
 namespace guild::inline v1 {
 
@@ -70,7 +71,7 @@ struct SwigluRow {
     const Real* const g = gate.data + row * gate.pitch;
     const Real* const u = up.data + row * up.pitch;
     Real* const to = h.data + row * h.pitch;
-    team.for_each(h.cols, [=](Index i) { to[i] = g[i] / (Real(1) + std::exp(-g[i])) * u[i]; });
+    team.for_each(h.cols, [=](Index i) { to[i] = g[i] / (Real(1) + detail::exponential(-g[i])) * u[i]; });
   }
 };
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <guild/device/team.hpp>
+#include <guild/ops/rows/exponential.hpp>
 
 namespace guild::inline v1 {
 
@@ -44,11 +45,12 @@ struct CrossEntropyRow {
       return;
     }
 
-    const Index best = team.argmax(vocab, [=](Index i) { return x[i]; });
-    const Real peak = x[best], at_target = x[target];
+    const Real peak = team.max(vocab, [=](Index i) { return x[i]; }), at_target = x[target];
+    // Is the target the first of the largest?
+    const Index before = at_target == peak ? team.sum(target, [=](Index i) { return Index{x[i] == peak}; }) : 1;
     team.sync();  // everybody has read them before they are overwritten
     const double total = team.sum(vocab, [=](Index i) {
-      const Real power = std::exp(x[i] - peak);
+      const Real power = detail::exponential(x[i] - peak);
       if (gradient) x[i] = power;
       return static_cast<double>(power);
     });
@@ -56,7 +58,7 @@ struct CrossEntropyRow {
     if (team.rank() == 0) {
       out.loss.data[row] = log_sum - static_cast<double>(at_target);
       out.log_sum_squared.data[row] = log_sum * log_sum;
-      out.correct.data[row] = best == target && peak == peak ? 1 : 0;  // a NaN is no choice
+      out.correct.data[row] = at_target == peak && before == 0 ? 1 : 0;
     }
     if (!gradient) return;
     team.sync();

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <guild/device/team.hpp>
+#include <guild/ops/rows/exponential.hpp>
 
 namespace guild::inline v1 {
 
@@ -11,7 +12,7 @@ namespace detail {
 /// silu(g) and its derivative: with s = sigmoid(g), g s and s (1 + g (1 - s)). Finite for every finite g.
 template <class Real>
 GUILD_HD inline void silu_and_slope(Real g, Real& silu, Real& slope) {
-  const Real below = Real(1) + std::exp(-g);
+  const Real below = Real(1) + exponential(-g);
   silu = g / below;  // as in the forward
   const Real s = Real(1) / below;
   slope = s * (Real(1) + g * (Real(1) - s));
