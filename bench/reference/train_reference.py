@@ -22,10 +22,12 @@ threads): below about 0.9 the row was disturbed.  On a busy machine only `--thre
 OMP_WAIT_POLICY=passive in the environment lessens the harm there (threads sleep while they wait).
 """
 import argparse
+import ctypes
 import json
 import os
 import pathlib
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -106,6 +108,10 @@ def measure(model_name: str, attention: str, experts: str, threads: int, steps: 
         "load": [round(load, 2), round(os.getloadavg()[0], 2)], "torch": torch.__version__}
 
 
+def end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", choices=SHAPE, required=True)
@@ -119,8 +125,10 @@ def main() -> None:
         print(json.dumps(measure(a.model, attention, experts, a.threads, a.steps)), flush=True)
         return
     for row in a.rows.split(","):  # a process each, so that the peaks of memory are their own
+        # Whoever ends this process ends the row too: orphans would disturb the next measurement.
         done = subprocess.run([sys.executable, __file__, "--model", a.model, "--threads", str(a.threads), "--steps",
-                               str(a.steps), "--one", row], capture_output=True, text=True)
+                               str(a.steps), "--one", row], capture_output=True, text=True,
+                              preexec_fn=end_with_parent)
         failed = {"model": a.model, "row": row, "error": done.stderr[-300:]}
         print(done.stdout.strip() or json.dumps(failed), flush=True)
 
