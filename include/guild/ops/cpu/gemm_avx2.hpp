@@ -145,6 +145,8 @@ inline void gemm(const LinearBlock& block) {
   const Index cols = block.end - block.begin, panels = (cols + panel_rows - 1) / panel_rows;
   float* panel = block.scratch;
   // More inputs than gemm_tokens come only with few columns: then all panels stay, and each is packed once.
+  // Else one place serves all panels of x W^T, in the nearest cache.
+  const bool stays = block.product == Product::x_w || block.x.rows > gemm_tokens;
   for (Index token = 0; token < block.x.rows; token += gemm_tokens) {
     const InputRows x = block.x.middle_rows(token, std::min(gemm_tokens, block.x.rows - token));
     GemmTarget target{block.matrices, {}, {block.pitch[0], block.pitch[1]}, x.rows, cols, x.cols, block.update};
@@ -155,7 +157,7 @@ inline void gemm(const LinearBlock& block) {
         pack_weight_rows(*block.weight[0], block.begin, block.end, k, depth, panel);
     };
     const auto panel_of = [&](Index k, Index depth, Index step) {
-      float* to = panel + step * panel_rows * gemm_depth;
+      float* to = panel + (stays ? step * panel_rows * gemm_depth : 0);
       if (block.product == Product::x_wt && token == 0)
         pack_weights(*block.weight[step / panels], block.begin + step % panels * panel_rows, block.end, k, depth, to);
       return GemmPanel{to, {}};

@@ -271,6 +271,8 @@ inline void gemm(const LinearBlock& block) {
   const Index steps = panels * block.matrices, all = block.x.cols;
   float* panel = block.scratch;
   // More inputs than gemm_tokens come only with few columns: then all panels stay, and each is packed once.
+  // Else one place serves all panels of x W^T, in the nearest cache.
+  const bool stays = block.product == Product::x_w || block.x.rows > gemm_tokens;
   for (Index token = 0; token < block.x.rows; token += gemm_tokens) {
     const InputRows x = block.x.middle_rows(token, std::min(gemm_tokens, block.x.rows - token));
     const Index rest = block.x.rows - token - x.rows;
@@ -283,7 +285,8 @@ inline void gemm(const LinearBlock& block) {
         pack_weight_rows(*block.weight[0], block.begin, block.end, k, depth, panel);
     };
     const auto panel_of = [&](Index k, Index depth, Index step) {
-      GemmPanel made{panel + step * panel_rows * gemm_depth, {}};
+      float* to = panel + (stays ? step * panel_rows * gemm_depth : 0);
+      GemmPanel made{to, {}};
       const Index next_k = k + gemm_depth, next_end = std::min(next_k + gemm_depth, all);
       if (rest > 0) made.ahead = ahead_of(next_x, 0, all).share(step, steps);
       if (block.product == Product::x_w) {
@@ -294,7 +297,7 @@ inline void gemm(const LinearBlock& block) {
       }
       if (token > 0) return made;
       const Index i = step / panels, r = block.begin + step % panels * panel_rows;
-      pack_weights(*block.weight[i], r, block.end, k, depth, panel + step * panel_rows * gemm_depth);
+      pack_weights(*block.weight[i], r, block.end, k, depth, to);
       // The weights of the next step come from memory in short pieces that the processor does not foresee.
       const bool last = step + 1 == steps;
       const Index next = last ? 0 : step + 1, next_row = block.begin + next % panels * panel_rows;
