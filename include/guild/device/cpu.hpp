@@ -84,9 +84,14 @@ template <class Kernel>
 [[gnu::target("avx2,fma"), gnu::flatten]] void rows_avx2(const Kernel& kernel, Index begin, Index end) {
   for (Index row = begin; row < end; ++row) kernel(SerialTeam{}, row);
 }
+#if defined(__clang__)
 template <class Kernel>
-[[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512"), gnu::flatten]] void rows_avx512(
-    const Kernel& kernel, Index begin, Index end) {
+[[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma"), gnu::flatten, clang::min_vector_width(512)]]
+#else
+template <class Kernel>
+[[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512"), gnu::flatten]]
+#endif
+void rows_avx512(const Kernel& kernel, Index begin, Index end) {
   for (Index row = begin; row < end; ++row) kernel(SerialTeam{}, row);
 }
 #endif
