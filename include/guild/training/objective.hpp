@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <guild/modules/training_pass.hpp>
@@ -18,6 +20,23 @@ struct ObjectiveOptions {
   double mtp_weight = 0.3;  ///< of the prediction layer's loss, where the weights have one (DeepSeek-V3: 0.3, then 0.1)
   BalanceOptions balance{};
 };
+
+/// Throws op_argument, with the option's name, unless all coefficients are usable.
+inline void check(const ObjectiveOptions& options) {
+  const auto require = [](double value, const char* key) {
+    if (!(value >= 0.0) || !std::isfinite(value))
+      throw Error(ErrorCode::op_argument,
+                  "is " + std::to_string(value) + "; the coefficient must be finite and not negative, and 0 is off",
+                  Where{.key = key});
+  };
+  require(options.z_loss, "ObjectiveOptions::z_loss");
+  require(options.mtp_weight, "ObjectiveOptions::mtp_weight");
+  require(options.balance.importance, "BalanceOptions::importance");
+  require(options.balance.load, "BalanceOptions::load");
+  require(options.balance.auxiliary, "BalanceOptions::auxiliary");
+  require(options.balance.sequence, "BalanceOptions::sequence");
+  require(options.balance.router_z, "BalanceOptions::router_z");
+}
 
 /// Sums over what was seen; `loss()` and `second_loss()` are means over its supervised tokens.
 struct LossReport {
@@ -41,7 +60,9 @@ struct StepSize {
   Index next = 0;    ///< supervised tokens
   Index second = 0;  ///< those of them that are not the first of their sequence: the prediction layer's
 
+  /// Throws op_shape for a batch that is none.
   void add(const TrainingBatch& batch) {
+    check(batch);
     tokens += batch.size();
     next += batch.supervised();
     for (const Chunk& chunk : batch.chunks)
@@ -57,14 +78,15 @@ class Objective {
   template <class Store>
   using Weights = typename Model::template Weights<Store>;
 
-  explicit Objective(ObjectiveOptions options = {}) : options_(options) {}
+  /// Throws op_argument for coefficients that are negative or not finite.
+  explicit Objective(ObjectiveOptions options = {}) : options_(options) { check(options_); }
   [[nodiscard]] ObjectiveOptions& options() { return options_; }
   /// Bytes of activations held at most.
   [[nodiscard]] Index activation_bytes() const { return arena_.capacity(); }
 
   /// Adds one batch's gradients: of the mean over a step of `size`, which the batch is part of. `statistics` (may be
-  /// null) counts routing and the balancing losses. Throws op_shape, in_token, op_nonfinite; then gradients are partly
-  /// added to and must be cleared.
+  /// null) counts routing and the balancing losses. Throws op_shape, op_argument, in_token, in_context, op_nonfinite;
+  /// then gradients are partly added to and must be cleared.
   template <class Device, class Store, class Gradients>
   LossReport learn(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, const StepSize& size,
                    Weights<Gradients>& gradients, RoutingStatistics* statistics) {
@@ -151,11 +173,9 @@ class Objective {
   template <class Store>
   TrainingPass pass_of(const Weights<Store>& weights, const TrainingBatch& batch) {
     TrainingPass pass;
+    check(options_);  // they may change from step to step
+    check(batch);
     pass.batch = batch.batch();
-    check_training(pass.batch);
-    if (batch.targets.size() != batch.tokens.size())
-      throw Error(ErrorCode::op_shape, "the batch has " + std::to_string(batch.tokens.size()) + " tokens and " +
-                                           std::to_string(batch.targets.size()) + " targets; give one for each token");
     offsets_.clear();
     for (const Chunk& chunk : batch.chunks) {
       if (chunk.count > Model::config.context)

@@ -9,7 +9,7 @@ namespace guild::inline v1 {
 
 enum class StepOutcome : std::uint8_t {
   applied,  ///< the weights have changed
-  skipped,  ///< a gradient was not finite: weights, moments and selection biases are as before
+  skipped,  ///< a gradient or a selection bias was not finite: weights, moments, biases and average are as before
 };
 
 struct StepReport {

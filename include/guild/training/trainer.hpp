@@ -93,7 +93,7 @@ class Trainer {
       report.losses.next = {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::quiet_NaN(),
                             size.next, 0};
     }
-    if (std::isfinite(report.gradient_norm)) {
+    if (std::isfinite(report.gradient_norm) && has_finite_state()) {
       report.outcome = StepOutcome::applied;
       apply(clip_scale(report.gradient_norm, options_.clip));
     } else {
@@ -168,6 +168,18 @@ class Trainer {
       const auto t = static_cast<double>(optimizer_.steps());
       update_average<Model>(device_, weights_, average_, std::min(options_.average, t / (t + 20.0)));
     }
+  }
+
+  /// A router's selection bias has no gradient, and a choice with a NaN in it would go on unnoticed.
+  [[nodiscard]] bool has_finite_state() const {
+    bool finite = true;
+    for_each_tensor<Model>(
+        [&](const Path&, const TensorShape&, TensorRole role, const Buffer<float>& data) {
+          if (role == TensorRole::state)
+            for (const float value : data.view()) finite = finite && std::isfinite(value);
+        },
+        weights_);
+    return finite;
   }
 
   /// The number of the layer that a tensor belongs to: the last index on its way.

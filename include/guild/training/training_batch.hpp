@@ -7,7 +7,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
-#include <guild/modules/batch.hpp>
+#include <guild/modules/training_pass.hpp>
 
 namespace guild::inline v1 {
 
@@ -17,12 +17,14 @@ struct TrainingBatch {
 
   std::vector<std::int32_t> tokens;     ///< [T]
   std::vector<std::int32_t> positions;  ///< [T], from 0 in each sequence
-  std::vector<std::int32_t> targets;    ///< [T]: the token after (or, for masked language models, below) each; or ignored
-  std::vector<Chunk> chunks;            ///< one for each sequence
+  std::vector<std::int32_t> targets;  ///< [T]: the token after (or, for masked language models, below) each; or ignored
+  std::vector<Chunk> chunks;          ///< one for each sequence
 
   [[nodiscard]] Index size() const { return static_cast<Index>(tokens.size()); }
   [[nodiscard]] Batch batch() const {
-    return {{tokens.data(), size()}, {positions.data(), size()}, std::span<const Chunk>(chunks)};
+    return {{tokens.data(), size()},
+            {positions.data(), static_cast<Index>(positions.size())},
+            std::span<const Chunk>(chunks)};
   }
   [[nodiscard]] View<const std::int32_t> target_view() const { return {targets.data(), size()}; }
   /// How many targets are learned from.
@@ -50,5 +52,14 @@ struct TrainingBatch {
     for (Index i = 0; i < count; ++i) positions.push_back(static_cast<std::int32_t>(i));
   }
 };
+
+/// Throws op_shape unless every token has a position and a target, and the chunks are whole sequences, one after the
+/// other. Tokens and targets are compared with the vocabulary where they are used.
+inline void check(const TrainingBatch& batch) {
+  check_training(batch.batch());
+  if (batch.targets.size() != batch.tokens.size())
+    throw Error(ErrorCode::op_shape, "the batch has " + std::to_string(batch.tokens.size()) + " tokens and " +
+                                         std::to_string(batch.targets.size()) + " targets; give one for each token");
+}
 
 }  // namespace guild::inline v1

@@ -1,13 +1,20 @@
 // The record of a training run: one line of JSON a step, on the disk as soon as the step is done.
 #pragma once
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <guild/core/error.hpp>
+#include <guild/io/durable_file.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/json.hpp>
 #include <guild/io/json_writer.hpp>
@@ -57,10 +64,11 @@ namespace guild::inline v1 {
   return writer.end_array().end_object().take();
 }
 
-/// "step 120/2000  loss 1.234  rate 3.0e-03  norm 0.98  51234 tokens/s  left 3:20": for a line that is rewritten.
+/// "step 120/2000  loss 1.2340  rate 3.0e-03  norm 0.98  busiest 1.20  51234 tokens/s  left 3:20": for a line that is
+/// rewritten.
 [[nodiscard]] inline std::string progress_line(const StepReport& report, Index steps, double seconds_left) {
-  char text[160];
-  const auto left = static_cast<long>(std::isfinite(seconds_left) && seconds_left > 0.0 ? seconds_left : 0.0);
+  char text[2048];  // numbers have up to 309 digits
+  const auto left = static_cast<long>(seconds_left > 0.0 && seconds_left < 1e9 ? seconds_left : 0.0);
   std::snprintf(text, sizeof text,
                 "step %lld/%lld  loss %.4f  rate %.1e  norm %.2f  busiest %.2f  %.0f tokens/s  left %ld:%02ld",
                 static_cast<long long>(report.step), static_cast<long long>(steps), report.losses.loss(), report.rate,
@@ -72,13 +80,15 @@ namespace guild::inline v1 {
 class TrainingLog {
  public:
   /// Opens `path` and keeps the lines of the first `steps` steps: what a run that is resumed there had not saved when
-  /// it ended is done again. 0 begins anew.
+  /// it ended is done again, and a line that was cut off is dropped. 0 begins anew. The lines that stay are not written
+  /// a second time.
   explicit TrainingLog(std::string path, Index steps = 0) : path_(std::move(path)) {
-    const std::string kept = steps > 0 ? lines_until(steps) : std::string();
-    file_.reset(std::fopen(path_.c_str(), "wb"));
-    if (!file_)
-      throw Error(ErrorCode::io_open, "cannot be opened for writing; check the path and its permissions", {path_});
-    append(kept);
+    bytes_ = steps > 0 ? bytes_until(steps) : 0;
+    file_.reset(std::fopen(path_.c_str(), "ab"));
+    if (!file_) detail::system_error(ErrorCode::io_open, "cannot be opened for writing", errno, path_);
+    std::setvbuf(file_.get(), nullptr, _IONBF, 0);
+    if (::ftruncate(::fileno(file_.get()), static_cast<::off_t>(bytes_)) != 0 && errno != EINVAL)  // EINVAL: a device
+      detail::write_failed("cannot be cut to the lines that stay", errno, path_);
   }
 
   void write(const StepReport& report, const RoutingStatistics& routing) { append(json_line(report, routing) + "\n"); }
@@ -91,24 +101,42 @@ class TrainingLog {
   };
 
   void append(const std::string& text) {
-    if (std::fwrite(text.data(), 1, text.size(), file_.get()) != text.size() || std::fflush(file_.get()) != 0)
-      throw Error(ErrorCode::io_write, "a line could not be written; make room on the disk", {path_});
+    errno = 0;
+    if (std::fwrite(text.data(), 1, text.size(), file_.get()) != text.size()) {
+      const int error = errno;
+      (void)::ftruncate(::fileno(file_.get()), static_cast<::off_t>(bytes_));  // no part of a line stays
+      detail::write_failed("a line could not be written", error, path_);
+    }
+    bytes_ += text.size();
   }
 
-  [[nodiscard]] std::string lines_until(Index steps) const {
-    if (std::unique_ptr<std::FILE, Close> there(std::fopen(path_.c_str(), "rb")); !there) return {};
+  [[nodiscard]] std::size_t bytes_until(Index steps) const {
+    if (std::unique_ptr<std::FILE, Close> there(std::fopen(path_.c_str(), "rb")); !there) return 0;
     const std::string text = read_text(path_, std::size_t{1} << 32);
-    std::string kept;
-    for (std::size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
-      const std::string_view line = std::string_view(text).substr(begin, end - begin);
-      const Json json = Json::parse(line, {.path = path_});
-      if (const auto step = json.find("step"); step && step->integer() > steps) break;
-      kept.append(line) += '\n';
+    std::size_t kept = 0;
+    std::int64_t number = 1;
+    for (std::size_t end; (end = text.find('\n', kept)) != std::string::npos; kept = end + 1, ++number) {
+      constexpr ErrorCode corrupt = ErrorCode::ck_corrupt;
+      const Json line =
+          Json::parse(std::string_view(text).substr(kept, end - kept), {.path = path_,
+                                                                        .syntax = corrupt,
+                                                                        .utf8 = corrupt,
+                                                                        .nul = corrupt,
+                                                                        .depth = corrupt,
+                                                                        .duplicate = corrupt,
+                                                                        .number = corrupt,
+                                                                        .type = corrupt,
+                                                                        .missing = corrupt,
+                                                                        .first_line = number,
+                                                                        .first_byte = static_cast<std::int64_t>(kept)});
+      if (!line.is_object()) line.wrong_type("an object");
+      if (const auto step = line.find("step"); step && step->integer() > steps) break;
     }
     return kept;  // a last line without its end was cut off, and is left out
   }
 
   std::string path_;
+  std::size_t bytes_ = 0;  // of whole lines
   std::unique_ptr<std::FILE, Close> file_;
 };
 
