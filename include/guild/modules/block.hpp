@@ -128,12 +128,11 @@ struct Block {
     FeedForward::backward(device, weights.feed_forward, pass, normed, saved.feed_forward, dy, dnormed,
                           gradients.feed_forward);
     Norm::backward(device, weights.feed_forward_norm, saved.middle, dnormed, dmiddle, gradients.feed_forward_norm,
-                   S::config.norm_epsilon);
-    add(device, dmiddle, dy);
+                   S::config.norm_epsilon, dy);
     Norm::forward(device, weights.mixer_norm, x, normed, S::config.norm_epsilon);
     Mixer::backward(device, weights.mixer, pass, normed, saved.mixer, dmiddle, dnormed, gradients.mixer);
-    Norm::backward(device, weights.mixer_norm, x, dnormed, dx, gradients.mixer_norm, S::config.norm_epsilon);
-    add(device, dx, dmiddle);
+    Norm::backward(device, weights.mixer_norm, x, dnormed, dx, gradients.mixer_norm, S::config.norm_epsilon,
+                   dmiddle);
   }
 };
 

@@ -31,12 +31,13 @@ struct RmsNorm {
   /// Backward needs the input alone.
   template <class Real> struct Saved {};
 
-  /// x, dy and dx [T, Size]; dx is overwritten (it may be dy), the weight's gradient is added to.
+  /// x, dy and dx [T, Size]; dx is overwritten, with the gradient plus `plus` [T, Size] if that has data (it may be dy
+  /// or plus); the weight's gradient is added to.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> x,
                        View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients,
-                       double epsilon) {
-    rms_norm_backward(device, weights.weight.view(), x, dy, dx, gradients.weight.view(), epsilon);
+                       double epsilon, View<const std::type_identity_t<Real>, 2> plus = {}) {
+    rms_norm_backward(device, weights.weight.view(), x, dy, dx, gradients.weight.view(), epsilon, plus);
   }
 };
 

@@ -20,22 +20,28 @@ void rms_norm(Device& device, View<const std::type_identity_t<Real>> weight,
   for_each_row(device, y.rows, y.cols, RmsNormRow<Real>{weight, x, y, static_cast<Real>(epsilon)});
 }
 
-/// Gradients of rms_norm: overwrites dx [T, D] (which may be dy) and adds to dweight [D]. x is the forward's input.
-/// Throws op_shape.
+/// Gradients of rms_norm: overwrites dx [T, D] and adds to dweight [D]. x is the forward's input. dx is the gradient
+/// plus `plus` [T, D], where that has data: what reaches x along a residual stream. dx may be dy or plus. Sums over
+/// rows run over blocks of rows and then over blocks, whatever the number of threads. Throws op_shape.
 template <class Device, class Real>
 void rms_norm_backward(Device& device, View<const std::type_identity_t<Real>> weight,
                        View<const std::type_identity_t<Real>, 2> x, View<const std::type_identity_t<Real>, 2> dy,
-                       View<Real, 2> dx, View<std::type_identity_t<Real>> dweight, double epsilon) {
+                       View<Real, 2> dx, View<std::type_identity_t<Real>> dweight, double epsilon,
+                       View<const std::type_identity_t<Real>, 2> plus = {}) {
   detail::require_size(weight, dx.cols, "rms_norm_backward: weight");
   detail::require_shape(x, dx.rows, dx.cols, "rms_norm_backward: x");
   detail::require_shape(dy, dx.rows, dx.cols, "rms_norm_backward: dy");
+  detail::require_shape(dx, dx.rows, dx.cols, "rms_norm_backward: dx");
   detail::require_size(dweight, dx.cols, "rms_norm_backward: dweight");
+  if (plus.data != nullptr) detail::require_shape(plus, dx.rows, dx.cols, "rms_norm_backward: plus");
+  using Block = RmsNormBackwardBlock<Real>;
+  constexpr Index strip = AddColumnSums<Real>::strip;
+  const Index blocks = (dx.rows + Block::rows - 1) / Block::rows;
   auto scratch = device.scratch();
-  const auto inverse_rms = scratch.template take<Real>(dx.rows);
-  // dx comes last: it may overwrite dy, which the weight's gradient reads.
-  for_each_row(device, dx.rows, dx.cols, InverseRmsRow<Real>{x, inverse_rms, static_cast<Real>(epsilon)});
-  for_each_row(device, dx.cols, dx.rows, RmsNormWeightGradient<Real>{x, dy, inverse_rms, dweight});
-  for_each_row(device, dx.rows, dx.cols, RmsNormBackwardRow<Real>{weight, x, dy, inverse_rms, dx});
+  const auto partial = scratch.template take<Real>(blocks, dx.cols);
+  for_each_row(device, blocks, 4 * Block::rows * dx.cols,
+               Block{weight, x, dy, plus, dx, partial, static_cast<Real>(epsilon)});
+  for_each_row(device, (dx.cols + strip - 1) / strip, strip * blocks, AddColumnSums<Real>{partial, dweight});
 }
 
 }  // namespace guild::inline v1

@@ -1,4 +1,4 @@
-// Gradients of RMSNorm: of the input by rows, of the weight by columns.
+// Gradients of RMSNorm: of the input by rows, of the weight by sums over blocks of rows, then over blocks.
 #pragma once
 
 #include <cmath>
@@ -6,58 +6,71 @@
 
 namespace guild::inline v1 {
 
-/// inverse_rms[row] = 1 / sqrt(mean x^2 + epsilon).
+/// One block of rows. With r = 1 / sqrt(mean x^2 + epsilon) of a row: dx = r w dy - x r^3 / D sum(w dy x), plus the row
+/// of `plus` where it has data; partial[block] = the block's sum of dy x r, in the order of rows. dx may be dy or plus.
 template <class Real>
-struct InverseRmsRow {
-  View<const Real, 2> x;
-  View<Real> inverse_rms;
-  Real epsilon;
+struct RmsNormBackwardBlock {
+  static constexpr Index rows = 32;  ///< of a block
 
-  template <Team T>
-  GUILD_HD void operator()(T team, Index row) const {
-    const Real* in = x.data + row * x.pitch;
-    const Real squares = team.sum(x.cols, [in](Index i) { return in[i] * in[i]; });
-    if (team.rank() == 0) inverse_rms.data[row] = Real(1) / std::sqrt(squares / static_cast<Real>(x.cols) + epsilon);
-  }
-};
-
-/// dx of one row. With r the row's inverse_rms: dx = r * w * dy - x * r^3 / D * sum(w * dy * x). dx may be dy.
-template <class Real>
-struct RmsNormBackwardRow {
   View<const Real> weight;
   View<const Real, 2> x;
   View<const Real, 2> dy;
-  View<const Real> inverse_rms;
+  View<const Real, 2> plus;  ///< no data: nothing is added
   View<Real, 2> dx;
+  View<Real, 2> partial;  ///< [blocks, D]
+  Real epsilon;
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index row) const {
-    const Index dim = x.cols;
-    const Real* in = x.data + row * x.pitch;
-    const Real* grad = dy.data + row * dy.pitch;
-    const Real* gain = weight.data;
-    Real* out = dx.data + row * dx.pitch;
-    const Real r = inverse_rms.data[row];
-    const Real along = team.sum(dim, [=](Index i) { return gain[i] * grad[i] * in[i]; });
-    const Real pull = along * r * r * r / static_cast<Real>(dim);
-    team.for_each(dim, [=](Index i) { out[i] = gain[i] * grad[i] * r - in[i] * pull; });
+  GUILD_HD void operator()(T team, Index block) const {
+    const Index dim = x.cols, end = (block + 1) * rows < x.rows ? (block + 1) * rows : x.rows;
+    const Real* const gain = weight.data;
+    Real* const sum = partial.data + block * partial.pitch;
+    team.for_each(dim, [=](Index i) { sum[i] = Real(0); });
+    team.sync();
+    for (Index row = block * rows; row < end; ++row) {
+      const Real* const in = x.data + row * x.pitch;
+      const Real* const grad = dy.data + row * dy.pitch;
+      Real* const out = dx.data + row * dx.pitch;
+      const Real squares = team.sum(dim, [in](Index i) { return in[i] * in[i]; });
+      const Real r = Real(1) / std::sqrt(squares / static_cast<Real>(dim) + epsilon);
+      const Real along = team.sum(dim, [=](Index i) { return gain[i] * grad[i] * in[i]; });
+      const Real pull = along * r * r * r / static_cast<Real>(dim);
+      if (plus.data != nullptr) {
+        const Real* const more = plus.data + row * plus.pitch;
+        team.for_each(dim, [=](Index i) {
+          sum[i] += grad[i] * in[i] * r;
+          out[i] = gain[i] * grad[i] * r - in[i] * pull + more[i];
+        });
+      } else {
+        team.for_each(dim, [=](Index i) {
+          sum[i] += grad[i] * in[i] * r;
+          out[i] = gain[i] * grad[i] * r - in[i] * pull;
+        });
+      }
+    }
   }
 };
 
-/// dweight[c] += sum over rows of dy * x * inverse_rms, one "row" of the kernel a column. Rows are added in order.
+/// total[c] += the sum of partial's column c, in the order of its rows. A "row" of this kernel is a strip of columns.
 template <class Real>
-struct RmsNormWeightGradient {
-  View<const Real, 2> x;
-  View<const Real, 2> dy;
-  View<const Real> inverse_rms;
-  View<Real> dweight;
+struct AddColumnSums {
+  static constexpr bool prefers_warp = true;
+  static constexpr Index strip = 32;  ///< columns
+
+  View<const Real, 2> partial;
+  View<Real> total;
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index column) const {
-    const Real sum = team.sum(x.rows, [&](Index t) {
-      return dy.data[t * dy.pitch + column] * x.data[t * x.pitch + column] * inverse_rms.data[t];
+  GUILD_HD void operator()(T team, Index number) const {
+    const Index first = number * strip, cols = total.size - first < strip ? total.size - first : strip;
+    const Real* const from = partial.data + first;
+    Real* const to = total.data + first;
+    const Index count = partial.rows, pitch = partial.pitch;
+    team.for_each(cols, [=](Index i) {
+      Real sum = Real(0);
+      for (Index n = 0; n < count; ++n) sum += from[n * pitch + i];
+      to[i] += sum;
     });
-    if (team.rank() == 0) dweight.data[column] += sum;
   }
 };
 

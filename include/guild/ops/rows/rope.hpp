@@ -8,10 +8,11 @@ namespace guild::inline v1 {
 
 namespace detail {
 
-/// Cosine and sine of `turns` full turns, to about 1e-14 for |turns| < 2^30: the whole turns are taken off exactly, the
-/// rest is within an eighth of a turn of a multiple of a quarter. One body for both devices, without library calls.
+/// Cosine and sine of `turns` full turns, to about 1e-14 for |turns| < 2^29 (any position: no pair turns faster than
+/// one radian a position): the whole turns are taken off exactly, the rest is within an eighth of a turn of a multiple
+/// of a quarter. One body for both devices, without library calls or branches, so that compilers make vectors of it.
 GUILD_HD inline void cos_sin_of_turns(double turns, double& cosine, double& sine) {
-  const auto whole = static_cast<std::int64_t>(turns * 4.0 + (turns < 0.0 ? -0.5 : 0.5));  // nearest quarter
+  const auto whole = static_cast<std::int32_t>(turns * 4.0 + (turns < 0.0 ? -0.5 : 0.5));  // nearest quarter
   const double a = (turns - static_cast<double>(whole) * 0.25) * 6.283185307179586476925287;
   const double z = a * a;
   const double s =
@@ -54,22 +55,38 @@ struct RopeRow {
 
   template <Team T>
   GUILD_HD void operator()(T team, Index row) const {
+#if defined(__CUDA_ARCH__)
+    constexpr Index tile = 1;
+#else
+    constexpr Index tile = 8;  // pairs whose angles are computed side by side, as vectors
+#endif
     const auto position = static_cast<double>(positions.data[row]);
     Real* const first = x.data + row * x.pitch + at.offset;
-    const double* const per_position = turns.data;
-    const double factor = magnitude, sine_factor = turn == RopeTurn::back ? -magnitude : magnitude;
-    const Index heads = at.heads, stride = at.head_stride;
-    team.for_each(turns.size, [=](Index i) {
+    const RopeRow self = *this;
+    const Index tiles = turns.size / tile, rest = tiles * tile;
+    team.for_each(tiles, [=](Index n) { self.template turn_pairs<tile>(position, first, n * tile); });
+    team.for_each(turns.size - rest, [=](Index n) { self.template turn_pairs<1>(position, first, rest + n); });
+  }
+
+ private:
+  template <Index Count>
+  GUILD_HD void turn_pairs(double position, Real* first, Index begin) const {
+    const double* const per_position = turns.data + begin;
+    const double sine_factor = turn == RopeTurn::back ? -magnitude : magnitude;
+    Real c[Count], s[Count];
+    for (Index i = 0; i < Count; ++i) {
       double cosine, sine;
       detail::cos_sin_of_turns(position * per_position[i], cosine, sine);
-      const auto c = static_cast<Real>(cosine * factor), s = static_cast<Real>(sine * sine_factor);
-      Real* pair = first + 2 * i;
-      for (Index head = 0; head < heads; ++head, pair += stride) {
-        const Real a = pair[0], b = pair[1];
-        pair[0] = a * c - b * s;
-        pair[1] = a * s + b * c;
+      c[i] = static_cast<Real>(cosine * magnitude);
+      s[i] = static_cast<Real>(sine * sine_factor);
+    }
+    Real* pair = first + 2 * begin;
+    for (Index head = 0; head < at.heads; ++head, pair += at.head_stride)
+      for (Index i = 0; i < Count; ++i) {
+        const Real a = pair[2 * i], b = pair[2 * i + 1];
+        pair[2 * i] = a * c[i] - b * s[i];
+        pair[2 * i + 1] = a * s[i] + b * c[i];
       }
-    });
   }
 };
 
