@@ -425,6 +425,28 @@ TEST(Trainer, ReportsTermsOfKnownSize) {
   EXPECT_GT(report.memory_bytes, 16 * static_cast<Index>(values_of<Kept>(trainer.gradients()).size()));
 }
 
+TEST(Trainer, ReportsTheSumOfAllLayersTerms) {
+  TrainerOptions options;
+  options.objective = guild_test::all_terms();
+  Trainer trainer(cpu(), first_weights<Kept>(1, Second::with), options);
+  const auto report = trainer.step(batch_of({10, 20}, 1));
+  guild::BalanceTerms sum;
+  for (int layer = 0; layer < 4; ++layer) {
+    const guild::BalanceTerms& terms = std::as_const(trainer).routing().terms(layer);
+    sum.importance += terms.importance;
+    sum.load += terms.load;
+    sum.auxiliary += terms.auxiliary;
+    sum.sequence += terms.sequence;
+    sum.router_z += terms.router_z;
+    EXPECT_EQ(terms.load > 0.0, layer > 0);
+  }
+  EXPECT_EQ(report.balance.importance, sum.importance);
+  EXPECT_EQ(report.balance.load, sum.load);
+  EXPECT_EQ(report.balance.auxiliary, sum.auxiliary);
+  EXPECT_EQ(report.balance.sequence, sum.sequence);
+  EXPECT_EQ(report.balance.router_z, sum.router_z);
+}
+
 TEST(Trainer, FollowsItsSchedule) {
   TrainerOptions options;
   options.optimizer = guild::AdamW{.lr = 2e-3};
