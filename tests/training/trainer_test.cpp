@@ -123,7 +123,7 @@ void expect_poison_is_survived(float poison) {
     float& element = at(name);
     const float good = element;
     element = poison;
-    trainer.set_steps(trainer.steps(), trainer.skipped_steps());  // copies follow what was changed from outside
+    trainer.refresh();
     const auto before = state_of(trainer);
     const auto report = trainer.step(batch);
     EXPECT_EQ(report.outcome, StepOutcome::skipped) << name;
@@ -131,7 +131,7 @@ void expect_poison_is_survived(float poison) {
     EXPECT_EQ(difference(before, state_of(trainer)), " steps skipped") << name;
     EXPECT_FALSE(std::isfinite(report.gradient_norm)) << name;
     element = good;
-    trainer.set_steps(trainer.steps(), trainer.skipped_steps());
+    trainer.refresh();
     if (report.outcome != StepOutcome::skipped) break;
   }
   const auto before = state_of(trainer);
@@ -504,6 +504,37 @@ TEST(Trainer, KeepsAMovingAverageOfTheWeights) {
 
   Trainer without(cpu(), first_weights<Kept>(1, Second::with));
   EXPECT_EQ(&without.average(), &without.weights());
+}
+
+struct DenseSpec : guild::SpecDefaults {
+  static constexpr guild::ModelConfig config = {
+      .vocab = 17,
+      .hidden = 8,
+      .layers = 2,
+      .dense_hidden = 12,
+      .context = 64,
+      .tied_embeddings = true,
+      .attention = {.heads = 2, .query_rank = 0, .latent_rank = 4, .nope_dim = 2, .rope_dim = 2, .value_dim = 3},
+      .moe = {.experts = 0},
+  };
+};
+
+TEST(Trainer, TrainsADenseModelWithTiedEmbeddings) {
+  using Dense = guild::Transformer<DenseSpec>;
+  TrainerOptions options;
+  options.optimizer = guild::AdamW{.lr = 2e-2};
+  options.average = 0.9;
+  options.objective.balance.auxiliary = 0.1;  // of no use here
+  guild::Trainer<Dense> trainer(cpu(), first_weights<Dense>(1, Second::without), options);
+  const TrainingBatch batch = batch_of({20, 9}, 1);
+  const double first = trainer.step(batch).losses.loss();
+  guild::StepReport report;
+  for (int i = 0; i < 60; ++i) report = trainer.step(batch);
+  EXPECT_LT(report.losses.loss(), 0.5 * first);
+  EXPECT_EQ(report.busiest, 0.0);
+  EXPECT_EQ(report.idle_experts, 0);
+  EXPECT_EQ(report.balance.sum(), 0.0);
+  EXPECT_EQ(report.losses.second.count, 0);
 }
 
 // ---- bad input ----

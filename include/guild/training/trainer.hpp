@@ -60,10 +60,9 @@ class Trainer {
           if (role != TensorRole::shared) detail::require_allocated(path, shape, data, "the weight");
         },
         weights_);
-    refresh_shared<Model>(weights_);
+    refresh();
     detail::match_layers(weights_, gradients_);
     allocate_trained<Model>(gradients_);
-    if constexpr (mixed) round_to<Model>(device_, weights_, copies_);
     if (options_.average > 0.0) round_to<Model>(device_, weights_, average_);
   }
 
@@ -117,6 +116,7 @@ class Trainer {
     return report;
   }
 
+  /// Call `refresh` after changing them.
   [[nodiscard]] Weights& weights() { return weights_; }
   [[nodiscard]] const Weights& weights() const { return weights_; }
   /// The moving average of the weights; the weights themselves if none is kept.
@@ -131,10 +131,15 @@ class Trainer {
   [[nodiscard]] Device& device() { return device_; }
   [[nodiscard]] Index steps() const { return steps_; }
   [[nodiscard]] Index skipped_steps() const { return skipped_; }
-  /// For going on from a saved state, whose weights and moments are in place: brings up to date what follows from them.
+  /// For going on from a saved state, whose weights and moments are in place.
   void set_steps(Index steps, Index skipped) {
     steps_ = steps;
     skipped_ = skipped;
+    refresh();
+  }
+  /// Brings up to date what follows from the weights, after they were changed from outside: the copies that products
+  /// read, and those of the prediction layer.
+  void refresh() {
     refresh_shared<Model>(weights_);
     if constexpr (mixed) round_to<Model>(device_, weights_, copies_);
   }
