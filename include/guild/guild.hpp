@@ -133,8 +133,6 @@
 #include <guild/ops/cpu/avx2.hpp>
 #include <guild/ops/cpu/avx512.hpp>
 #include <guild/ops/cpu/axpy_avx512.hpp>
-#include <guild/ops/cpu/cross_entropy.hpp>
-#include <guild/ops/cpu/cross_entropy_avx2.hpp>
 #include <guild/ops/cpu/dot_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx2.hpp>
 #include <guild/ops/cpu/gemm_avx512.hpp>
@@ -145,10 +143,7 @@
 #include <guild/ops/cpu/linear_baseline.hpp>
 #include <guild/ops/cpu/linear_block.hpp>
 #include <guild/ops/cpu/linear_plain.hpp>
-#include <guild/ops/cpu/swiglu.hpp>
-#include <guild/ops/cpu/swiglu_avx2.hpp>
 #include <guild/ops/cpu/weight_gradient.hpp>
-#include <guild/ops/cpu/wide_rows.hpp>
 #include <guild/ops/cross_entropy.hpp>
 #include <guild/ops/embedding.hpp>
 #include <guild/ops/expert_backward.hpp>

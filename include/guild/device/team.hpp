@@ -6,10 +6,10 @@
 
 #include <guild/core/view.hpp>
 
-/// Before a loop: its rounds touch nothing of each other, whatever g++ can prove. (clang looks at the addresses when the
-/// loop runs, and warns wherever it does not obey such a word.)
+/// Before a loop: its rounds touch nothing of each other, whatever g++ can prove, and it becomes vectors before anything
+/// unrolls it. (clang looks at the addresses when the loop runs, and warns wherever it does not obey such a word.)
 #if defined(__GNUC__) && !defined(__clang__)
-#define GUILD_INDEPENDENT _Pragma("GCC ivdep")
+#define GUILD_INDEPENDENT _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 #else
 #define GUILD_INDEPENDENT
 #endif
@@ -51,14 +51,14 @@ struct SerialTeam {
     GUILD_INDEPENDENT for (; i < n; ++i) f(i);
   }
 
-  /// Sum of f(i), i in [0, n), in the type f returns.
+  /// Sum of f(i), i in [0, n), in the type f returns. Here too no call may depend on another one.
   template <class F> GUILD_HD auto sum(Index n, F&& f) const {
     using Real = decltype(f(Index{0}));
     constexpr int lanes = 16;
     Real partial[lanes] = {};
     Index i = 0;
     for (; i + lanes <= n; i += lanes)
-      for (int lane = 0; lane < lanes; ++lane) partial[lane] += f(i + lane);
+      GUILD_INDEPENDENT for (int lane = 0; lane < lanes; ++lane) partial[lane] += f(i + lane);
     for (int lane = 0; i < n; ++i, ++lane) partial[lane] += f(i);
     for (int half = lanes / 2; half > 0; half /= 2)
       for (int lane = 0; lane < half; ++lane) partial[lane] += partial[lane + half];
@@ -75,7 +75,7 @@ struct SerialTeam {
     const auto take = [](Real& one, Real value) { one = value > one || one != one ? value : one; };
     Index i = 0;
     for (; i + lanes <= n; i += lanes)
-      for (int lane = 0; lane < lanes; ++lane) take(best[lane], f(i + lane));
+      GUILD_INDEPENDENT for (int lane = 0; lane < lanes; ++lane) take(best[lane], f(i + lane));
     for (int lane = 0; i < n; ++i, ++lane) take(best[lane], f(i));
     for (int half = lanes / 2; half > 0; half /= 2)
       for (int lane = 0; lane < half; ++lane) take(best[lane], best[lane + half]);

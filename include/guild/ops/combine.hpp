@@ -1,7 +1,6 @@
 // Elementwise sums between the products of a block: residuals, expert outputs, SwiGLU.
 #pragma once
 
-#include <guild/ops/cpu/swiglu.hpp>
 #include <guild/ops/rows/combine.hpp>
 #include <guild/ops/shape_check.hpp>
 #include <type_traits>
@@ -23,7 +22,7 @@ void swiglu(Device& device, View<const std::type_identity_t<Real>, 2> gate,
   detail::require_shape(gate, h.rows, h.cols, "swiglu: gate");
   detail::require_shape(up, h.rows, h.cols, "swiglu: up");
   detail::require_shape(h, h.rows, h.cols, "swiglu: h");
-  run_rows(device, h.rows, 8 * h.cols, SwigluRow<Real>{gate, up, h});
+  for_each_row(device, h.rows, 8 * h.cols, SwigluRow<Real>{gate, up, h});
 }
 
 /// out[t] = (sum over k of weights[t, k] * rows[slots[t, k]]) + shared[t]: the outputs of a token's experts.

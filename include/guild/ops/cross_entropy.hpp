@@ -1,7 +1,6 @@
 // Cross entropy of logits with target tokens, and its gradient in their place.
 #pragma once
 
-#include <guild/ops/cpu/cross_entropy.hpp>
 #include <guild/ops/rows/cross_entropy.hpp>
 #include <guild/ops/shape_check.hpp>
 
@@ -39,7 +38,7 @@ void cross_entropy(Device& device, View<Real, 2> logits, View<const std::int32_t
   detail::require_size(out.log_sum_squared, logits.rows, "cross_entropy: log_sum_squared");
   detail::require_size(out.correct, logits.rows, "cross_entropy: correct");
   refuse_unknown_targets(device, targets, logits.cols);
-  run_rows(device, logits.rows, 16 * logits.cols,
+  for_each_row(device, logits.rows, 16 * logits.cols,
            CrossEntropyRow<Real>{logits, targets, options.scale, options.z_loss, work, out});
 }
 

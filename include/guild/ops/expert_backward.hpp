@@ -2,7 +2,6 @@
 // the experts' rows (slots) and back.
 #pragma once
 
-#include <guild/ops/cpu/swiglu.hpp>
 #include <guild/ops/rows/expert_backward.hpp>
 #include <guild/ops/shape_check.hpp>
 #include <type_traits>
@@ -25,7 +24,7 @@ void expert_swiglu_backward(Device& device, View<const std::type_identity_t<Real
   detail::require_shape(up, gate.rows, gate.cols, "expert_swiglu_backward: up");
   detail::require_shape(dh, gate.rows, gate.cols, "expert_swiglu_backward: dh");
   detail::require_size(dweights_s, gate.rows, "expert_swiglu_backward: dweights_s");
-  run_rows(device, gate.rows, 8 * gate.cols, ExpertSwigluBackwardRow<Real>{weights_s, gate, up, dh, dweights_s});
+  for_each_row(device, gate.rows, 8 * gate.cols, ExpertSwigluBackwardRow<Real>{weights_s, gate, up, dh, dweights_s});
 }
 
 /// weights_s[slots_tk(t, k)] = weights_tk(t, k): slots_tk [T, K] with slots in [0, S), each at most once; weights_tk

@@ -1,7 +1,6 @@
 // Gradients of SwiGLU (arXiv 2002.05202), h = silu(gate) * up, in place.
 #pragma once
 
-#include <guild/ops/cpu/swiglu.hpp>
 #include <guild/ops/rows/swiglu_backward.hpp>
 #include <guild/ops/shape_check.hpp>
 #include <type_traits>
@@ -18,7 +17,7 @@ void swiglu_backward(Device& device, View<Real, 2> gate, View<std::type_identity
   detail::require_shape(up, gate.rows, gate.cols, "swiglu_backward: up");
   detail::require_shape(dh, gate.rows, gate.cols, "swiglu_backward: dh");
   if (h.data != nullptr) detail::require_shape(h, gate.rows, gate.cols, "swiglu_backward: h");
-  run_rows(device, gate.rows, 8 * gate.cols, SwigluBackwardRow<Real>{gate, up, dh, h});
+  for_each_row(device, gate.rows, 8 * gate.cols, SwigluBackwardRow<Real>{gate, up, dh, h});
 }
 
 }  // namespace guild::inline v1

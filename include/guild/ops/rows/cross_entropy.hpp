@@ -49,11 +49,15 @@ struct CrossEntropyRow {
     // Is the target the first of the largest?
     const Index before = at_target == peak ? team.sum(target, [=](Index i) { return Index{x[i] == peak}; }) : 1;
     team.sync();  // everybody has read them before they are overwritten
-    const double total = team.sum(vocab, [=](Index i) {
-      const Real power = detail::exponential(x[i] - peak);
-      if (gradient) x[i] = power;
-      return static_cast<double>(power);
-    });
+    const auto power = [=](Index i) { return detail::exponential(x[i] - peak); };
+    double total;
+    if (gradient) {  // two simple loops, which become vectors
+      team.for_each(vocab, [=](Index i) { x[i] = power(i); });
+      team.sync();
+      total = team.sum(vocab, [=](Index i) { return static_cast<double>(x[i]); });
+    } else {
+      total = team.sum(vocab, [=](Index i) { return static_cast<double>(power(i)); });
+    }
     const double log_sum = static_cast<double>(peak) + std::log(total);
     if (team.rank() == 0) {
       out.loss.data[row] = log_sum - static_cast<double>(at_target);

@@ -1,4 +1,4 @@
-// The variants of row kernels for an instruction set against the row kernels themselves.
+// Row kernels compiled for the best instruction set against those for the least.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -14,7 +14,7 @@
 namespace {
 using namespace guild_test;
 
-/// Calls compute(device) -> Matrix with the row kernels and with the best variant, and compares.
+/// Calls compute(device) -> Matrix with the least and the best instruction set, and compares.
 template <class Compute>
 void expect_same(Compute&& compute, double tolerance) {
   guild::Cpu plain({.threads = 1, .isa = guild::Isa::baseline}), best({.threads = 2});
@@ -40,7 +40,7 @@ Matrix<float> gates(Index cols) {
   return gate;
 }
 
-TEST(WideRows, SwigluAgrees) {
+TEST(RowVariants, SwigluAgrees) {
   for (Index cols : {1, 7, 8, 9, 16, 75})
     for (int part = 0; part < 4; ++part)
       expect_same(
@@ -62,7 +62,7 @@ TEST(WideRows, SwigluAgrees) {
           1e-6);
 }
 
-TEST(WideRows, ExpertsAgree) {
+TEST(RowVariants, ExpertsAgree) {
   const std::vector<float> weights = {0.5f, -2.0f, 1.0f};
   for (Index cols : {1, 7, 8, 9, 16, 75})
     for (int part = 0; part < 4; ++part)
@@ -80,7 +80,7 @@ TEST(WideRows, ExpertsAgree) {
           part == 3 ? 5e-6 : 1e-6);
 }
 
-TEST(WideRows, CrossEntropyAgrees) {
+TEST(RowVariants, CrossEntropyAgrees) {
   constexpr float nan = std::numeric_limits<float>::quiet_NaN();
   for (Index vocab : {1, 7, 8, 9, 33, 1000})
     for (int part = 0; part < 2; ++part)
