@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -382,11 +382,17 @@ inline std::string document(guild::Random& random) {
   return text;
 }
 
-/// Sums and differences of numbers below a hundred, for a model that is trained in a minute or two.
+/// Sums of numbers below a hundred, with the work of adding by hand, for a model that is trained in a minute or two.
 inline Problem small_problem(Dice& dice) {
   const int a = dice.number(1, 99), b = dice.number(1, 99);
-  const Expression e = dice.chance(0.5) ? Expression(a, '+', b) : Expression(std::max(a, b), '-', std::min(a, b));
-  return {"small", e.text(), "What is " + e.text() + "?", prose(e), std::to_string(e.value())};
+  const auto sum = [](int x, int y) {
+    return std::to_string(x) + " + " + std::to_string(y) + " = " + std::to_string(x + y);
+  };
+  const std::string key = std::to_string(a) + " + " + std::to_string(b);
+  const int ones = a % 10 + b % 10, tens = a / 10 * 10 + b / 10 * 10;
+  return {"small", key, "What is " + key + "?",
+          sum(a % 10, b % 10) + ". " + sum(a / 10 * 10, b / 10 * 10) + ". " + sum(tens, ones) + ".",
+          std::to_string(a + b)};
 }
 
 /// Problems that nothing above trains on.

@@ -24,7 +24,7 @@ volatile std::sig_atomic_t interrupted = 0;  // Ctrl-C ends the answer, not the 
 void interrupt(int) { interrupted = 1; }
 
 struct Settings {
-  std::string folder = "checkpoints/mini-r1";
+  std::string folder = "checkpoints/tiny-r1";
   std::vector<std::string> prompts;
   std::string system;
   bool converse = false, mapped = false, quiet = false;

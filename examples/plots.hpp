@@ -31,19 +31,23 @@ inline std::string line_chart(const Curve& curve) {
   double low = INFINITY, high = -INFINITY;
   for (const double y : curve.y) low = std::min(low, y), high = std::max(high, y);
   if (!(high > low)) low -= 0.5, high += 0.5;
-  const double first = curve.x.empty() ? 0.0 : curve.x.front(), last = std::max(curve.x.empty() ? 1.0 : curve.x.back(), first + 1);
+  const double first = curve.x.empty() ? 0.0 : curve.x.front(),
+               last = std::max(curve.x.empty() ? 1.0 : curve.x.back(), first + 1);
   const auto px = [&](double x) { return left + (x - first) / (last - first) * (right - left); };
   const auto py = [&](double y) { return bottom - (y - low) / (high - low) * (bottom - top); };
   std::string svg =
       "<svg xmlns='http://www.w3.org/2000/svg' width='800' height='300' font-family='sans-serif' font-size='12'>\n"
-      "<rect width='800' height='300' fill='white'/>\n<text x='70' y='24' font-size='15'>" + curve.title + "</text>\n";
+      "<rect width='800' height='300' fill='white'/>\n<text x='70' y='24' font-size='15'>" +
+      curve.title + "</text>\n";
   for (int i = 0; i <= 4; ++i) {
     const double y = low + (high - low) * i / 4, x = first + (last - first) * i / 4;
     svg += "<line x1='70' x2='780' y1='" + number(py(y)) + "' y2='" + number(py(y)) + "' stroke='#ddd'/>\n";
     svg += "<text x='64' y='" + number(py(y) + 4) + "' text-anchor='end'>" + number(y) + "</text>\n";
     svg += "<text x='" + number(px(x)) + "' y='280' text-anchor='middle'>" + number(std::round(x)) + "</text>\n";
   }
-  svg += "<text x='425' y='296' text-anchor='middle'>step</text>\n<polyline fill='none' stroke='#1a5fb4' stroke-width='1.2' points='";
+  svg +=
+      "<text x='425' y='296' text-anchor='middle'>step</text>\n<polyline fill='none' stroke='#1a5fb4' "
+      "stroke-width='1.2' points='";
   const std::size_t stride = std::max<std::size_t>(1, curve.y.size() / 700);
   char point[48];
   for (std::size_t i = 0; i < curve.y.size(); i += stride) {
@@ -58,8 +62,8 @@ inline std::string line_chart(const Curve& curve) {
   return svg + "'/>\n</svg>\n";
 }
 
-/// Rows: layers; columns: experts; colour: the expert's share of its layer's tokens times the number of experts, so that
-/// white is balance, red is too many and blue too few.
+/// Rows: layers; columns: experts; colour: the expert's share of its layer's tokens times the number of experts, so
+/// that white is balance, red is too many and blue too few.
 inline std::string heat_map(const std::string& title, const std::vector<std::vector<double>>& loads) {
   std::size_t experts = 0;
   for (const auto& layer : loads) experts = std::max(experts, layer.size());
@@ -68,11 +72,13 @@ inline std::string heat_map(const std::string& title, const std::vector<std::vec
   std::string svg = "<svg xmlns='http://www.w3.org/2000/svg' width='" + std::to_string(static_cast<int>(width)) +
                     "' height='" + std::to_string(static_cast<int>(height)) +
                     "' font-family='sans-serif' font-size='11'>\n<rect width='100%' height='100%' fill='white'/>\n"
-                    "<text x='10' y='22' font-size='15'>" + title + "</text>\n";
+                    "<text x='10' y='22' font-size='15'>" +
+                    title + "</text>\n";
   char text[256];
   for (std::size_t l = 0; l < loads.size(); ++l) {
     const double y = 40 + cell * static_cast<double>(l);
-    std::snprintf(text, sizeof text, "<text x='10' y='%.0f'>layer %zu%s</text>\n", y + cell / 2 + 4, l, loads[l].empty() ? ": dense" : "");
+    std::snprintf(text, sizeof text, "<text x='10' y='%.0f'>layer %zu%s</text>\n", y + cell / 2 + 4, l,
+                  loads[l].empty() ? ": dense" : "");
     svg += text;
     for (std::size_t e = 0; e < loads[l].size(); ++e) {
       const double load = loads[l][e] * static_cast<double>(loads[l].size());
@@ -81,16 +87,16 @@ inline std::string heat_map(const std::string& title, const std::vector<std::vec
       std::snprintf(text, sizeof text,
                     "<rect x='%.0f' y='%.0f' width='%.0f' height='%.0f' fill='rgb(%d,%d,%d)' stroke='#ccc'/>\n"
                     "<text x='%.0f' y='%.0f' text-anchor='middle'>%.2f</text>\n",
-                    90 + cell * static_cast<double>(e), y, cell, cell, load >= 1 ? 255 : faint, faint, load >= 1 ? faint : 255,
-                    90 + cell * (static_cast<double>(e) + 0.5), y + cell / 2 + 4, load);
+                    90 + cell * static_cast<double>(e), y, cell, cell, load >= 1 ? 255 : faint, faint,
+                    load >= 1 ? faint : 255, 90 + cell * (static_cast<double>(e) + 0.5), y + cell / 2 + 4, load);
       svg += text;
     }
   }
   return svg + "</svg>\n";
 }
 
-/// Reads a log of guild::TrainingLog and writes loss.svg, rate.svg, gradient_norm.svg and expert_load.svg (the mean over
-/// the last tenth of the steps) into a folder.
+/// Reads a log of guild::TrainingLog and writes loss.svg, rate.svg, gradient_norm.svg and expert_load.svg (the mean
+/// over the last tenth of the steps) into a folder.
 inline void write_all(const std::string& log, const std::string& folder) {
   Curve loss{"loss", {}, {}}, rate{"learning rate", {}, {}}, norm{"gradient norm", {}, {}};
   std::vector<std::vector<std::vector<double>>> loads;

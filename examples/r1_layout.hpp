@@ -1,6 +1,7 @@
 // The named tokens and the chat template of a small model in the layout of DeepSeek-R1.
 #pragma once
 
+#include <fstream>
 #include <string>
 
 #include <guild/core/random.hpp>
@@ -35,6 +36,8 @@ guild::Tokenizer make_tokenizer(const std::string& folder, int size, const Texts
   config.bos_token = options.first[0].text;
   config.eos_token = config.pad_token = options.first[1].text;
   config.chat_template = chat_template;
+  std::ofstream(folder + "/generation_config.json")
+      << R"({"bos_token_id": 0, "eos_token_id": 1, "do_sample": true, "temperature": 0.6, "top_p": 0.95})" << "\n";
   return guild::write_tokenizer(folder, guild::train_bpe(options, texts), config);
 }
 

@@ -64,7 +64,8 @@ int run(const Settings& settings) {
   std::filesystem::create_directories(tokenizer);
 
   std::vector<std::string> texts;
-  if (!settings.small && std::filesystem::exists(settings.text)) texts.push_back(guild::read_text(settings.text, 1 << 26));
+  if (!settings.small && std::filesystem::exists(settings.text))
+    texts.push_back(guild::read_text(settings.text, 1 << 26));
   guild::Random random(settings.seed, 1);
   for (int i = 0; i < 4000; ++i)
     for (const auto& message : settings.small ? small_conversation(random) : arithmetic::conversation(random))
@@ -76,11 +77,14 @@ int run(const Settings& settings) {
   });
   guild::GeneratedChats chats(
       settings.seed,
-      [&](guild::Index, guild::Random& r) { return settings.small ? small_conversation(r) : arithmetic::conversation(r); },
+      [&](guild::Index, guild::Random& r) {
+        return settings.small ? small_conversation(r) : arithmetic::conversation(r);
+      },
       guild::ChatEncoder::read(tokenizer, {.assistant = guild::AssistantText::as_generated}));
   guild::Mixture mixture{.sources = {{.data = documents, .name = "text"}, {.data = chats, .name = "worked solutions"}}};
   const double share = static_cast<double>(settings.pretraining) / static_cast<double>(settings.steps);
-  mixture.curriculum = {.stages = {{0.0, {1, 0}}, {share, {1, 0}}, {share, {0, 1}}, {1.0, {0, 1}}}, .length = settings.steps};
+  mixture.curriculum = {.stages = {{0.0, {1, 0}}, {share, {1, 0}}, {share, {0, 1}}, {1.0, {0, 1}}},
+                        .length = settings.steps};
   guild::DataLoader loader(mixture, {.tokens_per_batch = settings.batch_tokens, .length = 512, .seed = settings.seed});
 
   typename Model::template Weights<guild::Dense<float>> weights;
@@ -88,11 +92,13 @@ int run(const Settings& settings) {
   guild::initialize<Model>(weights, {.seed = settings.seed, .deviation = 0.05});
   guild::Trainer<Model> trainer(
       device, std::move(weights),
-      {.optimizer = guild::Muon{.lr = 4e-3, .weight_decay = 0.02, .rest = {.lr = 3e-3, .beta2 = 0.98, .weight_decay = 0}},
+      {.optimizer =
+           guild::Muon{.lr = 4e-3, .weight_decay = 0.02, .rest = {.lr = 3e-3, .beta2 = 0.98, .weight_decay = 0}},
        .schedule = guild::Schedule::warmup_cosine(60, settings.steps, 0.01),
        .bias_rate = 2e-3,
        .average = 0.995});
-  if (settings.resume) loader.seek(guild::data_position(guild::Json::parse(guild::resume_training(state, trainer).at("data"), {})));
+  if (settings.resume)
+    loader.seek(guild::data_position(guild::Json::parse(guild::resume_training(state, trainer).at("data"), {})));
 
   guild::TrainingLog log(work + "/log.jsonl", trainer.steps());
   guild::TrainingBatch batch;
@@ -106,16 +112,20 @@ int run(const Settings& settings) {
     log.write(report, trainer.routing());
     seconds += report.seconds;
     const double each = seconds / static_cast<double>(report.step - begin);
-    std::printf("\r%s ", guild::progress_line(report, settings.steps, each * static_cast<double>(settings.steps - report.step)).c_str());
+    std::printf(
+        "\r%s ",
+        guild::progress_line(report, settings.steps, each * static_cast<double>(settings.steps - report.step)).c_str());
     std::fflush(stdout);
     if (report.step % settings.save_every == 0 || report.step == settings.steps)
-      guild::save_training(state, trainer, {.companions = tokenizer, .texts = {{"data", guild::to_json(loader.position())}}});
+      guild::save_training(state, trainer,
+                           {.companions = tokenizer, .texts = {{"data", guild::to_json(loader.position())}}});
   }
-  guild::save_model<Model>(settings.out, trainer.average(), {.companions = tokenizer});
+  guild::save_model<Model>(settings.out, trainer.average(),
+                           {.companions = tokenizer, .config = {.bos = 0, .eos = {1}}});
   plots::write_all(work + "/log.jsonl", work);
   const std::size_t problems = settings.small ? 100 : 600, right = right_answers<Model>(device, settings, problems);
-  std::printf("\n%zu of %zu held-out problems are right; the model is in %s, its log and plots in %s\n", right, problems,
-              settings.out.c_str(), work.c_str());
+  std::printf("\n%zu of %zu held-out problems are right; the model is in %s, its log and plots in %s\n", right,
+              problems, settings.out.c_str(), work.c_str());
   return 0;
 }
 
@@ -132,12 +142,12 @@ int main(int argc, char** argv) {
   app.add_option("--save-every", settings.save_every, "steps from one saved state to the next");
   app.add_option("-t,--threads", settings.threads, "0: all processors");
   app.add_option("--seed", settings.seed, "of everything");
-  app.add_flag("--small", settings.small, "a smaller model and small sums: two minutes");
+  app.add_flag("--small", settings.small, "a smaller model and small sums: a minute or two");
   app.add_flag("--resume", settings.resume, "go on from the saved state");
   CLI11_PARSE(app, argc, argv);
   try {
-    if (settings.small && app.count("--steps") == 0) settings.steps = 600;
-    if (settings.small && app.count("--batch-tokens") == 0) settings.batch_tokens = 2048;
+    if (settings.small && app.count("--steps") == 0) settings.steps = 500;
+    if (settings.small && app.count("--batch-tokens") == 0) settings.batch_tokens = 1024;
     if (app.count("--pretraining") == 0) settings.pretraining = settings.small ? 0 : settings.steps * 15 / 100;
     return settings.small ? run<SmallSpec>(settings) : run<guild::MiniR1Spec>(settings);
   } catch (const guild::Error& error) {

@@ -10,3 +10,10 @@ foreach(file ${expected})
     set_tests_properties(examples.${case} PROPERTIES LABELS examples TIMEOUT 300)
   endif()
 endforeach()
+
+# Trains a smaller model from nothing on small sums, with worked steps: of 100 sums that it never saw, 85 must be right.
+if(TARGET train_tiny_r1)
+  add_test(NAME examples.train_tiny_r1.small COMMAND train_tiny_r1 --small -t 2 -o "${CMAKE_CURRENT_BINARY_DIR}/tiny-r1")
+  set_tests_properties(examples.train_tiny_r1.small PROPERTIES LABELS examples TIMEOUT 900 COST 1000 PROCESSORS 2
+                       PASS_REGULAR_EXPRESSION "(8[5-9]|9[0-9]|100) of 100 held-out problems are right")
+endif()

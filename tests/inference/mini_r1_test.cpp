@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <iostream>
 #include <limits>
 #include <string>
 #include <thread>
@@ -165,6 +166,22 @@ TEST(MiniR1, TheFp8CopyAnswersNearlyAsWell) {
             static_cast<double>(reference) - std::max(1.0, 0.03 * static_cast<double>(right.size())));
   RecordProperty("correct",
                  std::to_string(count) + " of " + std::to_string(right.size()) + ", bf16 " + std::to_string(reference));
+}
+
+// The checkpoint that examples/train_tiny_r1 made, against the one that PyTorch made: the same architecture, and
+// problems that neither has seen.
+TEST(TinyR1, AnswersAtLeastAsManyProblemsAsTheModelTrainedWithPyTorch) {
+  SKIP_WITHOUT("accuracy.json");
+  const Frozen frozen = read("accuracy.json");
+  const auto right = answers(load("tiny-r1"), frozen);
+  const auto count = std::count(right.begin(), right.end(), 1);
+  const auto reference = std::count_if(frozen.problems.begin(), frozen.problems.end(),
+                                       [](const Problem& problem) { return problem.correct; });
+  if (frozen.problems.size() == frozen.all) EXPECT_GE(count, reference);
+  EXPECT_GE(count, reference - 1);  // slow builds look at a few only
+  RecordProperty("correct", std::to_string(count) + " of " + std::to_string(right.size()));
+  if (frozen.problems.size() == frozen.all)
+    std::cout << count << " of " << right.size() << ", PyTorch's " << reference << "\n";
 }
 
 /// The frozen logits: vectors and matrices by name.
