@@ -10,8 +10,10 @@
 /// unrolls it. (clang looks at the addresses when the loop runs, and warns wherever it does not obey such a word.)
 #if defined(__GNUC__) && !defined(__clang__)
 #define GUILD_INDEPENDENT _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
+#define GUILD_TEAM_INLINE
 #else
 #define GUILD_INDEPENDENT
+#define GUILD_TEAM_INLINE [[gnu::always_inline]]  // into the variants for instruction sets; g++ does so by itself
 #endif
 
 namespace guild::inline v1 {
@@ -43,7 +45,7 @@ struct SerialTeam {
   GUILD_HD void sync() const {}
 
   /// f(i) for i in [0, n), which members of larger teams run at the same time: no call may depend on another one.
-  template <class F> GUILD_HD void for_each(Index n, F&& f) const {
+  template <class F> GUILD_TEAM_INLINE GUILD_HD void for_each(Index n, F&& f) const {
     constexpr int lanes = 16;  // of known number, so that they become vectors where -O2 is given alone
     Index i = 0;
     for (; i + lanes <= n; i += lanes)
@@ -52,7 +54,7 @@ struct SerialTeam {
   }
 
   /// Sum of f(i), i in [0, n), in the type f returns. Here too no call may depend on another one.
-  template <class F> GUILD_HD auto sum(Index n, F&& f) const {
+  template <class F> GUILD_TEAM_INLINE GUILD_HD auto sum(Index n, F&& f) const {
     using Real = decltype(f(Index{0}));
     constexpr int lanes = 16;
     Real partial[lanes] = {};
@@ -66,7 +68,7 @@ struct SerialTeam {
   }
 
   /// Largest f(i); n must be at least 1. A NaN never wins.
-  template <class F> GUILD_HD auto max(Index n, F&& f) const {
+  template <class F> GUILD_TEAM_INLINE GUILD_HD auto max(Index n, F&& f) const {
     using Real = decltype(f(Index{0}));
     constexpr int lanes = 16;
     const Real first = f(Index{0});

@@ -70,7 +70,7 @@ struct RopeRow {
 
  private:
   template <Index Count>
-  GUILD_HD void turn_pairs(double position, Real* first, Index begin) const {
+  GUILD_TEAM_INLINE GUILD_HD void turn_pairs(double position, Real* first, Index begin) const {
     const double* const per_position = turns.data + begin;
     const double sine_factor = turn == RopeTurn::back ? -magnitude : magnitude;
     Real c[Count], s[Count];
