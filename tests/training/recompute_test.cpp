@@ -35,9 +35,9 @@ TEST(Recompute, ChangesNoBitOfGradientsCountsTermsAndSteps) {
     const guild::TrainingBatch batches[] = {batch_of({9, 1, 14}, 2 * i), batch_of({5, 7}, 2 * i + 1)};
     const auto a = kept.step(std::span(batches)), b = again.step(std::span(batches));
     ASSERT_EQ(a.outcome, guild::StepOutcome::applied);
-    ASSERT_TRUE(guild_test::same_numbers(guild_test::numbers_of(a), guild_test::numbers_of(b))) << i;
-    ASSERT_TRUE(guild_test::same_bits(guild_test::values_of<Kept>(kept.gradients()),
-                                      guild_test::values_of<Recomputed>(again.gradients())))
+    ASSERT_TRUE(guild_test::equal_numbers(guild_test::numbers_of(a), guild_test::numbers_of(b))) << i;
+    ASSERT_TRUE(guild_test::equal_bits(guild_test::values_of<Kept>(kept.gradients()),
+                                       guild_test::values_of<Recomputed>(again.gradients())))
         << i;
     ASSERT_EQ(guild_test::difference(state_of(kept), state_of(again)), "") << i;
     for (int layer = 0; layer < 4; ++layer) {

@@ -32,12 +32,12 @@ using guild::test::bytes_of;
 using guild::test::FaultyFileSystem;
 using guild::test::TempFolder;
 using guild_test::difference;
+using guild_test::equal_numbers;
 using guild_test::first_weights;
 using guild_test::Index;
 using guild_test::Kept;
 using guild_test::numbers_of;
 using guild_test::Recomputed;
-using guild_test::same_numbers;
 using guild_test::Second;
 using guild_test::State;
 using guild_test::state_of;
@@ -116,8 +116,8 @@ void expect_equal_bits(const TrainerOptions& options, Second second) {
   EXPECT_EQ(state_of(straight.trainer).average.empty(), options.average == 0.0);
   ASSERT_EQ(after.reports.size(), 10U);
   for (std::size_t i = 0; i < 10; ++i) {
-    EXPECT_TRUE(same_numbers(straight.reports[i], before.reports[i])) << i;
-    EXPECT_TRUE(same_numbers(straight.reports[10 + i], after.reports[i])) << 10 + i;
+    EXPECT_TRUE(equal_numbers(straight.reports[i], before.reports[i])) << i;
+    EXPECT_TRUE(equal_numbers(straight.reports[10 + i], after.reports[i])) << 10 + i;
     EXPECT_EQ(straight.data[10 + i], after.data[i]) << 10 + i;
   }
   EXPECT_EQ(straight.loader.position(), after.loader.position());
@@ -194,7 +194,7 @@ TEST(Resume, NoPartOfTheStateIsSuperfluous) {
     part.forget(after);
     after.steps(3);
     const bool equal = difference(expected, state_of(after.trainer)).empty() &&
-                       same_numbers(straight.reports.back(), after.reports.back());
+                       equal_numbers(straight.reports.back(), after.reports.back());
     EXPECT_EQ(equal, std::string(part.name) == "nothing") << part.name;
   }
 }
@@ -206,7 +206,7 @@ TEST(Resume, SavedFoldersAreModels) {
   guild::save_training(home.path("run"), run.trainer, {.texts = {{"data", "here"}, {"", "odd"}, {"user.x", "y\n"}}});
   const auto loaded = guild::load_dense<Kept>(home.path("run"), {.mtp = true});
   EXPECT_TRUE(
-      guild_test::same_bits(guild_test::values_of<Kept>(loaded), guild_test::values_of<Kept>(run.trainer.weights())));
+      guild_test::equal_bits(guild_test::values_of<Kept>(loaded), guild_test::values_of<Kept>(run.trainer.weights())));
   // The copies of the prediction layer in the file are those of now.
   EXPECT_TRUE(std::equal(loaded.embedding.weight.data.view().begin(), loaded.embedding.weight.data.view().end(),
                          loaded.mtp[0].embedding.weight.data.view().begin()));

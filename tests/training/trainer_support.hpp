@@ -85,8 +85,8 @@ std::vector<float> values_of(const Weights& weights) {
       weights);
   return all;
 }
-inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+inline bool equal_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 /// All that goes on from step to step: weights, selection biases, moments, average, counters.
@@ -111,9 +111,9 @@ State state_of(Trainer& trainer) {
 /// What differs between two states, "" if nothing.
 inline std::string difference(const State& a, const State& b) {
   std::string text;
-  if (!same_bits(a.weights, b.weights)) text += " weights";
-  if (!same_bits(a.moments, b.moments)) text += " moments";
-  if (!same_bits(a.average, b.average)) text += " average";
+  if (!equal_bits(a.weights, b.weights)) text += " weights";
+  if (!equal_bits(a.moments, b.moments)) text += " moments";
+  if (!equal_bits(a.average, b.average)) text += " average";
   if (a.steps != b.steps) text += " steps";
   if (a.skipped != b.skipped) text += " skipped";
   if (a.optimizer_steps != b.optimizer_steps) text += " optimizer_steps";
@@ -147,7 +147,7 @@ inline std::vector<double> numbers_of(const guild::StepReport& report) {
           static_cast<double>(report.tokens),
           static_cast<double>(report.skipped_steps)};
 }
-inline bool same_numbers(const std::vector<double>& a, const std::vector<double>& b) {
+inline bool equal_numbers(const std::vector<double>& a, const std::vector<double>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
 }
 

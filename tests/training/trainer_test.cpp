@@ -22,12 +22,12 @@ using guild::TrainerOptions;
 using guild::TrainingBatch;
 using guild_test::batch_of;
 using guild_test::difference;
+using guild_test::equal_bits;
+using guild_test::equal_numbers;
 using guild_test::first_weights;
 using guild_test::Index;
 using guild_test::Kept;
 using guild_test::numbers_of;
-using guild_test::same_bits;
-using guild_test::same_numbers;
 using guild_test::Second;
 using guild_test::state_of;
 using guild_test::values_of;
@@ -203,7 +203,7 @@ void expect_equal_bits_for_any_thread_count(const Optimizer& optimizer) {
   }
   for (std::size_t run = 1; run < states.size(); ++run) {
     EXPECT_EQ(difference(states[0], states[run]), "") << run;
-    for (std::size_t i = 0; i < 10; ++i) EXPECT_TRUE(same_numbers(reports[0][i], reports[run][i])) << run << " " << i;
+    for (std::size_t i = 0; i < 10; ++i) EXPECT_TRUE(equal_numbers(reports[0][i], reports[run][i])) << run << " " << i;
   }
   EXPECT_EQ(states[0].skipped, 0);
 }
@@ -456,7 +456,7 @@ TEST(Trainer, FollowsItsSchedule) {
   for (int i = 0; i < 7; ++i) {
     const auto before = values_of<Kept>(trainer.weights());
     rates.push_back(trainer.step(batch_of({9}, 1)).rate);
-    EXPECT_EQ(same_bits(before, values_of<Kept>(trainer.weights())) && i < 6, false);
+    EXPECT_EQ(equal_bits(before, values_of<Kept>(trainer.weights())) && i < 6, false);
   }
   const std::vector<double> expected = {1e-3, 2e-3, 2e-3, 2e-3, 2e-3, 1e-3, 0.0};
   for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_DOUBLE_EQ(rates[i], expected[i]) << i;
@@ -474,10 +474,10 @@ TEST(Trainer, EvaluationChangesNothing) {
   EXPECT_EQ(all.next.loss, sum.next.loss);
   EXPECT_EQ(all.next.count, batches[0].supervised() + batches[1].supervised());
   EXPECT_EQ(difference(before, state_of(trainer)), "");
-  EXPECT_TRUE(same_bits(gradients, values_of<Kept>(trainer.gradients())));
+  EXPECT_TRUE(equal_bits(gradients, values_of<Kept>(trainer.gradients())));
   EXPECT_EQ(trainer.routing().counts(1)[0], counts);
   const auto a = trainer.step(batches[0]), b = other.step(batches[0]);
-  EXPECT_TRUE(same_numbers(numbers_of(a), numbers_of(b)));
+  EXPECT_TRUE(equal_numbers(numbers_of(a), numbers_of(b)));
   EXPECT_EQ(difference(state_of(trainer), state_of(other)), "");
 }
 
@@ -611,7 +611,7 @@ TEST(Trainer, RefusesBadBatchesAndStaysAsItWas) {
   // met a bad batch.
   const TrainingBatch batches[] = {good, nothing, TrainingBatch{}};
   Trainer other = busy_trainer();
-  EXPECT_TRUE(same_numbers(numbers_of(trainer.step(std::span(batches))), numbers_of(other.step(std::span(batches)))));
+  EXPECT_TRUE(equal_numbers(numbers_of(trainer.step(std::span(batches))), numbers_of(other.step(std::span(batches)))));
   EXPECT_EQ(difference(state_of(trainer), state_of(other)), "");
 }
 
