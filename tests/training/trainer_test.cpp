@@ -584,6 +584,8 @@ TEST(Trainer, RefusesBadBatchesAndStaysAsItWas) {
     TrainingBatch batches[] = {good, good};  // the first is learned from before the second is found to be bad
     change(batches[1]);
     expect_error(code, text, [&] { trainer.step(std::span(batches)); });
+    guild::StepSize size;  // looks at targets before anything else does
+    if (code == ErrorCode::op_shape) expect_error(code, text, [&] { size.add(batches[1]); });
     EXPECT_EQ(difference(before, state_of(trainer)), "") << text;
   };
   refuses(ErrorCode::in_token, "17", [](TrainingBatch& b) { b.tokens[3] = 17; });
