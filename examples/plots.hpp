@@ -43,7 +43,7 @@ inline std::string line_chart(const Curve& curve) {
     const double y = low + (high - low) * i / 4, x = first + (last - first) * i / 4;
     svg += "<line x1='70' x2='780' y1='" + number(py(y)) + "' y2='" + number(py(y)) + "' stroke='#ddd'/>\n";
     svg += "<text x='64' y='" + number(py(y) + 4) + "' text-anchor='end'>" + number(y) + "</text>\n";
-    svg += "<text x='" + number(px(x)) + "' y='280' text-anchor='middle'>" + number(std::round(x)) + "</text>\n";
+    svg += "<text x='" + number(px(x)) + "' y='280' text-anchor='middle'>" + std::to_string(std::lround(x)) + "</text>\n";
   }
   svg +=
       "<text x='425' y='296' text-anchor='middle'>step</text>\n<polyline fill='none' stroke='#1a5fb4' "
