@@ -60,6 +60,24 @@ TEST(Arena, KeepsMemoryOfTheOuterFrameWhileInnerFramesGrow) {
   for (Index i = 0; i < kept.size; ++i) ASSERT_EQ(kept[i], i);
 }
 
+TEST(Arena, HoldsLittleMoreThanWasTakenAtATime) {
+  constexpr Index mebibyte = 1 << 20;
+  Arena arena;
+  for (const Index most : {1, 400}) {
+    for (int round = 0; round < 2; ++round) {
+      {
+        const Arena::Frame outer(arena);
+        for (int i = 0; i < 3; ++i) {
+          Arena::Frame inner(arena);
+          for (const Index part : {10, 25, 65}) (void)inner.take<std::byte>(most * mebibyte * part / 100);
+        }
+      }
+      EXPECT_GE(arena.capacity(), most * mebibyte - 200);
+      EXPECT_LE(arena.capacity(), most == 1 ? 2 * mebibyte + 400 : 451 * mebibyte);
+    }
+  }
+}
+
 TEST(Arena, AllocatesNothingInTheSecondRound) {
   Arena arena;
   const auto round = [&] {

@@ -9,17 +9,20 @@
 namespace guild::inline v1 {
 
 /// A bump allocator. Memory is taken inside a `Frame` and given back all at once when the frame ends. While the
-/// arena grows it chains blocks; when the outermost frame ends the blocks become one, large enough for all of them.
-/// `Block` is an array of bytes in the memory of a device, such as Buffer<std::byte>.
+/// arena grows it chains blocks; when the outermost frame ends the blocks become one, larger than the most that was
+/// taken at a time: twice as large while that is little, by an eighth when it is much. So needs that grow step by step
+/// do not allocate in every step. `Block` is an array of bytes in the memory of a device, such as Buffer<std::byte>.
 template <class Block>
 class BasicArena {
  public:
   class Frame {
    public:
-    explicit Frame(BasicArena& arena) : arena_(&arena), block_(arena.block_), used_(arena.used_) { ++arena.depth_; }
+    explicit Frame(BasicArena& arena) : arena_(&arena), block_(arena.block_), used_(arena.used_), live_(arena.live_) {
+      ++arena.depth_;
+    }
     Frame(const Frame&) = delete;
     Frame& operator=(const Frame&) = delete;
-    ~Frame() { arena_->rewind(block_, used_); }
+    ~Frame() { arena_->rewind(block_, used_, live_); }
 
     /// A frame inside this one, for what is needed no longer than it.
     [[nodiscard]] Frame nested() const { return Frame(*arena_); }
@@ -37,7 +40,7 @@ class BasicArena {
    private:
     BasicArena* arena_;
     std::size_t block_;
-    Index used_;
+    Index used_, live_;
   };
 
   [[nodiscard]] Index capacity() const {
@@ -59,25 +62,30 @@ class BasicArena {
     }
     void* memory = blocks_[block_].data() + used_;
     used_ += bytes;
+    live_ += bytes;
+    most_ = std::max(most_, live_);
     return memory;
   }
-  void rewind(std::size_t block, Index used) noexcept {
+  void rewind(std::size_t block, Index used, Index live) noexcept {
     block_ = block;
     used_ = used;
+    live_ = live;
     if (--depth_ == 0 && blocks_.size() > 1) {
-      const Index total = capacity();
       blocks_.clear();
       block_ = 0;
       used_ = 0;
       try {
-        blocks_.push_back(Block::uninitialized(total));
+        constexpr Index little = Index{32} << 20;
+        blocks_.push_back(Block::uninitialized(most_ + std::max(most_ / 8, std::min(most_, little))));
       } catch (...) {}  // grows again when needed
     }
   }
 
   std::vector<Block> blocks_;
   std::size_t block_ = 0;
-  Index used_ = 0;
+  Index used_ = 0;  // of the block at hand
+  Index live_ = 0;  // of all blocks, without the ends where something did not fit
+  Index most_ = 0;
   int depth_ = 0;
 };
 
