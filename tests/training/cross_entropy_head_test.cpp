@@ -4,7 +4,7 @@
 #include <guild/training/cross_entropy_head.hpp>
 #include <type_traits>
 
-#include "ops/gradient_check.hpp"
+#include "../ops/gradient_check.hpp"
 
 namespace {
 using namespace guild_test;
