@@ -51,8 +51,7 @@ class Trainer {
         objective_(options_.objective),
         statistics_(Model::config.layers + static_cast<int>(weights_.mtp.size()), Model::config.moe.experts) {
     detail::require_option(options_.clip > 0.0, "TrainerOptions::clip", "the limit must be positive; infinity is none");
-    detail::require_option(detail::at_least_zero(options_.bias_rate), "TrainerOptions::bias_rate",
-                           "the rate must be finite and not negative");
+    set_bias_rate(options_.bias_rate);
     detail::require_option(detail::in_unit_interval(options_.average), "TrainerOptions::average",
                            "the decay must be in [0, 1); 0.999 is usual, 0 keeps no average");
     for_each_tensor<Model>(
@@ -128,6 +127,12 @@ class Trainer {
   [[nodiscard]] const TrainerOptions& options() const { return options_; }
   /// Weights of the terms of the loss: they may change from step to step.
   [[nodiscard]] ObjectiveOptions& objective() { return objective_.options(); }
+  /// DeepSeek-V3 stops moving the biases near the end. Throws op_argument if negative or not finite.
+  void set_bias_rate(double rate) {
+    detail::require_option(detail::at_least_zero(rate), "TrainerOptions::bias_rate",
+                           "the rate must be finite and not negative");
+    options_.bias_rate = rate;
+  }
   [[nodiscard]] Device& device() { return device_; }
   [[nodiscard]] Index steps() const { return steps_; }
   [[nodiscard]] Index skipped_steps() const { return skipped_; }
