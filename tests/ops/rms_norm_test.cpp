@@ -117,7 +117,7 @@ TEST(RmsNormBackward, EqualsTheFormulaInDouble) {
     for (Index dim : {1, 3, 16, 33, 144})
       for (bool with_plus : {false, true})
         for (bool in_place : {false, true})
-          EXPECT_LT(largest_gradient_error(tokens, dim, with_plus, in_place), 2e-6) << tokens << " x " << dim;
+          EXPECT_LT(largest_gradient_error(tokens, dim, with_plus, in_place), 4e-6) << tokens << " x " << dim;
 }
 
 TEST(RmsNormBackward, RefusesARowThatIsAddedOfAnotherShape) {
