@@ -98,15 +98,15 @@ void expect_like_all_logits(Index tokens, Index vocab, Index hidden, bool all) {
 
 TEST(CrossEntropyHead, TilesGiveWhatAllLogitsAtOnceWould) {
   for (bool all : {false, true}) {
-    expect_like_all_logits<float>(600, 37, 24, all);  // three tiles, the last one short
-    expect_like_all_logits<double>(300, 19, 6, all);
+    expect_like_all_logits<float>(2400, 37, 24, all);  // three tiles, the last one short
+    expect_like_all_logits<double>(1200, 19, 6, all);
     expect_like_all_logits<float>(1, 37, 24, all);
   }
 }
 
 TEST(CrossEntropyHead, GradientsAreOptionalAndMayOverwriteTheStates) {
   guild::Cpu device({.threads = 2});
-  Case<float> at(520, 30, 16, 5), value(520, 30, 16, 5), states_only(520, 30, 16, 5), over(520, 30, 16, 5);
+  Case<float> at(1100, 30, 16, 5), value(1100, 30, 16, 5), states_only(1100, 30, 16, 5), over(1100, 30, 16, 5);
   const LossSums expected = at.run(device);
   const LossSums only = value.run(device, false);
   EXPECT_EQ(only.loss, expected.loss);
@@ -123,7 +123,7 @@ TEST(CrossEntropyHead, GradientsAreOptionalAndMayOverwriteTheStates) {
 
 TEST(CrossEntropyHead, GivesTheSameBitsForAnyThreadCount) {
   guild::Cpu one({.threads = 1}), four({.threads = 4});
-  Case<float> a(700, 130, 48, 6), b(700, 130, 48, 6);
+  Case<float> a(1300, 130, 48, 6), b(1300, 130, 48, 6);
   const LossSums sums_a = a.run(one), sums_b = b.run(four);
   EXPECT_EQ(sums_a.loss, sums_b.loss);
   EXPECT_EQ(sums_a.z, sums_b.z);
@@ -154,7 +154,9 @@ TEST(CrossEntropyHead, HoldsNoMoreLogitsThanATileAndNothingAfterWarmUp) {
     EXPECT_EQ(device.scratch_bytes(), bytes);
     return bytes;
   };
-  EXPECT_LT(bytes_of(3000), bytes_of(600) + 500000);  // 2400 rows of logits are 4.8 MB
+  EXPECT_LT(bytes_of(3500), bytes_of(1500) + 500000);  // 2000 rows of logits are 4 MB
+  EXPECT_EQ(guild::detail::head_tile_rows(1536), 1024);
+  EXPECT_EQ(guild::detail::head_tile_rows(32000), 256);
   EXPECT_EQ(guild::detail::head_tile_rows(129280), 129);
 }
 

@@ -33,18 +33,19 @@ struct LossSums {
 using HeadLossOptions = CrossEntropyOptions;
 
 namespace detail {
-/// Rows of logits held at a time: enough for the products to be fast, and not above 64 MiB of float for published
-/// vocabularies.
+/// Rows of logits held at a time: many where the vocabulary is small (8 MiB of float), so that each product is worth
+/// its parallel region; else 256 if these are not above 64 MiB, as they are for published vocabularies.
 inline constexpr Index head_tile_rows(Index vocab) {
-  constexpr Index most_logits = Index{1} << 24;
-  return std::clamp<Index>(most_logits / std::max<Index>(vocab, 1), 32, 256);
+  constexpr Index usual_logits = Index{1} << 21, most_logits = Index{1} << 24;
+  const Index columns = std::max<Index>(vocab, 1);
+  return std::clamp<Index>(usual_logits / columns, std::clamp<Index>(most_logits / columns, 32, 256), 1024);
 }
 }  // namespace detail
 
 /// Cross entropy of states [T, D] under a head [V, D] with targets [T] (-1: ignored): logits = states head^T, for the
 /// supervised rows only. Overwrites dstates [T, D] with the gradient of scale * (loss + z_loss * z), zeros for ignored
 /// rows; adds to dhead [V, D]. Either may be an empty view; with both empty only the sums are computed, as evaluation
-/// wants them. dstates may be the memory of states. At most 256 rows of logits exist at a time, in the device's
+/// wants them. dstates may be the memory of states. At most 1024 rows of logits exist at a time, in the device's
 /// scratch. Sums run in double in the order of the tokens; nothing depends on the number of threads. Throws op_shape,
 /// in_token, before anything is written.
 template <class Device, class Real>
