@@ -400,9 +400,8 @@ struct NormalJob;
 template <class Real> struct RmsNormRow;
 
 // guild/ops/rows/rms_norm_backward.hpp
-template <class Real> struct InverseRmsRow;
-template <class Real> struct RmsNormBackwardRow;
-template <class Real> struct RmsNormWeightGradient;
+template <class Real> struct AddColumnSums;
+template <class Real> struct RmsNormBackwardBlock;
 
 // guild/ops/rows/rope.hpp
 enum class RopeTurn : std::uint8_t;
