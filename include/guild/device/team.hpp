@@ -6,8 +6,8 @@
 
 #include <guild/core/view.hpp>
 
-/// Before a loop: its rounds touch nothing of each other, whatever g++ can prove, and it becomes vectors before anything
-/// unrolls it. (clang looks at the addresses when the loop runs, and warns wherever it does not obey such a word.)
+/// Before a loop: its rounds touch nothing of each other, whatever g++ can prove, and it becomes vectors before it is
+/// unrolled. (clang looks at the addresses when the loop runs, and warns wherever it does not obey such a word.)
 #if defined(__GNUC__) && !defined(__clang__)
 #define GUILD_INDEPENDENT _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 #define GUILD_TEAM_INLINE
