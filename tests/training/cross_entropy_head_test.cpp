@@ -109,7 +109,8 @@ TEST(CrossEntropyHead, GradientsAreOptionalAndMayOverwriteTheStates) {
   Case<float> at(1100, 30, 16, 5), value(1100, 30, 16, 5), states_only(1100, 30, 16, 5), over(1100, 30, 16, 5);
   const LossSums expected = at.run(device);
   const LossSums only = value.run(device, false);
-  EXPECT_EQ(only.loss, expected.loss);
+  EXPECT_NEAR(only.loss, expected.loss,
+              1e-7 * expected.loss);  // the two loops may fuse products and sums in other ways
   EXPECT_EQ(only.correct, expected.correct);
   EXPECT_EQ(value.dhead.data[7], 0.25f);
   guild::cross_entropy_head(device, at.weight(), std::as_const(states_only.states).view(),
