@@ -177,7 +177,7 @@ TEST(TinyR1, AnswersAtLeastAsManyProblemsAsTheModelTrainedWithPyTorch) {
   const auto count = std::count(right.begin(), right.end(), 1);
   const auto reference = std::count_if(frozen.problems.begin(), frozen.problems.end(),
                                        [](const Problem& problem) { return problem.correct; });
-  if (frozen.problems.size() == frozen.all) EXPECT_GE(count, reference);
+  if (frozen.problems.size() == frozen.all) { EXPECT_GE(count, reference); }
   EXPECT_GE(count, reference - 1);  // slow builds look at a few only
   RecordProperty("correct", std::to_string(count) + " of " + std::to_string(right.size()));
   if (frozen.problems.size() == frozen.all)
