@@ -27,15 +27,15 @@ class FillRandom {
 
   void operator()(const guild::Path& path, guild::MatrixShape shape, guild::StoredMatrix& matrix) {
     const bool plain = is(path, "embedding") || is(path, "head") || is(path, "router");
-    matrix.type = plain && type_ == guild::DType::f8_e4m3 ? guild::DType::bf16 : type_;
+    matrix.format = plain && type_ == guild::DType::f8_e4m3 ? guild::DType::bf16 : type_;
     matrix.rows = shape.rows;
     matrix.cols = shape.cols;
-    matrix.data = guild::Buffer<std::byte>::uninitialized(shape.rows * shape.cols * bits(matrix.type) / 8);
-    if (matrix.type == guild::DType::f8_e4m3) {
-      matrix.scale = guild::Buffer<float>((shape.rows + 127) / 128 * ((shape.cols + 127) / 128));
-      for (float& scale : matrix.scale.view()) scale = 0.1f / 448.0f;
+    matrix.data = guild::Buffer<std::byte>::uninitialized(shape.rows * shape.cols * bits(matrix.format.element) / 8);
+    if (matrix.format.element == guild::DType::f8_e4m3) {
+      matrix.scales = guild::Buffer<std::byte>(4 * (shape.rows + 127) / 128 * ((shape.cols + 127) / 128));
+      for (float& scale : matrix.scales_as<float>()) scale = 0.1f / 448.0f;
     }
-    switch (matrix.type) {
+    switch (matrix.format.element) {
       case guild::DType::f32:
         return tile<float>(matrix, 1.0f);
       case guild::DType::bf16:

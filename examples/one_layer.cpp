@@ -34,11 +34,11 @@ struct Fill {
     if (experts.size() <= slot) experts.resize(slot + 1);
     if (!experts[slot]) experts[slot] = std::make_shared<guild::StoredMatrix>(make(shape));
     const auto& source = experts[slot];
-    matrix.type = source->type;
+    matrix.format = source->format;
     matrix.rows = shape.rows;
     matrix.cols = shape.cols;
     matrix.data = guild::Buffer<std::byte>::share(source, source->data.data(), source->data.size());
-    matrix.scale = guild::Buffer<float>::share(source, source->scale.data(), source->scale.size());
+    matrix.scales = guild::Buffer<std::byte>::share(source, source->scales.data(), source->scales.size());
   }
   void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& vector) {
     vector.data = guild::Buffer<float>(shape.size);
@@ -48,8 +48,8 @@ struct Fill {
   guild::StoredMatrix make(guild::MatrixShape shape) {
     guild::StoredMatrix m{guild::DType::f8_e4m3, shape.rows, shape.cols,
                           guild::Buffer<std::byte>::uninitialized(shape.rows * shape.cols),
-                          guild::Buffer<float>((shape.rows + 127) / 128 * ((shape.cols + 127) / 128))};
-    for (float& scale : m.scale.view()) scale = 1e-3f;
+                          guild::Buffer<std::byte>(4 * ((shape.rows + 127) / 128) * ((shape.cols + 127) / 128))};
+    for (float& scale : m.scales_as<float>()) scale = 1e-3f;
     device.run(shape.rows, [&](guild::Index row, int) {  // magnitudes from 0.25 to 8, either sign
       guild::Random random(7, static_cast<std::uint64_t>(allocated + row));
       for (guild::Index i = 0; i < shape.cols; ++i) {

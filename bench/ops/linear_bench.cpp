@@ -34,7 +34,7 @@ struct Matrix {
     const Index across = (cols + scale_block - 1) / scale_block;
     scale = Buffer<float>::uninitialized((rows / scale_block + 1) * across);
     for (float& s : scale.view()) s = 0.001f;
-    view.scale = scale.data();
+    view.scales = scale.data();
     view.scale_pitch = across;
   }
 };

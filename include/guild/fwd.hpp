@@ -8,6 +8,7 @@ namespace guild::inline v1 {
 using Index = std::int64_t;
 
 // guild/core/buffer.hpp
+struct HostMemory;
 template <class T> class Buffer;
 
 // guild/core/config.hpp
@@ -29,6 +30,9 @@ class Error;
 enum class ErrorCode : std::uint8_t;
 struct Where;
 
+// guild/core/format.hpp
+struct Format;
+
 // guild/core/memory.hpp
 struct MemoryEstimate;
 struct ParameterCount;
@@ -44,19 +48,23 @@ struct Philox;
 enum class DType : std::uint8_t;
 struct bf16;
 struct f16;
+struct fp4_e2m1;
 struct fp8_e4m3;
+struct fp8_e8m0;
 
 // guild/core/view.hpp
 template <class T, int Rank> struct View;
 
 // guild/core/weight.hpp
-struct Published;
-struct StoredMatrix;
-struct StoredVector;
+template <class Memory> struct AsStored;
+template <class Memory> struct Stored;
+template <class Memory> struct StoredFloats;
+template <class T, class Memory> struct Dense;
+template <class T, class Memory> struct DenseMatrix;
+template <class T, class Memory> struct DenseVector;
+
+// guild/core/weight_view.hpp
 struct WeightView;
-template <class T> struct Dense;
-template <class T> struct DenseMatrix;
-template <class T> struct DenseVector;
 
 // guild/device/arena.hpp
 template <class Block> class BasicArena;

@@ -2,17 +2,24 @@
 #pragma once
 
 #include <guild/core/buffer.hpp>
+#include <guild/core/codec.hpp>
+#include <guild/core/codec/fp8_blocks.hpp>
+#include <guild/core/codec/fp8_ue8m0.hpp>
+#include <guild/core/codec/mxfp4.hpp>
+#include <guild/core/codec/plain.hpp>
 #include <guild/core/config.hpp>
 #include <guild/core/config_check.hpp>
 #include <guild/core/config_compare.hpp>
 #include <guild/core/config_fields.hpp>
 #include <guild/core/error.hpp>
+#include <guild/core/format.hpp>
 #include <guild/core/memory.hpp>
 #include <guild/core/path.hpp>
 #include <guild/core/random.hpp>
 #include <guild/core/types.hpp>
 #include <guild/core/view.hpp>
 #include <guild/core/weight.hpp>
+#include <guild/core/weight_view.hpp>
 #include <guild/device/arena.hpp>
 #include <guild/device/best.hpp>
 #include <guild/device/cpu.hpp>
@@ -29,6 +36,7 @@
 #include <guild/inference/load_weights.hpp>
 #include <guild/inference/sampling.hpp>
 #include <guild/inference/session.hpp>
+#include <guild/inference/stored_tensor.hpp>
 #include <guild/inference/weight_check.hpp>
 #include <guild/io/added_tokens.hpp>
 #include <guild/io/atomic_folder.hpp>

@@ -262,12 +262,12 @@ TEST(Allocations, AFailedOneWhileLoadingLeavesNothingBehind) {
     std::vector<guild::TensorSource>* to;
     void operator()(const guild::Path& path, guild::MatrixShape shape, guild::StoredMatrix& m) const {
       const std::string name = guild::PublishedNames::name(path);
-      to->push_back({name, m.type, {shape.rows, shape.cols}, m.data.data()});
-      if (m.scale.size() > 0)
+      to->push_back({name, m.format.element, {shape.rows, shape.cols}, m.data.data()});
+      if (m.scales.size() > 0)
         to->push_back({name + "_scale_inv",
                        guild::DType::f32,
                        {(shape.rows + 127) / 128, (shape.cols + 127) / 128},
-                       m.scale.data()});
+                       m.scales.data()});
     }
     void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& v) const {
       to->push_back({guild::PublishedNames::name(path), guild::DType::f32, {shape.size}, v.data.data()});

@@ -66,11 +66,11 @@ class Tensors {
     Tensors* to;
     void operator()(const guild::Path& path, guild::MatrixShape shape, guild::StoredMatrix& matrix) const {
       const std::string name = guild::PublishedNames::name(path);
-      to->add(name, {matrix.type, {shape.rows, shape.cols}, bytes_of(matrix.data.data(), matrix.data.size())});
-      if (matrix.scale.size() > 0)
+      to->add(name, {matrix.format.element, {shape.rows, shape.cols}, bytes_of(matrix.data.data(), matrix.data.size())});
+      if (matrix.scales.size() > 0)
         to->add(name + "_scale_inv", {DType::f32,
                                       {(shape.rows + 127) / 128, (shape.cols + 127) / 128},
-                                      bytes_of(matrix.scale.data(), matrix.scale.size() * 4)});
+                                      bytes_of(matrix.scales.data(), matrix.scales.size())});
     }
     void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& vector) const {
       to->add(guild::PublishedNames::name(path),
@@ -93,11 +93,11 @@ bool same_weights(Model::Weights<guild::Published>& a, Model::Weights<guild::Pub
     bool* same;
     void operator()(const guild::Path& path, guild::MatrixShape, const guild::StoredMatrix& x,
                     const guild::StoredMatrix& y) const {
-      const bool equal = x.type == y.type && x.rows == y.rows && x.cols == y.cols && x.data.size() == y.data.size() &&
+      const bool equal = x.format == y.format && x.rows == y.rows && x.cols == y.cols && x.data.size() == y.data.size() &&
                          std::memcmp(x.data.data(), y.data.data(), static_cast<std::size_t>(x.data.size())) == 0 &&
-                         x.scale.size() == y.scale.size() &&
-                         (x.scale.empty() || std::memcmp(x.scale.data(), y.scale.data(),
-                                                         static_cast<std::size_t>(x.scale.size()) * 4) == 0);
+                         x.scales.size() == y.scales.size() &&
+                         (x.scales.empty() || std::memcmp(x.scales.data(), y.scales.data(),
+                                                         static_cast<std::size_t>(x.scales.size())) == 0);
       EXPECT_TRUE(equal) << path.str();
       *same = *same && equal;
     }
@@ -143,6 +143,41 @@ TEST(LoadWeights, MappedWeightsOutliveTheCheckpointAndComputeTheSame) {
     return logits;
   };
   EXPECT_TRUE(same_bits(run(owned), run(mapped)));
+}
+
+TEST(LoadWeights, Fp8ScalesOfEveryTypeAreReadAsTheyAre) {
+  const std::string name = "model.layers.0.mlp.gate_proj.weight_scale_inv";
+  for (const auto& [type, bytes, value] :
+       {std::tuple{DType::f8_e8m0, std::string("\x7d", 1), 0.25f}, std::tuple{DType::bf16, std::string("\x80\x3e", 2), 0.25f},
+        std::tuple{DType::f16, std::string("\x00\x34", 2), 0.25f}, std::tuple{DType::u8, std::string("\x7d", 1), 0.25f}}) {
+    const TempFolder folder;
+    Tensors tensors(DType::f8_e4m3);
+    const std::string elements = tensors["model.layers.0.mlp.gate_proj.weight"].bytes;
+    tensors[name].type = type;
+    tensors[name].bytes = bytes;
+    tensors.write(folder);
+    const auto weights = load(folder);
+    const auto& gate = std::get<0>(weights.layers.segments)[0].feed_forward.gate.weight;
+    EXPECT_EQ(gate.format.scale, type == DType::u8 ? DType::f8_e8m0 : type);
+    guild::fp8_e4m3 first;
+    std::memcpy(&first, elements.data(), 1);
+    EXPECT_EQ(gate.view().at(0, 0), static_cast<float>(first) * value) << guild::name(type);
+  }
+}
+
+TEST(LoadWeights, ANaNAmongE8m0ScalesIsRefused) {
+  const TempFolder folder;
+  Tensors tensors(DType::f8_e4m3);
+  auto& scale = tensors["model.layers.0.mlp.gate_proj.weight_scale_inv"];
+  scale.type = DType::f8_e8m0;
+  scale.bytes = "\xff";
+  tensors.write(folder);
+  try {
+    (void)load(folder);
+    FAIL() << "it was loaded";
+  } catch (const guild::Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::wt_scale_value);
+  }
 }
 
 TEST(LoadWeights, ConvertsVectorsToFloat) {
@@ -264,8 +299,8 @@ std::vector<BadWeights> rows() {
       {"W6_type",
        ErrorCode::wt_dtype,
        scale,
-       "is stored as BF16, expected F32",
-       [=](Tensors& t) { t[scale].type = DType::bf16, t[scale].bytes.resize(2); },
+       "is stored as I8, expected F32, BF16, F16 or F8_E8M0",
+       [=](Tensors& t) { t[scale].type = DType::i8, t[scale].bytes.resize(1); },
        {},
        fp8},
       scale_of("W7_nan", nan),

@@ -54,7 +54,7 @@ TEST(Embedding, RefusesIdsOutsideOfTheTable) {
   EXPECT_EQ(code({0}, y, weight), guild::ErrorCode::op_shape);
   EXPECT_EQ(code({0, 1}, wide, weight), guild::ErrorCode::op_shape);
   guild::WeightView integers = weight;
-  integers.type = guild::DType::i32;
+  integers.format = guild::DType::i32;
   EXPECT_EQ(code({0, 1}, y, integers), guild::ErrorCode::wt_dtype);
 }
 

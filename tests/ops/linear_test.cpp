@@ -47,9 +47,9 @@ struct TestWeight {
     scale = Buffer<float>(((scale_row + rows) / scale_block + 1) * across);
     std::uniform_real_distribution<float> uniform(0.0001f, 0.003f);
     for (float& s : scale.view()) s = uniform(random);
-    view.scale = scale.data();
+    view.scales = scale.data();
     view.scale_pitch = across;
-    view.scale_row = scale_row;
+    view.first_row = scale_row;
   }
 };
 
@@ -88,7 +88,7 @@ struct Oracle {
 /// What the variant makes of x: the bf16 dot product takes larger jobs with bf16 or fp8 weights in bf16.
 float seen(float x, Isa isa, const LinearJob& job) {
   const bool rounded = isa == Isa::avx512_bf16 && job.product == Product::x_wt && job.y.rows > cpu::dot_tokens &&
-                       (job.weight.type == DType::bf16 || job.weight.type == DType::f8_e4m3);
+                       (job.weight.format == DType::bf16 || job.weight.format == DType::f8_e4m3);
   return rounded ? static_cast<float>(bf16(x)) : x;
 }
 constexpr double tolerance = 1e-6;  // a dozen float roundings of the sum of magnitudes
@@ -331,7 +331,7 @@ TEST(LinearFp8, EveryCodeHasItsValueInEveryVariant) {
       const WeightView weight{DType::f8_e4m3, data.data(), 256, 1, &scale, 1, 0};
       const std::vector<float> scales(2, 0.5f);
       WeightView tall = weight;
-      tall.scale = scales.data();
+      tall.scales = scales.data();
       std::vector<float> x(static_cast<std::size_t>(tokens), 2.0f), y(static_cast<std::size_t>(tokens * 256));
       const LinearJob job{tall, {x.data(), tokens, 1}, {y.data(), tokens, 256}};
       Cpu device{{.threads = 1}};
@@ -376,7 +376,7 @@ TEST(LinearShapes, AreCheckedBeforeAnythingIsComputed) {
   EXPECT_EQ(code_of(bad), ErrorCode::op_shape);
   bad = good, bad.product = Product::x_w;
   EXPECT_EQ(code_of(bad), ErrorCode::op_shape);
-  bad = good, bad.weight.type = DType::i8;
+  bad = good, bad.weight.format = DType::i8;
   EXPECT_EQ(code_of(bad), ErrorCode::op_shape);
   bad = good, bad.weight.data = nullptr;
   EXPECT_EQ(code_of(bad), ErrorCode::op_shape);
@@ -391,7 +391,7 @@ TEST(LinearShapes, AreCheckedBeforeAnythingIsComputed) {
   bad.gather = inside;
   EXPECT_EQ(code_of(bad), ErrorCode::count_);
   const TestWeight fp8(DType::f8_e4m3, 8, 16, 1);
-  bad = good, bad.weight = fp8.view, bad.weight.scale = nullptr;
+  bad = good, bad.weight = fp8.view, bad.weight.scales = nullptr;
   EXPECT_EQ(code_of(bad), ErrorCode::op_shape);
 }
 

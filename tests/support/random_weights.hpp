@@ -28,10 +28,10 @@ class RandomWeights {
     // As published: the embedding, heads, routers and the prediction layer's projection are not quantised.
     const std::string_view owner = path.parent()->name();
     const bool plain = owner == "embedding" || owner == "head" || owner == "router" || owner.starts_with("mtp_");
-    matrix.type = type_ == guild::DType::f8_e4m3 && plain ? guild::DType::bf16 : type_;
+    matrix.format = type_ == guild::DType::f8_e4m3 && plain ? guild::DType::bf16 : type_;
     matrix.rows = shape.rows;
     matrix.cols = shape.cols;
-    matrix.data = guild::Buffer<std::byte>(shape.rows * shape.cols * guild::bits(matrix.type) / 8);
+    matrix.data = guild::Buffer<std::byte>(shape.rows * shape.cols * guild::bits(matrix.format.element) / 8);
     guild::Random random(seed_, stream(path));
     const double width = std::sqrt(3.0 / (owner.ends_with("embedding") ? 1.0 : static_cast<double>(shape.cols)));
     guild::Buffer<float> values(shape.rows * shape.cols);
@@ -60,7 +60,7 @@ class RandomWeights {
     }
   }
   static void store(const guild::Buffer<float>& values, guild::StoredMatrix& matrix) {
-    switch (matrix.type) {
+    switch (matrix.format.element) {
       case guild::DType::bf16: return round_to<guild::bf16>(values, matrix);
       case guild::DType::f16: return round_to<guild::f16>(values, matrix);
       case guild::DType::f8_e4m3: return quantise(values, matrix);
@@ -70,16 +70,17 @@ class RandomWeights {
   static void quantise(const guild::Buffer<float>& values, guild::StoredMatrix& matrix) {
     constexpr Index block = guild::scale_block;
     const Index across = (matrix.cols + block - 1) / block, down = (matrix.rows + block - 1) / block;
-    matrix.scale = guild::Buffer<float>(down * across);
+    matrix.scales = guild::Buffer<std::byte>(down * across * 4);
+    const auto scales = matrix.scales_as<float>();
     for (Index r = 0; r < matrix.rows; ++r)
       for (Index c = 0; c < matrix.cols; ++c) {
-        float& scale = matrix.scale[r / block * across + c / block];
+        float& scale = scales[r / block * across + c / block];
         scale = std::max(scale, std::fabs(values[r * matrix.cols + c]) / 448.0f);
       }
     for (Index r = 0; r < matrix.rows; ++r)
       for (Index c = 0; c < matrix.cols; ++c) {
         const Index i = r * matrix.cols + c;
-        const guild::fp8_e4m3 element(values[i] / matrix.scale[r / block * across + c / block]);
+        const guild::fp8_e4m3 element(values[i] / scales[r / block * across + c / block]);
         std::memcpy(matrix.data.data() + i, &element, 1);
       }
   }

@@ -92,7 +92,7 @@ TEST(SaveModel, GivesBackEqualBitsInFloat) {
               });
       // And what inference loads.
       const auto published = guild::load_weights<Model>(checkpoint, {.mtp = mtp_layers > 0});
-      EXPECT_EQ(published.embedding.weight.type, DType::f32);
+      EXPECT_EQ(published.embedding.weight.format.element, DType::f32);
       EXPECT_EQ(std::memcmp(published.head.weight.data.data(), weights.head.weight.data.data(),
                             static_cast<std::size_t>(published.head.weight.data.size())),
                 0);

@@ -108,4 +108,9 @@ class Buffer {
   bool shared_ = false;
 };
 
+/// Memory that the host computes in. Other kinds of memory bring a Buffer of their own, such as CudaMemory.
+struct HostMemory {
+  template <class T> using Buffer = guild::Buffer<T>;
+};
+
 }  // namespace guild::inline v1

@@ -26,6 +26,8 @@ struct CpuOptions {
 /// arena, so each session or host thread holds a copy. There is no default device and no global pool.
 class Cpu {
  public:
+  using Memory = HostMemory;
+
   /// Throws dev_unavailable if the kernels asked for do not run on this machine, or no thread can be started.
   explicit Cpu(CpuOptions options = {}) : isa_(options.isa) {
     if (!runs_here(isa_))

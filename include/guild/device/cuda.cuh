@@ -21,6 +21,8 @@ struct CudaOptions {
 /// it. After a kernel failed CUDA keeps the error: the device then refuses every further call with that first message.
 class Cuda {
  public:
+  using Memory = CudaMemory;
+
   /// Throws dev_unavailable when there is no such GPU or no driver for it.
   explicit Cuda(CudaOptions options = {}) : ordinal_(options.ordinal) {
     int count = 0;

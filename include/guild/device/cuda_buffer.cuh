@@ -89,4 +89,10 @@ class CudaBuffer {
   Index size_ = 0;
 };
 
+/// The memory of a GPU, as stores of weights name it.
+struct CudaMemory {
+  template <class T>
+  using Buffer = CudaBuffer<T>;
+};
+
 }  // namespace guild::inline v1

@@ -21,11 +21,11 @@ class LanguageModel {
  public:
   using Model = ModelType;
   using Device = DeviceType;
-  using Weights = typename Model::template Weights<Published>;
+  using Weights = typename Model::template Weights<AsStored<typename Device::Memory>>;
 
   LanguageModel(const Device& device, Weights weights, PublishedConfig config, Tokenizer tokenizer,
                 std::optional<ChatTemplate> chat_template, GenerationDefaults defaults)
-      : shared_(std::make_shared<const Shared>(device.fork(), std::move(weights), std::move(config),
+      : shared_(std::make_shared<const Shared>(device, std::move(weights), std::move(config),
                                                std::move(tokenizer), std::move(chat_template), std::move(defaults))) {
     tokenizer_fits();
   }
@@ -59,8 +59,8 @@ class LanguageModel {
 
  private:
   struct Shared {
-    Shared(Device v, Weights w, PublishedConfig c, Tokenizer t, std::optional<ChatTemplate> p, GenerationDefaults d)
-        : device(std::move(v)),
+    Shared(const Device& v, Weights w, PublishedConfig c, Tokenizer t, std::optional<ChatTemplate> p, GenerationDefaults d)
+        : device(v.fork()),  // built in place: devices need not be movable
           weights(std::move(w)),
           config(std::move(c)),
           tokenizer(std::move(t)),

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include <guild/inference/language_model.hpp>
@@ -18,6 +19,8 @@ namespace guild::inline v1 {
 template <class Model, class Device>
 [[nodiscard]] LanguageModel<Model, Device> load(const Device& device, const std::string& folder,
                                                 const LoadOptions& options = {}) {
+  static_assert(std::is_same_v<typename Device::Memory, HostMemory>,
+                "load: weights are loaded into host memory so far; load for guild::Cpu");
   PublishedConfig config = read_config(folder);
   check_config<typename Model::Spec>(config);
   check_scale_blocks(config);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <guild/core/error.hpp>
 #include <guild/core/weight.hpp>
@@ -24,24 +25,19 @@ template <class Names>
 class WeightReader {
  public:
   WeightReader(const Checkpoint& checkpoint, const LoadOptions& options, std::int64_t total)
-      : checkpoint_(checkpoint), options_(options), total_(total) {}
+      : checkpoint_(checkpoint), finder_(checkpoint, Names::scale_suffix), options_(options), total_(total) {}
 
   void operator()(const Path& path, MatrixShape shape, StoredMatrix& matrix) {
-    const TensorInfo& info = *checkpoint_.find(Names::name(path));
-    matrix.type = info.dtype;
+    const StoredTensor found = finder_.find(Names::name(path), shape);
+    const TensorInfo& info = *found.elements;
+    matrix.format = found.format;
     matrix.rows = shape.rows;
     matrix.cols = shape.cols;
     matrix.data = bytes_of(info);
-    if (info.dtype == DType::f8_e4m3) {
-      const TensorInfo& scale = *checkpoint_.find(info.name + std::string(Names::scale_suffix));
-      matrix.scale = Buffer<float>::uninitialized(static_cast<Index>(scale.bytes / sizeof(float)));
-      read(scale, matrix.scale.data());
-      for (Index i = 0; i < matrix.scale.size(); ++i)
-        if (!std::isfinite(matrix.scale[i]) || matrix.scale[i] < 0.0f)
-          throw Error(ErrorCode::wt_scale_value,
-                      "scale " + std::to_string(i) + " is " + std::to_string(matrix.scale[i]) +
-                          ", expected a finite number, not negative; the shard is damaged, download it again",
-                      {checkpoint_.file_path(scale.file), scale.name, static_cast<std::int64_t>(scale.begin) + i * 4});
+    if (found.scales != nullptr) {
+      matrix.scales = Buffer<std::byte>::uninitialized(static_cast<Index>(found.scales->bytes));
+      read(*found.scales, matrix.scales.data());
+      check_scales(*found.scales, found.format.scale, matrix.scales);
     }
     if (options_.check_finite) check_finite(info, matrix.view());
   }
@@ -49,20 +45,20 @@ class WeightReader {
   void operator()(const Path& path, VectorShape shape, StoredVector& vector) {
     const TensorInfo& info = *checkpoint_.find(Names::name(path));
     StoredMatrix stored;
-    stored.type = info.dtype;
+    stored.format = info.dtype;
     stored.rows = 1;
     stored.cols = shape.size;
     stored.data = Buffer<std::byte>::uninitialized(static_cast<Index>(info.bytes));
     read(info, stored.data.data());
     vector.data = Buffer<float>::uninitialized(shape.size);
-    for (Index i = 0; i < shape.size; ++i) vector.data[i] = stored.view().at(0, i);
+    expand_row(stored.view(), 0, 0, shape.size, vector.data.data());
     check_finite(info, stored.view());  // always: norms and biases are small, and one NaN spoils all tokens
   }
 
  private:
   Buffer<std::byte> bytes_of(const TensorInfo& info) {
     const auto size = static_cast<Index>(info.bytes);
-    const auto alignment = static_cast<std::uint64_t>(bits(info.dtype) / 8);
+    const auto alignment = static_cast<std::uint64_t>(std::max(bits(info.dtype) / 8, 1));
     if (options_.residence == Residence::mapped && info.begin % alignment == 0) {
       const auto mapping = checkpoint_.map(info.file);
       report(size);
@@ -88,17 +84,38 @@ class WeightReader {
     if (!options_.progress({done_, total_, left}))
       throw Error(ErrorCode::io_cancelled, "loading was stopped by the progress callback");
   }
+  /// Scales of any type are checked as the floats they are worth.
+  void check_scales(const TensorInfo& info, DType type, const Buffer<std::byte>& scales) const {
+    const Index size = bits(type) / 8, count = scales.size() / size;
+    const WeightView view{type, scales.data(), 1, count};
+    for (Index i = 0; i < count; ++i) {
+      float value = 0.0f;
+      if (type == DType::f8_e8m0)
+        value = static_cast<float>(fp8_e8m0{static_cast<std::uint8_t>(scales[i])});
+      else
+        expand_row(view, 0, i, 1, &value);
+      if (!std::isfinite(value) || value < 0.0f)
+        throw Error(ErrorCode::wt_scale_value,
+                    "scale " + std::to_string(i) + " is " + std::to_string(value) +
+                        ", expected a finite number, not negative; the shard is damaged, download it again",
+                    {checkpoint_.file_path(info.file), info.name, static_cast<std::int64_t>(info.begin) + i * size});
+    }
+  }
   void check_finite(const TensorInfo& info, const WeightView& view) const {
-    for (Index r = 0; r < view.rows; ++r)
-      for (Index c = 0; c < view.cols; ++c)
-        if (!std::isfinite(view.at(r, c)))
+    std::vector<float> row(static_cast<std::size_t>(view.cols));
+    for (Index r = 0; r < view.rows; ++r) {
+      expand_row(view, r, 0, view.cols, row.data());
+      for (std::size_t c = 0; c < row.size(); ++c)
+        if (!std::isfinite(row[c]))
           throw Error(ErrorCode::wt_nonfinite,
                       "element [" + std::to_string(r) + ", " + std::to_string(c) +
                           "] is NaN or infinite; the shard is damaged, download it again",
                       {checkpoint_.file_path(info.file), info.name, -1});
+    }
   }
 
   const Checkpoint& checkpoint_;
+  TensorFinder finder_;
   const LoadOptions& options_;
   std::int64_t total_;
   std::int64_t done_ = 0;

@@ -10,6 +10,7 @@
 #include <guild/core/error.hpp>
 #include <guild/core/weight.hpp>
 #include <guild/inference/load_options.hpp>
+#include <guild/inference/stored_tensor.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/io/config.hpp>
 #include <guild/modules/module.hpp>
@@ -22,35 +23,27 @@ namespace detail {
 template <class Names>
 class WeightCheck {
  public:
-  explicit WeightCheck(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  explicit WeightCheck(const Checkpoint& checkpoint)
+      : checkpoint_(checkpoint), finder_(checkpoint, Names::scale_suffix) {}
 
   template <class Tensor>
   void operator()(const Path& path, MatrixShape shape, Tensor&) {
     const std::string name = Names::name(path);
-    const TensorInfo* info = find(name);
-    if (info == nullptr) return;
-    if (info->shape.size() != 2 || info->shape[0] != shape.rows || info->shape[1] != shape.cols) {
-      const bool transposed = info->shape.size() == 2 && info->shape[0] == shape.cols && info->shape[1] == shape.rows;
-      fail(ErrorCode::wt_shape, *info,
-           "has shape " + text(info->shape) + ", the model needs " + text({shape.rows, shape.cols}) +
-               (transposed ? ": it is transposed; weights are stored [outputs, inputs]" : ""));
-    }
-    if (info->dtype == DType::f8_e4m3) return check_scale(*info, shape);
-    if (info->dtype != DType::f32 && info->dtype != DType::bf16 && info->dtype != DType::f16)
-      fail(ErrorCode::wt_dtype, *info,
-           "is stored as " + std::string(guild::name(info->dtype)) +
-               ", expected F32, BF16, F16 or F8_E4M3; convert the checkpoint to one of them");
+    const StoredTensor found = finder_.find(name, shape);
+    take(found.elements, name);
+    if (found.scales != nullptr) take(found.scales, name);
   }
 
   template <class Tensor>
   void operator()(const Path& path, VectorShape shape, Tensor&) {
-    const TensorInfo* info = find(Names::name(path));
+    const std::string name = Names::name(path);
+    const TensorInfo* info = take(checkpoint_.find(name), name);
     if (info == nullptr) return;
     if (info->shape.size() != 1 || info->shape[0] != shape.size)
-      fail(ErrorCode::wt_shape, *info, "has shape " + text(info->shape) + ", the model needs " + text({shape.size}));
+      fail(ErrorCode::wt_shape, *info, "has shape " + shape_list(info->shape) + ", the model needs " + shape_list({shape.size}));
     if (info->dtype != DType::f32 && info->dtype != DType::bf16 && info->dtype != DType::f16)
       fail(ErrorCode::wt_dtype, *info,
-           "is stored as " + std::string(guild::name(info->dtype)) + ", expected F32, BF16 or F16");
+           "is stored as " + std::string(info->type_name) + ", expected F32, BF16 or F16");
   }
 
   /// Call after the walk. Tensors whose name starts with one of `skipped` may be there unused.
@@ -89,8 +82,8 @@ class WeightCheck {
  private:
   static constexpr std::size_t listed = 20;
 
-  const TensorInfo* find(const std::string& name) {
-    const TensorInfo* info = checkpoint_.find(name);
+  /// Counts a tensor that was found, or notes the name of one that was not.
+  const TensorInfo* take(const TensorInfo* info, const std::string& name) {
     if (info == nullptr) {
       if (++missing_count_ <= listed) missing_.push_back(name);
     } else {
@@ -98,25 +91,6 @@ class WeightCheck {
       bytes_ += static_cast<std::int64_t>(info->bytes);
     }
     return info;
-  }
-  void check_scale(const TensorInfo& info, MatrixShape shape) {
-    const std::string name = info.name + std::string(Names::scale_suffix);
-    const TensorInfo* scale = checkpoint_.find(name);
-    if (scale == nullptr)
-      fail(
-          ErrorCode::wt_scale_missing, info,
-          "is stored as F8_E4M3, but \"" + name +
-              "\" is not in the checkpoint; without its scales the weight has no value. Download the checkpoint again");
-    const std::int64_t rows = (shape.rows + scale_block - 1) / scale_block,
-                       cols = (shape.cols + scale_block - 1) / scale_block;
-    if (scale->shape.size() != 2 || scale->shape[0] != rows || scale->shape[1] != cols)
-      fail(ErrorCode::wt_scale_shape, *scale,
-           "has shape " + text(scale->shape) + ", expected " + text({rows, cols}) +
-               ": one scale for each block of 128 x 128");
-    if (scale->dtype != DType::f32)
-      fail(ErrorCode::wt_dtype, *scale, "is stored as " + std::string(guild::name(scale->dtype)) + ", expected F32");
-    used_.insert(scale->name);
-    bytes_ += static_cast<std::int64_t>(scale->bytes);
   }
   static bool is_skipped(std::string_view name, const std::vector<std::string>& skipped) {
     for (const std::string& prefix : skipped)
@@ -130,11 +104,6 @@ class WeightCheck {
     const std::string path = checkpoint_.file_path(0);
     return path.substr(0, path.find_last_of('/'));
   }
-  static std::string text(const std::vector<std::int64_t>& shape) {
-    std::string out = "[";
-    for (std::size_t i = 0; i < shape.size(); ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-    return out + "]";
-  }
   static std::string join(const std::vector<std::string>& names) {
     std::string out;
     for (const std::string& name : names) out += (out.empty() ? "" : ", ") + name;
@@ -142,6 +111,7 @@ class WeightCheck {
   }
 
   const Checkpoint& checkpoint_;
+  TensorFinder finder_;
   std::set<std::string_view> used_;
   std::vector<std::string> missing_;
   std::size_t missing_count_ = 0;
@@ -168,7 +138,7 @@ std::int64_t check_weights(const Checkpoint& checkpoint, const LoadOptions& opti
 
 /// Throws cf_quant when the file's fp8 weights share scales in other blocks than 128 x 128.
 inline void check_scale_blocks(const PublishedConfig& config) {
-  if (config.quantization &&
+  if (config.quantization && config.quantization->fp8 &&
       (config.quantization->block_rows != scale_block || config.quantization->block_cols != scale_block))
     throw Error(ErrorCode::cf_quant,
                 "the blocks that share a scale are " + std::to_string(config.quantization->block_rows) + " x " +

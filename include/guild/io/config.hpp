@@ -21,7 +21,8 @@
 
 namespace guild::inline v1 {
 
-/// `quantization_config`: weights of linear layers stored as fp8 e4m3, each block with one float scale.
+/// `quantization_config`: weights of linear layers stored as fp8 e4m3, each block with one scale; or, where `fp8` is
+/// false, as MXFP4 in the layout of compressed-tensors (mxfp4-pack-quantized).
 struct QuantizationConfig {
   bool fp8 = true;
   int block_rows = 128;  ///< `weight_block_size[0]`: outputs that share a scale
@@ -208,8 +209,12 @@ class ConfigReader {
     const auto q = find("quantization_config");
     if (!q) return std::nullopt;
     if (!q->is_object()) refuse(*q, ErrorCode::cf_type, "an object or null");
-    static constexpr Word<int> methods[] = {{"fp8", 0}}, formats[] = {{"e4m3", 0}}, schemes[] = {{"dynamic", 0}};
-    (void)one_of(require_value(*q, "quant_method", "\"fp8\""), methods, code);
+    static constexpr Word<int> methods[] = {{"fp8", 0}, {"compressed-tensors", 1}}, formats[] = {{"e4m3", 0}}, schemes[] = {{"dynamic", 0}};
+    if (one_of(require_value(*q, "quant_method", "\"fp8\" or \"compressed-tensors\""), methods, code) == 1) {
+      static constexpr Word<int> packings[] = {{"mxfp4-pack-quantized", 0}};
+      (void)one_of(require_value(*q, "format", "\"mxfp4-pack-quantized\""), packings, code);
+      return QuantizationConfig{.fp8 = false, .block_rows = 1, .block_cols = 32};
+    }
     if (const auto format = find_value(*q, {"fmt"})) (void)one_of(*format, formats, code);
     if (const auto scheme = find_value(*q, {"activation_scheme"})) (void)one_of(*scheme, schemes, code);
     QuantizationConfig out;

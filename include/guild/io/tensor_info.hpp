@@ -51,14 +51,14 @@ struct StoredType {
 /// Every type of the format, in the order writers sort by (the last first).
 inline constexpr StoredType stored_types[] = {
     {"BOOL", DType::boolean, 8},
-    {"F4", DType::other, 4},
+    {"F4", DType::f4_e2m1, 4},
     {"F6_E2M3", DType::other, 6},
     {"F6_E3M2", DType::other, 6},
     {"U8", DType::u8, 8},
     {"I8", DType::i8, 8},
     {"F8_E5M2", DType::other, 8},
     {"F8_E4M3", DType::f8_e4m3, 8},
-    {"F8_E8M0", DType::other, 8},
+    {"F8_E8M0", DType::f8_e8m0, 8},
     {"F8_E4M3FNUZ", DType::other, 8},
     {"F8_E5M2FNUZ", DType::other, 8},
     {"I16", DType::i16, 16},

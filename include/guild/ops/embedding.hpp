@@ -24,10 +24,9 @@ template <class Device, class Real>
 void embed(Device& device, const WeightView& table, View<const std::int32_t> ids, View<Real, 2> y) {
   detail::require_size(ids, y.rows, "embed: ids");
   detail::require_shape(y, y.rows, table.cols, "embed: y");
-  if (table.type != DType::f32 && table.type != DType::f64 && table.type != DType::bf16 && table.type != DType::f16 &&
-      table.type != DType::f8_e4m3)
+  if (!has_codec(table.format))
     throw Error(ErrorCode::wt_dtype,
-                "the table has type " + std::string(name(table.type)) + ", expected F32, F64, BF16, F16 or F8_E4M3",
+                "the table is stored as " + describe(table.format) + ", which has no codec; see guild/core/codec.hpp",
                 Where{.key = "embed: table"});
   refuse_unknown_ids(device, ids, table.rows);
   for_each_row(device, y.rows, y.cols, EmbeddingRow<Real>{table, ids, y});

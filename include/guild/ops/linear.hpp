@@ -25,11 +25,10 @@ void check_linear(const WeightView& weight, View<const Real, 2> x, View<Real, 2>
   using detail::shape_text;
   const bool transposed = product == Product::x_wt;
   const Index inputs = transposed ? weight.cols : weight.rows, outputs = transposed ? weight.rows : weight.cols;
-  if (weight.type != DType::f32 && weight.type != DType::bf16 && weight.type != DType::f16 &&
-      weight.type != DType::f8_e4m3 && !(weight.type == DType::f64 && std::is_same_v<Real, double>))
-    fail("weights of type " + std::string(name(weight.type)) +
-         " cannot be multiplied; store them as F32, BF16, F16 or F8_E4M3" +
-         (weight.type == DType::f64 ? ", or take double activations" : ""));
+  if (!has_codec(weight.format) || (weight.format == DType::f64 && !std::is_same_v<Real, double>))
+    fail("weights stored as " + describe(weight.format) +
+         (weight.format == DType::f64 ? " need double activations; store them as F32, BF16 or F16, or take double ones"
+                                      : " cannot be multiplied: they have no codec, see guild/core/codec.hpp"));
   if (weight.rows < 0 || weight.cols < 0 || x.rows < 0 || y.rows < 0) fail("a shape is negative");
   if (x.cols != inputs || y.cols != outputs)
     fail("x " + shape_text(x.rows, x.cols) + " times the weight " + shape_text(weight.rows, weight.cols) +
@@ -40,10 +39,15 @@ void check_linear(const WeightView& weight, View<const Real, 2> x, View<Real, 2>
          "; they must agree without gather");
   if (x.pitch < x.cols || y.pitch < y.cols) fail("the pitch of x or y is less than its columns");
   if (y.rows == 0 || outputs == 0) return;  // nothing is read
-  if (weight.type == DType::f8_e4m3 && inputs > 0 &&
-      (weight.scale == nullptr || weight.scale_row < 0 ||
-       weight.scale_pitch < (weight.cols + scale_block - 1) / scale_block))
-    fail("fp8 weights need one scale for each block of 128 x 128");
+  const Format& format = weight.format;
+  if (format.scaled() && inputs > 0) {
+    const std::string block = std::to_string(format.block_rows) + " x " + std::to_string(format.block_cols);
+    if (weight.scales == nullptr || weight.first_row < 0 ||
+        weight.scale_pitch < (weight.cols + format.block_cols - 1) / format.block_cols)
+      fail(std::string(name(format.element)) + " weights need one scale for each block of " + block);
+    if (bits(format.element) < 8 && weight.cols % format.block_cols != 0)
+      fail("rows of " + std::string(name(format.element)) + " need a whole number of blocks of " + block);
+  }
   if (y.data == nullptr || (inputs > 0 && (x.data == nullptr || weight.data == nullptr))) fail("a view of no memory");
   if (gather != nullptr) {
     for (Index t = 0; t < y.rows; ++t)

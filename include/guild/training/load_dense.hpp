@@ -28,22 +28,8 @@ class DenseReader {
     reader_(path, shape, stored);
     matrix = {shape.rows, shape.cols, Buffer<float>::uninitialized(shape.rows * shape.cols)};
     const WeightView view = stored.view();
-    for (Index r = 0; r < shape.rows; ++r) {
-      float* const row = matrix.data.data() + r * shape.cols;
-      switch (stored.type) {
-        case DType::f32:
-          convert<float>(view, r, row);
-          break;
-        case DType::bf16:
-          convert<bf16>(view, r, row);
-          break;
-        case DType::f16:
-          convert<f16>(view, r, row);
-          break;
-        default:
-          for (Index c = 0; c < shape.cols; ++c) row[c] = view.at(r, c);
-      }
-    }
+    for (Index r = 0; r < shape.rows; ++r)
+      expand_row(view, r, 0, shape.cols, matrix.data.data() + r * shape.cols);
   }
   void operator()(const Path& path, VectorShape shape, DenseVector<float>& vector) {
     StoredVector stored;
@@ -52,12 +38,6 @@ class DenseReader {
   }
 
  private:
-  template <class T>
-  static void convert(const WeightView& view, Index r, float* row) {
-    const T* const from = view.row<T>(r);
-    for (Index c = 0; c < view.cols; ++c) row[c] = static_cast<float>(from[c]);
-  }
-
   WeightReader<Names> reader_;
 };
 

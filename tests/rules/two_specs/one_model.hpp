@@ -13,7 +13,7 @@ struct Filler {
   std::int64_t parameters = 0;
   void operator()(const guild::Path&, guild::MatrixShape shape, guild::StoredMatrix& matrix) {
     parameters += shape.rows * shape.cols;
-    matrix.type = guild::DType::f32;
+    matrix.format = guild::DType::f32;
     matrix.rows = shape.rows;
     matrix.cols = shape.cols;
     matrix.data = guild::Buffer<std::byte>(shape.rows * shape.cols * guild::Index{sizeof(float)});

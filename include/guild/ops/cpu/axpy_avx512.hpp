@@ -83,15 +83,15 @@ GUILD_AVX512 void expand_typed(const std::byte* p, Index count, Index ahead, con
 /// `count` <= piece weights from column c on (a multiple of 64) as float, scales included, padded with zeros to 64.
 /// Fetches what lies `ahead` bytes further into the cache.
 inline void expand(const WeightView& w, Index r, Index c, Index count, Index ahead, float* out) {
-  const std::byte* p = w.row<std::byte>(r) + c * bits(w.type) / 8;
-  switch (w.type) {
+  const std::byte* p = w.row<std::byte>(r) + c * bits(w.format.element) / 8;
+  switch (w.format.element) {
     case DType::bf16:
       return expand_typed<DType::bf16>(p, count, ahead, nullptr, out);
     case DType::f16:
       return expand_typed<DType::f16>(p, count, ahead, nullptr, out);
     case DType::f8_e4m3: {
       // c may lie in the middle of a block: whole blocks are counted from there
-      const float* scale = w.scale + (w.scale_row + r) / scale_block * w.scale_pitch + c / scale_block;
+      const float* scale = static_cast<const float*>(w.scales) + (w.first_row + r) / scale_block * w.scale_pitch + c / scale_block;
       if (c % scale_block == 0) return expand_typed<DType::f8_e4m3>(p, count, ahead, scale, out);
       const Index first = std::min(count, scale_block - c % scale_block);
       expand_typed<DType::f8_e4m3>(p, first, ahead, scale, out);

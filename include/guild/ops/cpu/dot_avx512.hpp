@@ -166,9 +166,9 @@ GUILD_AVX512 void dot_typed(const LinearBlock& block, const WeightView& w, float
     Index end = block.end;
     const float* scale = nullptr;
     if constexpr (Type == DType::f8_e4m3) {
-      const Index blocks = (w.scale_row + begin) / scale_block;
-      end = std::min(end, (blocks + 1) * scale_block - w.scale_row);
-      scale = w.scale + blocks * w.scale_pitch;
+      const Index blocks = (w.first_row + begin) / scale_block;
+      end = std::min(end, (blocks + 1) * scale_block - w.first_row);
+      scale = static_cast<const float*>(w.scales) + blocks * w.scale_pitch;
     }
     pack_dot_inputs<Type>(block.x, scale, block.scratch, packed_pitch);
     // Tokens beyond the first four find the chunk's weights in the cache.
@@ -188,7 +188,7 @@ GUILD_AVX512 void dot_typed(const LinearBlock& block, const WeightView& w, float
 inline void dot(const LinearBlock& block) {
   for (int i = 0; i < block.matrices; ++i) {
     const WeightView& w = *block.weight[i];
-    switch (w.type) {
+    switch (w.format.element) {
       case DType::bf16:
         dot_typed<DType::bf16>(block, w, block.out[i], block.pitch[i]);
         break;

@@ -99,20 +99,20 @@ GUILD_AVX512 inline void pack_weights(const WeightView& w, Index begin, Index en
   alignas(64) std::byte converted[16 * gemm_depth * sizeof(float)];
   for (Index r = begin; r < std::min(begin + panel_rows, end); r += 16, panel += 16) {
     const std::byte* row[16];
-    for (Index i = 0; i < 16; ++i) row[i] = w.row<std::byte>(std::min(r + i, end - 1)) + k * bits(w.type) / 8;
-    if (w.type == DType::bf16) {
-      if (depth % 32 != 0) convert_rows(w.type, row, depth, converted);
+    for (Index i = 0; i < 16; ++i) row[i] = w.row<std::byte>(std::min(r + i, end - 1)) + k * bits(w.format.element) / 8;
+    if (w.format.element == DType::bf16) {
+      if (depth % 32 != 0) convert_rows(w.format.element, row, depth, converted);
       pack_bf16<false>(row, depth, _mm512_setzero_ps(), panel);
-    } else if (w.type != DType::f8_e4m3) {
-      if (w.type == DType::f16 || depth % 16 != 0) convert_rows(w.type, row, depth, converted);
+    } else if (w.format.element != DType::f8_e4m3) {
+      if (w.format.element == DType::f16 || depth % 16 != 0) convert_rows(w.format.element, row, depth, converted);
       pack_f32(row, depth, panel);
     } else {
-      convert_rows(w.type, row, depth, converted);
+      convert_rows(w.format.element, row, depth, converted);
       for (Index part = 0; part < depth; part += scale_block) {
         alignas(64) float scale[16];
-        const float* scales = w.scale + (k + part) / scale_block;
+        const float* scales = static_cast<const float*>(w.scales) + (k + part) / scale_block;
         for (Index i = 0; i < 16; ++i)
-          scale[i] = scales[(w.scale_row + std::min(r + i, end - 1)) / scale_block * w.scale_pitch];
+          scale[i] = scales[(w.first_row + std::min(r + i, end - 1)) / scale_block * w.scale_pitch];
         pack_bf16<true>(row, std::min(depth - part, scale_block), _mm512_load_ps(scale), panel + part * panel_rows);
         for (auto& p : row) p += scale_block * 2;
       }
@@ -136,10 +136,10 @@ GUILD_AVX512 inline void pack_inputs(const InputRows& x, Index padded, Index k, 
 /// 16 weights of columns c .. c + 15 of a row as float; those from `count` on are zero. Not for fp8.
 GUILD_AVX512_INLINE __m512 load16(const WeightView& w, Index r, Index c, Index count) {
   const __mmask16 mask = mask16(count);
-  const std::byte* p = w.row<std::byte>(r) + c * bits(w.type) / 8;
-  if (w.type == DType::f32) return _mm512_maskz_loadu_ps(mask, p);
+  const std::byte* p = w.row<std::byte>(r) + c * bits(w.format.element) / 8;
+  if (w.format.element == DType::f32) return _mm512_maskz_loadu_ps(mask, p);
   const __m256i half = _mm256_maskz_loadu_epi16(mask, p);
-  return w.type == DType::f16 ? _mm512_cvtph_ps(half)
+  return w.format.element == DType::f16 ? _mm512_cvtph_ps(half)
                               : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
@@ -149,7 +149,7 @@ GUILD_AVX512 inline void pack_weight_rows(const WeightView& w, Index begin, Inde
   for (Index i = 0; i < depth; ++i) {
     const std::byte* next = w.row<std::byte>(std::min(k + i + 8, w.rows - 1));
     for (Index c = begin; c < end; c += 16) {
-      _mm_prefetch(reinterpret_cast<const char*>(next + c * bits(w.type) / 8), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(next + c * bits(w.format.element) / 8), _MM_HINT_T0);
       _mm512_store_ps(
           panels + (c - begin) / panel_rows * panel_rows * gemm_depth + i * panel_rows + (c - begin) % panel_rows,
           load16(w, k + i, c, end - c));

@@ -38,12 +38,12 @@ inline Ahead ahead_of(const InputRows& x, Index begin, Index end) {
 }
 /// Columns [begin, end) of rows [first, last) of a weight.
 inline Ahead ahead_of(const WeightView& w, Index first, Index last, Index begin, Index end) {
-  return {w.row<std::byte>(0) + begin * bits(w.type) / 8,
+  return {w.row<std::byte>(0) + begin * bits(w.format.element) / 8,
           w.row_bytes(),
           nullptr,
           first,
           last,
-          (end - begin) * bits(w.type) / 8};
+          (end - begin) * bits(w.format.element) / 8};
 }
 /// What part `step` of `steps` fetches of two blocks: the first parts of the one, the others of the other.
 inline Ahead ahead_of_both(const Ahead& first, const Ahead& second, Index step, Index steps) {

@@ -36,6 +36,11 @@ inline constexpr LinearKernels kernels = {avx512::dot, gemm, avx512::axpy, avx51
   return baseline::kernels;
 }
 
+/// True if all variants have kernels that expand this format in registers.
+[[nodiscard]] inline bool has_kernels(const Format& format) {
+  return format == DType::f32 || format == DType::bf16 || format == DType::f16 || format == DType::f8_e4m3;
+}
+
 /// How one job is cut: chunk i of the job covers part i % row_parts of the outputs and part i / row_parts of the
 /// inputs.
 struct LinearPlan {
@@ -67,7 +72,7 @@ inline LinearWork work_of(const GatedJob& job) {
 /// Multiply-adds of a job.
 inline Index products_of(const LinearWork& work) { return work.y.rows * work.y.cols * work.x.cols * work.matrices; }
 
-inline bool is_gemm(const LinearWork& work) { return is_gemm(work.product, work.weight[0]->type, work.y.rows); }
+inline bool is_gemm(const LinearWork& work) { return is_gemm(work.product, work.weight[0]->format, work.y.rows); }
 
 /// Cuts a job. Where it is cut changes no result: every output is summed in the same order in any block.
 inline LinearPlan plan_of(const LinearWork& work, Index first_chunk, Index chunk_products) {
@@ -77,7 +82,7 @@ inline LinearPlan plan_of(const LinearWork& work, Index first_chunk, Index chunk
   if (tokens == 0 || outputs == 0) return plan;
   const WeightView& w = *work.weight[0];
   const Index depth = std::max(Index{1}, work.x.cols) * work.matrices;
-  const Index streamed = std::clamp(chunk_bytes / std::max(Index{1}, depth * bits(w.type) / 8), Index{1}, outputs);
+  const Index streamed = std::clamp(chunk_bytes / std::max(Index{1}, depth * bits(w.format.element) / 8), Index{1}, outputs);
   if (is_gemm(work)) {
     plan.token_step = gemm_tokens;
     plan.row_step = std::clamp(chunk_products / (std::min(tokens, gemm_tokens) * depth) / 32 * 32, Index{32},
@@ -118,7 +123,10 @@ inline Index scratch_of(const LinearWork& work, const LinearPlan& plan) {
 }
 
 inline void run_chunk(const LinearWork& work, const LinearPlan& plan, Index chunk, float* scratch,
-                      const LinearKernels& kernels) {
+                      const LinearKernels& variant) {
+  const bool special = has_kernels(work.weight[0]->format) &&
+                       (work.matrices == 1 || has_kernels(work.weight[1]->format));
+  const LinearKernels& kernels = special ? variant : baseline::kernels;
   const Index token = chunk / plan.row_parts * plan.token_step;
   const Index tokens = std::min(plan.token_step, work.y.rows - token);
   LinearBlock block;

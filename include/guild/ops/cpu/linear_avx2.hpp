@@ -73,14 +73,14 @@ GUILD_AVX2 void expand_typed(const std::byte* p, Index count, Index ahead, const
 /// `count` <= piece weights from column c on (a multiple of 64) as float, scales included, padded with zeros to 16.
 /// Fetches what lies `ahead` bytes further into the cache.
 inline void expand(const WeightView& w, Index r, Index c, Index count, Index ahead, float* out) {
-  const std::byte* p = w.row<std::byte>(r) + c * bits(w.type) / 8;
-  switch (w.type) {
+  const std::byte* p = w.row<std::byte>(r) + c * bits(w.format.element) / 8;
+  switch (w.format.element) {
     case DType::bf16:
       return expand_typed<DType::bf16>(p, count, ahead, nullptr, 0, out);
     case DType::f16:
       return expand_typed<DType::f16>(p, count, ahead, nullptr, 0, out);
     case DType::f8_e4m3: {
-      const float* scale = w.scale + (w.scale_row + r) / scale_block * w.scale_pitch + c / scale_block;
+      const float* scale = static_cast<const float*>(w.scales) + (w.first_row + r) / scale_block * w.scale_pitch + c / scale_block;
       return expand_typed<DType::f8_e4m3>(p, count, ahead, scale, scale_block - c % scale_block, out);
     }
     default:

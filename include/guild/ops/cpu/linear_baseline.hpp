@@ -1,43 +1,13 @@
-// Matrix products in portable C++: the reference for the other variants, and what runs where there is none.
+// Matrix products in portable C++: the reference for the other variants, and what runs where there is none: on other
+// processors, and for formats that have a codec (core/codec.hpp) and no kernels of their own.
 #pragma once
 
-#include <array>
 #include <cmath>
 #include <guild/ops/cpu/gemm_block.hpp>
 
 namespace guild::inline v1::cpu {
 
-/// The value of each fp8 e4m3 code.
-inline constexpr std::array<float, 256> fp8_values = [] {
-  std::array<float, 256> values{};
-  for (int code = 0; code < 256; ++code) {
-    fp8_e4m3 value;
-    value.bits = static_cast<std::uint8_t>(code);
-    values[static_cast<std::size_t>(code)] = static_cast<float>(value);
-  }
-  return values;
-}();
-
 namespace baseline {
-
-/// out[i] = W(r, c + i) as float, scales included. [c, c + count) lies within one scale block.
-inline void expand(const WeightView& w, Index r, Index c, Index count, float* out) {
-  switch (w.type) {
-    case DType::bf16:
-      for (Index i = 0; i < count; ++i) out[i] = static_cast<float>(w.row<bf16>(r)[c + i]);
-      return;
-    case DType::f16:
-      for (Index i = 0; i < count; ++i) out[i] = static_cast<float>(w.row<f16>(r)[c + i]);
-      return;
-    case DType::f8_e4m3: {
-      const float scale = w.scale[(w.scale_row + r) / scale_block * w.scale_pitch + c / scale_block];
-      for (Index i = 0; i < count; ++i) out[i] = fp8_values[w.row<fp8_e4m3>(r)[c + i].bits] * scale;
-      return;
-    }
-    default:
-      std::copy_n(w.row<float>(r) + c, count, out);
-  }
-}
 
 /// Sum of a[i] * b[i], in 16 partial sums.
 inline float dot_product(const float* a, const float* b, Index n) {
@@ -60,7 +30,7 @@ inline void dot(const LinearBlock& block) {
       for (Index t = 0; t < block.x.rows; ++t) out[t * block.pitch[i]] = 0.0f;
       for (Index c = 0; c < w.cols; c += scale_block) {
         const Index count = std::min(scale_block, w.cols - c);
-        expand(w, r, c, count, weights);
+        expand_row(w, r, c, count, weights);
         for (Index t = 0; t < block.x.rows; ++t)
           out[t * block.pitch[i]] += dot_product(block.x.row(t) + c, weights, count);
       }
@@ -76,7 +46,7 @@ inline void axpy(const LinearBlock& block) {
   for (Index c = block.begin; c < block.end;) {
     const Index count = std::min(scale_block - c % scale_block, block.end - c);
     for (Index r = 0; r < w.rows; ++r) {
-      expand(w, r, c, count, weights);
+      expand_row(w, r, c, count, weights);
       for (Index t = 0; t < block.x.rows; ++t) {
         const float x = block.x.row(t)[r];
         float* out = block.out[0] + t * block.pitch[0] + (c - block.begin);

@@ -69,8 +69,8 @@ inline constexpr Index axpy_cols = 64;        ///< columns of a x_w block begin 
 inline constexpr Index gemm_scratch = gemm_rows * gemm_depth + (gemm_tokens + 16) * (gemm_depth + 16 + gemm_rows);
 
 /// True if the product of `rows` inputs is one for `gemm`.
-[[nodiscard]] inline bool is_gemm(Product product, DType weight, Index rows) {
-  return rows > dot_tokens && (product == Product::x_wt || weight != DType::f8_e4m3);
+[[nodiscard]] inline bool is_gemm(Product product, const Format& weight, Index rows) {
+  return rows > dot_tokens && (product == Product::x_wt || !weight.scaled());
 }
 
 /// The kernels of one instruction set.

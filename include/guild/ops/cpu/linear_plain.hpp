@@ -29,8 +29,8 @@ void for_each_piece(Cpu& device, std::span<const Job> jobs, RowsOf rows_of, Run 
 
 /// Row r of the weight in double; `buffer` holds it unless it is stored so.
 inline const double* weight_row(const WeightView& w, Index r, double* buffer) {
-  if (w.type == DType::f64) return w.row<double>(r);
-  for (Index c = 0; c < w.cols; ++c) buffer[c] = w.at<double>(r, c);
+  if (w.format == DType::f64) return w.row<double>(r);
+  expand_row(w, r, 0, w.cols, buffer);
   return buffer;
 }
 

@@ -5,7 +5,6 @@
 #include <guild/core/weight.hpp>
 #include <guild/device/team.hpp>
 #include <limits>
-#include <type_traits>
 
 namespace guild::inline v1 {
 
@@ -24,37 +23,11 @@ struct EmbeddingRow {
       team.for_each(y.cols, [=](Index i) { to[i] = std::numeric_limits<Real>::quiet_NaN(); });
       return;
     }
-    switch (table.type) {
-      case DType::f32:
-        copy<float>(team, id, to);
-        break;
-      case DType::f64:
-        copy<double>(team, id, to);
-        break;
-      case DType::bf16:
-        copy<bf16>(team, id, to);
-        break;
-      case DType::f16:
-        copy<f16>(team, id, to);
-        break;
-      case DType::f8_e4m3: {
-        const auto* const from = static_cast<const fp8_e4m3*>(table.data) + id * table.cols;
-        const float* const scale = table.scale + (table.scale_row + id) / scale_block * table.scale_pitch;
-        team.for_each(
-            y.cols, [=](Index i) { to[i] = static_cast<Real>(static_cast<float>(from[i]) * scale[i / scale_block]); });
-        break;
-      }
-      default:
-        break;  // refused by the front door
-    }
-  }
-
- private:
-  template <class Element, Team T>
-  GUILD_HD void copy(T team, Index id, Real* to) const {
-    const auto* const from = static_cast<const Element*>(table.data) + id * table.cols;
-    using Value = std::conditional_t<std::is_same_v<Element, double>, double, float>;
-    team.for_each(y.cols, [=](Index i) { to[i] = static_cast<Real>(static_cast<Value>(from[i])); });
+    const Index cols = y.cols;
+    with_codec(table.format, [&](auto codec) {
+      const auto from = codec.row(table, id);
+      team.for_each(cols, [=](Index i) { to[i] = static_cast<Real>(from(i)); });
+    });
   }
 };
 

@@ -1,0 +1,23 @@
+// Elements that stand for themselves: f32, f64, bf16, f16.
+#pragma once
+
+#include <type_traits>
+
+#include <guild/core/weight_view.hpp>
+
+namespace guild::inline v1::codec {
+
+template <class Element>
+struct Plain {
+  static constexpr Format format{dtype_of<Element>};
+
+  struct Row {
+    const Element* element;
+    GUILD_HD auto operator()(Index c) const {
+      return static_cast<std::conditional_t<std::is_same_v<Element, double>, double, float>>(element[c]);
+    }
+  };
+  GUILD_HD static Row row(const WeightView& w, Index r) { return {w.row<Element>(r)}; }
+};
+
+}  // namespace guild::inline v1::codec

@@ -1,0 +1,122 @@
+// Where a checkpoint holds a matrix: the tensor with its elements, the one with its scales, and the format they make.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <guild/core/error.hpp>
+#include <guild/core/format.hpp>
+#include <guild/io/checkpoint.hpp>
+#include <guild/modules/module.hpp>
+
+namespace guild::inline v1::detail {
+
+inline std::string shape_list(const std::vector<std::int64_t>& shape) {
+  std::string out = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return out + "]";
+}
+
+/// A matrix as found; without `elements` it is not there.
+struct StoredTensor {
+  Format format;
+  const TensorInfo* elements = nullptr;
+  const TensorInfo* scales = nullptr;
+};
+
+/// Names that files add to a matrix's own for its parts: MXFP4 in the layout of compressed-tensors.
+inline constexpr std::string_view packed_suffix = "_packed", packed_scale_suffix = "_scale";
+
+class TensorFinder {
+ public:
+  /// `scale_suffix` follows the name of an f8_e4m3 matrix in the name of its scales.
+  TensorFinder(const Checkpoint& checkpoint, std::string_view scale_suffix)
+      : checkpoint_(checkpoint), scale_suffix_(scale_suffix) {}
+
+  /// Finds a matrix and checks shapes and types. Throws wt_shape, wt_dtype, wt_scale_missing, wt_scale_shape.
+  [[nodiscard]] StoredTensor find(const std::string& name, MatrixShape shape) const {
+    StoredTensor found;
+    found.elements = checkpoint_.find(name);
+    if (found.elements == nullptr) {
+      found.elements = checkpoint_.find(name + std::string(packed_suffix));
+      if (found.elements != nullptr) find_packed(found, name, shape);
+      return found;
+    }
+    const TensorInfo& info = *found.elements;
+    if (info.shape.size() != 2 || info.shape[0] != shape.rows || info.shape[1] != shape.cols) {
+      const bool transposed = info.shape.size() == 2 && info.shape[0] == shape.cols && info.shape[1] == shape.rows;
+      fail(ErrorCode::wt_shape, info,
+           "has shape " + shape_list(info.shape) + ", the model needs " + shape_list({shape.rows, shape.cols}) +
+               (transposed ? ": it is transposed; weights are stored [outputs, inputs]" : ""));
+    }
+    if (info.dtype != DType::f32 && info.dtype != DType::bf16 && info.dtype != DType::f16 &&
+        info.dtype != DType::f8_e4m3)
+      fail(ErrorCode::wt_dtype, info,
+           "is stored as " + std::string(info.type_name) +
+               ", expected F32, BF16, F16 or F8_E4M3; convert the checkpoint to one of them");
+    found.format = info.dtype;
+    if (info.dtype == DType::f8_e4m3) find_scales(found, name + std::string(scale_suffix_), shape);
+    return found;
+  }
+
+ private:
+  void find_scales(StoredTensor& found, const std::string& name, MatrixShape shape) const {
+    found.scales = checkpoint_.find(name);
+    if (found.scales == nullptr)
+      fail(ErrorCode::wt_scale_missing, *found.elements,
+           "is stored as F8_E4M3, but \"" + name +
+               "\" is not in the checkpoint; without its scales the weight has no value. Download the checkpoint "
+               "again");
+    DType type = found.scales->dtype;
+    if (type == DType::u8) type = DType::f8_e8m0;  // files whose scale_fmt is ue8m0 spell it so too
+    if (type != DType::f32 && type != DType::bf16 && type != DType::f16 && type != DType::f8_e8m0)
+      fail(ErrorCode::wt_dtype, *found.scales,
+           "is stored as " + std::string(found.scales->type_name) + ", expected F32, BF16, F16 or F8_E8M0");
+    found.format = {DType::f8_e4m3, type, scale_block, scale_block};
+    check_grid(found, shape);
+  }
+  void find_packed(StoredTensor& found, const std::string& name, MatrixShape shape) const {
+    const TensorInfo& info = *found.elements;
+    found.format = mxfp4;
+    if (shape.cols % mxfp4.block_cols != 0)
+      fail(ErrorCode::wt_shape, info,
+           "is packed as MXFP4, whose rows are whole blocks of 32, but the model's have " + std::to_string(shape.cols) +
+               " elements");
+    if (info.dtype != DType::u8)
+      fail(ErrorCode::wt_dtype, info,
+           "is stored as " + std::string(info.type_name) + ", expected U8: two MXFP4 values in a byte");
+    if (info.shape.size() != 2 || info.shape[0] != shape.rows || info.shape[1] != shape.cols / 2)
+      fail(ErrorCode::wt_shape, info,
+           "has shape " + shape_list(info.shape) + ", expected " + shape_list({shape.rows, shape.cols / 2}) +
+               ": two MXFP4 values in a byte");
+    const std::string scale_name = name + std::string(packed_scale_suffix);
+    found.scales = checkpoint_.find(scale_name);
+    if (found.scales == nullptr)
+      fail(ErrorCode::wt_scale_missing, info,
+           "is packed as MXFP4, but \"" + scale_name + "\" is not in the checkpoint; without its scales the weight has "
+           "no value. Download the checkpoint again");
+    if (found.scales->dtype != DType::u8 && found.scales->dtype != DType::f8_e8m0)
+      fail(ErrorCode::wt_dtype, *found.scales,
+           "is stored as " + std::string(found.scales->type_name) + ", expected U8 or F8_E8M0");
+    check_grid(found, shape);
+  }
+  void check_grid(const StoredTensor& found, MatrixShape shape) const {
+    const Format& f = found.format;
+    const std::vector<std::int64_t> grid = {(shape.rows + f.block_rows - 1) / f.block_rows,
+                                            (shape.cols + f.block_cols - 1) / f.block_cols};
+    if (found.scales->shape != grid)
+      fail(ErrorCode::wt_scale_shape, *found.scales,
+           "has shape " + shape_list(found.scales->shape) + ", expected " + shape_list(grid) +
+               ": one scale for each block of " + std::to_string(f.block_rows) + " x " + std::to_string(f.block_cols));
+  }
+  [[noreturn]] void fail(ErrorCode code, const TensorInfo& info, const std::string& message) const {
+    throw Error(code, message, {checkpoint_.file_path(info.file), info.name, -1});
+  }
+
+  const Checkpoint& checkpoint_;
+  std::string_view scale_suffix_;
+};
+
+}  // namespace guild::inline v1::detail
