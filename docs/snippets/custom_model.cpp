@@ -1,17 +1,35 @@
 #include <cstdint>
 #include <cstdio>
+#include <vector>
 
 #include <guild/guild.hpp>
 
 // [begin]
+template <class Real>
+struct Fill {  // the work on one token, by a team of threads: written once for CPU and GPU
+  guild::View<Real, 2> to;
+  Real value;
+  template <guild::Team T>
+  GUILD_HD void operator()(T team, guild::Index token) const {
+    team.for_each(to.cols, [*this, token](guild::Index k) { to.data[token * to.pitch + k] = value; });
+  }
+};
 template <class S>
 struct EqualShares : guild::TopKRouter<S> {  // chooses experts as DeepSeek-R1 does, but weighs the chosen ones equally
-  template <class Device, class Weights>
-  static void forward(Device& device, const Weights& weights, guild::View<const float, 2> x,
-                      guild::View<std::int32_t, 2> experts, guild::View<float, 2> shares) {
-    guild::TopKRouter<S>::forward(device, weights, x, experts, shares);
-    for (guild::Index t = 0; t < shares.rows; ++t)
-      for (float& share : shares.row(t)) share = static_cast<float>(S::config.moe.scale / S::config.moe.top_k);
+  using Base = guild::TopKRouter<S>;
+  template <class Device, class Weights, class Real, class Saved, class Memory>
+  static void forward(Device& device, const Weights& weights, guild::View<const Real, 2> x,
+                      const guild::Routing<Real>& routing, Saved& saved, Memory& memory) {
+    Base::forward(device, weights, x, routing, saved, memory);
+    const auto share = static_cast<Real>(S::config.moe.scale / S::config.moe.top_k);
+    guild::for_each_row(device, x.rows, routing.weights.cols, Fill<Real>{routing.weights, share});
+  }
+  template <class Device, class Weights, class Pass, class Real, class Saved, class Gradients>
+  static void backward(Device& device, const Weights& weights, const Pass& pass, guild::View<const Real, 2> x,
+                       const Saved& saved, const guild::Routing<Real>& routing, guild::View<Real, 2> dweights,
+                       guild::View<Real, 2> dx, Gradients& gradients) {
+    guild::for_each_row(device, x.rows, dweights.cols, Fill<Real>{dweights, Real(0)});  // a constant has no gradient
+    Base::backward(device, weights, pass, x, saved, routing, dweights, dx, gradients);  // but balancing losses have
   }
 };
 struct MySpec : guild::SpecDefaults {
@@ -25,7 +43,61 @@ using MyModel = guild::Transformer<MySpec>;
 template guild::LanguageModel<MyModel, guild::Cpu> guild::load<MyModel, guild::Cpu>(const guild::Cpu&, const std::string&,
                                                                                     const guild::LoadOptions&);
 
+struct SmallSpec : MySpec {  // the same router in a model small enough to be trained here
+  static constexpr guild::ModelConfig config = {
+      .vocab = 32,
+      .hidden = 16,
+      .layers = 2,
+      .dense_hidden = 16,
+      .context = 64,
+      .attention = {.heads = 2, .latent_rank = 8, .nope_dim = 4, .rope_dim = 4, .value_dim = 4},
+      .moe = {.experts = 8, .top_k = 2, .hidden = 8, .groups = 4, .top_groups = 2, .scale = 2.5}};
+};
+using Small = guild::Transformer<SmallSpec>;
+
+struct EveryShareIsEqual : guild::NoObserver {
+  bool* equal;
+  int* seen;
+  void on_routing(int, guild::View<const std::int32_t, 2>, guild::View<const float, 2> weights) const {
+    ++*seen;
+    for (guild::Index t = 0; t < weights.rows; ++t)
+      for (const float weight : weights.row(t)) *equal = *equal && weight == 1.25f;
+  }
+};
+
 int main() {
   const guild::ParameterCount count = guild::parameter_count(MyModel::config);
   std::printf("%lld parameters, %lld active\n", static_cast<long long>(count.total), static_cast<long long>(count.active));
+
+  // Trained: a sequence that it can learn by heart.
+  guild::Cpu device({.threads = 2});
+  Small::Weights<guild::Dense<float>> first;
+  guild::initialize<Small>(first, {.seed = 1, .deviation = 0.1});
+  guild::Trainer<Small> trainer(device, std::move(first), {.optimizer = guild::AdamW{.lr = 1e-2}});
+  std::vector<std::int32_t> tokens, targets;
+  for (std::int32_t i = 0; i < 24; ++i) tokens.push_back(i * 7 % 32), targets.push_back((i + 1) * 7 % 32);
+  guild::TrainingBatch batch;
+  batch.append(tokens, targets);
+  double before = 0.0, after = 0.0;
+  for (int step = 0; step < 40; ++step) {
+    after = trainer.step(batch).losses.loss();
+    if (step == 0) before = after;
+  }
+  std::printf("loss %.2f, then %.2f\n", before, after);
+
+  // Used: every token weighs its experts equally.
+  Small::Cache cache;
+  Small::Cache* caches[] = {&cache};
+  std::vector<std::int32_t> positions(tokens.size());
+  for (std::size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<std::int32_t>(i);
+  const guild::Index rows = batch.size();
+  const guild::Chunk chunk{0, 0, rows, 0};
+  guild::Buffer<float> states(rows * 16);
+  bool equal = true;
+  int seen = 0;
+  EveryShareIsEqual observer;
+  observer.equal = &equal, observer.seen = &seen;
+  Small::extend(device, trainer.weights(), {{tokens.data(), rows}, {positions.data(), rows}, {&chunk, 1}}, caches,
+                states.view(rows, 16), observer);
+  return after < 0.5 * before && equal && seen == 1 ? 0 : 1;
 }

@@ -318,6 +318,10 @@ struct NoObserver;
 // guild/modules/router.hpp
 template <class S> struct TopKRouter;
 
+// guild/modules/routing.hpp
+struct LayerChoice;
+template <class Real> struct Routing;
+
 // guild/modules/routing_statistics.hpp
 class RoutingStatistics;
 
@@ -358,6 +362,9 @@ template <class Real> struct WeightGradientJob;
 // guild/ops/rope_table.hpp
 class RopeTable;
 struct RopeView;
+
+// guild/ops/router.hpp
+enum class Choice : std::uint8_t;
 
 // guild/ops/rows/adamw.hpp
 template <class Real> struct AdamWJob;

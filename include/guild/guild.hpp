@@ -117,6 +117,7 @@
 #include <guild/modules/norm.hpp>
 #include <guild/modules/observer.hpp>
 #include <guild/modules/router.hpp>
+#include <guild/modules/routing.hpp>
 #include <guild/modules/routing_statistics.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/modules/training_pass.hpp>

@@ -1,4 +1,4 @@
-// expect: Moe: Spec::Router needs a static forward(device, weights, x, experts, weights_tk)
+// expect: Moe: Spec::Router needs a static forward(device, weights, x, routing, saved, memory)
 #include <guild/device/cpu.hpp>
 #include <guild/models/transformer.hpp>
 

@@ -128,4 +128,27 @@ TEST(LanguageModel, EightThreadsWithSessionsOfTheirOwnEqualOne) {
   EXPECT_EQ(wrong, std::vector<int>(8, 0));
 }
 
+/// Like a GPU: neither copied nor moved; `fork` makes another handle.
+class Pinned : public guild::Cpu {
+ public:
+  explicit Pinned(guild::CpuOptions options) : guild::Cpu(options) {}
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+  [[nodiscard]] Pinned fork() const { return Pinned(static_cast<const guild::Cpu&>(*this)); }
+
+ private:
+  explicit Pinned(const guild::Cpu& cpu) : guild::Cpu(cpu) {}
+};
+
+TEST(LanguageModel, LivesOnADeviceThatCanBeNeitherCopiedNorMoved) {
+  static_assert(!std::is_copy_constructible_v<Pinned> && !std::is_move_constructible_v<Pinned>);
+  const Pinned pinned({.threads = 1});
+  const std::vector<std::int32_t> tokens = {5, 6, 7};
+  guild::Session there(guild::load<guild::MiniR1>(pinned, mini));
+  guild::Session here(guild::load<guild::MiniR1>(guild::Cpu({.threads = 1}), mini));
+  there.append(tokens);
+  here.append(tokens);
+  for (guild::Index i = 0; i < here.logits().size; ++i) ASSERT_EQ(there.logits()[i], here.logits()[i]);
+}
+
 }  // namespace

@@ -544,4 +544,21 @@ TEST(Transformer, EightThreadsOnOneModelEqualOne) {
   EXPECT_EQ(wrong, std::vector<int>(8, 0));
 }
 
+TEST(Transformer, WeightsWithOtherNumbersOfPredictionLayersAreNotWalkedTogether) {
+  using Model = guild::Transformer<DenseOnly>;
+  Model::Weights<guild::Dense<float>> a, b;
+  a.mtp.resize(2);
+  b.mtp.resize(1);
+  int seen = 0;
+  const auto count = [&](const auto&...) { ++seen; };
+  for (const bool swapped : {false, true}) try {
+      Model::visit(count, guild::Path(), swapped ? b : a, swapped ? a : b);
+      FAIL() << "they were walked";
+    } catch (const guild::Error& error) {
+      EXPECT_EQ(error.code(), guild::ErrorCode::op_shape);
+      EXPECT_NE(std::string(error.what()).find("prediction layers cannot be walked together"), std::string::npos);
+    }
+  EXPECT_EQ(seen, 0) << "nothing is visited before the check";
+}
+
 }  // namespace

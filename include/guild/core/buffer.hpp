@@ -6,6 +6,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #if defined(__linux__)
@@ -112,5 +113,10 @@ class Buffer {
 struct HostMemory {
   template <class T> using Buffer = guild::Buffer<T>;
 };
+
+/// A device whose views the host may read. Operations that look at values between kernels say so with a static_assert;
+/// for another device its own overload is chosen where its headers are included, and nothing is read by mistake.
+template <class Device>
+inline constexpr bool computes_in_host_memory = std::is_same_v<typename Device::Memory, HostMemory>;
 
 }  // namespace guild::inline v1

@@ -93,6 +93,8 @@ static_assert(Team<HostTeam>);
 /// are started per call, so it is slow: for tests of kernels, not for work.
 class HostTeams {
  public:
+  using Memory = HostMemory;
+
   explicit HostTeams(int size) : size_(size) {}
   [[nodiscard]] int size() const { return size_; }
   [[nodiscard]] Arena::Frame scratch() { return Arena::Frame(arena_); }

@@ -71,9 +71,15 @@ struct Transformer {
     }
   };
 
-  /// Walks all tensors: of one Weights, or of several side by side.
+  /// Walks all tensors: of one Weights, or of several side by side. Throws op_shape if they differ in their number of
+  /// prediction layers, before the first tensor.
   template <class Visitor, class First, class... Rest>
   static void visit(Visitor&& visitor, const Path& path, First& first, Rest&... rest) {
+    for (const std::size_t count : {first.mtp.size(), rest.mtp.size()...})
+      if (count != first.mtp.size())
+        throw Error(ErrorCode::op_shape, "weights with " + std::to_string(first.mtp.size()) + " and with " +
+                                             std::to_string(count) +
+                                             " prediction layers cannot be walked together; resize `mtp` first");
     TokenEmbedding::visit(visitor, path / "embedding", first.embedding, rest.embedding...);
     const Path layers = path / "layers";
     Layers::visit(visitor, layers, first.layers, rest.layers...);

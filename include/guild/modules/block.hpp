@@ -15,6 +15,7 @@ namespace guild::inline v1 {
 template <class S>
 struct DenseFeedForward {
   using Network = Mlp<S::config.hidden, S::config.dense_hidden>;
+  static constexpr Index chosen_experts = 0;
   template <class Store> using Weights = typename Network::template Weights<Store>;
 
   template <class Visitor, class... W>

@@ -17,6 +17,7 @@ struct Moe {
   static constexpr bool has_shared = config.shared_experts > 0;
   using Router = typename S::template Router<S>;
   using Experts = typename S::template Experts<S>;
+  static constexpr Index chosen_experts = config.top_k;  ///< of each token: what a pass that replays must bring
   using Shared = Mlp<S::config.hidden, Index{config.shared_experts} * config.hidden>;
   static_assert(Module<Router>, "Moe: Spec::Router needs a nested Weights<Store> and a static visit(visitor, path, "
                                 "weights...), see guild/modules/module.hpp");
@@ -47,10 +48,12 @@ struct Moe {
 
     const auto chosen = scratch.template take<std::int32_t>(tokens, config.top_k);
     const auto weights_tk = scratch.template take<float>(tokens, config.top_k);
-    static_assert(requires { Router::forward(device, weights.router, x, chosen, weights_tk); },
-                  "Moe: Spec::Router needs a static forward(device, weights, x, experts, weights_tk) as TopKRouter "
+    using Forgotten = typename Router::template Saved<float>;
+    static_assert(requires(Forgotten f) { Router::forward(device, weights.router, x, Routing<float>{}, f, scratch); },
+                  "Moe: Spec::Router needs a static forward(device, weights, x, routing, saved, memory) as TopKRouter "
                   "has");
-    Router::forward(device, weights.router, x, chosen, weights_tk);
+    Forgotten forgotten;
+    Router::forward(device, weights.router, x, Routing<float>{chosen, weights_tk}, forgotten, scratch);
     observer.on_routing(layer, chosen, weights_tk);
 
     const auto offsets = scratch.template take<std::int32_t>(config.experts + 1);
@@ -100,12 +103,14 @@ struct Moe {
                       View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y, Saved<Real>& saved,
                       Memory& memory) {
     const Index tokens = x.rows, slots = tokens * config.top_k;
-    saved.chosen = memory.template take<std::int32_t>(tokens, config.top_k);
+    saved.chosen = pass.choice.experts;
+    if (saved.chosen.data == nullptr) saved.chosen = memory.template take<std::int32_t>(tokens, config.top_k);
     saved.weights_tk = memory.template take<Real>(tokens, config.top_k);
     saved.offsets = memory.template take<std::int32_t>(config.experts + 1);
     saved.token = memory.template take<std::int32_t>(slots);
     saved.slot_tk = memory.template take<std::int32_t>(tokens, config.top_k);
-    Router::forward(device, weights.router, pass, x, saved.chosen, saved.weights_tk, saved.router, memory);
+    Router::forward(device, weights.router, x, Routing<Real>{saved.chosen, saved.weights_tk, pass.choice.choice},
+                    saved.router, memory);
     assign(saved.chosen, saved.offsets, saved.token, saved.slot_tk);
 
     auto scratch = device.scratch();
@@ -138,8 +143,8 @@ struct Moe {
     const auto dweights_tk = scratch.template take<Real>(tokens, config.top_k);
     gather_slots(device, saved.slot_tk, dweight_s, dweights_tk);
     const auto dx_router = scratch.template take<Real>(tokens, S::config.hidden);
-    Router::backward(device, weights.router, pass, x, saved.router, saved.chosen, saved.weights_tk, dweights_tk,
-                     dx_router, gradients.router);
+    Router::backward(device, weights.router, pass, x, saved.router, Routing<Real>{saved.chosen, saved.weights_tk},
+                     dweights_tk, dx_router, gradients.router);
     add(device, dx, dx_router);
   }
 

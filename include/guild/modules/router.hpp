@@ -1,15 +1,15 @@
 // The router: which experts serve a token, and with what weight.
 #pragma once
 
-#include <cstdint>
+#include <type_traits>
 
 #include <guild/core/config.hpp>
 #include <guild/modules/linear.hpp>
+#include <guild/modules/routing.hpp>
 #include <guild/modules/training_pass.hpp>
 #include <guild/ops/linear.hpp>
 #include <guild/ops/balance.hpp>
 #include <guild/ops/route_backward.hpp>
-#include <guild/ops/router.hpp>
 
 namespace guild::inline v1 {
 
@@ -33,45 +33,36 @@ struct TopKRouter {
       visitor(path / "selection_bias", VectorShape{config.experts, TensorRole::state}, weights.selection_bias...);
   }
 
-  /// x [T, hidden]; experts and weights_tk [T, top_k], in descending order of choice, ties to the lower index.
-  template <class Device, class Store>
-  static void forward(Device& device, const Weights<Store>& weights, View<const float, 2> x,
-                      View<std::int32_t, 2> experts, View<float, 2> weights_tk) {
-    auto scratch = device.scratch();
-    const auto logits = scratch.template take<float>(x.rows, config.experts);
-    linear(device, weights.weight.view(), x, logits);
-    route(device, config, logits, weights.selection_bias.view(), experts, weights_tk);
-  }
-
   template <class Real>
   struct Saved {
     View<Real, 2> logits;  ///< [T, experts]
   };
 
-  /// As above, and keeps the logits.
+  /// x [T, hidden]; experts and weights [T, top_k], in descending order of choice, ties to the lower index. Keeps the
+  /// logits in `memory`. The same body decodes, trains and computes again with choices that are given.
   template <class Device, class Store, class Real, class Memory>
-  static void forward(Device& device, const Weights<Store>& weights, const TrainingPass&,
-                      View<const std::type_identity_t<Real>, 2> x, View<std::int32_t, 2> experts,
-                      View<Real, 2> weights_tk, Saved<Real>& saved, Memory& memory) {
+  static void forward(Device& device, const Weights<Store>& weights, View<const Real, 2> x,
+                      const Routing<std::type_identity_t<Real>>& routing, Saved<std::type_identity_t<Real>>& saved,
+                      Memory& memory) {
     saved.logits = memory.template take<Real>(x.rows, config.experts);
     linear(device, weights.weight.view(), x, saved.logits);
-    route(device, config, saved.logits, weights.selection_bias.view(), experts, weights_tk);
+    route(device, config, saved.logits, weights.selection_bias.view(), routing.experts, routing.weights,
+          routing.choice);
   }
 
   /// Gradients through the weights of the chosen experts, and of the balancing losses; the choice itself has none, nor
-  /// has the selection bias. dx [T, hidden] is overwritten. Counts the choices into the pass's statistics.
+  /// has the selection bias. dweights [T, top_k] may be used up; dx [T, hidden] is overwritten. Counts the choices into the pass's statistics.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(Device& device, const Weights<Store>& weights, const TrainingPass& pass,
                        View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       View<const std::int32_t, 2> experts, View<const std::type_identity_t<Real>, 2> weights_tk,
-                       View<const std::type_identity_t<Real>, 2> dweights_tk, View<Real, 2> dx,
-                       Weights<Gradients>& gradients) {
+                       const Routing<std::type_identity_t<Real>>& routing,
+                       View<std::type_identity_t<Real>, 2> dweights, View<Real, 2> dx, Weights<Gradients>& gradients) {
     auto scratch = device.scratch();
     const auto dlogits = scratch.template take<Real>(x.rows, config.experts);
-    route_backward(device, config, saved.logits, experts, weights_tk, dweights_tk, dlogits);
-    const BalanceTerms terms = balance_losses(device, config, pass.balance, View<const Real, 2>(saved.logits), experts,
+    route_backward(device, config, saved.logits, routing.experts, routing.weights, dweights, dlogits);
+    const BalanceTerms terms = balance_losses(device, config, pass.balance, View<const Real, 2>(saved.logits), routing.experts,
                                               pass.sequence_offsets, static_cast<Real>(pass.balance_scale), dlogits);
-    if (pass.statistics != nullptr) pass.statistics->add(pass.layer, experts, terms, pass.balance_scale);
+    if (pass.statistics != nullptr) pass.statistics->add(pass.layer, routing.experts, terms, pass.balance_scale);
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};
     weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
     input_gradient(device, weights.weight.view(), dlogits, dx);

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 #include <vector>
 
+#include <guild/core/error.hpp>
 #include <guild/core/view.hpp>
 #include <guild/ops/balance.hpp>
 
@@ -30,7 +32,7 @@ class RoutingStatistics {
   /// Takes in what one batch's router of a layer chose.
   void add(int layer, View<const std::int32_t, 2> chosen, const BalanceTerms& terms, double share) {
     count_experts(chosen, counts(layer));
-    BalanceTerms& sum = terms_[static_cast<std::size_t>(layer)];
+    BalanceTerms& sum = terms_[static_cast<std::size_t>(at(layer))];
     sum.importance += share * terms.importance;
     sum.load += share * terms.load;
     sum.auxiliary += share * terms.auxiliary;
@@ -39,12 +41,11 @@ class RoutingStatistics {
   }
 
   /// [E]: how many tokens chose each expert of a layer.
-  [[nodiscard]] View<double> counts(int layer) { return {counts_.data() + Index{layer} * experts_, experts_}; }
-  [[nodiscard]] View<const double> counts(int layer) const {
-    return {counts_.data() + Index{layer} * experts_, experts_};
-  }
+  /// Throws op_argument for a layer that there is not, as do all functions that take one.
+  [[nodiscard]] View<double> counts(int layer) { return {counts_.data() + at(layer) * experts_, experts_}; }
+  [[nodiscard]] View<const double> counts(int layer) const { return {counts_.data() + at(layer) * experts_, experts_}; }
   /// The balancing losses of a layer, times their coefficients.
-  [[nodiscard]] const BalanceTerms& terms(int layer) const { return terms_[static_cast<std::size_t>(layer)]; }
+  [[nodiscard]] const BalanceTerms& terms(int layer) const { return terms_[static_cast<std::size_t>(at(layer))]; }
 
   /// The load of the busiest expert of a layer over the mean load; 0 for a layer without experts. 1 is balance.
   [[nodiscard]] double max_over_mean(int layer) const {
@@ -58,6 +59,16 @@ class RoutingStatistics {
   }
 
  private:
+  [[nodiscard]] Index at(int layer) const {
+    if (layer < 0 || layer >= layers_)
+      throw Error(ErrorCode::op_argument,
+                  "layer " + std::to_string(layer) + " was asked for, but routing is counted for " +
+                      std::to_string(layers_) + " layers; make the statistics for all layers of the model, the "
+                      "prediction layers included",
+                  Where{.key = "RoutingStatistics"});
+    return layer;
+  }
+
   int layers_ = 0;
   int experts_ = 0;
   std::vector<double> counts_;

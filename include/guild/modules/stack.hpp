@@ -89,6 +89,8 @@ struct Stack {
       static constexpr bool kept = SegmentType::activations == Activations::kept;
       std::array<View<Real, 2>, SegmentType::count> inputs{};  ///< [T, hidden] each
       std::array<typename SegmentType::Block::template Saved<Real>, kept ? SegmentType::count : 0> blocks{};
+      /// What a layer that is computed again must not decide a second time.
+      std::array<LayerChoice, kept ? 0 : SegmentType::count> choices{};
     };
     std::tuple<OfSegment<Segments>...> segments;
   };
@@ -106,9 +108,14 @@ struct Stack {
         of_segment.inputs[i] = x;
         const auto next = pass.layer + 1 == end ? y : memory.template take<Real>(x.rows, x.cols);
         const auto& block = std::get<I>(weights.segments)[i];
+        pass.choice = choice_of<SegmentType>(pass, x.rows);
         if constexpr (SegmentType::activations == Activations::kept) {
           SegmentType::Block::forward(device, block, pass, x, next, of_segment.blocks[i], memory);
         } else {
+          constexpr Index chosen = SegmentType::Block::FeedForward::chosen_experts;
+          if (chosen > 0 && pass.choice.experts.data == nullptr)
+            pass.choice.experts = memory.template take<std::int32_t>(x.rows, chosen);
+          of_segment.choices[i] = {pass.choice.experts, Choice::given};
           run_and_forget<SegmentType>(device, block, pass, x, next, memory);
         }
         x = next;
@@ -123,6 +130,7 @@ struct Stack {
     pass.layer = FirstLayer;
     for_each_segment([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
       for (std::size_t i = 0; i < std::size_t{SegmentOf<I>::count}; ++i, ++pass.layer) {
+        pass.choice = choice_of<SegmentOf<I>>(pass, x.rows);
         run_and_forget<SegmentOf<I>>(device, std::get<I>(weights.segments)[i], pass, x, y, memory);
         std::swap(x, y);
       }
@@ -149,6 +157,7 @@ struct Stack {
           auto own = memory.nested();
           const auto y = own.template take<Real>(x.rows, x.cols);
           typename SegmentType::Block::template Saved<Real> again;
+          pass.choice = of_segment.choices[i];
           SegmentType::Block::forward(device, block, pass, x, y, again, own);
           SegmentType::Block::backward(device, block, pass, x, again, dx, dx, block_gradients);
         }
@@ -157,6 +166,21 @@ struct Stack {
   }
 
  private:
+  /// What the pass says about the experts of its layer. Throws op_shape for a choice that does not fit.
+  template <class SegmentType>
+  static LayerChoice choice_of(const TrainingPass& pass, Index tokens) {
+    const auto layer = static_cast<std::size_t>(pass.layer);
+    if (layer >= pass.choices.size() || pass.choices[layer].data == nullptr) return {};
+    constexpr Index chosen = SegmentType::Block::FeedForward::chosen_experts;
+    const View<std::int32_t, 2> experts = pass.choices[layer];
+    if (experts.rows != tokens || experts.cols != chosen)
+      throw Error(ErrorCode::op_shape, "the experts given for layer " + std::to_string(pass.layer) + " are [" +
+                                           std::to_string(experts.rows) + ", " + std::to_string(experts.cols) +
+                                           "], expected [" + std::to_string(tokens) + ", " + std::to_string(chosen) +
+                                           "]: those of the same tokens and model");
+    return {experts, Choice::given};
+  }
+
   template <std::size_t I> using SegmentOf = std::tuple_element_t<I, std::tuple<Segments...>>;
 
   template <class F>

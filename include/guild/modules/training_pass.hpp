@@ -4,6 +4,7 @@
 #include <span>
 
 #include <guild/modules/batch.hpp>
+#include <guild/modules/routing.hpp>
 #include <guild/modules/routing_statistics.hpp>
 #include <guild/ops/attention.hpp>
 #include <guild/ops/balance.hpp>
@@ -17,6 +18,10 @@ struct TrainingPass {
   RopeView rope;
   AttentionMask mask = AttentionMask::causal;
   int layer = 0;  ///< of the module that is called: Stack counts
+  LayerChoice choice{};  ///< of the layer that is called: where its experts go, or come from
+  /// The experts that each layer of the model must take, [T, K] of them, as an earlier pass over the same tokens chose;
+  /// empty for the layers that shall choose (and all of it if none is given).
+  std::span<const View<std::int32_t, 2>> choices{};
 
   BalanceOptions balance{};                   ///< losses added to the routers' gradients
   double balance_scale = 1.0;                 ///< the share of this batch in a step of several

@@ -11,6 +11,8 @@ namespace guild::inline v1 {
 /// others check ids before they are copied, and their kernel gives NaN rows for bad ids.
 template <class Device>
 void refuse_unknown_ids(Device&, View<const std::int32_t> ids, Index rows) {
+  static_assert(computes_in_host_memory<Device>,
+                "embed: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
   for (Index t = 0; t < ids.size; ++t)
     if (ids[t] < 0 || ids[t] >= rows)
       throw Error(ErrorCode::in_token,

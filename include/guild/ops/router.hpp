@@ -2,15 +2,24 @@
 #pragma once
 
 #include <guild/ops/rows/router.hpp>
+#include <cstdint>
 #include <guild/ops/shape_check.hpp>
+#include <string>
 #include <type_traits>
 
 namespace guild::inline v1 {
+
+/// A choice of experts is made once. Whoever computes a layer again (recomputation, a later update of the policy that
+/// drew the tokens, a test) gives the router the experts of the first time: ties, noise and changed weights then cannot
+/// choose others, and the gradient is that of what happened.
+enum class Choice : std::uint8_t { made, given };
 
 /// Throws op_nonfinite if a row could not be routed because one of its logits was NaN or infinite. This one is for
 /// devices whose memory is the host's; another device brings its own.
 template <class Device>
 void refuse_unrouted(Device&, View<const std::int32_t, 2> indices) {
+  static_assert(computes_in_host_memory<Device>,
+                "route: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
   for (Index t = 0; t < indices.rows && indices.cols > 0; ++t)
     if (indices(t, 0) < 0)
       throw Error(ErrorCode::op_nonfinite,
@@ -18,6 +27,20 @@ void refuse_unrouted(Device&, View<const std::int32_t, 2> indices) {
                       " of the batch is NaN or "
                       "infinite, expected finite logits; check the weights and the layers before this one",
                   Where{.key = "route: logits"});
+}
+
+/// Throws op_argument for a given choice of an expert that does not exist. For devices whose memory is the host's.
+template <class Device>
+void refuse_unknown_experts(Device&, View<const std::int32_t, 2> indices, Index experts) {
+  static_assert(computes_in_host_memory<Device>,
+                "route: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
+  for (Index t = 0; t < indices.rows; ++t)
+    for (const std::int32_t e : indices.row(t))
+      if (e < -1 || e >= experts)
+        throw Error(ErrorCode::op_argument,
+                    "expert " + std::to_string(e) + " was given for token " + std::to_string(t) +
+                        ", expected from 0 to " + std::to_string(experts - 1) + "; give the choices of this model",
+                    Where{.key = "route: indices"});
 }
 
 /// Chooses `config.top_k` of E experts for each token (DeepSeek-V3 report, eq. 12-16; DeepSeek-V2 report, eq. 20-24).
@@ -31,11 +54,12 @@ void refuse_unrouted(Device&, View<const std::int32_t, 2> indices) {
 /// Ties of experts and of groups go to the lower index. Computed in the element type of `weights` (float or double).
 /// The scale is applied whether or not weights were normalised: so does the published code of DeepSeek-V3. That of
 /// DeepSeek-V2 leaves it out after normalising, and transformers' V2 router never normalises; no published V2 model
-/// asks for it, so all of them agree on every published model. Throws op_shape, op_argument, and op_nonfinite for
+/// asks for it, so all of them agree on every published model. With Choice::given the indices are read, and weights are
+/// all that is computed: the bits are those of the call that chose them. Throws op_shape, op_argument, and op_nonfinite for
 /// logits that are NaN or infinite.
 template <class Device, class Real>
 void route(Device& device, const MoeConfig& config, View<const std::type_identity_t<Real>, 2> logits,
-           View<const std::type_identity_t<Real>> bias, View<std::int32_t, 2> indices, View<Real, 2> weights) {
+           View<const std::type_identity_t<Real>> bias, View<std::int32_t, 2> indices, View<Real, 2> weights, Choice made_or_given = Choice::made) {
   const Index tokens = logits.rows;
   detail::require(config.experts >= 1 && config.top_k >= 1 && config.top_k <= config.experts,
                   "top_k must be from 1 to the number of experts", "route: config");
@@ -56,7 +80,8 @@ void route(Device& device, const MoeConfig& config, View<const std::type_identit
   auto scratch = device.scratch();
   const auto work = scratch.template take<Real>(tokens, Index{config.experts} + config.groups);
   for_each_row(device, tokens, Index{config.experts} * (config.top_k + 8),
-               RouterRow<Real>{config, logits, bias, work, indices, weights});
+               RouterRow<Real>{config, logits, bias, work, indices, weights, made_or_given == Choice::given});
+  if (made_or_given == Choice::given) refuse_unknown_experts(device, View<const std::int32_t, 2>(indices), config.experts);
   refuse_unrouted(device, indices);
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -84,13 +85,16 @@ class Objective {
   /// Bytes of activations held at most.
   [[nodiscard]] Index activation_bytes() const { return arena_.capacity(); }
 
-  /// Adds one batch's gradients: of the mean over a step of `size`, which the batch is part of. `statistics` (may be
+  /// Adds one batch's gradients: of the mean over a step of `size`, which the batch is part of. `choices`: see
+  /// TrainingPass; prediction layers choose for themselves. `statistics` (may be
   /// null) counts routing and the balancing losses. Throws op_shape, op_argument, in_token, in_context, op_nonfinite;
   /// then gradients are partly added to and must be cleared.
   template <class Device, class Store, class Gradients>
   LossReport learn(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, const StepSize& size,
-                   Weights<Gradients>& gradients, RoutingStatistics* statistics) {
+                   Weights<Gradients>& gradients, RoutingStatistics* statistics,
+                   std::span<const View<std::int32_t, 2>> choices = {}) {
     TrainingPass pass = pass_of(weights, batch);
+    pass.choices = choices;
     pass.balance_scale = static_cast<double>(batch.size()) / static_cast<double>(size.tokens);
     pass.statistics = statistics;
     Arena::Frame memory(arena_);

@@ -44,7 +44,7 @@ class Trainer {
 
   /// Takes over the weights, all of them allocated (initialize, load_dense). Throws op_argument, op_shape, dev_memory.
   Trainer(const Device& device, Weights weights, TrainerOptions options = {})
-      : device_(device),
+      : device_(device.fork()),  // built in place: devices need not be movable
         options_(std::move(options)),
         weights_(std::move(weights)),
         optimizer_(weights_, options_.optimizer, options_.groups),

@@ -28,6 +28,9 @@ inline void refuse_unrouted(Cuda& device, View<const std::int32_t, 2> indices) {
                   Where{.key = "route: logits"});
 }
 
+/// Given choices were checked on the host; the kernel gives weight 0 to an expert that does not exist.
+inline void refuse_unknown_experts(Cuda&, View<const std::int32_t, 2>, Index) {}
+
 /// Ids in the memory of the GPU were checked on the host; the kernel gives NaN rows for bad ones.
 inline void refuse_unknown_ids(Cuda&, View<const std::int32_t>, Index) {}
 

@@ -10,7 +10,8 @@
 namespace guild::inline v1 {
 
 /// Scores, limits to groups, chooses top_k experts and weighs them: see `route` for the contract.
-/// A row with a logit that is not finite gets indices -1 and weights 0.
+/// A row with a logit that is not finite gets indices -1 and weights 0. Choices that were given are weighed alone; one
+/// outside of the experts has weight 0.
 template <class Real>
 struct RouterRow {
   static constexpr bool prefers_warp = true;  ///< on CUDA: many reductions over few experts
@@ -21,6 +22,7 @@ struct RouterRow {
   View<Real, 2> work;             ///< [T, E + groups]: choice of each expert, then score of each group
   View<std::int32_t, 2> indices;  ///< [T, K]
   View<Real, 2> weights;          ///< [T, K]
+  bool given = false;             ///< indices are read, not written
 
   template <Team T>
   GUILD_HD void operator()(T team, Index row) const {
@@ -51,6 +53,13 @@ struct RouterRow {
       const Real power = std::exp(softmax ? logit[e] - peak : -logit[e]);
       return (softmax ? power : Real(1)) / (softmax ? total : Real(1) + power);
     };
+    if (given) {
+      team.for_each(top_k, [=](Index k) {
+        weight[k] = chosen[k] >= 0 && chosen[k] < experts ? score(chosen[k]) : Real(0);
+      });
+      team.sync();
+      return weigh(team, weight, top_k);
+    }
     team.for_each(experts, [=](Index e) { choice[e] = shift != nullptr ? score(e) + shift[e] : score(e); });
     team.sync();
     if (config.selection != Selection::greedy && config.groups > 1) keep_best_groups(team, choice, experts);
@@ -66,6 +75,13 @@ struct RouterRow {
       team.sync();
     }
 
+    weigh(team, weight, top_k);
+  }
+
+ private:
+  /// From scores to weights.
+  template <Team T>
+  GUILD_HD void weigh(T team, Real* weight, Index top_k) const {
     // Added in the order of choice by every member alike: top_k is small, and the order does not depend on the team.
     Real sum = Real(1);
     if (config.normalize) {
@@ -77,7 +93,6 @@ struct RouterRow {
     team.for_each(top_k, [=](Index k) { weight[k] = weight[k] / sum * scale; });
   }
 
- private:
   /// Sets the choice of every expert outside the best groups to -infinity.
   template <Team T>
   GUILD_HD void keep_best_groups(T team, Real* choice, Index experts) const {

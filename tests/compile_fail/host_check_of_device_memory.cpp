@@ -1,0 +1,17 @@
+// expect: route: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh
+#include <guild/device/cpu.hpp>
+#include <guild/ops/router.hpp>
+
+struct FarMemory {
+  template <class T>
+  using Buffer = guild::Buffer<T>;
+};
+struct Far : guild::Cpu {  // stands for a device that brings no checks of its own
+#if !defined(GUILD_FIXED)
+  using Memory = FarMemory;
+#endif
+};
+
+void run(Far& device, guild::View<const float, 2> logits, guild::View<std::int32_t, 2> experts, guild::View<float, 2> weights) {
+  guild::route(device, guild::MoeConfig{}, logits, {}, experts, weights);
+}

@@ -1,0 +1,51 @@
+#include <guild/modules/routing_statistics.hpp>
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+
+namespace {
+
+std::string refusal(auto&& f) {
+  try {
+    f();
+  } catch (const guild::Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+TEST(RoutingStatistics, CountsTheChoicesOfEachLayerApart) {
+  guild::RoutingStatistics statistics(2, 3);
+  std::int32_t chosen[] = {0, 2, 2, 1};
+  statistics.add(1, {chosen, 2, 2}, {.auxiliary = 4.0}, 0.5);
+  statistics.add(1, {chosen, 1, 2}, {.auxiliary = 2.0}, 0.5);
+  const auto counts = std::as_const(statistics).counts(1);
+  EXPECT_EQ(counts[0], 2.0);
+  EXPECT_EQ(counts[1], 1.0);
+  EXPECT_EQ(counts[2], 3.0);
+  EXPECT_EQ(statistics.counts(0)[0] + statistics.counts(0)[1] + statistics.counts(0)[2], 0.0);
+  EXPECT_EQ(statistics.terms(1).auxiliary, 3.0);
+  EXPECT_EQ(statistics.max_over_mean(1), 1.5);
+  EXPECT_EQ(statistics.max_over_mean(0), 0.0);
+  statistics.clear();
+  EXPECT_EQ(statistics.counts(1)[2], 0.0);
+}
+
+TEST(RoutingStatistics, ALayerThatThereIsNotIsRefusedByEveryFunction) {
+  guild::RoutingStatistics statistics(2, 3);
+  const auto& constant = statistics;
+  std::int32_t chosen[] = {0, 2};
+  for (const int layer : {-1, 2, 1 << 30}) {
+    const std::string sentence = "layer " + std::to_string(layer) + " was asked for, but routing is counted for 2 layers";
+    for (const std::string& text : {refusal([&] { (void)statistics.counts(layer); }),
+                                    refusal([&] { (void)constant.counts(layer); }),
+                                    refusal([&] { (void)constant.terms(layer); }),
+                                    refusal([&] { (void)constant.max_over_mean(layer); }),
+                                    refusal([&] { statistics.add(layer, {chosen, 1, 2}, {}, 1.0); })})
+      EXPECT_NE(text.find(sentence), std::string::npos) << text;
+  }
+}
+
+}  // namespace
