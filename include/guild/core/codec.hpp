@@ -36,13 +36,13 @@ GUILD_HD inline bool with_codec(const Format& format, F&& f) {
   return codec::call(format, f, codec::All{});
 }
 
-[[nodiscard]] inline bool has_codec(const Format& format) {
+[[nodiscard]] GUILD_HD inline bool has_codec(const Format& format) {
   return with_codec(format, [](auto) {});
 }
 
 /// to[i] = element (r, begin + i) for i in [0, count).
 template <class Real>
-void expand_row(const WeightView& w, Index r, Index begin, Index count, Real* to) {
+GUILD_HD void expand_row(const WeightView& w, Index r, Index begin, Index count, Real* to) {
   with_codec(w.format, [&](auto codec) {
     const auto row = codec.row(w, r);
     for (Index i = 0; i < count; ++i) to[i] = static_cast<Real>(row(begin + i));

@@ -10,7 +10,7 @@
 #include <guild/ops/router.hpp>
 #include <guild/ops/swiglu_backward.hpp>
 
-#include "gradient_check.hpp"
+#include "../ops/gradient_check.hpp"
 
 namespace {
 using namespace guild_test;

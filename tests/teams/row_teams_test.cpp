@@ -11,7 +11,7 @@
 #include <guild/ops/rope.hpp>
 #include <guild/ops/router.hpp>
 
-#include "ops_test_support.hpp"
+#include "../ops/ops_test_support.hpp"
 
 namespace {
 using namespace guild_test;
