@@ -12,6 +12,7 @@ struct Far : guild::Cpu {  // stands for a device that brings no checks of its o
 #endif
 };
 
-void run(Far& device, guild::View<const float, 2> logits, guild::View<std::int32_t, 2> experts, guild::View<float, 2> weights) {
+void run(Far& device, guild::View<const float, 2> logits, guild::View<std::int32_t, 2> experts,
+         guild::View<float, 2> weights) {
   guild::route(device, guild::MoeConfig{}, logits, {}, experts, weights);
 }

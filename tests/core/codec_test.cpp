@@ -68,12 +68,14 @@ TEST_P(Codec, LoadedElementsAreThoseOfTheReferenceBitForBit) {
   Index rows = 0, cols = 0;
   const std::vector<float> want = expected(GetParam().name, rows, cols);
   for (const auto residence : {guild::Residence::owned, guild::Residence::mapped}) {
-    const guild::StoredMatrix matrix = load(GetParam().name, rows, cols, {.residence = residence, .check_finite = false});
+    const guild::StoredMatrix matrix =
+        load(GetParam().name, rows, cols, {.residence = residence, .check_finite = false});
     EXPECT_EQ(matrix.format, GetParam().format) << describe(matrix.format);
     for (Index r = 0; r < rows; ++r)
       for (Index c = 0; c < cols; ++c) {
         const float got = matrix.view().at(r, c), other = want[static_cast<std::size_t>(r * cols + c)];
-        ASSERT_TRUE(got == other || (std::isnan(got) && std::isnan(other))) << r << ", " << c << ": " << got << ' ' << other;
+        ASSERT_TRUE(got == other || (std::isnan(got) && std::isnan(other)))
+            << r << ", " << c << ": " << got << ' ' << other;
       }
   }
 }
@@ -97,8 +99,12 @@ TEST_P(Codec, ProductsAndRowsReadTheSameElements) {
           Buffer<float> x(tokens * inputs), y(tokens * outputs);
           for (Index i = 0; i < x.size(); ++i) x[i] = static_cast<float>((i * 37 + 11) % 29 - 14) / 16.0f;
           for (float& value : y.view()) value = 3.0f;
-          const guild::LinearJob job{matrix.view().middle_rows(skipped, left), x.view(tokens, inputs),
-                                     y.view(tokens, outputs), nullptr, product, update};
+          const guild::LinearJob job{matrix.view().middle_rows(skipped, left),
+                                     x.view(tokens, inputs),
+                                     y.view(tokens, outputs),
+                                     nullptr,
+                                     product,
+                                     update};
           guild::linear(device, std::span(&job, 1));
           for (Index t = 0; t < tokens; ++t)
             for (Index o = 0; o < outputs; ++o) {
@@ -142,9 +148,7 @@ template <class F>
 std::pair<guild::ErrorCode, std::string> failure(F&& f) {
   try {
     f();
-  } catch (const guild::Error& error) {
-    return {error.code(), error.what()};
-  }
+  } catch (const guild::Error& error) { return {error.code(), error.what()}; }
   return {guild::ErrorCode::io_open, "nothing was thrown"};
 }
 
@@ -163,7 +167,8 @@ TEST_F(Codec, OperationsRefuseAFormatThatNoCodecReads) {
   guild::WeightView weight;
   weight.format = Format(DType::i8, DType::f32, 1, 32, true);
   weight.data = &x, weight.rows = 1, weight.cols = 1;
-  const auto got = failure([&] { guild::linear(device, weight, View<const float, 2>(&x, 1, 1), View<float, 2>(&y, 1, 1)); });
+  const auto got =
+      failure([&] { guild::linear(device, weight, View<const float, 2>(&x, 1, 1), View<float, 2>(&y, 1, 1)); });
   EXPECT_EQ(got.first, guild::ErrorCode::op_shape);
   EXPECT_NE(got.second.find("I8, scales F32 of 1 x 32, with zero points"), std::string::npos) << got.second;
 }

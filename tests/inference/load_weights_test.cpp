@@ -66,7 +66,8 @@ class Tensors {
     Tensors* to;
     void operator()(const guild::Path& path, guild::MatrixShape shape, guild::StoredMatrix& matrix) const {
       const std::string name = guild::PublishedNames::name(path);
-      to->add(name, {matrix.format.element, {shape.rows, shape.cols}, bytes_of(matrix.data.data(), matrix.data.size())});
+      to->add(name,
+              {matrix.format.element, {shape.rows, shape.cols}, bytes_of(matrix.data.data(), matrix.data.size())});
       if (matrix.scales.size() > 0)
         to->add(name + "_scale_inv", {DType::f32,
                                       {(shape.rows + 127) / 128, (shape.cols + 127) / 128},
@@ -93,11 +94,12 @@ bool same_weights(Model::Weights<guild::Published>& a, Model::Weights<guild::Pub
     bool* same;
     void operator()(const guild::Path& path, guild::MatrixShape, const guild::StoredMatrix& x,
                     const guild::StoredMatrix& y) const {
-      const bool equal = x.format == y.format && x.rows == y.rows && x.cols == y.cols && x.data.size() == y.data.size() &&
-                         std::memcmp(x.data.data(), y.data.data(), static_cast<std::size_t>(x.data.size())) == 0 &&
-                         x.scales.size() == y.scales.size() &&
-                         (x.scales.empty() || std::memcmp(x.scales.data(), y.scales.data(),
-                                                         static_cast<std::size_t>(x.scales.size())) == 0);
+      const bool equal =
+          x.format == y.format && x.rows == y.rows && x.cols == y.cols && x.data.size() == y.data.size() &&
+          std::memcmp(x.data.data(), y.data.data(), static_cast<std::size_t>(x.data.size())) == 0 &&
+          x.scales.size() == y.scales.size() &&
+          (x.scales.empty() ||
+           std::memcmp(x.scales.data(), y.scales.data(), static_cast<std::size_t>(x.scales.size())) == 0);
       EXPECT_TRUE(equal) << path.str();
       *same = *same && equal;
     }
@@ -147,9 +149,10 @@ TEST(LoadWeights, MappedWeightsOutliveTheCheckpointAndComputeTheSame) {
 
 TEST(LoadWeights, Fp8ScalesOfEveryTypeAreReadAsTheyAre) {
   const std::string name = "model.layers.0.mlp.gate_proj.weight_scale_inv";
-  for (const auto& [type, bytes, value] :
-       {std::tuple{DType::f8_e8m0, std::string("\x7d", 1), 0.25f}, std::tuple{DType::bf16, std::string("\x80\x3e", 2), 0.25f},
-        std::tuple{DType::f16, std::string("\x00\x34", 2), 0.25f}, std::tuple{DType::u8, std::string("\x7d", 1), 0.25f}}) {
+  for (const auto& [type, bytes, value] : {std::tuple{DType::f8_e8m0, std::string("\x7d", 1), 0.25f},
+                                           std::tuple{DType::bf16, std::string("\x80\x3e", 2), 0.25f},
+                                           std::tuple{DType::f16, std::string("\x00\x34", 2), 0.25f},
+                                           std::tuple{DType::u8, std::string("\x7d", 1), 0.25f}}) {
     const TempFolder folder;
     Tensors tensors(DType::f8_e4m3);
     const std::string elements = tensors["model.layers.0.mlp.gate_proj.weight"].bytes;
@@ -175,9 +178,7 @@ TEST(LoadWeights, ANaNAmongE8m0ScalesIsRefused) {
   try {
     (void)load(folder);
     FAIL() << "it was loaded";
-  } catch (const guild::Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::wt_scale_value);
-  }
+  } catch (const guild::Error& error) { EXPECT_EQ(error.code(), ErrorCode::wt_scale_value); }
 }
 
 TEST(LoadWeights, ConvertsVectorsToFloat) {
@@ -260,14 +261,22 @@ std::vector<BadWeights> rows() {
   };
   return {
       {"W1", ErrorCode::wt_shape, gate, "has shape [8, 49], the model needs [8, 48]",
-       [](Tensors& t) { t[gate] = resized(t[gate], {8, 49}); }},
+       [](Tensors& t) {
+         t[gate] = resized(t[gate], {8, 49});
+       }},
       {"W1_rank", ErrorCode::wt_shape, gate, "has shape [384]", [](Tensors& t) { t[gate].shape = {384}; }},
       {"W1_vector", ErrorCode::wt_shape, "model.norm.weight", "has shape [1, 48], the model needs [48]",
-       [](Tensors& t) { t["model.norm.weight"].shape = {1, 48}; }},
+       [](Tensors& t) {
+         t["model.norm.weight"].shape = {1, 48};
+       }},
       {"W1_empty", ErrorCode::wt_shape, gate, "has shape [0, 48]",
-       [](Tensors& t) { t[gate] = resized(t[gate], {0, 48}); }},
+       [](Tensors& t) {
+         t[gate] = resized(t[gate], {0, 48});
+       }},
       {"W2", ErrorCode::wt_shape, expert, "it is transposed; weights are stored [outputs, inputs]",
-       [](Tensors& t) { t[expert].shape = {48, 28}; }},
+       [](Tensors& t) {
+         t[expert].shape = {48, 28};
+       }},
       {"W3", ErrorCode::wt_missing, gate, "1 tensors of the model are not in the checkpoint",
        [](Tensors& t) { t.take(gate); }},
       {"W4", ErrorCode::wt_unexpected, "model.layers.1.mlp.gate.bias",
@@ -286,7 +295,9 @@ std::vector<BadWeights> rows() {
        ErrorCode::wt_scale_shape,
        scale,
        "has shape [2, 1], expected [1, 1]",
-       [=](Tensors& t) { t[scale] = resized(t[scale], {2, 1}); },
+       [=](Tensors& t) {
+         t[scale] = resized(t[scale], {2, 1});
+       },
        {},
        fp8},
       {"W6_rank",
@@ -307,9 +318,13 @@ std::vector<BadWeights> rows() {
       scale_of("W7_infinity", infinity),
       scale_of("W7_negative", -1.0f),
       {"W8", ErrorCode::wt_scale_orphan, scale, "only F8_E4M3 has scales",
-       [=](Tensors& t) { t.add(scale, resized(t["model.norm.weight"], {1, 1})); }},
+       [=](Tensors& t) {
+         t.add(scale, resized(t["model.norm.weight"], {1, 1}));
+       }},
       {"W8_no_weight", ErrorCode::wt_unexpected, "model.lost.weight_scale_inv", "not in the model",
-       [](Tensors& t) { t.add("model.lost.weight_scale_inv", resized(t["model.norm.weight"], {1, 1})); }},
+       [](Tensors& t) {
+         t.add("model.lost.weight_scale_inv", resized(t["model.norm.weight"], {1, 1}));
+       }},
       {"W9", ErrorCode::wt_dtype, gate, "is stored as I8, expected F32, BF16, F16 or F8_E4M3",
        [](Tensors& t) { t[gate].type = DType::i8, t[gate].bytes.resize(8 * 48); }},
       {"W9_f64", ErrorCode::wt_dtype, gate, "is stored as F64",

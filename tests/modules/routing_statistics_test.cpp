@@ -10,9 +10,7 @@ namespace {
 std::string refusal(auto&& f) {
   try {
     f();
-  } catch (const guild::Error& error) {
-    return error.what();
-  }
+  } catch (const guild::Error& error) { return error.what(); }
   return {};
 }
 
@@ -38,12 +36,14 @@ TEST(RoutingStatistics, ALayerThatThereIsNotIsRefusedByEveryFunction) {
   const auto& constant = statistics;
   std::int32_t chosen[] = {0, 2};
   for (const int layer : {-1, 2, 1 << 30}) {
-    const std::string sentence = "layer " + std::to_string(layer) + " was asked for, but routing is counted for 2 layers";
-    for (const std::string& text : {refusal([&] { (void)statistics.counts(layer); }),
-                                    refusal([&] { (void)constant.counts(layer); }),
-                                    refusal([&] { (void)constant.terms(layer); }),
-                                    refusal([&] { (void)constant.max_over_mean(layer); }),
-                                    refusal([&] { statistics.add(layer, {chosen, 1, 2}, {}, 1.0); })})
+    const std::string sentence =
+        "layer " + std::to_string(layer) + " was asked for, but routing is counted for 2 layers";
+    for (const std::string& text :
+         {refusal([&] { (void)statistics.counts(layer); }), refusal([&] { (void)constant.counts(layer); }),
+          refusal([&] { (void)constant.terms(layer); }), refusal([&] { (void)constant.max_over_mean(layer); }),
+          refusal([&] {
+            statistics.add(layer, {chosen, 1, 2}, {}, 1.0);
+          })})
       EXPECT_NE(text.find(sentence), std::string::npos) << text;
   }
 }

@@ -339,8 +339,7 @@ TEST(LinearFp8, EveryCodeHasItsValueInEveryVariant) {
       for (Index code = 0; code < 256; ++code) {
         fp8_e4m3 element;
         element.bits = static_cast<std::uint8_t>(code);
-        const float expected = static_cast<float>(element),
-                    found = y[static_cast<std::size_t>(code)];
+        const float expected = static_cast<float>(element), found = y[static_cast<std::size_t>(code)];
         if (std::isnan(expected))
           EXPECT_TRUE(std::isnan(found)) << code;
         else

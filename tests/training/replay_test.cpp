@@ -35,10 +35,12 @@ struct Restless : guild::TopKRouter<S> {
   }
 };
 struct RestlessSpec : guild_test::KeptSpec {
-  template <class S> using Router = Restless<S>;
+  template <class S>
+  using Router = Restless<S>;
 };
 struct RestlessRecomputedSpec : RestlessSpec {
-  template <class SegmentType> using Training = guild::Recompute<SegmentType>;
+  template <class SegmentType>
+  using Training = guild::Recompute<SegmentType>;
 };
 using Kept = guild::Transformer<RestlessSpec>;
 using Recomputed = guild::Transformer<RestlessRecomputedSpec>;
@@ -102,7 +104,8 @@ TEST(Replay, APassTakesTheChoicesOfAnEarlierOneWhateverTheWeightsSayNow) {
 
   same.run(weights, batch, choices);
   EXPECT_EQ(same.experts, first.experts);
-  EXPECT_TRUE(guild_test::equal_bits(same.states, first.states)) << "the weights of given experts are those of chosen ones";
+  EXPECT_TRUE(guild_test::equal_bits(same.states, first.states))
+      << "the weights of given experts are those of chosen ones";
 
   for (auto& block : std::get<1>(weights.layers.segments))
     for (Index e = 0; e < 6; ++e) block.feed_forward.router.selection_bias.data[e] = e % 2 == 0 ? 3.0f : -3.0f;
@@ -122,9 +125,7 @@ TEST(Replay, ChoicesThatDoNotFitAreRefused) {
   const auto code = [&]() -> std::string {
     try {
       pass.run(weights, batch, choices);
-    } catch (const guild::Error& error) {
-      return error.what();
-    }
+    } catch (const guild::Error& error) { return error.what(); }
     return {};
   };
   choices[1] = {some.data(), 6, 2};

@@ -111,7 +111,8 @@ class Buffer {
 
 /// Memory that the host computes in. Other kinds of memory bring a Buffer of their own, such as CudaMemory.
 struct HostMemory {
-  template <class T> using Buffer = guild::Buffer<T>;
+  template <class T>
+  using Buffer = guild::Buffer<T>;
 };
 
 /// A device whose views the host may read. Operations that look at values between kernels say so with a static_assert;

@@ -1,7 +1,7 @@
 // What stored weights are worth. One codec a format; everything that reads weights goes through this list.
 //
 //   struct SomeCodec {
-//     static constexpr Format format;
+//     static constexpr Format format();
 //     struct Row { auto operator()(Index c) const; };   // element c of a row as float (or double), scales included
 //     static Row row(const WeightView&, Index r);
 //   };
@@ -25,7 +25,7 @@ using All = List<Plain<float>, Plain<bf16>, Plain<f16>, Plain<double>, Fp8Blocks
 
 template <class F, class... Codecs>
 GUILD_HD inline bool call(const Format& format, F&& f, List<Codecs...>) {
-  return ((format == Codecs::format ? (f(Codecs{}), true) : false) || ...);
+  return ((format == Codecs::format() ? (f(Codecs{}), true) : false) || ...);
 }
 
 }  // namespace codec

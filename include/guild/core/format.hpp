@@ -15,17 +15,18 @@ inline constexpr std::int64_t scale_block = 128;
 /// codec, and a new one is one file beside them.
 struct Format {
   DType element = DType::f32;
-  DType scale = DType::other;  ///< of a block of elements; `other`: elements stand for themselves
+  DType scale = DType::other;   ///< of a block of elements; `other`: elements stand for themselves
   std::int64_t block_rows = 1;  ///< rows that share a scale
   std::int64_t block_cols = 0;  ///< columns that share one
-  bool zeros = false;          ///< each block has a zero point too, which is subtracted before scaling
+  bool zeros = false;           ///< each block has a zero point too, which is subtracted before scaling
 
-  constexpr Format() = default;
+  Format() = default;
   /// Elements without scales; f8_e4m3 as DeepSeek publishes it: one float scale for each 128 x 128.
-  constexpr Format(DType type) : element(type) {  // NOLINT: a plain type is a format
+  GUILD_HD constexpr Format(DType type) : element(type) {  // NOLINT: a plain type is a format
     if (type == DType::f8_e4m3) scale = DType::f32, block_rows = scale_block, block_cols = scale_block;
   }
-  constexpr Format(DType element_, DType scale_, std::int64_t block_rows_, std::int64_t block_cols_, bool zeros_ = false)
+  GUILD_HD constexpr Format(DType element_, DType scale_, std::int64_t block_rows_, std::int64_t block_cols_,
+                   bool zeros_ = false)
       : element(element_), scale(scale_), block_rows(block_rows_), block_cols(block_cols_), zeros(zeros_) {}
 
   [[nodiscard]] GUILD_HD constexpr bool scaled() const { return scale != DType::other; }

@@ -16,8 +16,25 @@
 namespace guild::inline v1 {
 
 /// Stored element types, named as in a safetensors header.
-enum class DType : std::uint8_t { f32, bf16, f16, f8_e4m3, f64, i64, i32, i16, i8, u64, u32, u16, u8, boolean,
-                                   f8_e8m0, f4_e2m1, other };
+enum class DType : std::uint8_t {
+  f32,
+  bf16,
+  f16,
+  f8_e4m3,
+  f64,
+  i64,
+  i32,
+  i16,
+  i8,
+  u64,
+  u32,
+  u16,
+  u8,
+  boolean,
+  f8_e8m0,
+  f4_e2m1,
+  other
+};
 
 /// Bits of one element; 0 for `other`.
 [[nodiscard]] constexpr int bits(DType type) noexcept {
@@ -25,9 +42,14 @@ enum class DType : std::uint8_t { f32, bf16, f16, f8_e4m3, f64, i64, i32, i16, i
     case DType::f64: case DType::i64: case DType::u64: return 64;
     case DType::f32: case DType::i32: case DType::u32: return 32;
     case DType::bf16: case DType::f16: case DType::i16: case DType::u16: return 16;
-    case DType::f8_e4m3: case DType::i8: case DType::u8: case DType::boolean:
-    case DType::f8_e8m0: return 8;
-    case DType::f4_e2m1: return 4;
+    case DType::f8_e4m3:
+    case DType::i8:
+    case DType::u8:
+    case DType::boolean:
+    case DType::f8_e8m0:
+      return 8;
+    case DType::f4_e2m1:
+      return 4;
     case DType::other: break;
   }
   return 0;
@@ -35,8 +57,8 @@ enum class DType : std::uint8_t { f32, bf16, f16, f8_e4m3, f64, i64, i32, i16, i
 
 /// The name in a safetensors header, such as "BF16".
 [[nodiscard]] constexpr std::string_view name(DType type) noexcept {
-  constexpr std::string_view names[] = {"F32", "BF16", "F16", "F8_E4M3", "F64", "I64", "I32", "I16",
-                                        "I8",  "U64",  "U32", "U16",     "U8",  "BOOL", "F8_E8M0", "F4", "other"};
+  constexpr std::string_view names[] = {"F32", "BF16", "F16", "F8_E4M3", "F64",  "I64",     "I32", "I16",  "I8",
+                                        "U64", "U32",  "U16", "U8",      "BOOL", "F8_E8M0", "F4",  "other"};
   return names[static_cast<std::size_t>(type)];
 }
 
@@ -138,8 +160,9 @@ struct fp4_e2m1 {
   GUILD_HD constexpr explicit operator float() const {
     const std::uint32_t sign = static_cast<std::uint32_t>(bits & 8U) << 28;
     const std::uint32_t exponent = (bits >> 1) & 3U, mantissa = bits & 1U;
-    const std::uint32_t magnitude =
-        exponent != 0U ? ((exponent + 126U) << 23) | (mantissa << 22) : mantissa != 0U ? 0x3f000000U : 0U;
+    const std::uint32_t magnitude = exponent != 0U   ? ((exponent + 126U) << 23) | (mantissa << 22)
+                                    : mantissa != 0U ? 0x3f000000U
+                                                     : 0U;
     return std::bit_cast<float>(sign | magnitude);
   }
   friend constexpr bool operator==(fp4_e2m1, fp4_e2m1) = default;
@@ -152,7 +175,8 @@ template <> inline constexpr DType dtype_of<double> = DType::f64;
 template <> inline constexpr DType dtype_of<bf16> = DType::bf16;
 template <> inline constexpr DType dtype_of<f16> = DType::f16;
 template <> inline constexpr DType dtype_of<fp8_e4m3> = DType::f8_e4m3;
-template <> inline constexpr DType dtype_of<fp8_e8m0> = DType::f8_e8m0;
+template <>
+inline constexpr DType dtype_of<fp8_e8m0> = DType::f8_e8m0;
 template <> inline constexpr DType dtype_of<std::int32_t> = DType::i32;
 template <> inline constexpr DType dtype_of<std::int64_t> = DType::i64;
 template <> inline constexpr DType dtype_of<std::uint8_t> = DType::u8;

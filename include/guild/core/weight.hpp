@@ -20,9 +20,7 @@ struct Stored {
   typename Memory::template Buffer<std::byte> data;
   typename Memory::template Buffer<std::byte> scales;  ///< a row of blocks after the other; empty without scales
 
-  [[nodiscard]] WeightView view() const {
-    return {format, data.data(), rows, cols, scales.data(), blocks_across(), 0};
-  }
+  [[nodiscard]] WeightView view() const { return {format, data.data(), rows, cols, scales.data(), blocks_across(), 0}; }
   /// Blocks in a row: ceil(cols / block_cols).
   [[nodiscard]] Index blocks_across() const {
     return format.scaled() ? (cols + format.block_cols - 1) / format.block_cols : 0;
@@ -32,7 +30,8 @@ struct Stored {
     return format.scaled() ? (rows + format.block_rows - 1) / format.block_rows : 0;
   }
   /// The scales as the format's type, for those who write them.
-  template <class T> [[nodiscard]] View<T> scales_as() {
+  template <class T>
+  [[nodiscard]] View<T> scales_as() {
     return {reinterpret_cast<T*>(scales.data()), scales.size() / Index{sizeof(T)}};
   }
   [[nodiscard]] Index bytes() const { return data.size() + scales.size(); }

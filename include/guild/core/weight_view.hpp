@@ -23,11 +23,13 @@ struct WeightView {
   const void* zeros = nullptr;  ///< zero points, in the grid of the scales
 
   [[nodiscard]] GUILD_HD Index row_bytes() const { return cols * bits(format.element) / 8; }
-  template <class T> [[nodiscard]] GUILD_HD const T* row(Index r) const {
+  template <class T>
+  [[nodiscard]] GUILD_HD const T* row(Index r) const {
     return reinterpret_cast<const T*>(static_cast<const std::byte*>(data) + r * row_bytes());
   }
   /// The scales of row r: one for each block of columns.
-  template <class T> [[nodiscard]] GUILD_HD const T* scale_row(Index r) const {
+  template <class T>
+  [[nodiscard]] GUILD_HD const T* scale_row(Index r) const {
     return static_cast<const T*>(scales) + (first_row + r) / format.block_rows * scale_pitch;
   }
   /// The rows [begin, begin + count) as a matrix of their own.
@@ -40,7 +42,8 @@ struct WeightView {
     return part;
   }
   /// One element, scales included: for tests, not for products. Zero in a format without a codec.
-  template <class Real = float> [[nodiscard]] Real at(Index r, Index c) const;
+  template <class Real = float>
+  [[nodiscard]] Real at(Index r, Index c) const;
 };
 
 }  // namespace guild::inline v1

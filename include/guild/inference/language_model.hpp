@@ -25,8 +25,8 @@ class LanguageModel {
 
   LanguageModel(const Device& device, Weights weights, PublishedConfig config, Tokenizer tokenizer,
                 std::optional<ChatTemplate> chat_template, GenerationDefaults defaults)
-      : shared_(std::make_shared<const Shared>(device, std::move(weights), std::move(config),
-                                               std::move(tokenizer), std::move(chat_template), std::move(defaults))) {
+      : shared_(std::make_shared<const Shared>(device, std::move(weights), std::move(config), std::move(tokenizer),
+                                               std::move(chat_template), std::move(defaults))) {
     tokenizer_fits();
   }
 
@@ -59,7 +59,8 @@ class LanguageModel {
 
  private:
   struct Shared {
-    Shared(const Device& v, Weights w, PublishedConfig c, Tokenizer t, std::optional<ChatTemplate> p, GenerationDefaults d)
+    Shared(const Device& v, Weights w, PublishedConfig c, Tokenizer t, std::optional<ChatTemplate> p,
+           GenerationDefaults d)
         : device(v.fork()),  // built in place: devices need not be movable
           weights(std::move(w)),
           config(std::move(c)),

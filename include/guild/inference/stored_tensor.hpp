@@ -95,8 +95,9 @@ class TensorFinder {
     found.scales = checkpoint_.find(scale_name);
     if (found.scales == nullptr)
       fail(ErrorCode::wt_scale_missing, info,
-           "is packed as MXFP4, but \"" + scale_name + "\" is not in the checkpoint; without its scales the weight has "
-           "no value. Download the checkpoint again");
+           "is packed as MXFP4, but \"" + scale_name +
+               "\" is not in the checkpoint; without its scales the weight has "
+               "no value. Download the checkpoint again");
     if (found.scales->dtype != DType::u8 && found.scales->dtype != DType::f8_e8m0)
       fail(ErrorCode::wt_dtype, *found.scales,
            "is stored as " + std::string(found.scales->type_name) + ", expected U8 or F8_E8M0");

@@ -40,10 +40,10 @@ class WeightCheck {
     const TensorInfo* info = take(checkpoint_.find(name), name);
     if (info == nullptr) return;
     if (info->shape.size() != 1 || info->shape[0] != shape.size)
-      fail(ErrorCode::wt_shape, *info, "has shape " + shape_list(info->shape) + ", the model needs " + shape_list({shape.size}));
+      fail(ErrorCode::wt_shape, *info,
+           "has shape " + shape_list(info->shape) + ", the model needs " + shape_list({shape.size}));
     if (info->dtype != DType::f32 && info->dtype != DType::bf16 && info->dtype != DType::f16)
-      fail(ErrorCode::wt_dtype, *info,
-           "is stored as " + std::string(info->type_name) + ", expected F32, BF16 or F16");
+      fail(ErrorCode::wt_dtype, *info, "is stored as " + std::string(info->type_name) + ", expected F32, BF16 or F16");
   }
 
   /// Call after the walk. Tensors whose name starts with one of `skipped` may be there unused.

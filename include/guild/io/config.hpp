@@ -209,7 +209,8 @@ class ConfigReader {
     const auto q = find("quantization_config");
     if (!q) return std::nullopt;
     if (!q->is_object()) refuse(*q, ErrorCode::cf_type, "an object or null");
-    static constexpr Word<int> methods[] = {{"fp8", 0}, {"compressed-tensors", 1}}, formats[] = {{"e4m3", 0}}, schemes[] = {{"dynamic", 0}};
+    static constexpr Word<int> methods[] = {{"fp8", 0}, {"compressed-tensors", 1}}, formats[] = {{"e4m3", 0}},
+                               schemes[] = {{"dynamic", 0}};
     if (one_of(require_value(*q, "quant_method", "\"fp8\" or \"compressed-tensors\""), methods, code) == 1) {
       static constexpr Word<int> packings[] = {{"mxfp4-pack-quantized", 0}};
       (void)one_of(require_value(*q, "format", "\"mxfp4-pack-quantized\""), packings, code);

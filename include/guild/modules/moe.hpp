@@ -49,9 +49,10 @@ struct Moe {
     const auto chosen = scratch.template take<std::int32_t>(tokens, config.top_k);
     const auto weights_tk = scratch.template take<float>(tokens, config.top_k);
     using Forgotten = typename Router::template Saved<float>;
-    static_assert(requires(Forgotten f) { Router::forward(device, weights.router, x, Routing<float>{}, f, scratch); },
-                  "Moe: Spec::Router needs a static forward(device, weights, x, routing, saved, memory) as TopKRouter "
-                  "has");
+    static_assert(
+        requires(Forgotten f) { Router::forward(device, weights.router, x, Routing<float>{}, f, scratch); },
+        "Moe: Spec::Router needs a static forward(device, weights, x, routing, saved, memory) as TopKRouter "
+        "has");
     Forgotten forgotten;
     Router::forward(device, weights.router, x, Routing<float>{chosen, weights_tk}, forgotten, scratch);
     observer.on_routing(layer, chosen, weights_tk);

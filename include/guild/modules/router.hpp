@@ -7,8 +7,8 @@
 #include <guild/modules/linear.hpp>
 #include <guild/modules/routing.hpp>
 #include <guild/modules/training_pass.hpp>
-#include <guild/ops/linear.hpp>
 #include <guild/ops/balance.hpp>
+#include <guild/ops/linear.hpp>
 #include <guild/ops/route_backward.hpp>
 
 namespace guild::inline v1 {
@@ -51,17 +51,19 @@ struct TopKRouter {
   }
 
   /// Gradients through the weights of the chosen experts, and of the balancing losses; the choice itself has none, nor
-  /// has the selection bias. dweights [T, top_k] may be used up; dx [T, hidden] is overwritten. Counts the choices into the pass's statistics.
+  /// has the selection bias. dweights [T, top_k] may be used up; dx [T, hidden] is overwritten. Counts the choices into
+  /// the pass's statistics.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(Device& device, const Weights<Store>& weights, const TrainingPass& pass,
                        View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       const Routing<std::type_identity_t<Real>>& routing,
-                       View<std::type_identity_t<Real>, 2> dweights, View<Real, 2> dx, Weights<Gradients>& gradients) {
+                       const Routing<std::type_identity_t<Real>>& routing, View<std::type_identity_t<Real>, 2> dweights,
+                       View<Real, 2> dx, Weights<Gradients>& gradients) {
     auto scratch = device.scratch();
     const auto dlogits = scratch.template take<Real>(x.rows, config.experts);
     route_backward(device, config, saved.logits, routing.experts, routing.weights, dweights, dlogits);
-    const BalanceTerms terms = balance_losses(device, config, pass.balance, View<const Real, 2>(saved.logits), routing.experts,
-                                              pass.sequence_offsets, static_cast<Real>(pass.balance_scale), dlogits);
+    const BalanceTerms terms =
+        balance_losses(device, config, pass.balance, View<const Real, 2>(saved.logits), routing.experts,
+                       pass.sequence_offsets, static_cast<Real>(pass.balance_scale), dlogits);
     if (pass.statistics != nullptr) pass.statistics->add(pass.layer, routing.experts, terms, pass.balance_scale);
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};
     weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));

@@ -63,7 +63,8 @@ class RoutingStatistics {
     if (layer < 0 || layer >= layers_)
       throw Error(ErrorCode::op_argument,
                   "layer " + std::to_string(layer) + " was asked for, but routing is counted for " +
-                      std::to_string(layers_) + " layers; make the statistics for all layers of the model, the "
+                      std::to_string(layers_) +
+                      " layers; make the statistics for all layers of the model, the "
                       "prediction layers included",
                   Where{.key = "RoutingStatistics"});
     return layer;

@@ -123,7 +123,8 @@ struct Stack {
     });
   }
 
-  /// The same without keeping anything, for evaluation: returns which of x and y holds the result; both are overwritten.
+  /// The same without keeping anything, for evaluation: returns which of x and y holds the result; both are
+  /// overwritten.
   template <class Device, class Store, class Real, class Memory>
   static View<Real, 2> evaluate(Device& device, const Weights<Store>& weights, TrainingPass pass, View<Real, 2> x,
                        View<Real, 2> y, Memory& memory) {

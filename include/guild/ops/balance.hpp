@@ -81,8 +81,9 @@ BalanceTerms balance_losses(Device& device, const MoeConfig& config, const Balan
                             View<const Real, 2> logits, View<const std::int32_t, 2> chosen,
                             std::span<const Index> sequence_offsets, std::type_identity_t<Real> scale,
                             View<std::type_identity_t<Real>, 2> dlogits) {
-  static_assert(computes_in_host_memory<Device>,
-                "balance_losses: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
+  static_assert(
+      computes_in_host_memory<Device>,
+      "balance_losses: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
   const Index tokens = logits.rows, experts = logits.cols, top_k = chosen.cols;
   detail::require_shape(logits, tokens, experts, "balance_losses: logits");
   detail::require_shape(chosen, tokens, top_k, "balance_losses: chosen");

@@ -15,8 +15,9 @@ struct CrossEntropyOptions {
 /// Throws in_token if a target is neither -1 (ignored) nor in [0, vocab). For devices whose memory is the host's.
 template <class Device>
 void refuse_unknown_targets(Device&, View<const std::int32_t> targets, Index vocab) {
-  static_assert(computes_in_host_memory<Device>,
-                "cross_entropy: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
+  static_assert(
+      computes_in_host_memory<Device>,
+      "cross_entropy: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
   for (Index t = 0; t < targets.size; ++t)
     if (targets[t] < -1 || targets[t] >= vocab)
       throw Error(ErrorCode::in_token,

@@ -1,8 +1,8 @@
 // Choosing experts: from router logits to indices and weights.
 #pragma once
 
-#include <guild/ops/rows/router.hpp>
 #include <cstdint>
+#include <guild/ops/rows/router.hpp>
 #include <guild/ops/shape_check.hpp>
 #include <string>
 #include <type_traits>
@@ -55,11 +55,12 @@ void refuse_unknown_experts(Device&, View<const std::int32_t, 2> indices, Index 
 /// The scale is applied whether or not weights were normalised: so does the published code of DeepSeek-V3. That of
 /// DeepSeek-V2 leaves it out after normalising, and transformers' V2 router never normalises; no published V2 model
 /// asks for it, so all of them agree on every published model. With Choice::given the indices are read, and weights are
-/// all that is computed: the bits are those of the call that chose them. Throws op_shape, op_argument, and op_nonfinite for
-/// logits that are NaN or infinite.
+/// all that is computed: the bits are those of the call that chose them. Throws op_shape, op_argument, and op_nonfinite
+/// for logits that are NaN or infinite.
 template <class Device, class Real>
 void route(Device& device, const MoeConfig& config, View<const std::type_identity_t<Real>, 2> logits,
-           View<const std::type_identity_t<Real>> bias, View<std::int32_t, 2> indices, View<Real, 2> weights, Choice made_or_given = Choice::made) {
+           View<const std::type_identity_t<Real>> bias, View<std::int32_t, 2> indices, View<Real, 2> weights,
+           Choice made_or_given = Choice::made) {
   const Index tokens = logits.rows;
   detail::require(config.experts >= 1 && config.top_k >= 1 && config.top_k <= config.experts,
                   "top_k must be from 1 to the number of experts", "route: config");
@@ -81,7 +82,8 @@ void route(Device& device, const MoeConfig& config, View<const std::type_identit
   const auto work = scratch.template take<Real>(tokens, Index{config.experts} + config.groups);
   for_each_row(device, tokens, Index{config.experts} * (config.top_k + 8),
                RouterRow<Real>{config, logits, bias, work, indices, weights, made_or_given == Choice::given});
-  if (made_or_given == Choice::given) refuse_unknown_experts(device, View<const std::int32_t, 2>(indices), config.experts);
+  if (made_or_given == Choice::given)
+    refuse_unknown_experts(device, View<const std::int32_t, 2>(indices), config.experts);
   refuse_unrouted(device, indices);
 }
 

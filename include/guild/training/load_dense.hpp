@@ -28,8 +28,7 @@ class DenseReader {
     reader_(path, shape, stored);
     matrix = {shape.rows, shape.cols, Buffer<float>::uninitialized(shape.rows * shape.cols)};
     const WeightView view = stored.view();
-    for (Index r = 0; r < shape.rows; ++r)
-      expand_row(view, r, 0, shape.cols, matrix.data.data() + r * shape.cols);
+    for (Index r = 0; r < shape.rows; ++r) expand_row(view, r, 0, shape.cols, matrix.data.data() + r * shape.cols);
   }
   void operator()(const Path& path, VectorShape shape, DenseVector<float>& vector) {
     StoredVector stored;

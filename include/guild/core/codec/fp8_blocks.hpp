@@ -8,7 +8,7 @@ namespace guild::inline v1::codec {
 /// As DeepSeek publishes it with Scale = float (report, section 3.3); others store the scales as bf16 or f16.
 template <class Scale>
 struct Fp8Blocks {
-  static constexpr Format format{DType::f8_e4m3, dtype_of<Scale>, scale_block, scale_block};
+  GUILD_HD static constexpr Format format() { return {DType::f8_e4m3, dtype_of<Scale>, scale_block, scale_block}; }
 
   struct Row {
     const fp8_e4m3* element;

@@ -6,7 +6,7 @@
 namespace guild::inline v1::codec {
 
 struct Fp8Ue8m0 {
-  static constexpr Format format = fp8_ue8m0;
+  GUILD_HD static constexpr Format format() { return {DType::f8_e4m3, DType::f8_e8m0, scale_block, scale_block}; }
 
   struct Row {
     const fp8_e4m3* element;
@@ -17,5 +17,6 @@ struct Fp8Ue8m0 {
   };
   GUILD_HD static Row row(const WeightView& w, Index r) { return {w.row<fp8_e4m3>(r), w.scale_row<fp8_e8m0>(r)}; }
 };
+static_assert(Fp8Ue8m0::format() == fp8_ue8m0);
 
 }  // namespace guild::inline v1::codec

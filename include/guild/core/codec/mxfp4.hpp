@@ -8,7 +8,7 @@ namespace guild::inline v1::codec {
 /// The layout of compressed-tensors' `weight_packed` and of GPT-OSS' blocks; GGUF orders the halves otherwise. Rows
 /// have a whole number of blocks of 32.
 struct Mxfp4 {
-  static constexpr Format format = mxfp4;
+  GUILD_HD static constexpr Format format() { return {DType::f4_e2m1, DType::f8_e8m0, 1, 32}; }
 
   struct Row {
     const std::uint8_t* pair;
@@ -21,5 +21,6 @@ struct Mxfp4 {
   };
   GUILD_HD static Row row(const WeightView& w, Index r) { return {w.row<std::uint8_t>(r), w.scale_row<fp8_e8m0>(r)}; }
 };
+static_assert(Mxfp4::format() == mxfp4);
 
 }  // namespace guild::inline v1::codec

@@ -9,7 +9,7 @@ namespace guild::inline v1::codec {
 
 template <class Element>
 struct Plain {
-  static constexpr Format format{dtype_of<Element>};
+  GUILD_HD static constexpr Format format() { return {dtype_of<Element>}; }
 
   struct Row {
     const Element* element;

@@ -91,7 +91,8 @@ inline void expand(const WeightView& w, Index r, Index c, Index count, Index ahe
       return expand_typed<DType::f16>(p, count, ahead, nullptr, out);
     case DType::f8_e4m3: {
       // c may lie in the middle of a block: whole blocks are counted from there
-      const float* scale = static_cast<const float*>(w.scales) + (w.first_row + r) / scale_block * w.scale_pitch + c / scale_block;
+      const float* scale =
+          static_cast<const float*>(w.scales) + (w.first_row + r) / scale_block * w.scale_pitch + c / scale_block;
       if (c % scale_block == 0) return expand_typed<DType::f8_e4m3>(p, count, ahead, scale, out);
       const Index first = std::min(count, scale_block - c % scale_block);
       expand_typed<DType::f8_e4m3>(p, first, ahead, scale, out);

@@ -140,7 +140,7 @@ GUILD_AVX512_INLINE __m512 load16(const WeightView& w, Index r, Index c, Index c
   if (w.format.element == DType::f32) return _mm512_maskz_loadu_ps(mask, p);
   const __m256i half = _mm256_maskz_loadu_epi16(mask, p);
   return w.format.element == DType::f16 ? _mm512_cvtph_ps(half)
-                              : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+                                        : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
 /// Rows [k, k + depth), columns [begin, end) of the weight as panels of 32 columns each, gemm_depth rows apart.

@@ -27,7 +27,8 @@ GUILD_AVX512_BF16 inline void pack_weights(const WeightView& w, Index begin, Ind
   for (Index r = begin; r < begin + panel_rows; r += 16, panel += 16) {
     const std::byte* row[16];
     for (Index i = 0; i < 16; ++i) row[i] = w.row<std::byte>(std::min(r + i, end - 1)) + k * bits(w.format.element) / 8;
-    if (w.format.element != DType::bf16 || depth % 32 != 0) avx512::convert_rows(w.format.element, row, depth, converted);
+    if (w.format.element != DType::bf16 || depth % 32 != 0)
+      avx512::convert_rows(w.format.element, row, depth, converted);
     for (Index c = 0; c < depth; c += 32) {
       __m512i column[16];
       avx512::transpose16(row, c * 2, column);
@@ -91,7 +92,8 @@ GUILD_AVX512_BF16 void gemm_tile(const std::uint32_t* x, const std::uint32_t* pa
 inline void gemm(const LinearBlock& block) {
   if (block.product == Product::x_w) return avx512::gemm(block);
   for (int i = 0; i < block.matrices; ++i)
-    if (block.weight[i]->format.element != DType::bf16 && block.weight[i]->format.element != DType::f8_e4m3) return avx512::gemm(block);
+    if (block.weight[i]->format.element != DType::bf16 && block.weight[i]->format.element != DType::f8_e4m3)
+      return avx512::gemm(block);
   if (multiply_in_pieces(block, gemm, block.scratch + gemm_scratch - (gemm_tokens + 16) * gemm_rows)) return;
   const InputRows& x = block.x;
   const Index tiles = (x.rows + 13) / 14, height = std::max(Index{8}, round_up((x.rows + tiles - 1) / tiles, 2));
@@ -115,8 +117,9 @@ inline void gemm(const LinearBlock& block) {
           std::fill_n(scale, panel_rows, 1.0f);
           if (scaled && w.cols > 0) {
             for (Index j = 0; j < panel_rows; ++j)
-              scale[j] = static_cast<const float*>(w.scales)[(w.first_row + std::min(r + j, block.end - 1)) / scale_block * w.scale_pitch +
-                                 (k + part) / scale_block];
+              scale[j] = static_cast<const float*>(
+                  w.scales)[(w.first_row + std::min(r + j, block.end - 1)) / scale_block * w.scale_pitch +
+                            (k + part) / scale_block];
           }
           const Index pairs = (std::min(part_depth, depth - part) + 1) / 2;
           for (Index t = 0; t < x.rows; t += height)

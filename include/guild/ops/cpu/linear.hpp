@@ -82,7 +82,8 @@ inline LinearPlan plan_of(const LinearWork& work, Index first_chunk, Index chunk
   if (tokens == 0 || outputs == 0) return plan;
   const WeightView& w = *work.weight[0];
   const Index depth = std::max(Index{1}, work.x.cols) * work.matrices;
-  const Index streamed = std::clamp(chunk_bytes / std::max(Index{1}, depth * bits(w.format.element) / 8), Index{1}, outputs);
+  const Index streamed =
+      std::clamp(chunk_bytes / std::max(Index{1}, depth * bits(w.format.element) / 8), Index{1}, outputs);
   if (is_gemm(work)) {
     plan.token_step = gemm_tokens;
     plan.row_step = std::clamp(chunk_products / (std::min(tokens, gemm_tokens) * depth) / 32 * 32, Index{32},
@@ -124,8 +125,8 @@ inline Index scratch_of(const LinearWork& work, const LinearPlan& plan) {
 
 inline void run_chunk(const LinearWork& work, const LinearPlan& plan, Index chunk, float* scratch,
                       const LinearKernels& variant) {
-  const bool special = has_kernels(work.weight[0]->format) &&
-                       (work.matrices == 1 || has_kernels(work.weight[1]->format));
+  const bool special =
+      has_kernels(work.weight[0]->format) && (work.matrices == 1 || has_kernels(work.weight[1]->format));
   const LinearKernels& kernels = special ? variant : baseline::kernels;
   const Index token = chunk / plan.row_parts * plan.token_step;
   const Index tokens = std::min(plan.token_step, work.y.rows - token);

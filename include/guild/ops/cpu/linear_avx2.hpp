@@ -80,7 +80,8 @@ inline void expand(const WeightView& w, Index r, Index c, Index count, Index ahe
     case DType::f16:
       return expand_typed<DType::f16>(p, count, ahead, nullptr, 0, out);
     case DType::f8_e4m3: {
-      const float* scale = static_cast<const float*>(w.scales) + (w.first_row + r) / scale_block * w.scale_pitch + c / scale_block;
+      const float* scale =
+          static_cast<const float*>(w.scales) + (w.first_row + r) / scale_block * w.scale_pitch + c / scale_block;
       return expand_typed<DType::f8_e4m3>(p, count, ahead, scale, scale_block - c % scale_block, out);
     }
     default:

@@ -54,9 +54,8 @@ struct RouterRow {
       return (softmax ? power : Real(1)) / (softmax ? total : Real(1) + power);
     };
     if (given) {
-      team.for_each(top_k, [=](Index k) {
-        weight[k] = chosen[k] >= 0 && chosen[k] < experts ? score(chosen[k]) : Real(0);
-      });
+      team.for_each(top_k,
+                    [=](Index k) { weight[k] = chosen[k] >= 0 && chosen[k] < experts ? score(chosen[k]) : Real(0); });
       team.sync();
       return weigh(team, weight, top_k);
     }
