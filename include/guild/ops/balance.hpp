@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <guild/core/buffer.hpp>
 #include <guild/core/config.hpp>
 #include <guild/ops/rows/balance.hpp>
 #include <guild/ops/shape_check.hpp>

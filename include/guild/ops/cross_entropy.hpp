@@ -1,6 +1,7 @@
 // Cross entropy of logits with target tokens, and its gradient in their place.
 #pragma once
 
+#include <guild/core/buffer.hpp>
 #include <guild/ops/rows/cross_entropy.hpp>
 #include <guild/ops/shape_check.hpp>
 

@@ -1,6 +1,7 @@
 // Token ids to rows of the embedding table.
 #pragma once
 
+#include <guild/core/buffer.hpp>
 #include <guild/ops/rows/embedding.hpp>
 #include <guild/ops/shape_check.hpp>
 #include <type_traits>

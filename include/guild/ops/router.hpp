@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <guild/core/buffer.hpp>
 #include <guild/ops/rows/router.hpp>
 #include <guild/ops/shape_check.hpp>
 #include <string>
