@@ -171,6 +171,9 @@ INSTANTIATE_TEST_SUITE_P(
                   "4294967424", "[128, 128]", "quantization_config.weight_block_size[1]"},
         BadConfig{"C16", "quantization_config.fmt", "\"e5m2\"", ErrorCode::cf_quant, "e5m2", "e4m3"},
         BadConfig{"C16 method", "quantization_config.quant_method", "\"awq\"", ErrorCode::cf_quant, "awq", "fp8"},
+        BadConfig{"C16 packing", "quantization_config",
+                  R"({"quant_method": "compressed-tensors", "format": "int-quantized"})", ErrorCode::cf_quant,
+                  "int-quantized", "mxfp4-pack-quantized", "quantization_config.format"},
         BadConfig{"C16 scheme", "quantization_config.activation_scheme", "\"static\"", ErrorCode::cf_quant, "static",
                   "dynamic"},
         BadConfig{"C18", "rms_norm_eps", "0", ErrorCode::cf_range, "is 0", "above 0"},
@@ -275,6 +278,12 @@ TEST(Config, DefaultsWhatTheConfigurationClassesDocument) {
   for (const char* key : {"scoring_func", "topk_method", "norm_topk_prob", "routed_scaling_factor", "n_group"})
     v2 = with(v2, key, "");
   EXPECT_EQ(parse_config(with(v2, "topk_group", "null")).model, guild::DeepSeekV2LiteSpec::config);
+}
+
+TEST(Config, PackedMxfp4IsAQuantizationToo) {
+  const auto file = parse_config(with(fixture("deepseek_r1"), "quantization_config",
+                                      R"({"quant_method": "compressed-tensors", "format": "mxfp4-pack-quantized"})"));
+  EXPECT_EQ(file.quantization, (guild::QuantizationConfig{.fp8 = false, .block_rows = 1, .block_cols = 32}));
 }
 
 TEST(Config, AcceptsIntegersForFloatsAndSeveralEndTokens) {
