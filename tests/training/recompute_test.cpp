@@ -188,7 +188,8 @@ TEST(Recompute, KeepsInputsAndOneLayerAlone) {
   std::printf("activations: %lld bytes, recomputed %lld at most\n", static_cast<long long>(most_with_all),
               static_cast<long long>(most));
   EXPECT_EQ(most_with_all, all) << "nothing more in backward";
-  EXPECT_EQ(inputs, 4 * stream) << "three layers' inputs and the last output";
+  constexpr Index choices = 2 * tokens * Kept::config.moe.top_k * Index{sizeof(std::int32_t)};
+  EXPECT_EQ(inputs, 4 * stream + choices) << "three layers' inputs, the last output, the experts of two layers";
   EXPECT_GT(most, inputs);
   // One layer at a time: its output, and what an expert layer keeps beside its input.
   EXPECT_LE(most - inputs, stream + (all - 4 * stream) / 2);
