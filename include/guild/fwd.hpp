@@ -276,7 +276,6 @@ template <class S> struct DenseFeedForward;
 template <Index Vocab, Index Size> struct Embedding;
 
 // guild/modules/expert_pool.hpp
-struct Assignment;
 template <class S> struct ExpertPool;
 
 // guild/modules/latent_cache.hpp
@@ -334,6 +333,9 @@ template <int FirstLayer, class... Segments> struct Stack;
 // guild/modules/training_pass.hpp
 struct TrainingPass;
 
+// guild/ops/assignment.hpp
+struct Assignment;
+
 // guild/ops/attention_job.hpp
 enum class AttentionMask : std::uint8_t;
 struct LatentAttentionJob;
@@ -352,6 +354,11 @@ struct BlockRange;
 // guild/ops/cross_entropy.hpp
 struct CrossEntropyOptions;
 
+// guild/ops/experts.hpp
+template <class GateOf, class UpOf> struct GroupedGated;
+template <class Real, class GradientOf> struct GroupedGradient;
+template <class Real, class WeightOf> struct GroupedLinear;
+
 // guild/ops/job.hpp
 enum class Product : std::uint8_t;
 enum class Update : std::uint8_t;
@@ -369,6 +376,11 @@ enum class Choice : std::uint8_t;
 // guild/ops/rows/adamw.hpp
 template <class Real> struct AdamWJob;
 
+// guild/ops/rows/assignment.hpp
+struct CountChoicesRow;
+struct FillSlotsRow;
+struct SumOffsetsRow;
+
 // guild/ops/rows/balance.hpp
 template <class Real> struct BalanceColumns;
 template <class Real> struct BalanceGradientRow;
@@ -384,6 +396,7 @@ struct CastJob;
 // guild/ops/rows/combine.hpp
 template <class Real> struct AddRow;
 template <class Real> struct CombineRow;
+template <class Real> struct FillRow;
 template <class Real> struct SwigluRow;
 
 // guild/ops/rows/cross_entropy.hpp

@@ -122,6 +122,7 @@
 #include <guild/modules/stack.hpp>
 #include <guild/modules/training_pass.hpp>
 #include <guild/ops/adamw.hpp>
+#include <guild/ops/assignment.hpp>
 #include <guild/ops/attention.hpp>
 #include <guild/ops/attention_backward.hpp>
 #include <guild/ops/attention_job.hpp>
@@ -130,6 +131,7 @@
 #include <guild/ops/combine.hpp>
 #include <guild/ops/cpu/adamw.hpp>
 #include <guild/ops/cpu/adamw_avx2.hpp>
+#include <guild/ops/cpu/assignment.hpp>
 #include <guild/ops/cpu/attention.hpp>
 #include <guild/ops/cpu/attention_avx2.hpp>
 #include <guild/ops/cpu/attention_avx512.hpp>
@@ -143,6 +145,7 @@
 #include <guild/ops/cpu/avx512.hpp>
 #include <guild/ops/cpu/axpy_avx512.hpp>
 #include <guild/ops/cpu/dot_avx512.hpp>
+#include <guild/ops/cpu/experts.hpp>
 #include <guild/ops/cpu/gemm_avx2.hpp>
 #include <guild/ops/cpu/gemm_avx512.hpp>
 #include <guild/ops/cpu/gemm_avx512_bf16.hpp>
@@ -156,6 +159,7 @@
 #include <guild/ops/cross_entropy.hpp>
 #include <guild/ops/embedding.hpp>
 #include <guild/ops/expert_backward.hpp>
+#include <guild/ops/experts.hpp>
 #include <guild/ops/job.hpp>
 #include <guild/ops/linear.hpp>
 #include <guild/ops/newton_schulz.hpp>
@@ -165,6 +169,7 @@
 #include <guild/ops/route_backward.hpp>
 #include <guild/ops/router.hpp>
 #include <guild/ops/rows/adamw.hpp>
+#include <guild/ops/rows/assignment.hpp>
 #include <guild/ops/rows/balance.hpp>
 #include <guild/ops/rows/blend.hpp>
 #include <guild/ops/rows/cast.hpp>

@@ -184,10 +184,10 @@ TEST(Moe, RefusesARouterThatIsNotFinite) {
 }
 
 TEST(Moe, SortsRowsByExpertAndKeepsTheirOrder) {
-  using Moe = guild::Moe<MoeSpec<1>>;
+  guild::Cpu device({.threads = 1});
   const std::int32_t chosen[] = {7, 0, 3, 0, 3, 7, 3, 7, 1};  // experts 2, 4, 5, 6 have no rows
   std::int32_t offsets[9], token[9], slots[9];
-  Moe::assign({chosen, 3, 3}, {offsets, 9}, {token, 9}, {slots, 3, 3});
+  guild::assign_experts(device, {chosen, 3, 3}, {{offsets, 9}, {token, 9}, {slots, 3, 3}});
   const std::int32_t expected_offsets[] = {0, 2, 3, 3, 6, 6, 6, 6, 9}, expected_token[] = {0, 1, 2, 0, 1, 2, 0, 1, 2};
   for (int i = 0; i < 9; ++i) {
     EXPECT_EQ(offsets[i], expected_offsets[i]) << i;

@@ -4,19 +4,14 @@
 #include <cstdint>
 #include <span>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include <guild/modules/mlp.hpp>
+#include <guild/ops/assignment.hpp>
 #include <guild/ops/expert_backward.hpp>
+#include <guild/ops/experts.hpp>
 
 namespace guild::inline v1 {
-
-/// Rows of a batch grouped by the expert that serves them.
-struct Assignment {
-  View<const std::int32_t> offsets;  ///< [E + 1]: expert e owns the slots offsets[e] .. offsets[e + 1]
-  View<const std::int32_t> token;    ///< [T * K]: the batch row that fills a slot
-};
 
 template <class S>
 struct ExpertPool {
@@ -35,21 +30,17 @@ struct ExpertPool {
       Expert::visit(visitor, path / static_cast<Index>(e), weights.experts[e]...);
   }
 
-  /// The jobs of one pass: the caller adds its own (the shared experts) and runs them together.
-  /// x [T, hidden]; h [T * K, moe.hidden]; y [T * K, hidden]: slot s holds what its expert makes of row token[s].
-  template <class Store>
-  static void append_jobs(const Weights<Store>& weights, const Assignment& assignment, View<const float, 2> x,
-                          View<float, 2> h, View<float, 2> y, View<GatedJob> gated, View<LinearJob> down,
-                          Index& jobs) {
-    for (Index e = 0; e < count; ++e) {
-      const Index begin = assignment.offsets[e], rows = assignment.offsets[e + 1] - begin;
-      if (rows == 0) continue;
-      const auto& expert = weights.experts[static_cast<std::size_t>(e)];
-      gated[jobs] = {expert.gate.weight.view(), expert.up.weight.view(), x, h.middle_rows(begin, rows),
-                     assignment.token.data + begin};
-      down[jobs] = {expert.down.weight.view(), h.middle_rows(begin, rows), y.middle_rows(begin, rows)};
-      ++jobs;
-    }
+  /// x [T, hidden]; y [S, hidden]: slot s holds what its expert makes of row token[s]; keeps nothing. `gated` and `down`
+  /// are products that run beside those of the pool (the shared experts): the same two parallel regions serve all.
+  template <class Device, class Store>
+  static void forward(Device& device, const Weights<Store>& weights, const Assignment& assignment,
+                      View<const float, 2> x, View<float, 2> y, std::span<const GatedJob> gated,
+                      std::span<const LinearJob> down) {
+    auto scratch = device.scratch();
+    const auto h = scratch.template take<float>(y.rows, Expert::hidden);
+    grouped_gated(device, gated,
+                  GroupedGated{gates(weights), ups(weights), assignment.offsets, x, h, assignment.token.data});
+    grouped_linear(device, down, GroupedLinear<float, decltype(downs(weights))>{downs(weights), assignment.offsets, h, y});
   }
 
   template <class Real>
@@ -65,18 +56,14 @@ struct ExpertPool {
     saved = {memory.template take<Real>(y.rows, Expert::hidden), memory.template take<Real>(y.rows, Expert::hidden)};
     auto scratch = device.scratch();
     const auto h = scratch.template take<Real>(y.rows, Expert::hidden);
-    Jobs<BasicLinearJob<Real>> jobs(scratch, 2 * count);
-    for_each_used(weights, assignment, [&](const auto& expert, Index begin, Index rows, Index) {
-      const std::int32_t* const token = assignment.token.data + begin;
-      jobs.add({expert.gate.weight.view(), x, saved.gate.middle_rows(begin, rows), token});
-      jobs.add({expert.up.weight.view(), x, saved.up.middle_rows(begin, rows), token});
-    });
-    linear(device, jobs.take());
+    const std::int32_t* const token = assignment.token.data;
+    using Gate = GroupedLinear<Real, decltype(gates(weights))>;
+    using Up = GroupedLinear<Real, decltype(ups(weights))>;
+    using Down = GroupedLinear<Real, decltype(downs(weights))>;
+    grouped_linear<Real>(device, {}, Gate{gates(weights), assignment.offsets, x, saved.gate, token},
+                         Up{ups(weights), assignment.offsets, x, saved.up, token});
     swiglu(device, saved.gate, saved.up, h);
-    for_each_used(weights, assignment, [&](const auto& expert, Index begin, Index rows, Index) {
-      jobs.add({expert.down.weight.view(), h.middle_rows(begin, rows), y.middle_rows(begin, rows)});
-    });
-    linear(device, jobs.take());
+    grouped_linear<Real>(device, {}, Down{downs(weights), assignment.offsets, h, y});
   }
 
   /// dy [T, hidden] is the gradient of the weighted sum over slots, weight_s [T * K] the weight of each slot.
@@ -89,59 +76,42 @@ struct ExpertPool {
                        View<std::type_identity_t<Real>> dweight_s, View<Real, 2> dx, Weights<Gradients>& gradients) {
     auto scratch = device.scratch();
     const auto h = scratch.template take<Real>(dx.rows, Expert::hidden);
-    Jobs<BasicLinearJob<Real>> jobs(scratch, count);
-    for_each_used(weights, assignment, [&](const auto& expert, Index begin, Index rows, Index) {
-      jobs.add({expert.down.weight.view(), dy, h.middle_rows(begin, rows), assignment.token.data + begin,
-                Product::x_w});
-    });
-    linear(device, jobs.take());
+    const View<const std::int32_t> offsets = assignment.offsets;
+    const std::int32_t* const token = assignment.token.data;
+    using Gate = GroupedLinear<Real, decltype(gates(weights))>;
+    using Up = GroupedLinear<Real, decltype(ups(weights))>;
+    using Down = GroupedLinear<Real, decltype(downs(weights))>;
+    grouped_linear<Real>(device, {}, Down{downs(weights), offsets, dy, h, token, Product::x_w});
     expert_swiglu_backward(device, weight_s, saved.gate, saved.up, h, dweight_s);
 
-    Jobs<WeightGradientJob<Real>> gradient_jobs(scratch, 3 * count);
-    for_each_used(weights, assignment, [&](const auto&, Index begin, Index rows, Index e) {
-      auto& of_expert = gradients.experts[static_cast<std::size_t>(e)];
-      const std::int32_t* const token = assignment.token.data + begin;
-      gradient_jobs.add({rows, dy, h.middle_rows(begin, rows), of_expert.down.weight.matrix(), token});
-      gradient_jobs.add(
-          {rows, saved.gate.middle_rows(begin, rows), x, of_expert.gate.weight.matrix(), nullptr, token});
-      gradient_jobs.add({rows, saved.up.middle_rows(begin, rows), x, of_expert.up.weight.matrix(), nullptr, token});
-    });
-    weight_gradient(device, gradient_jobs.take());
+    const auto dgate = [&](Index e) { return expert(gradients, e).gate.weight.matrix(); };
+    const auto dup = [&](Index e) { return expert(gradients, e).up.weight.matrix(); };
+    const auto ddown = [&](Index e) { return expert(gradients, e).down.weight.matrix(); };
+    grouped_gradient(device, GroupedGradient<Real, decltype(ddown)>{ddown, offsets, dy, h, token},
+                     GroupedGradient<Real, decltype(dgate)>{dgate, offsets, saved.gate, x, nullptr, token},
+                     GroupedGradient<Real, decltype(dup)>{dup, offsets, saved.up, x, nullptr, token});
 
-    for (const Update update : {Update::overwrite, Update::add}) {
-      for_each_used(weights, assignment, [&](const auto& expert, Index begin, Index rows, Index) {
-        const bool first = update == Update::overwrite;
-        jobs.add({first ? expert.gate.weight.view() : expert.up.weight.view(),
-                  (first ? saved.gate : saved.up).middle_rows(begin, rows), dx.middle_rows(begin, rows), nullptr,
-                  Product::x_w, update});
-      });
-      linear(device, jobs.take());
-    }
+    grouped_linear<Real>(device, {}, Gate{gates(weights), offsets, saved.gate, dx, nullptr, Product::x_w});
+    grouped_linear<Real>(device, {}, Up{ups(weights), offsets, saved.up, dx, nullptr, Product::x_w, Update::add});
   }
 
  private:
-  /// A list of jobs in scratch memory.
-  template <class Job>
-  class Jobs {
-   public:
-    template <class Scratch>
-    Jobs(Scratch& scratch, Index most) : jobs_(scratch.template take<Job>(most)) {}
-    void add(const Job& job) { jobs_[used_++] = job; }
-    /// The jobs so far; the list is empty afterwards.
-    std::span<const Job> take() { return {jobs_.data, static_cast<std::size_t>(std::exchange(used_, 0))}; }
-
-   private:
-    View<Job> jobs_;
-    Index used_ = 0;
-  };
-
-  /// Calls f(weights of the expert, first slot, slots, expert) for each expert that serves somebody.
-  template <class Store, class F>
-  static void for_each_used(const Weights<Store>& weights, const Assignment& assignment, F&& f) {
-    for (Index e = 0; e < count; ++e) {
-      const Index begin = assignment.offsets[e], rows = assignment.offsets[e + 1] - begin;
-      if (rows > 0) f(weights.experts[static_cast<std::size_t>(e)], begin, rows, e);
-    }
+  template <class AnyWeights>
+  static auto& expert(AnyWeights& weights, Index e) {
+    return weights.experts[static_cast<std::size_t>(e)];
+  }
+  /// The matrices of expert e, for grouped products.
+  template <class Store>
+  static auto gates(const Weights<Store>& weights) {
+    return [&weights](Index e) { return expert(weights, e).gate.weight.view(); };
+  }
+  template <class Store>
+  static auto ups(const Weights<Store>& weights) {
+    return [&weights](Index e) { return expert(weights, e).up.weight.view(); };
+  }
+  template <class Store>
+  static auto downs(const Weights<Store>& weights) {
+    return [&weights](Index e) { return expert(weights, e).down.weight.view(); };
   }
 };
 

@@ -1,10 +1,8 @@
 // Mixture of experts: y = sum over chosen experts of weight * expert(x), plus the shared experts (DeepSeek-V3, eq. 12).
 #pragma once
 
-#include <algorithm>
-#include <string>
+#include <array>
 
-#include <guild/core/error.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/router.hpp>
 #include <guild/ops/combine.hpp>
@@ -57,33 +55,23 @@ struct Moe {
     Router::forward(device, weights.router, x, Routing<float>{chosen, weights_tk}, forgotten, scratch);
     observer.on_routing(layer, chosen, weights_tk);
 
-    const auto offsets = scratch.template take<std::int32_t>(config.experts + 1);
-    const auto token = scratch.template take<std::int32_t>(slots);
-    const auto slot_tk = scratch.template take<std::int32_t>(tokens, config.top_k);
-    assign(chosen, offsets, token, slot_tk);
+    const Assignment assignment = Assignment::take(scratch, tokens, config.top_k, config.experts);
+    assign_experts(device, chosen, assignment);
 
-    const auto h = scratch.template take<float>(slots, config.hidden);
     const auto y_slots = scratch.template take<float>(slots, S::config.hidden);
-    const Index most_jobs = std::min<Index>(config.experts, slots) + 1;
-    const auto gated = scratch.template take<GatedJob>(most_jobs);
-    const auto down = scratch.template take<LinearJob>(most_jobs);
-    Index jobs = 0;
+    std::array<GatedJob, has_shared ? 1 : 0> gated;
+    std::array<LinearJob, has_shared ? 1 : 0> down;
     if constexpr (has_shared) {  // the shared experts run beside the routed ones
       const auto h_shared = scratch.template take<float>(tokens, Index{config.shared_experts} * config.hidden);
-      gated[jobs] = {weights.shared.gate.weight.view(), weights.shared.up.weight.view(), x, h_shared};
-      down[jobs] = {weights.shared.down.weight.view(), h_shared, y};
-      ++jobs;
+      gated[0] = {weights.shared.gate.weight.view(), weights.shared.up.weight.view(), x, h_shared};
+      down[0] = {weights.shared.down.weight.view(), h_shared, y};
     }
-    const Assignment assignment{offsets, token};
-    static_assert(requires { Experts::append_jobs(weights.experts, assignment, x, h, y_slots, gated, down, jobs); },
-                  "Moe: Spec::Experts needs a static append_jobs(weights, assignment, x, h, y, gated, down, jobs) as "
+    static_assert(requires { Experts::forward(device, weights.experts, assignment, x, y_slots, gated, down); },
+                  "Moe: Spec::Experts needs a static forward(device, weights, assignment, x, y, gated, down) as "
                   "ExpertPool has");
-    Experts::append_jobs(weights.experts, assignment, x, h, y_slots, gated, down, jobs);
-    const auto n = static_cast<std::size_t>(jobs);
-    gated_linear(device, std::span<const GatedJob>(gated.data, n));
-    linear(device, std::span<const LinearJob>(down.data, n));
+    Experts::forward(device, weights.experts, assignment, x, y_slots, gated, down);
     const View<const float, 2> shared = has_shared ? View<const float, 2>(y) : View<const float, 2>();
-    combine_experts(device, y_slots, slot_tk, weights_tk, shared, y);
+    combine_experts(device, y_slots, assignment.slot_tk, weights_tk, shared, y);
   }
 
   template <class Real>
@@ -91,9 +79,7 @@ struct Moe {
     typename Router::template Saved<Real> router;
     View<std::int32_t, 2> chosen;  ///< [T, K]: choices are kept, never made a second time
     View<Real, 2> weights_tk;      ///< [T, K]
-    View<std::int32_t> offsets;    ///< [E + 1]
-    View<std::int32_t> token;      ///< [T * K]
-    View<std::int32_t, 2> slot_tk;  ///< [T, K]
+    Assignment assignment;
     typename Experts::template Saved<Real> experts;
     typename Shared::template Saved<Real> shared;
   };
@@ -107,18 +93,16 @@ struct Moe {
     saved.chosen = pass.choice.experts;
     if (saved.chosen.data == nullptr) saved.chosen = memory.template take<std::int32_t>(tokens, config.top_k);
     saved.weights_tk = memory.template take<Real>(tokens, config.top_k);
-    saved.offsets = memory.template take<std::int32_t>(config.experts + 1);
-    saved.token = memory.template take<std::int32_t>(slots);
-    saved.slot_tk = memory.template take<std::int32_t>(tokens, config.top_k);
+    saved.assignment = Assignment::take(memory, tokens, config.top_k, config.experts);
     Router::forward(device, weights.router, x, Routing<Real>{saved.chosen, saved.weights_tk, pass.choice.choice},
                     saved.router, memory);
-    assign(saved.chosen, saved.offsets, saved.token, saved.slot_tk);
+    assign_experts(device, saved.chosen, saved.assignment);
 
     auto scratch = device.scratch();
     const auto y_slots = scratch.template take<Real>(slots, S::config.hidden);
-    Experts::forward(device, weights.experts, {saved.offsets, saved.token}, x, y_slots, saved.experts, memory);
+    Experts::forward(device, weights.experts, saved.assignment, x, y_slots, saved.experts, memory);
     if constexpr (has_shared) Shared::forward(device, weights.shared, x, y, saved.shared, memory);
-    combine_experts(device, y_slots, saved.slot_tk, saved.weights_tk,
+    combine_experts(device, y_slots, saved.assignment.slot_tk, saved.weights_tk,
                     has_shared ? View<const Real, 2>(y) : View<const Real, 2>(), y);
   }
 
@@ -131,47 +115,22 @@ struct Moe {
     const Index tokens = x.rows, slots = tokens * config.top_k;
     const auto dx_slots = scratch.template take<Real>(slots, S::config.hidden);
     const auto weight_s = scratch.template take<Real>(slots), dweight_s = scratch.template take<Real>(slots);
-    slot_weights(device, saved.slot_tk, saved.weights_tk, weight_s);
-    Experts::backward(device, weights.experts, {saved.offsets, saved.token}, x, saved.experts, dy, weight_s, dweight_s,
+    slot_weights(device, saved.assignment.slot_tk, saved.weights_tk, weight_s);
+    Experts::backward(device, weights.experts, saved.assignment, x, saved.experts, dy, weight_s, dweight_s,
                       dx_slots, gradients.experts);
     if constexpr (has_shared) Shared::backward(device, weights.shared, x, saved.shared, dy, dx, gradients.shared);
 
     const auto ones = scratch.template take<Real>(tokens, config.top_k);
-    for (Real& one : View<Real>(ones.data, slots)) one = Real(1);
-    combine_experts(device, dx_slots, saved.slot_tk, ones, has_shared ? View<const Real, 2>(dx) : View<const Real, 2>(),
+    for_each_row(device, tokens, config.top_k, FillRow<Real>{ones, Real(1)});
+    combine_experts(device, dx_slots, saved.assignment.slot_tk, ones, has_shared ? View<const Real, 2>(dx) : View<const Real, 2>(),
                     dx);
 
     const auto dweights_tk = scratch.template take<Real>(tokens, config.top_k);
-    gather_slots(device, saved.slot_tk, dweight_s, dweights_tk);
+    gather_slots(device, saved.assignment.slot_tk, dweight_s, dweights_tk);
     const auto dx_router = scratch.template take<Real>(tokens, S::config.hidden);
     Router::backward(device, weights.router, pass, x, saved.router, Routing<Real>{saved.chosen, saved.weights_tk},
                      dweights_tk, dx_router, gradients.router);
     add(device, dx, dx_router);
-  }
-
-  /// Counting sort of the chosen (token, k) pairs by expert; within an expert tokens keep their order. Throws
-  /// op_argument for an expert that does not exist: routers may be anybody's.
-  static void assign(View<const std::int32_t, 2> chosen, View<std::int32_t> offsets, View<std::int32_t> token,
-                     View<std::int32_t, 2> slot_tk) {
-    for (std::int32_t& offset : offsets) offset = 0;
-    for (Index t = 0; t < chosen.rows; ++t)
-      for (const std::int32_t e : chosen.row(t)) {
-        if (e < 0 || e >= offsets.size - 1)
-          throw Error(ErrorCode::op_argument, "the router chose expert " + std::to_string(e) + " for token " +
-                      std::to_string(t) + ", expected from 0 to " + std::to_string(offsets.size - 2),
-                      {{}, "Spec::Router", -1});
-        ++offsets[e + 1];
-      }
-    for (Index e = 1; e < offsets.size; ++e) offsets[e] += offsets[e - 1];
-    for (Index t = 0; t < chosen.rows; ++t) {
-      for (Index k = 0; k < chosen.cols; ++k) {
-        const std::int32_t slot = offsets[chosen(t, k)]++;
-        token[slot] = static_cast<std::int32_t>(t);
-        slot_tk(t, k) = slot;
-      }
-    }
-    for (Index e = offsets.size - 1; e > 0; --e) offsets[e] = offsets[e - 1];
-    offsets[0] = 0;
   }
 };
 

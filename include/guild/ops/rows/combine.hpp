@@ -75,4 +75,18 @@ struct SwigluRow {
   }
 };
 
+/// Every element of a row becomes `value`.
+template <class Real>
+struct FillRow {
+  View<Real, 2> to;
+  Real value;
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index row) const {
+    Real* const out = to.data + row * to.pitch;
+    const Real same = value;
+    team.for_each(to.cols, [=](Index i) { out[i] = same; });
+  }
+};
+
 }  // namespace guild::inline v1
