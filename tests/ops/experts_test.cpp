@@ -31,7 +31,8 @@ struct GroupedProducts : testing::Test {
   guild::Cpu device{guild::CpuOptions{.threads = 2}};
   const std::vector<std::int32_t> offsets_{0, 3, 3, 13, 14};
   const std::vector<std::int32_t> token{0, 4, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2};
-  Buffer<float> weights = numbers(experts * out * in, 1), second = numbers(experts * out * in, 2), x = numbers(tokens * in, 3);
+  Buffer<float> weights = numbers(experts * out * in, 1), second = numbers(experts * out * in, 2),
+                x = numbers(tokens * in, 3);
   View<const std::int32_t> offsets{offsets_.data(), experts + 1};
 
   [[nodiscard]] auto of(const Buffer<float>& all) const {
@@ -49,8 +50,9 @@ TEST_F(GroupedProducts, GiveEachSlotTheProductOfItsExpert) {
                                 guild::Product::x_wt, update});
     for (const Index e : {0, 2, 3}) {
       const Index begin = offsets[e], rows = offsets[e + 1] - begin;
-      const guild::LinearJob one{of(weights)(e), x.view(tokens, in), expected.view(slots, out).middle_rows(begin, rows),
-                                 token.data() + begin, guild::Product::x_wt, update};
+      const guild::LinearJob one{
+          of(weights)(e),       x.view(tokens, in),   expected.view(slots, out).middle_rows(begin, rows),
+          token.data() + begin, guild::Product::x_wt, update};
       guild::linear(device, std::span<const guild::LinearJob>(&one, 1));
     }
     guild::linear(device, of(second)(0), View<const float, 2>(x.data(), 1, in), beside_expected.view(1, out));
@@ -61,9 +63,9 @@ TEST_F(GroupedProducts, GiveEachSlotTheProductOfItsExpert) {
 
 TEST_F(GroupedProducts, GatedOnesAreTheGatedProductOfTheExpert) {
   Buffer<float> h(slots * out), expected(slots * out);
-  guild::grouped_gated(device, {}, guild::GroupedGated{of(weights), of(second), offsets,
-                                                      View<const float, 2>(x.data(), tokens, in), h.view(slots, out),
-                                                      token.data()});
+  guild::grouped_gated(device, {},
+                       guild::GroupedGated{of(weights), of(second), offsets, View<const float, 2>(x.data(), tokens, in),
+                                           h.view(slots, out), token.data()});
   for (const Index e : {0, 2, 3}) {
     const Index begin = offsets[e], rows = offsets[e + 1] - begin;
     const guild::GatedJob one{of(weights)(e), of(second)(e), x.view(tokens, in),
@@ -77,9 +79,9 @@ TEST_F(GroupedProducts, GradientsReachTheExpertThatServedTheSlotAndNoOther) {
   const Buffer<float> dy = numbers(slots * out, 5);
   Buffer<float> dw(experts * out * in);
   const auto gradient_of = [&](Index e) { return View<float, 2>(dw.data() + e * out * in, out, in); };
-  guild::grouped_gradient(device, guild::GroupedGradient<float, decltype(gradient_of)>{
-                                      gradient_of, offsets, dy.view(slots, out), x.view(tokens, in), nullptr,
-                                      token.data()});
+  guild::grouped_gradient(
+      device, guild::GroupedGradient<float, decltype(gradient_of)>{gradient_of, offsets, dy.view(slots, out),
+                                                                   x.view(tokens, in), nullptr, token.data()});
   for (Index e = 0; e < experts; ++e)
     for (Index o = 0; o < out; ++o)
       for (Index i = 0; i < in; ++i) {

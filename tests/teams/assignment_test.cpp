@@ -23,9 +23,9 @@ Slots assign(Device& device, const std::vector<std::int32_t>& chosen, Index top_
   const auto pairs = static_cast<Index>(chosen.size());
   Slots out{std::vector<std::int32_t>(static_cast<std::size_t>(experts + 1)), std::vector<std::int32_t>(chosen.size()),
             std::vector<std::int32_t>(chosen.size())};
-  guild::assign_experts(device, {chosen.data(), pairs / top_k, top_k},
-                        {{out.offsets.data(), experts + 1}, {out.token.data(), pairs},
-                         {out.slot.data(), pairs / top_k, top_k}});
+  guild::assign_experts(
+      device, {chosen.data(), pairs / top_k, top_k},
+      {{out.offsets.data(), experts + 1}, {out.token.data(), pairs}, {out.slot.data(), pairs / top_k, top_k}});
   return out;
 }
 
@@ -39,7 +39,8 @@ TEST(Assignment, GroupsTokensByExpertInTheirOrder) {
 
 TEST(Assignment, RowKernelsOfTeamsGiveTheSlotsOfTheCountingSort) {
   guild::Cpu device({.threads = 1});
-  for (const auto& [tokens, top_k, experts] : {std::tuple{Index{0}, 2, 4}, {1, 1, 1}, {7, 3, 8}, {40, 2, 5}, {3, 4, 300}}) {
+  for (const auto& [tokens, top_k, experts] :
+       {std::tuple{Index{0}, 2, 4}, {1, 1, 1}, {7, 3, 8}, {40, 2, 5}, {3, 4, 300}}) {
     guild::Random random(7, static_cast<std::uint64_t>(tokens));
     std::vector<std::int32_t> chosen(static_cast<std::size_t>(tokens * top_k));
     for (std::int32_t& e : chosen) e = static_cast<std::int32_t>(random.uniform() * experts);

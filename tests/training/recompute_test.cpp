@@ -139,8 +139,7 @@ TEST(Recompute, LayersKeepWhatTheManualSays) {
       {"TopKRouter", bytes_of(moe.router.logits), tokens * c.moe.experts * real},
       {"Moe",
        bytes_of(moe.chosen) + bytes_of(moe.weights_tk) + bytes_of(moe.assignment.offsets) +
-           bytes_of(moe.assignment.token) +
-           bytes_of(moe.assignment.slot_tk),
+           bytes_of(moe.assignment.token) + bytes_of(moe.assignment.slot_tk),
        tokens * c.moe.top_k * (real + 3 * integer) + (c.moe.experts + 1) * integer},
       {"ExpertPool", bytes_of(moe.experts.gate) + bytes_of(moe.experts.up),
        2 * tokens * c.moe.top_k * c.moe.hidden * real},

@@ -26,7 +26,7 @@ struct Format {
     if (type == DType::f8_e4m3) scale = DType::f32, block_rows = scale_block, block_cols = scale_block;
   }
   GUILD_HD constexpr Format(DType element_, DType scale_, std::int64_t block_rows_, std::int64_t block_cols_,
-                   bool zeros_ = false)
+                            bool zeros_ = false)
       : element(element_), scale(scale_), block_rows(block_rows_), block_cols(block_cols_), zeros(zeros_) {}
 
   [[nodiscard]] GUILD_HD constexpr bool scaled() const { return scale != DType::other; }

@@ -30,8 +30,9 @@ struct ExpertPool {
       Expert::visit(visitor, path / static_cast<Index>(e), weights.experts[e]...);
   }
 
-  /// x [T, hidden]; y [S, hidden]: slot s holds what its expert makes of row token[s]; keeps nothing. `gated` and `down`
-  /// are products that run beside those of the pool (the shared experts): the same two parallel regions serve all.
+  /// x [T, hidden]; y [S, hidden]: slot s holds what its expert makes of row token[s]; keeps nothing. `gated` and
+  /// `down` are products that run beside those of the pool (the shared experts): the same two parallel regions serve
+  /// all.
   template <class Device, class Store>
   static void forward(Device& device, const Weights<Store>& weights, const Assignment& assignment,
                       View<const float, 2> x, View<float, 2> y, std::span<const GatedJob> gated,
@@ -40,7 +41,8 @@ struct ExpertPool {
     const auto h = scratch.template take<float>(y.rows, Expert::hidden);
     grouped_gated(device, gated,
                   GroupedGated{gates(weights), ups(weights), assignment.offsets, x, h, assignment.token.data});
-    grouped_linear(device, down, GroupedLinear<float, decltype(downs(weights))>{downs(weights), assignment.offsets, h, y});
+    grouped_linear(device, down,
+                   GroupedLinear<float, decltype(downs(weights))>{downs(weights), assignment.offsets, h, y});
   }
 
   template <class Real>

@@ -66,9 +66,10 @@ struct Moe {
       gated[0] = {weights.shared.gate.weight.view(), weights.shared.up.weight.view(), x, h_shared};
       down[0] = {weights.shared.down.weight.view(), h_shared, y};
     }
-    static_assert(requires { Experts::forward(device, weights.experts, assignment, x, y_slots, gated, down); },
-                  "Moe: Spec::Experts needs a static forward(device, weights, assignment, x, y, gated, down) as "
-                  "ExpertPool has");
+    static_assert(
+        requires { Experts::forward(device, weights.experts, assignment, x, y_slots, gated, down); },
+        "Moe: Spec::Experts needs a static forward(device, weights, assignment, x, y, gated, down) as "
+        "ExpertPool has");
     Experts::forward(device, weights.experts, assignment, x, y_slots, gated, down);
     const View<const float, 2> shared = has_shared ? View<const float, 2>(y) : View<const float, 2>();
     combine_experts(device, y_slots, assignment.slot_tk, weights_tk, shared, y);
@@ -116,14 +117,14 @@ struct Moe {
     const auto dx_slots = scratch.template take<Real>(slots, S::config.hidden);
     const auto weight_s = scratch.template take<Real>(slots), dweight_s = scratch.template take<Real>(slots);
     slot_weights(device, saved.assignment.slot_tk, saved.weights_tk, weight_s);
-    Experts::backward(device, weights.experts, saved.assignment, x, saved.experts, dy, weight_s, dweight_s,
-                      dx_slots, gradients.experts);
+    Experts::backward(device, weights.experts, saved.assignment, x, saved.experts, dy, weight_s, dweight_s, dx_slots,
+                      gradients.experts);
     if constexpr (has_shared) Shared::backward(device, weights.shared, x, saved.shared, dy, dx, gradients.shared);
 
     const auto ones = scratch.template take<Real>(tokens, config.top_k);
     for_each_row(device, tokens, config.top_k, FillRow<Real>{ones, Real(1)});
-    combine_experts(device, dx_slots, saved.assignment.slot_tk, ones, has_shared ? View<const Real, 2>(dx) : View<const Real, 2>(),
-                    dx);
+    combine_experts(device, dx_slots, saved.assignment.slot_tk, ones,
+                    has_shared ? View<const Real, 2>(dx) : View<const Real, 2>(), dx);
 
     const auto dweights_tk = scratch.template take<Real>(tokens, config.top_k);
     gather_slots(device, saved.assignment.slot_tk, dweight_s, dweights_tk);

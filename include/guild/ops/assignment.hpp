@@ -10,8 +10,8 @@
 
 namespace guild::inline v1 {
 
-/// T tokens with K experts each fill S = T * K slots. The views lie in the device's memory: how many slots an expert has
-/// is known there alone, and who works on slots takes bounds from the host and offsets from here.
+/// T tokens with K experts each fill S = T * K slots. The views lie in the device's memory: how many slots an expert
+/// has is known there alone, and who works on slots takes bounds from the host and offsets from here.
 struct Assignment {
   View<std::int32_t> offsets;     ///< [E + 1]: expert e owns the slots offsets[e] .. offsets[e + 1]
   View<std::int32_t> token;       ///< [S]: the batch row that fills a slot
