@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <limits>
 #include <map>
@@ -511,6 +512,35 @@ TEST(LoadWeights, KeepsToItsMemoryBudget) {
   EXPECT_EQ(read, 0);
   EXPECT_NO_THROW((void)load(
       folder, {.residence = guild::Residence::mapped, .memory_budget = 64 << 10}));  // vectors are always copied
+}
+
+TEST(LoadWeights, CountsMappedTensorsThatMustBeCopiedAgainstTheBudget) {
+  const Tensors tensors;
+  const TempFolder folder;
+  tensors.write(folder);
+  std::string file = guild::test::bytes_of(folder.path("model.safetensors"));
+  std::uint64_t header = 0;
+  std::memcpy(&header, file.data(), sizeof header);
+  file.insert(8 + static_cast<std::size_t>(header), 1, ' ');  // every tensor now begins at an odd byte
+  ++header;
+  std::memcpy(file.data(), &header, sizeof header);
+  std::ofstream(folder.path("model.safetensors"), std::ios::binary) << file;
+
+  const auto mapped = [&](std::int64_t budget) {
+    return load(folder, {.residence = guild::Residence::mapped, .memory_budget = budget});
+  };
+  std::int64_t read = 0;
+  const auto error = guild::test::error_of([&] {
+    (void)load(folder, {.residence = guild::Residence::mapped,
+                        .memory_budget = tensors.bytes() - 1,
+                        .progress = [&](const guild::Progress& p) { return read = p.bytes, true; }});
+  });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(name(error->code()), "cf_memory");
+  EXPECT_NE(std::string(error->what()).find("must be owned all the same"), std::string::npos) << error->what();
+  EXPECT_EQ(read, 0) << "before the first byte";
+  auto found = mapped(tensors.bytes()), expected = random_model<Model>(DType::f32);
+  EXPECT_TRUE(same_weights(found, expected));
 }
 
 }  // namespace

@@ -58,8 +58,7 @@ class WeightReader {
  private:
   Buffer<std::byte> bytes_of(const TensorInfo& info) {
     const auto size = static_cast<Index>(info.bytes);
-    const auto alignment = static_cast<std::uint64_t>(std::max(bits(info.dtype) / 8, 1));
-    if (options_.residence == Residence::mapped && info.begin % alignment == 0) {
+    if (options_.residence == Residence::mapped && is_aligned(info)) {
       const auto mapping = checkpoint_.map(info.file);
       report(size);
       return Buffer<std::byte>::share(mapping, reinterpret_cast<const std::byte*>(mapping->data()) + info.begin, size);
@@ -131,10 +130,16 @@ inline std::int64_t machine_memory() {
 /// Throws cf_memory if weights of so many bytes are more than the options allow.
 inline void check_memory(const LoadOptions& options, std::int64_t bytes) {
   const std::int64_t budget = options.memory_budget == 0 ? machine_memory() : options.memory_budget;
+  const std::string limit =
+      (options.memory_budget == 0 ? "the machine has " : "the budget is ") + std::to_string(budget);
+  if (budget > 0 && bytes > budget && options.residence == Residence::mapped)
+    throw Error(ErrorCode::cf_memory, std::to_string(bytes) +
+                                          " bytes of the mapped weights must be owned all the same: norms, scales, and "
+                                          "matrices that begin between two elements of their file; " +
+                                          limit + "; write the file anew with aligned tensors, or allow more");
   if (budget > 0 && bytes > budget)
     throw Error(ErrorCode::cf_memory,
-                "the weights need " + std::to_string(bytes) + " bytes, " +
-                    (options.memory_budget == 0 ? "the machine has " : "the budget is ") + std::to_string(budget) +
+                "the weights need " + std::to_string(bytes) + " bytes, " + limit +
                     "; use a smaller model, or leave the weights in the file with Residence::mapped");
 }
 
@@ -149,10 +154,10 @@ template <class Model>
   typename Model::template Weights<Published> weights;
   if (options.mtp) weights.mtp.resize(static_cast<std::size_t>(Model::config.mtp_layers));
 
-  const std::int64_t bytes = detail::check_weights<Model>(checkpoint, options, weights);
-  if (options.residence == Residence::owned) detail::check_memory(options, bytes);
+  const detail::WeightBytes bytes = detail::check_weights<Model>(checkpoint, options, weights);
+  detail::check_memory(options, bytes.owned);
 
-  detail::WeightReader<Names> reader(checkpoint, options, bytes);
+  detail::WeightReader<Names> reader(checkpoint, options, bytes.all);
   Model::visit(reader, Path(), weights);
   return weights;
 }

@@ -19,6 +19,18 @@ inline std::string shape_list(const std::vector<std::int64_t>& shape) {
   return out + "]";
 }
 
+/// True if the elements can be read where they lie in the file; if not they are copied, mapped or not.
+[[nodiscard]] inline bool is_aligned(const TensorInfo& info) {
+  const int bytes = bits(info.dtype) / 8;
+  return bytes <= 1 || info.begin % static_cast<std::uint64_t>(bytes) == 0;
+}
+
+/// Bytes of weights: all of them, and those that are in memory of the process after loading.
+struct WeightBytes {
+  std::int64_t all = 0;
+  std::int64_t owned = 0;
+};
+
 /// A matrix as found; without `elements` it is not there.
 struct StoredTensor {
   Format format;

@@ -23,14 +23,16 @@ namespace detail {
 template <class Names>
 class WeightCheck {
  public:
-  explicit WeightCheck(const Checkpoint& checkpoint)
-      : checkpoint_(checkpoint), finder_(checkpoint, Names::scale_suffix) {}
+  WeightCheck(const Checkpoint& checkpoint, Residence residence)
+      : checkpoint_(checkpoint), finder_(checkpoint, Names::scale_suffix), residence_(residence) {}
 
   template <class Tensor>
   void operator()(const Path& path, MatrixShape shape, Tensor&) {
     const std::string name = Names::name(path);
     const StoredTensor found = finder_.find(name, shape);
     take(found.elements, name);
+    if (found.elements != nullptr && residence_ == Residence::mapped && is_aligned(*found.elements))
+      bytes_.owned -= static_cast<std::int64_t>(found.elements->bytes);
     if (found.scales != nullptr) take(found.scales, name);
   }
 
@@ -77,7 +79,7 @@ class WeightCheck {
                   {folder(), extra.front(), -1});
   }
 
-  [[nodiscard]] std::int64_t bytes() const { return bytes_; }
+  [[nodiscard]] WeightBytes bytes() const { return bytes_; }
 
  private:
   static constexpr std::size_t listed = 20;
@@ -88,7 +90,8 @@ class WeightCheck {
       if (++missing_count_ <= listed) missing_.push_back(name);
     } else {
       used_.insert(info->name);
-      bytes_ += static_cast<std::int64_t>(info->bytes);
+      bytes_.all += static_cast<std::int64_t>(info->bytes);
+      bytes_.owned += static_cast<std::int64_t>(info->bytes);
     }
     return info;
   }
@@ -115,15 +118,16 @@ class WeightCheck {
   std::set<std::string_view> used_;
   std::vector<std::string> missing_;
   std::size_t missing_count_ = 0;
-  std::int64_t bytes_ = 0;
+  Residence residence_;
+  WeightBytes bytes_;
 };
 
 /// Throws wt_* unless the checkpoint holds exactly the tensors that visit walks in `weights`, in any store. Returns
 /// their bytes.
 template <class Model, class Weights>
-std::int64_t check_weights(const Checkpoint& checkpoint, const LoadOptions& options, Weights& weights) {
+WeightBytes check_weights(const Checkpoint& checkpoint, const LoadOptions& options, Weights& weights) {
   using Names = typename Model::Spec::Names;
-  WeightCheck<Names> check(checkpoint);
+  WeightCheck<Names> check(checkpoint, options.residence);
   Model::visit(check, Path(), weights);
   std::vector<std::string> skipped;
   const Path root, layers = root / "layers";

@@ -49,7 +49,8 @@ template <class Model>
                                                                         LoadOptions options = {}) {
   typename Model::template Weights<Dense<float>> weights;
   if (options.mtp) weights.mtp.resize(static_cast<std::size_t>(Model::config.mtp_layers));
-  const std::int64_t bytes = detail::check_weights<Model>(checkpoint, options, weights);
+  options.residence = Residence::owned;
+  const std::int64_t bytes = detail::check_weights<Model>(checkpoint, options, weights).all;
   std::int64_t floats = 0;
   struct Count {
     std::int64_t* floats;
@@ -60,7 +61,6 @@ template <class Model>
   };
   Model::visit(Count{&floats}, Path(), weights);
   detail::check_memory(options, floats * std::int64_t{sizeof(float)});
-  options.residence = Residence::owned;
   detail::DenseReader<typename Model::Spec::Names> reader(checkpoint, options, bytes);
   Model::visit(reader, Path(), weights);
   return weights;
