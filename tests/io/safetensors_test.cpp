@@ -229,7 +229,7 @@ TEST(Safetensors, CountsPackedTypesInBits) {
                      std::to_string(bytes) + "]}}",
                  static_cast<std::size_t>(bytes));
   };
-  EXPECT_EQ(four(6, 3).tensors.at(0).dtype, DType::other);
+  EXPECT_EQ(four(6, 3).tensors.at(0).dtype, DType::f4_e2m1);
   EXPECT_GUILD_ERROR(ErrorCode::st_misaligned, four(5, 3));
 }
 
