@@ -97,6 +97,8 @@ TEST(Safetensors, ReadsTheValuesThatTheReferenceImplementationWrote) {
         break;
       case DType::boolean:
         break;
+      case DType::f8_e8m0:
+      case DType::f4_e2m1:
       case DType::other:
         ADD_FAILURE() << info.name;
     }
@@ -129,6 +131,7 @@ TEST(Safetensors, RefusesToWriteWhatItWouldRefuseToRead) {
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, write({{"x", DType::f32, {-1}, data}}));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, write({{"x", DType::f32, {4}, nullptr}}));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, write({{"x", DType::other, {4}, data}}));
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument, write({{"x", DType::f4_e2m1, {4}, data}}));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, write({{"x", DType::f32, {1LL << 40, 1LL << 40}, data}}));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, write({{"\xFF", DType::f32, {4}, data}}));
   EXPECT_GUILD_ERROR(ErrorCode::st_duplicate, write({{"x", DType::f32, {4}, data}, {"x", DType::f32, {4}, data}}));

@@ -105,6 +105,7 @@ TEST(SafetensorsWriter, RefusesWhatCannotBeWrittenAndLeavesNothing) {
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, (negative.add({"n", DType::f32, {-1}, x}), 0));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, (negative.add({"n", DType::f32, {1LL << 40, 1LL << 40}, x}), 0));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, (negative.add({"n", DType::other, {1}, x}), 0));
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument, (negative.add({"f", DType::f4_e2m1, {2}, x}), 0));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, (negative.add("n", DType::f32, {1}, nullptr), 0));
 
   const auto fails = [&](std::size_t count, std::string name, ErrorCode code) {

@@ -119,7 +119,7 @@ inline void write_safetensors(const std::string& path, std::span<const TensorSou
     for (const std::int64_t dimension : tensor->shape)
       if (bytes)
         bytes = dimension < 0 ? std::nullopt : detail::checked_multiply(*bytes, static_cast<std::uint64_t>(dimension));
-    if (!bytes || tensor->dtype == DType::other || (tensor->data == nullptr && *bytes != 0))
+    if (!bytes || bits(tensor->dtype) < 8 || (tensor->data == nullptr && *bytes != 0))
       throw Error(ErrorCode::op_argument,
                   "cannot be written: type " + std::string(name(tensor->dtype)) + ", shape " +
                       detail::shape_text(tensor->shape) + (tensor->data == nullptr ? ", no data" : ""),

@@ -45,7 +45,7 @@ class SafetensorsWriter {
     for (const std::int64_t dimension : shape)
       if (bytes)
         bytes = dimension < 0 ? std::nullopt : detail::checked_multiply(*bytes, static_cast<std::uint64_t>(dimension));
-    if (!bytes || dtype == DType::other || !source)
+    if (!bytes || bits(dtype) < 8 || !source)  // F4 is read only, other types have no bits
       throw Error(ErrorCode::op_argument,
                   "cannot be written: type " + std::string(guild::name(dtype)) + ", shape " +
                       detail::shape_text(shape) + (source ? "" : ", no source"),
