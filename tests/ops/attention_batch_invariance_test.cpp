@@ -1,0 +1,130 @@
+// A token's attention has the same bits in every batch of chunks and on any number of threads. In a chunk of any length
+// it has those of the token alone, with one exception: latent attention cuts the keys of a chunk by the chunk's own
+// length, and where it cuts them otherwise than for the token alone, the difference has a bound.
+#include <guild/ops/attention.hpp>
+
+#include "batch_invariance.hpp"
+
+namespace {
+using namespace guild;
+using namespace guild_test;
+
+constexpr Index context = 400, heads = 3;
+constexpr double attention_bound = 8.0;  // times epsilon * the largest value attended to
+
+/// New tokens at positions [first, first + count) of a sequence; the query of a token is a function of its position.
+struct Chunk {
+  Index first, count;
+};
+
+class AttentionBatchInvariance : public BatchInvariance {
+ protected:
+  /// run(device, chunks, outs) attends; bound(chunk, position) is 0 where a token of a chunk must equal the token
+  /// alone.
+  template <class Run, class Bound>
+  void expect_tokens_as_alone(Index cols, Run&& run, Bound&& bound) {
+    const auto results = [&](Cpu& device, const std::vector<Chunk>& chunks) {
+      std::vector<Matrix<float>> outs;
+      for (const Chunk& chunk : chunks) outs.emplace_back(chunk.count, cols);
+      run(device, chunks, outs);
+      return outs;
+    };
+    std::vector<Matrix<float>> alone;
+    for (Index p = 0; p < context; ++p) alone.push_back(results(*one, {{p, 1}})[0]);
+    double worst = 0.0;
+    for (Index n = 1; n <= most; ++n) {
+      std::vector<Chunk> decoding, ragged = {{40, n}, {17, 3}, {context - n, n}, {320, 2}, {399, 1}, {128, 6}};
+      for (Index i = 0; i < n; ++i) decoding.push_back({(i * 37 + n * 5) % context, 1});
+      Cpu &device = n % 2 == 0 ? *one : *three, &other = n % 2 == 0 ? *three : *one;
+      for (const auto& chunks : {decoding, ragged}) {
+        const auto together = results(device, chunks);
+        for (std::size_t i = 0; i < chunks.size(); ++i) {
+          const auto [first, count] = chunks[i];
+          if (count > 1) {
+            ASSERT_EQ(together[i].data, results(other, {chunks[i]})[0].data) << "the chunk " << first << " + " << count;
+          }
+          for (Index t = 0; t < count; ++t) {
+            const float *got = &together[i](t, 0), *expected = alone[std::size_t(first + t)].data.data();
+            const double limit = bound(chunks[i], first + t);
+            if (limit == 0.0) {
+              ASSERT_TRUE(same_bits(got, expected, cols))
+                  << "token " << t << " of " << count << " from " << first << ", " << chunks.size() << " chunks";
+            }
+            for (Index c = 0; limit > 0.0 && c < cols; ++c) {
+              const double difference = std::abs(double{got[c]} - double{expected[c]});
+              ASSERT_LE(difference, limit) << "token " << t << " of " << count << " from " << first;
+              worst = std::max(worst, difference / limit * attention_bound);
+            }
+          }
+        }
+      }
+    }
+    RecordProperty("chunk_against_token_alone", std::to_string(worst));
+  }
+
+  template <class Element>
+  void check_latent() {
+    const Index latent = 20, rope = 4, width = latent + rope;
+    std::mt19937 random(1);
+    Matrix<float> q(context, heads * width), values(context, width);
+    q.fill_normal(random);
+    values.fill_normal(random);
+    Matrix<Element> cache(context, width, width + 5);
+    double largest = 0.0;
+    for (Index s = 0; s < context; ++s)
+      for (Index c = 0; c < width; ++c) {
+        cache(s, c) = Element(values(s, c));
+        if (c < latent) largest = std::max(largest, std::abs(double{values(s, c)}));
+      }
+    const auto job_of = [&](const Chunk& chunk, View<float, 2> out) {
+      return LatentAttentionJob{cache.data.data(),
+                                dtype_of<Element>,
+                                cache.pitch,
+                                chunk.first + chunk.count,
+                                q.view().middle_rows(chunk.first, chunk.count),
+                                out,
+                                chunk.first};
+    };
+    const auto run = [&](Cpu& device, const std::vector<Chunk>& chunks, std::vector<Matrix<float>>& outs) {
+      std::vector<LatentAttentionJob> jobs;
+      for (std::size_t i = 0; i < chunks.size(); ++i) jobs.push_back(job_of(chunks[i], outs[i].view()));
+      latent_attention(device, jobs, heads, latent, rope, 0.3f);
+    };
+    expect_tokens_as_alone(heads * latent, run, [&](const Chunk& chunk, Index position) {
+      const cpu::KeyRanges together(job_of(chunk, {}), heads), alone(job_of({position, 1}, {}), heads);
+      const bool uncut = std::min(together.size, alone.size) > position;  // one range holds all that the token sees
+      return uncut || together.size == alone.size ? 0.0 : attention_bound * epsilon * largest;
+    });
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Variants, AttentionBatchInvariance, all_variants(), variant_name);
+
+TEST_P(AttentionBatchInvariance, LatentTokensHaveTheBitsOfTheTokenAloneWhereKeysAreCutAlike) { check_latent<float>(); }
+TEST_P(AttentionBatchInvariance, LatentTokensOfABf16CacheHaveTheBitsOfTheTokenAloneWhereKeysAreCutAlike) {
+  check_latent<bf16>();
+}
+
+TEST_P(AttentionBatchInvariance, ExpandedTokensHaveTheBitsOfTheTokenAloneInChunksOfAnyLength) {
+  const Index nope = 13, rope = 4, value = 18;
+  std::mt19937 random(2);
+  Matrix<float> q(context, heads * (nope + rope)), kv(context, heads * (nope + value)), k_rope(context, rope);
+  for (auto* m : {&q, &kv, &k_rope}) m->fill_normal(random);
+  const auto run = [&](Cpu& device, const std::vector<Chunk>& chunks, std::vector<Matrix<float>>& outs) {
+    std::vector<ExpandedAttentionJob> jobs;
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      const Index length = chunks[i].first + chunks[i].count;
+      const View<const float, 2> seen = View<const float, 2>(kv.view()).middle_rows(0, length);
+      jobs.push_back({.q = q.view().middle_rows(chunks[i].first, chunks[i].count),
+                      .k_nope = seen.middle_cols(0, heads * nope),
+                      .k_rope = k_rope.view().middle_rows(0, length),
+                      .v = seen.middle_cols(heads * nope, heads * value),
+                      .out = outs[i].view(),
+                      .first_position = chunks[i].first});
+    }
+    expanded_attention(device, std::span<const ExpandedAttentionJob>(jobs), heads, nope, rope, value, 0.3f);
+  };
+  expect_tokens_as_alone(heads * value, run, [](const Chunk&, Index) { return 0.0; });
+}
+
+}  // namespace
