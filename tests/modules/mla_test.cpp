@@ -153,6 +153,52 @@ TEST(Mla, SequencesOfABatchDoNotSeeEachOther) {
   }
 }
 
+/// The CPU, counting the elements that copies of rows take through row kernels.
+struct CopyCounter : guild::Cpu {
+  using Cpu::Cpu;
+  Index copied = 0;
+};
+template <class From, class To>
+Index elements_of(const guild::CopyRowsJob<From, To>& job) {
+  return job.y.rows * job.parts.count * job.parts.width;
+}
+template <class Kernel>
+void for_each_row(CopyCounter& device, Index rows, Index row_work, const Kernel& kernel) {
+  if constexpr (requires { elements_of(kernel.jobs.data[0]); })
+    for (const auto& job : kernel.jobs) device.copied += elements_of(job);
+  for_each_row(static_cast<guild::Cpu&>(device), rows, row_work, kernel);
+}
+
+TEST(Mla, EveryElementToAndFromTheCachesAndEveryRotatedPartIsCopiedByRowKernels) {
+  using Mla = guild::Mla<TinyBf16Spec>;
+  const auto weights = random_weights<Mla>(guild::DType::f32);
+  const guild::RopeTable rope(small_numbers.rope, small_numbers.attention.rope_dim);
+  const guild::Buffer<float> inputs = random_values(100 * small_numbers.hidden, 7);
+  const auto& numbers = small_numbers.attention;
+  for (const MlaForm form : {MlaForm::absorbed, MlaForm::expanded}) {
+    CopyCounter device({.threads = 2});
+    Mla::Cache caches[2];
+    for (auto& cache : caches) cache.reserve(60, 0);
+    const Tokens none(60);
+    const auto run = [&](const std::vector<Piece>& pieces) {
+      const Flat flat(pieces);
+      Matrix y(flat.batch().size(), small_numbers.hidden);
+      const guild::View<const float, 2> x(inputs.data(), y.rows, y.cols);
+      device.copied = 0;
+      Mla::extend(device, weights, flat.batch(), rope.view(),
+                  [&](int sequence) -> Mla::Cache& { return caches[sequence]; }, x, y.view(), form);
+      return device.copied;
+    };
+    // Written: the new rows. Read: the whole sequence where it is expanded, new queries alone where they are absorbed.
+    const auto expected = [&](Index tokens, Index length) {
+      return tokens * numbers.cache_dim() +
+             (form == MlaForm::expanded ? length * numbers.cache_dim() : tokens * numbers.heads * numbers.rope_dim);
+    };
+    EXPECT_EQ(run({{0, &none, 0, 50}}), expected(50, 50));
+    EXPECT_EQ(run({{0, &none, 50, 53}, {1, &none, 0, 7}}), expected(10, 60));
+  }
+}
+
 TEST(Mla, AutomaticTakesTheFormWithFewerMultiplications) {
   using Mla = guild::Mla<TinySpec>;
   EXPECT_TRUE(Mla::runs_absorbed(MlaForm::automatic, 1, 100));
@@ -165,8 +211,8 @@ TEST(LatentCache, GrowingKeepsTheRowsInUse) {
   guild::LatentCache<guild::bf16, 3> cache;
   cache.reserve(2, 0);
   const float row[] = {1.0f, -2.5f, 3.0f};
-  cache.write(0, {row, 3});
-  cache.write(1, {row, 3});
+  for (Index r = 0; r < 2; ++r)
+    for (Index i = 0; i < 3; ++i) cache.rows()(r, i) = guild::bf16(row[i]);
   cache.reserve(1, 2);  // never shrinks
   EXPECT_EQ(cache.capacity(), 2);
   cache.reserve(50, 40);  // more than there is: keeps what there is
