@@ -33,11 +33,12 @@ struct Mla : MlaTraining<S> {
   using Element = typename S::CacheElement;
 
   /// Appends the batch to the caches and attends from each new token to its sequence so far.
-  /// x and y [T, hidden]; `cache(sequence)` returns the Cache of a sequence, with room for the chunk.
+  /// x and y [T, hidden]; `cache(sequence)` returns the Cache of a sequence, with room for the chunk. `most` bounds the
+  /// floats of expanded keys and values in scratch; only MlaForm::expanded lets a chunk alone exceed it.
   template <class Device, class Store, class CacheOf>
   static void extend(Device& device, const Weights<Store>& weights, const Batch& batch, const RopeView& rope_table,
                      const CacheOf& cache, View<const float, 2> x, View<float, 2> y,
-                     MlaForm form = MlaForm::automatic) {
+                     MlaForm form = MlaForm::automatic, Index most = most_expanded) {
     auto scratch = device.scratch();
     const Index tokens = x.rows;
     const auto query = scratch.template take<float>(tokens, heads * config.query_dim());
@@ -50,18 +51,22 @@ struct Mla : MlaTraining<S> {
 
     const auto attended = scratch.template take<float>(tokens, heads * value);
     const float scale = softmax_scale(config, S::config.rope);
-    attend_absorbed(device, weights, batch, cache, query, attended, scale, form);
-    attend_expanded(device, weights, batch, cache, query, attended, scale, form);
+    attend_absorbed(device, weights, batch, cache, query, attended, scale, form, most);
+    attend_expanded(device, weights, batch, cache, query, attended, scale, form, most);
     Output::forward(device, weights.output, attended, y);
   }
 
-  /// Most floats of expanded keys and values: beyond, the absorbed form bounds the scratch memory (1 GiB).
+  /// Most floats of expanded keys and values in scratch at a time (1 GiB): a chunk that needs more runs absorbed, and
+  /// the chunks of a batch are expanded in groups that stay below it together.
   static constexpr Index most_expanded = Index{1} << 28;
 
+  /// Floats of the keys and values of all heads in a context of `length`.
+  static constexpr Index expanded_floats(Index length) { return length * heads * (nope + value); }
+
   /// True if a chunk of `count` new tokens in a context of `length` runs absorbed.
-  static constexpr bool runs_absorbed(MlaForm form, Index count, Index length) {
+  static constexpr bool runs_absorbed(MlaForm form, Index count, Index length, Index most = most_expanded) {
     if (form != MlaForm::automatic) return form == MlaForm::absorbed;
-    if (length * heads * (nope + value) > most_expanded) return true;
+    if (expanded_floats(length) > most) return true;
     const Index absorbed = count * (length * (width + latent) + latent * (nope + value));
     const Index expanded = count * length * (nope + rotary + value) + length * latent * (nope + value);
     return absorbed <= expanded;
@@ -106,8 +111,11 @@ struct Mla : MlaTraining<S> {
 
   template <class Device, class Store, class CacheOf>
   static void attend_absorbed(Device& device, const Weights<Store>& weights, const Batch& batch, const CacheOf& cache,
-                              View<const float, 2> query, View<float, 2> attended, float scale, MlaForm form) {
-    const auto absorbed = [form](const Chunk& c) { return runs_absorbed(form, c.count, c.first_position + c.count); };
+                              View<const float, 2> query, View<float, 2> attended, float scale, MlaForm form,
+                              Index most) {
+    const auto absorbed = [form, most](const Chunk& c) {
+      return runs_absorbed(form, c.count, c.first_position + c.count, most);
+    };
     Index chunks = 0;
     for (const Chunk& chunk : batch.chunks) chunks += chunk.count > 0 && absorbed(chunk) ? 1 : 0;
     if (chunks == 0) return;
@@ -150,38 +158,53 @@ struct Mla : MlaTraining<S> {
     linear(device, span_of(products));
   }
 
+  /// Runs the expanded chunks in groups that keep to the bound. What a chunk gets does not depend on its group: jobs
+  /// compute alone what they compute side by side.
   template <class Device, class Store, class CacheOf>
   static void attend_expanded(Device& device, const Weights<Store>& weights, const Batch& batch, const CacheOf& cache,
-                              View<const float, 2> query, View<float, 2> attended, float scale, MlaForm form) {
-    const auto expanded = [form](const Chunk& c) {
-      return c.count > 0 && !runs_absorbed(form, c.count, c.first_position + c.count);
-    };
-    Index chunks = 0;
-    for (const Chunk& chunk : batch.chunks) chunks += expanded(chunk) ? 1 : 0;
-    if (chunks == 0) return;
-
+                              View<const float, 2> query, View<float, 2> attended, float scale, MlaForm form,
+                              Index most) {
     auto scratch = device.scratch();
-    const auto products = scratch.template take<LinearJob>(chunks);
-    const auto attention = scratch.template take<ExpandedAttentionJob>(chunks);
-    const auto widened = scratch.template take<CopyRowsJob<Element, float>>(chunks);
-    Index entry = 0;
+    const auto group = scratch.template take<Chunk>(static_cast<Index>(batch.chunks.size()));
+    Index chunks = 0, floats = 0;
+    const auto run = [&] {
+      if (chunks > 0) attend_group(device, weights, group.slice(0, chunks), cache, query, attended, scale);
+      chunks = floats = 0;
+    };
     for (const Chunk& chunk : batch.chunks) {
-      if (!expanded(chunk)) continue;
+      const Index length = chunk.first_position + chunk.count;
+      if (chunk.count == 0 || runs_absorbed(form, chunk.count, length, most)) continue;
+      if (floats + expanded_floats(length) > most) run();
+      group[chunks++] = chunk;
+      floats += expanded_floats(length);
+    }
+    run();
+  }
+
+  /// Expands these chunks together, in scratch of their own.
+  template <class Device, class Store, class CacheOf>
+  static void attend_group(Device& device, const Weights<Store>& weights, View<const Chunk> chunks,
+                           const CacheOf& cache, View<const float, 2> query, View<float, 2> attended, float scale) {
+    auto scratch = device.scratch();
+    const auto products = scratch.template take<LinearJob>(chunks.size);
+    const auto attention = scratch.template take<ExpandedAttentionJob>(chunks.size);
+    const auto widened = scratch.template take<CopyRowsJob<Element, float>>(chunks.size);
+    for (Index i = 0; i < chunks.size; ++i) {
+      const Chunk& chunk = chunks[i];
       const Index length = chunk.first_position + chunk.count;
       const auto context = scratch.template take<float>(length, width);
-      widened[entry] = copy_of(std::as_const(cache(chunk.sequence)).rows().middle_rows(0, length), context);
+      widened[i] = copy_of(std::as_const(cache(chunk.sequence)).rows().middle_rows(0, length), context);
       const auto keys_values = scratch.template take<float>(length, heads * (nope + value));
-      products[entry] = {weights.latent_up.weight.view(), context.middle_cols(0, latent), keys_values};
+      products[i] = {weights.latent_up.weight.view(), context.middle_cols(0, latent), keys_values};
       // Each head's keys and values lie side by side in keys_values: both are strided views of it.
-      attention[entry] = {query.middle_rows(chunk.begin, chunk.count),
-                          keys_values.middle_cols(0, heads * (nope + value) - value),
-                          context.middle_cols(latent, rotary),
-                          keys_values.middle_cols(nope, heads * (nope + value) - nope),
-                          attended.middle_rows(chunk.begin, chunk.count),
-                          chunk.first_position,
-                          nope + value,
-                          nope + value};
-      ++entry;
+      attention[i] = {query.middle_rows(chunk.begin, chunk.count),
+                      keys_values.middle_cols(0, heads * (nope + value) - value),
+                      context.middle_cols(latent, rotary),
+                      keys_values.middle_cols(nope, heads * (nope + value) - nope),
+                      attended.middle_rows(chunk.begin, chunk.count),
+                      chunk.first_position,
+                      nope + value,
+                      nope + value};
     }
     copy_rows(device, span_of(widened));
     linear(device, span_of(products));
