@@ -4,6 +4,7 @@
 
 #include <guild/device/cuda.cuh>
 #include <guild/ops/combine.hpp>
+#include <guild/ops/copy_rows.hpp>
 #include <guild/ops/cross_entropy.hpp>
 #include <guild/ops/cuda/checks.cuh>
 #include <guild/ops/embedding.hpp>

@@ -399,6 +399,10 @@ template <class Real> struct CombineRow;
 template <class Real> struct FillRow;
 template <class Real> struct SwigluRow;
 
+// guild/ops/rows/copy_rows.hpp
+struct RowParts;
+template <class From, class To> struct CopyRowsJob;
+
 // guild/ops/rows/cross_entropy.hpp
 enum class LossWork : std::uint8_t;
 struct RowLosses;

@@ -129,6 +129,7 @@
 #include <guild/ops/balance.hpp>
 #include <guild/ops/blocks.hpp>
 #include <guild/ops/combine.hpp>
+#include <guild/ops/copy_rows.hpp>
 #include <guild/ops/cpu/adamw.hpp>
 #include <guild/ops/cpu/adamw_avx2.hpp>
 #include <guild/ops/cpu/assignment.hpp>
@@ -174,6 +175,7 @@
 #include <guild/ops/rows/blend.hpp>
 #include <guild/ops/rows/cast.hpp>
 #include <guild/ops/rows/combine.hpp>
+#include <guild/ops/rows/copy_rows.hpp>
 #include <guild/ops/rows/cross_entropy.hpp>
 #include <guild/ops/rows/embedding.hpp>
 #include <guild/ops/rows/expert_backward.hpp>

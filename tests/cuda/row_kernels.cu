@@ -2,6 +2,7 @@
 // nothing was tested).
 #include <guild/device/cpu.hpp>
 #include <limits>
+#include <span>
 
 #include "twin.cuh"
 
@@ -115,6 +116,28 @@ void sums(guild::Cpu& cpu, guild::Cuda& cuda) {
   out.compare(cuda, 0, "embed");
 }
 
+void copies(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(5);
+  const Index tokens = 300, dim = 576;
+  auto x = matrix<float>(cuda, random, tokens, dim, 4);
+  auto cache = matrix<guild::bf16>(cuda, random, tokens, dim);
+  auto wide = matrix<float>(cuda, random, tokens, dim);
+  auto parts = matrix<float>(cuda, random, tokens, 8 * 70);
+  const auto run = [&](auto& device, View<float, 2> from, View<guild::bf16, 2> to, View<float, 2> back,
+                       View<float, 2> cut) {
+    const auto written = guild::copy_of(View<const float, 2>(from), to);
+    const auto widened = guild::copy_of(View<const guild::bf16, 2>(to), back);
+    const guild::CopyRowsJob<float, float> of_parts{from, cut, {8, 64, 70, 66}};
+    guild::copy_rows(device, std::span(&written, 1));
+    guild::copy_rows(device, std::span(&widened, 1));
+    guild::copy_rows(device, std::span(&of_parts, 1));
+  };
+  run(cpu, x.on_host(), cache.on_host(), wide.on_host(), parts.on_host());
+  run(cuda, x.on_device(), cache.on_device(), wide.on_device(), parts.on_device());
+  wide.compare(cuda, 0, "copy_rows to bf16 and back");
+  parts.compare(cuda, 0, "copy_rows of parts");
+}
+
 int run() {
   guild::Cuda cuda;
   guild::Cpu cpu({.threads = 2});
@@ -123,6 +146,7 @@ int run() {
   rotations(cpu, cuda);
   routes(cpu, cuda);
   sums(cpu, cuda);
+  copies(cpu, cuda);
   const Index held = cuda.scratch_bytes();
   routes(cpu, cuda);
   if (cuda.scratch_bytes() != held) ++failures, std::printf("FAILED scratch grew after warm-up\n");

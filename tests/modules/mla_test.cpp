@@ -153,6 +153,118 @@ TEST(Mla, SequencesOfABatchDoNotSeeEachOther) {
   }
 }
 
+/// The CPU, counting the elements that copies of rows take through row kernels.
+struct CopyCounter : guild::Cpu {
+  using Cpu::Cpu;
+  Index copied = 0;
+};
+template <class From, class To>
+Index elements_of(const guild::CopyRowsJob<From, To>& job) {
+  return job.y.rows * job.parts.count * job.parts.width;
+}
+template <class Kernel>
+void for_each_row(CopyCounter& device, Index rows, Index row_work, const Kernel& kernel) {
+  if constexpr (requires { elements_of(kernel.jobs.data[0]); })
+    for (const auto& job : kernel.jobs) device.copied += elements_of(job);
+  for_each_row(static_cast<guild::Cpu&>(device), rows, row_work, kernel);
+}
+
+TEST(Mla, EveryElementToAndFromTheCachesAndEveryRotatedPartIsCopiedByRowKernels) {
+  using Mla = guild::Mla<TinyBf16Spec>;
+  const auto weights = random_weights<Mla>(guild::DType::f32);
+  const guild::RopeTable rope(small_numbers.rope, small_numbers.attention.rope_dim);
+  const guild::Buffer<float> inputs = random_values(100 * small_numbers.hidden, 7);
+  const auto& numbers = small_numbers.attention;
+  for (const MlaForm form : {MlaForm::absorbed, MlaForm::expanded}) {
+    CopyCounter device({.threads = 2});
+    Mla::Cache caches[2];
+    for (auto& cache : caches) cache.reserve(60, 0);
+    const Tokens none(60);
+    const auto run = [&](const std::vector<Piece>& pieces) {
+      const Flat flat(pieces);
+      Matrix y(flat.batch().size(), small_numbers.hidden);
+      const guild::View<const float, 2> x(inputs.data(), y.rows, y.cols);
+      device.copied = 0;
+      Mla::extend(device, weights, flat.batch(), rope.view(),
+                  [&](int sequence) -> Mla::Cache& { return caches[sequence]; }, x, y.view(), form);
+      return device.copied;
+    };
+    // Written: the new rows. Read: the whole sequence where it is expanded, new queries alone where they are absorbed.
+    const auto expected = [&](Index tokens, Index length) {
+      return tokens * numbers.cache_dim() +
+             (form == MlaForm::expanded ? length * numbers.cache_dim() : tokens * numbers.heads * numbers.rope_dim);
+    };
+    EXPECT_EQ(run({{0, &none, 0, 50}}), expected(50, 50));
+    EXPECT_EQ(run({{0, &none, 50, 53}, {1, &none, 0, 7}}), expected(10, 60));
+  }
+}
+
+/// A batch of several sequences, each with `before` tokens in its cache and `count` new ones (s of them fewer for
+/// sequence s; sequence 4 has none), on a device of its own.
+struct BoundedBatch {
+  using Mla = guild::Mla<TinyBf16Spec>;
+  static constexpr int sequences = 9;
+  Index before, count;
+  Mla::Weights<guild::Published> weights = random_weights<Mla>(guild::DType::bf16);
+  guild::RopeTable rope{small_numbers.rope, small_numbers.attention.rope_dim};
+
+  struct Result {
+    Matrix y;
+    Index scratch;  ///< bytes the device holds afterwards
+  };
+  [[nodiscard]] Result run(Index most, MlaForm form) const {
+    const Tokens none(static_cast<std::size_t>(before + count));
+    std::vector<Piece> pieces;
+    for (int s = 0; s < sequences; ++s) pieces.push_back({s, &none, before, before + (s == 4 ? 0 : count - s)});
+    const Flat flat(pieces);
+    const guild::Buffer<float> inputs = random_values(flat.batch().size() * small_numbers.hidden, 7);
+    Mla::Cache caches[sequences];
+    for (int s = 0; s < sequences; ++s) {
+      caches[s].reserve(before + count, 0);
+      const auto rows = random_values(before * Mla::Cache::width, 20 + static_cast<std::uint64_t>(s));
+      for (Index i = 0; i < rows.size(); ++i) caches[s].rows().data[i] = guild::bf16(rows[i]);
+    }
+    guild::Cpu device({.threads = 2});
+    Matrix y(flat.batch().size(), small_numbers.hidden);
+    const guild::View<const float, 2> x(inputs.data(), y.rows, y.cols);
+    Mla::extend(device, weights, flat.batch(), rope.view(),
+                [&](int sequence) -> Mla::Cache& { return caches[sequence]; }, x, y.view(), form, most);
+    return {y, device.scratch_bytes()};
+  }
+};
+
+TEST(Mla, TheExpansionsOfABatchTogetherStayBelowTheBound) {
+  const BoundedBatch batch{.before = 1000, .count = 10};
+  using Mla = BoundedBatch::Mla;
+  constexpr Index one = Mla::expanded_floats(1010);
+  // Of each sequence the widened latents too. The device holds up to twice what was taken at a time.
+  constexpr Index sequence = 2 * Index{sizeof(float)} * (one + 1010 * Mla::Cache::width);
+  const auto held = [&](Index most) { return batch.run(most, MlaForm::expanded).scratch; };
+  const Index least = held(one);  // one expansion, and what the kernels take for themselves
+  EXPECT_GT(held(Mla::most_expanded), least + 6 * sequence) << "without a bound all eight are there";
+  for (const Index together : {2, 5}) EXPECT_LE(held(together * one), least + (together - 1) * sequence);
+}
+
+TEST(Mla, WhatAChunkGetsDoesNotDependOnTheChunksItIsExpandedWith) {
+  using Mla = BoundedBatch::Mla;
+  for (const Index before : {0, 33}) {
+    const BoundedBatch batch{.before = before, .count = 100};
+    const Matrix together = batch.run(Mla::most_expanded, MlaForm::automatic).y;
+    ASSERT_FALSE(same_bits(together, batch.run(Mla::most_expanded, MlaForm::absorbed).y)) << "nothing was expanded";
+    for (const Index groups_of : {1, 2, 3, 5, 8})
+      for (const MlaForm form : {MlaForm::automatic, MlaForm::expanded})
+        EXPECT_TRUE(same_bits(batch.run(groups_of * Mla::expanded_floats(before + 100), form).y, together))
+            << "groups of " << groups_of;
+  }
+}
+
+TEST(Mla, AChunkBeyondTheBoundRunsAbsorbedUnlessItMustBeExpanded) {
+  using Mla = BoundedBatch::Mla;
+  const BoundedBatch batch{.before = 0, .count = 100};
+  EXPECT_TRUE(same_bits(batch.run(1, MlaForm::automatic).y, batch.run(1, MlaForm::absorbed).y));
+  EXPECT_TRUE(same_bits(batch.run(1, MlaForm::expanded).y, batch.run(Mla::most_expanded, MlaForm::expanded).y));
+}
+
 TEST(Mla, AutomaticTakesTheFormWithFewerMultiplications) {
   using Mla = guild::Mla<TinySpec>;
   EXPECT_TRUE(Mla::runs_absorbed(MlaForm::automatic, 1, 100));
@@ -165,8 +277,8 @@ TEST(LatentCache, GrowingKeepsTheRowsInUse) {
   guild::LatentCache<guild::bf16, 3> cache;
   cache.reserve(2, 0);
   const float row[] = {1.0f, -2.5f, 3.0f};
-  cache.write(0, {row, 3});
-  cache.write(1, {row, 3});
+  for (Index r = 0; r < 2; ++r)
+    for (Index i = 0; i < 3; ++i) cache.rows()(r, i) = guild::bf16(row[i]);
   cache.reserve(1, 2);  // never shrinks
   EXPECT_EQ(cache.capacity(), 2);
   cache.reserve(50, 40);  // more than there is: keeps what there is

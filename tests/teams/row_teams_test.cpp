@@ -2,10 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <span>
+#include <utility>
 
 #include <guild/device/cpu.hpp>
 #include <guild/device/host_team.hpp>
 #include <guild/ops/combine.hpp>
+#include <guild/ops/copy_rows.hpp>
 #include <guild/ops/embedding.hpp>
 #include <guild/ops/rms_norm.hpp>
 #include <guild/ops/rope.hpp>
@@ -106,6 +109,36 @@ TEST(RowTeams, ARowWithoutFiniteLogitsIsRefusedByEveryTeam) {
     guild::HostTeams teams(size);
     EXPECT_EQ(code_of([&] { guild::route(teams, config, logits.view(), {}, indices.view(), weights.view()); }),
               guild::ErrorCode::op_nonfinite);
+  }
+}
+
+TEST(RowTeams, CopiesOfRowsAgreeInEveryBit) {
+  using guild::bf16;
+  Matrix<float> x(300, 37);
+  std::mt19937 random(4);
+  x.fill_normal(random);
+  const auto copies = [&](auto& device) {
+    Matrix<bf16> cache(300, 37, 40);
+    Matrix<float> wide(300, 37), parts(300, 50);
+    for (float& e : parts.data) e = 0.0f;
+    const auto source = std::as_const(x).view();
+    const guild::CopyRowsJob<float, bf16> written[] = {
+        guild::copy_of(source.middle_rows(0, 290), cache.view().middle_rows(10, 290)),
+        guild::copy_of(source.middle_rows(290, 10), cache.view().middle_rows(0, 10))};
+    guild::copy_rows(device, std::span(written, std::size(written)));
+    const auto widened = guild::copy_of(std::as_const(cache).view(), wide.view());
+    guild::copy_rows(device, std::span(&widened, 1));
+    const guild::CopyRowsJob<float, float> cut{source, parts.view(), {4, 5, 9, 12}};
+    guild::copy_rows(device, std::span(&cut, 1));
+    wide.data.insert(wide.data.end(), parts.data.begin(), parts.data.end());
+    return wide.data;
+  };
+  guild::Cpu cpu({.threads = 2});
+  const auto expected = copies(cpu);
+  ASSERT_EQ(expected[10 * 37], static_cast<float>(bf16(x(0, 0))));
+  for (int size : team_sizes) {
+    guild::HostTeams teams(size);
+    EXPECT_EQ(copies(teams), expected) << "team of " << size;
   }
 }
 

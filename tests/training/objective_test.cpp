@@ -207,4 +207,32 @@ TEST(Objective, RefusesBatchesThatDoNotFitTheModel) {
   expect_error(guild::ErrorCode::op_shape, "position 2", [&] { learn(batch); });
 }
 
+TEST(Objective, RefusesMorePredictionLayersThanItTrainsBeforeAnythingChanges) {
+  using C = Case<TinySpec>;
+  C c;
+  c.weights.mtp.resize(2);
+  c.gradients.mtp.resize(2);
+  guild::allocate<C::Model>(c.weights);
+  guild::allocate_trained<C::Model>(c.gradients);
+  C::Model::visit(guild_test::FillRandom{&c.random}, guild::Path{}, c.weights);
+  const guild::TrainingBatch batch = batch_of({5, 3}, 13, 1);
+  guild::StepSize size;
+  size.add(batch);
+  for (const double weight : {0.0, 0.3}) {
+    guild::Objective<C::Model, double> objective({.mtp_weight = weight});
+    guild::RoutingStatistics statistics(4, TinySpec::config.moe.experts);
+    expect_error(guild::ErrorCode::op_argument, "2 prediction layers, expected at most 1", [&] {
+      objective.learn(c.device, c.weights, batch, size, c.gradients, &statistics);
+    });
+    expect_error(guild::ErrorCode::op_argument, "2 prediction layers", [&] {
+      objective.evaluate(c.device, c.weights, batch);
+    });
+    std::vector<guild_test::Differentiated> list;
+    C::Model::visit(guild_test::CollectDifferentiated{&list}, guild::Path{}, c.weights, c.gradients);
+    ASSERT_FALSE(list.empty());
+    for (const auto& one : list)
+      for (Index i = 0; i < one.count; ++i) ASSERT_EQ(one.gradient[i], 0.0) << one.name << i;
+  }
+}
+
 }  // namespace

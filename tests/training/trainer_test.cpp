@@ -576,6 +576,14 @@ TEST(Trainer, RefusesBadOptions) {
   expect_error(ErrorCode::op_shape, "embedding.weight", [] { Trainer(cpu(1), Kept::Weights<guild::Dense<float>>{}); });
 }
 
+TEST(Trainer, RefusesPredictionLayersThatItWouldDecayButNotTrain) {
+  auto weights = first_weights<Kept>(1, Second::with);
+  weights.mtp.resize(2);
+  guild::initialize<Kept>(weights, {.seed = 1});
+  expect_error(ErrorCode::op_argument, "2 prediction layers, expected at most 1",
+               [&] { Trainer(cpu(1), std::move(weights)); });
+}
+
 TEST(Trainer, RefusesBadBatchesAndStaysAsItWas) {
   Trainer trainer = busy_trainer();
   const TrainingBatch good = batch_of({8, 9}, 1);

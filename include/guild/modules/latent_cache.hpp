@@ -30,12 +30,6 @@ class LatentCache {
   [[nodiscard]] View<Element, 2> rows() { return {rows_.data(), capacity(), Width}; }
   [[nodiscard]] View<const Element, 2> rows() const { return {rows_.data(), capacity(), Width}; }
 
-  /// Writes one row, rounding to Element.
-  void write(Index position, View<const float> row) {
-    Element* destination = rows().row(position).data;
-    for (Index i = 0; i < Width; ++i) destination[i] = static_cast<Element>(row[i]);
-  }
-
  private:
   Buffer<Element> rows_;
 };

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <guild/modules/training_pass.hpp>
@@ -38,6 +39,23 @@ inline void check(const ObjectiveOptions& options) {
   require(options.balance.sequence, "BalanceOptions::sequence");
   require(options.balance.router_z, "BalanceOptions::router_z");
 }
+
+namespace detail {
+
+/// Hands the weights on; throws op_argument if they have prediction layers that the objective would not train: the
+/// optimizer would decay them all the same.
+template <class Weights>
+Weights&& require_trainable(Weights&& weights) {
+  if (weights.mtp.size() > 1)
+    throw Error(ErrorCode::op_argument,
+                "the weights have " + std::to_string(weights.mtp.size()) +
+                    " prediction layers, expected at most 1: deeper ones have no loss; resize `mtp` to 1 in a model "
+                    "whose config has one, or to 0 (load without LoadOptions::mtp)",
+                Where{.key = "weights.mtp"});
+  return std::forward<Weights>(weights);
+}
+
+}  // namespace detail
 
 /// Sums over what was seen; `loss()` and `second_loss()` are means over its supervised tokens.
 struct LossReport {
@@ -88,7 +106,8 @@ class Objective {
   /// Adds one batch's gradients: of the mean over a step of `size`, which the batch is part of. `choices`: see
   /// TrainingPass; prediction layers choose for themselves. `statistics` (may be
   /// null) counts routing and the balancing losses. Throws op_shape, op_argument, in_token, in_context, op_nonfinite;
-  /// then gradients are partly added to and must be cleared.
+  /// then gradients are partly added to and must be cleared. Weights of more than one prediction layer are refused
+  /// (op_argument) before anything changes.
   template <class Device, class Store, class Gradients>
   LossReport learn(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, const StepSize& size,
                    Weights<Gradients>& gradients, RoutingStatistics* statistics,
@@ -177,6 +196,7 @@ class Objective {
   template <class Store>
   TrainingPass pass_of(const Weights<Store>& weights, const TrainingBatch& batch) {
     TrainingPass pass;
+    detail::require_trainable(weights);
     check(options_);  // they may change from step to step
     check(batch);
     pass.batch = batch.batch();

@@ -46,7 +46,7 @@ class Trainer {
   Trainer(const Device& device, Weights weights, TrainerOptions options = {})
       : device_(device.fork()),  // built in place: devices need not be movable
         options_(std::move(options)),
-        weights_(std::move(weights)),
+        weights_(detail::require_trainable(std::move(weights))),
         optimizer_(weights_, options_.optimizer, options_.groups),
         objective_(options_.objective),
         statistics_(Model::config.layers + static_cast<int>(weights_.mtp.size()), Model::config.moe.experts) {
