@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -288,36 +287,37 @@ class TwoStates : public ::testing::Test {
 };
 using SaveTraining = TwoStates;
 
-TEST_F(SaveTraining, IsWholeWheneverItsProcessIsKilled) {
-  // A process lives for none to three saves, as long as they take on this machine now.
-  const auto start = std::chrono::steady_clock::now();
-  new_.save(path_);
-  old_.save(path_);
-  const double longest = std::min(
-      30000.0, 1.5 * std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
-  guild::Random random(11, 1);
-  int amidst = 0, of_old = 0;
-  for (int kill = 0; kill < 200; ++kill) {
+/// The calls of a save that are worth a fault of their own: all of the beginning and of the end, and some of the many
+/// that write tensors.
+int next_call(int n, int calls) { return n + (n < 8 || n >= calls - 24 ? 1 : 11); }
+
+TEST_F(SaveTraining, IsWholeWhicheverCallItsProcessDiesAt) {
+  const auto counter = std::make_shared<FaultyFileSystem>();
+  counter->counts_removals = true;
+  new_.save(path_, {.system = counter});
+  std::string seen;
+  for (int n = 0; n < counter->calls; n = next_call(n, counter->calls)) {
+    old_.save(path_);
+    ASSERT_EQ(guild::detail::names_in(home_.path()), std::vector<std::string>{"run"});  // no leftover of the death before
     const ::pid_t child = ::fork();
     if (child == 0) {
+      const auto system = std::make_shared<FaultyFileSystem>();
+      system->fail_at = n;
+      system->dies = true;
       try {
-        for (int i = 0; i < 100000; ++i) (i % 2 == 0 ? new_ : old_).save(path_);
-      } catch (...) {}
-      ::_exit(9);
+        new_.save(path_, {.system = system});
+      } catch (...) { ::_exit(9); }
+      ::_exit(0);
     }
-    ::usleep(static_cast<unsigned>(random.uniform() * longest));
-    ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);
-    ASSERT_TRUE(WIFSIGNALED(status)) << "the child's save failed";
-    amidst += guild::detail::names_in(home_.path()).size() > 1 ? 1 : 0;
-    const char state = found();
-    ASSERT_TRUE(state == 'o' || state == 'n') << kill;
-    of_old += state == 'o' ? 1 : 0;
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << "the call " << n << " was not reached: " << status;
+    seen += found();
   }
-  EXPECT_GT(amidst, 0) << "no kill came in the midst of a save";
-  EXPECT_GT(of_old, 0);
-  EXPECT_LT(of_old, 200);
+  // Old until one call, new from there on.
+  const std::size_t turn = seen.find('n');
+  ASSERT_TRUE(turn != std::string::npos && turn > 8) << seen;
+  EXPECT_EQ(seen, std::string(turn, 'o') + std::string(seen.size() - turn, 'n'));
   new_.save(path_);
   EXPECT_EQ(found(), 'n');
   EXPECT_EQ(guild::detail::names_in(home_.path()), std::vector<std::string>{"run"});
@@ -328,8 +328,7 @@ TEST_F(SaveTraining, LeavesTheOldStateWhicheverCallFails) {
   new_.save(path_, {.system = counter});
   old_.save(path_);
   int faults = 0;
-  // All calls of the beginning and of the end, and some of the many that write tensors.
-  for (int n = 0; n < counter->calls; n += n < 8 || n >= counter->calls - 24 ? 1 : 11) {
+  for (int n = 0; n < counter->calls; n = next_call(n, counter->calls)) {
     const auto system = std::make_shared<FaultyFileSystem>();
     system->fail_at = n;
     system->error = ENOSPC;
