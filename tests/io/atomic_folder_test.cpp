@@ -270,7 +270,8 @@ TEST(AtomicFolder, KeepsTheOldStateWhenTheFileSizeLimitIsReached) {
   EXPECT_EQ(detail::names_in(home.path()), Names{"model"});
 }
 
-/// Kills at any instant, between calls and amid them; when they come is up to the machine. The next test is the exact one.
+/// Kills at any instant, between calls and amid them; when they come is up to the machine. The next test is the exact
+/// one.
 TEST(AtomicFolder, IsWholeWheneverItsProcessIsKilled) {
   const TempFolder home;
   const std::string path = home.path("model");

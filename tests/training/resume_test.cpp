@@ -298,7 +298,8 @@ TEST_F(SaveTraining, IsWholeWhicheverCallItsProcessDiesAt) {
   std::string seen;
   for (int n = 0; n < counter->calls; n = next_call(n, counter->calls)) {
     old_.save(path_);
-    ASSERT_EQ(guild::detail::names_in(home_.path()), std::vector<std::string>{"run"});  // no leftover of the death before
+    ASSERT_EQ(guild::detail::names_in(home_.path()),
+              std::vector<std::string>{"run"});  // no leftover of the death before
     const ::pid_t child = ::fork();
     if (child == 0) {
       const auto system = std::make_shared<FaultyFileSystem>();
@@ -311,7 +312,8 @@ TEST_F(SaveTraining, IsWholeWhicheverCallItsProcessDiesAt) {
     }
     int status = 0;
     ::waitpid(child, &status, 0);
-    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << "the call " << n << " was not reached: " << status;
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+        << "the call " << n << " was not reached: " << status;
     seen += found();
   }
   // Old until one call, new from there on.
