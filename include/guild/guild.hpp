@@ -13,6 +13,7 @@
 #include <guild/core/config_fields.hpp>
 #include <guild/core/error.hpp>
 #include <guild/core/format.hpp>
+#include <guild/core/machine_flags.hpp>
 #include <guild/core/memory.hpp>
 #include <guild/core/path.hpp>
 #include <guild/core/random.hpp>

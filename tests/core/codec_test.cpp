@@ -14,7 +14,7 @@
 #include <guild/ops/linear.hpp>
 #include <guild/training/load_dense.hpp>
 
-namespace {
+namespace codec_test {
 
 using guild::Buffer;
 using guild::DType;
@@ -175,4 +175,4 @@ TEST_F(Codec, OperationsRefuseAFormatThatNoCodecReads) {
 
 static_assert(std::is_trivially_copyable_v<guild::WeightView> && std::is_trivially_copyable_v<Format>);
 
-}  // namespace
+}  // namespace codec_test

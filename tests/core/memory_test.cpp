@@ -13,7 +13,7 @@
 #include <guild/models/kimi_k2_spec.hpp>
 #include <guild/models/moonlight_spec.hpp>
 
-namespace {
+namespace memory_test {
 
 using guild::DType;
 
@@ -126,4 +126,4 @@ TEST(Memory, RefusesAModelThatIsLargerThanTheBudget) {  // C22
   }
 }
 
-}  // namespace
+}  // namespace memory_test

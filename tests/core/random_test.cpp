@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace {
+namespace random_test {
 
 using Block = guild::Philox::Block;
 
@@ -60,4 +60,4 @@ TEST(Random, IsUniformFromZeroToOne) {
   EXPECT_GT(chi_square, 20.0);
 }
 
-}  // namespace
+}  // namespace random_test

@@ -6,7 +6,7 @@
 #include <guild/device/cpu.hpp>
 #include <vector>
 
-namespace {
+namespace arena_test {
 using guild::Arena;
 using guild::Index;
 
@@ -112,4 +112,4 @@ TEST(Cpu, ACopySharesThreadsAndBringsItsOwnScratch) {
   EXPECT_NE(a.take<char>(64).data, b.take<char>(64).data);
 }
 
-}  // namespace
+}  // namespace arena_test

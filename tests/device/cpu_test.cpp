@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace {
+namespace cpu_test {
 
 using guild::Cpu;
 using guild::Isa;
@@ -30,4 +30,4 @@ TEST(Cpu, RefusesKernelsThatDoNotRunHere) {
   } catch (const guild::Error& error) { EXPECT_EQ(name(error.code()), "dev_unavailable"); }
 }
 
-}  // namespace
+}  // namespace cpu_test

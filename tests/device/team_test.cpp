@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-namespace {
+namespace team_test {
 using guild::Index;
 
 /// Asks a team for every reduction over a vector and notes what each member got.
@@ -117,4 +117,4 @@ TEST(Cpu, RunsARowKernelOnceForEveryRow) {
     }
 }
 
-}  // namespace
+}  // namespace team_test

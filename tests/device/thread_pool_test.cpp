@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-namespace {
+namespace thread_pool_test {
 using guild::Index;
 using guild::ThreadPool;
 
@@ -87,4 +87,4 @@ TEST(ThreadPool, EndsWithWorkersAsleepOrSpinning) {
   }
 }
 
-}  // namespace
+}  // namespace thread_pool_test

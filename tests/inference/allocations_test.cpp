@@ -20,7 +20,7 @@
 #include "../support/ragged.hpp"
 #include "../support/scripted_model.hpp"
 
-namespace {
+namespace allocations_test {
 
 using guild::Index;
 using namespace guild_test;
@@ -288,4 +288,4 @@ TEST(Allocations, AFailedOneWhileLoadingLeavesNothingBehind) {
   }
 }
 
-}  // namespace
+}  // namespace allocations_test

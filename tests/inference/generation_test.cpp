@@ -15,7 +15,7 @@
 
 #include "../support/scripted_model.hpp"
 
-namespace {
+namespace generation_test {
 
 using guild::ErrorCode;
 using guild::FinishReason;
@@ -426,4 +426,4 @@ TEST(Session, TakesItsOwnTokens) {
             (std::vector<std::int32_t>{1, 2, 3, 4, 1, 2, 3, 4}));
 }
 
-}  // namespace
+}  // namespace generation_test

@@ -16,7 +16,7 @@
 #include "../support/ragged.hpp"
 #include "../support/scripted_model.hpp"
 
-namespace {
+namespace language_model_test {
 
 using guild::ErrorCode;
 using namespace guild_test;
@@ -151,4 +151,4 @@ TEST(LanguageModel, LivesOnADeviceThatCanBeNeitherCopiedNorMoved) {
   for (guild::Index i = 0; i < here.logits().size; ++i) ASSERT_EQ(there.logits()[i], here.logits()[i]);
 }
 
-}  // namespace
+}  // namespace language_model_test

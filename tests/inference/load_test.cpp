@@ -10,7 +10,7 @@
 
 #include "../io/test_files.hpp"
 
-namespace {
+namespace load_test {
 
 /// A copy of the shipped folder in which `from` is replaced by `to` in one file.
 class ChangedFolder {
@@ -69,4 +69,4 @@ TEST(Load, TheSuggestedNumberOfTokensHoldsUntilAnotherIsAskedFor) {
   EXPECT_EQ(drawn(3), 3);
 }
 
-}  // namespace
+}  // namespace load_test

@@ -19,7 +19,7 @@
 #include "../support/ragged.hpp"
 #include "../support/random_weights.hpp"
 
-namespace {
+namespace load_weights_test {
 
 using guild::DType;
 using guild::ErrorCode;
@@ -543,4 +543,4 @@ TEST(LoadWeights, CountsMappedTensorsThatMustBeCopiedAgainstTheBudget) {
   EXPECT_TRUE(same_weights(found, expected));
 }
 
-}  // namespace
+}  // namespace load_weights_test

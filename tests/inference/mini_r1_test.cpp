@@ -18,7 +18,7 @@
 
 #include "../support/ragged.hpp"
 
-namespace {
+namespace mini_r1_test {
 
 using guild::Index;
 using guild::MiniR1;
@@ -327,4 +327,4 @@ TEST(MiniR1, ALongPromptInPartsEqualsTheSameTokensOneByOne) {
   EXPECT_LE(guild_test::relative_error(span(pieces), span(whole)), 1e-4);
 }
 
-}  // namespace
+}  // namespace mini_r1_test

@@ -10,7 +10,7 @@
 #include <guild/io/file.hpp>
 #include <guild/io/json.hpp>
 
-namespace {
+namespace sampling_test {
 
 using guild::ErrorCode;
 using guild::Index;
@@ -189,4 +189,4 @@ TEST(Sampler, TheSameSeedDrawsTheSame) {
   EXPECT_NE(draw(1), draw(std::uint64_t{1} << 32 | 1));
 }
 
-}  // namespace
+}  // namespace sampling_test

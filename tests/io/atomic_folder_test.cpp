@@ -21,7 +21,7 @@
 #include "test_files.hpp"
 
 namespace guild::test {
-namespace {
+namespace atomic_folder_test {
 
 namespace fs = std::filesystem;
 
@@ -393,5 +393,5 @@ TEST(AtomicFolder, RemovesOnlyTheLeftoversOfDeadSavesOfItsOwn) {
   EXPECT_EQ(detail::names_in(path), (Names{"b", "manifest.json"}));
 }
 
-}  // namespace
+}  // namespace atomic_folder_test
 }  // namespace guild::test

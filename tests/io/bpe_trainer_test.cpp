@@ -13,7 +13,7 @@
 #include "io_fixture.hpp"
 #include "test_files.hpp"
 
-namespace {
+namespace bpe_trainer_test {
 
 using guild::BpeProgress;
 using guild::BpeTrainer;
@@ -318,4 +318,4 @@ TEST(BpeTrainer, ReportsProgressAndCanBeStopped) {
   }
 }
 
-}  // namespace
+}  // namespace bpe_trainer_test

@@ -9,7 +9,7 @@
 
 #include "io_fixture.hpp"
 
-namespace {
+namespace chat_template_test {
 
 using guild::ChatTemplate;
 using guild::ErrorCode;
@@ -312,4 +312,4 @@ TEST(ChatTemplate, ReachesNothingButValues) {
         << source;
 }
 
-}  // namespace
+}  // namespace chat_template_test

@@ -18,7 +18,7 @@
 #include "test_files.hpp"
 
 namespace guild::test {
-namespace {
+namespace checkpoint_test {
 
 constexpr const char* single = "model.safetensors";
 constexpr const char* index_file = "model.safetensors.index.json";
@@ -482,5 +482,5 @@ TEST(Checkpoint, LimitsTheSizeOfTheIndex) {
   EXPECT_GUILD_ERROR(ErrorCode::io_too_large, Checkpoint::open(folder.path(), {.max_index_bytes = 20}));
 }
 
-}  // namespace
+}  // namespace checkpoint_test
 }  // namespace guild::test

@@ -20,7 +20,7 @@
 #include <guild/models/deepseek_r1_spec.hpp>
 #include <guild/models/deepseek_v2_lite_spec.hpp>
 
-namespace {
+namespace config_test {
 
 using guild::ErrorCode;
 using guild::parse_config;
@@ -434,4 +434,4 @@ TEST(Config, ValidateThrowsTheProblemOfAValueMadeInCode) {
   EXPECT_EQ(error.key(), "topk_group");
 }
 
-}  // namespace
+}  // namespace config_test

@@ -12,7 +12,7 @@
 #include "test_files.hpp"
 
 namespace guild::test {
-namespace {
+namespace config_writer_test {
 
 void expect_round_trip(const ModelConfig& config, const ConfigWriteOptions& options = {}) {
   const PublishedConfig read = parse_config(config_json(config, options));
@@ -103,5 +103,5 @@ TEST(ConfigWriter, RefusesWhatTheReaderWouldRefuse) {
   EXPECT_GUILD_ERROR(ErrorCode::cf_range, config_json(impossible));
 }
 
-}  // namespace
+}  // namespace config_writer_test
 }  // namespace guild::test

@@ -19,7 +19,7 @@
 #include "test_files.hpp"
 
 namespace guild::test {
-namespace {
+namespace file_test {
 
 int interrupts = 0;
 
@@ -255,5 +255,5 @@ TEST(AtomicFile, RemovesTheTemporaryAndKeepsTheOldFileWhenSpaceRunsOut) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
-}  // namespace
+}  // namespace file_test
 }  // namespace guild::test

@@ -8,7 +8,7 @@
 
 #include <guild/io/generation_config.hpp>
 
-namespace {
+namespace generation_config_test {
 
 using guild::ErrorCode;
 using guild::parse_generation_config;
@@ -90,4 +90,4 @@ TEST(GenerationConfig, AMissingFileSuggestsNothing) {
   std::filesystem::remove_all(folder);
 }
 
-}  // namespace
+}  // namespace generation_config_test

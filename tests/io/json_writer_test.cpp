@@ -12,7 +12,7 @@
 
 #include "io_fixture.hpp"
 
-namespace {
+namespace json_writer_test {
 
 using guild::ErrorCode;
 using guild::JsonWriter;
@@ -119,4 +119,4 @@ TEST(JsonWriter, BeginsAnewAfterTake) {
   EXPECT_EQ(w.begin_array().end_array().take(), "[]");
 }
 
-}  // namespace
+}  // namespace json_writer_test

@@ -9,7 +9,7 @@
 #include "io_fixture.hpp"
 #include "test_files.hpp"
 
-namespace {
+namespace jsonl_test {
 
 using guild::ErrorCode;
 using guild::Json;
@@ -68,4 +68,4 @@ TEST(JsonLines, StopAtALineThatIsTooLong) {
   EXPECT_EQ(read({.max_line = 102, .read_bytes = 8}, path).find("2@2=\"xxx"), 6U);
 }
 
-}  // namespace
+}  // namespace jsonl_test

@@ -11,7 +11,7 @@
 #include "test_files.hpp"
 
 namespace guild::test {
-namespace {
+namespace manifest_test {
 
 // Values of the reference implementation: xxhsum -H2 (0.8.1).
 TEST(Checksum, EqualsTheReference) {
@@ -106,5 +106,5 @@ TEST(Manifest, LetsFilesBeAddedThatNoLoaderPrefers) {
   EXPECT_EQ(verify_manifest(home.path("m")).files.size(), 3U);
 }
 
-}  // namespace
+}  // namespace manifest_test
 }  // namespace guild::test

@@ -7,7 +7,7 @@
 
 #include "io_fixture.hpp"
 
-namespace {
+namespace pretokenizer_test {
 
 TEST(PreTokenizer, SplitsAsDeepSeekV2DoesWithDigitsOneByOne) {
   const auto tokenizer = guild::Tokenizer::parse(guild_test::fixture("tokenizer/digits.json"));
@@ -31,4 +31,4 @@ TEST(PreTokenizer, SplitsAsDeepSeekV2DoesWithDigitsOneByOne) {
   EXPECT_EQ(checked, 400);
 }
 
-}  // namespace
+}  // namespace pretokenizer_test

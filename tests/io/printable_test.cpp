@@ -6,7 +6,7 @@
 #include <string_view>
 
 namespace guild::test {
-namespace {
+namespace printable_test {
 
 TEST(Printable, KeepsWhatCanBePrinted) {
   EXPECT_EQ(printable("model.norm.weight \xE6\xB3\xA8"), "model.norm.weight \xE6\xB3\xA8");
@@ -28,5 +28,5 @@ TEST(Printable, CutsLongTextBetweenCharacters) {
   EXPECT_EQ(printable("a\xE6\xB3\xA8\xE6\xB3\xA8", 5), "a\xE6\xB3\xA8...");
 }
 
-}  // namespace
+}  // namespace printable_test
 }  // namespace guild::test

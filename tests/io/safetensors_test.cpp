@@ -17,7 +17,7 @@
 #include "test_files.hpp"
 
 namespace guild::test {
-namespace {
+namespace safetensors_test {
 
 const std::string fixtures = GUILD_SOURCE_DIR "/tests/fixtures/safetensors/";
 
@@ -285,5 +285,5 @@ TEST(Safetensors, ReadsALargeHeader) {  // as if a fifth of DeepSeek-R1 stood in
   EXPECT_EQ(read.tensors.back().begin + read.tensors.back().bytes, 8 + header.size() + offset);
 }
 
-}  // namespace
+}  // namespace safetensors_test
 }  // namespace guild::test

@@ -14,7 +14,7 @@
 #include "test_files.hpp"
 
 namespace guild::test {
-namespace {
+namespace safetensors_writer_test {
 
 /// `count` numbers from `first` up.
 std::vector<float> numbers(int count, float first) {
@@ -121,5 +121,5 @@ TEST(SafetensorsWriter, RefusesWhatCannotBeWrittenAndLeavesNothing) {
   EXPECT_TRUE(detail::names_in(home.path()).empty());
 }
 
-}  // namespace
+}  // namespace safetensors_writer_test
 }  // namespace guild::test

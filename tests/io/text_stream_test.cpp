@@ -9,7 +9,7 @@
 #include "io_fixture.hpp"
 #include "tiny_tokenizer.hpp"
 
-namespace {
+namespace text_stream_test {
 
 using guild::ErrorCode;
 using guild::StopStrings;
@@ -148,4 +148,4 @@ TEST(StopStrings, RefusesEmptyAndBrokenOnes) {
   EXPECT_EQ(code_of([] { StopStrings stops({"a\xFF"}); }), ErrorCode::in_utf8);
 }
 
-}  // namespace
+}  // namespace text_stream_test

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace think_test {
 
 using guild::ThinkParser;
 using guild::ThinkPiece;
@@ -68,4 +68,4 @@ TEST(ThinkParser, GivesThinkingAtOnceAndHoldsBackOnlyAPossibleTag) {
   EXPECT_EQ(parser.kind(), ThinkPiece::Kind::answer);
 }
 
-}  // namespace
+}  // namespace think_test

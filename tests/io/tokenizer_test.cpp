@@ -12,7 +12,7 @@
 #include "io_fixture.hpp"
 #include "tiny_tokenizer.hpp"
 
-namespace {
+namespace tokenizer_test {
 
 using guild::AddedTokens;
 using guild::ErrorCode;
@@ -444,4 +444,4 @@ TEST(Tokenizer, StopsAPatternThatBacktracksWithoutEnd) {
   EXPECT_EQ(code_of([&] { (void)tiny(parts).encode(std::string(2000, 'a')); }), ErrorCode::tk_limit);
 }
 
-}  // namespace
+}  // namespace tokenizer_test

@@ -5,7 +5,7 @@
 #include "io_fixture.hpp"
 #include "test_files.hpp"
 
-namespace {
+namespace tokenizer_writer_test {
 
 using guild::BpeVocabulary;
 using guild::ErrorCode;
@@ -78,4 +78,4 @@ TEST(TokenizerWriter, WritesNothingIfItCouldNotBeReadAgain) {
       ErrorCode::io_write);
 }
 
-}  // namespace
+}  // namespace tokenizer_writer_test

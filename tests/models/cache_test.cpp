@@ -4,7 +4,7 @@
 
 #include <guild/models/presets.hpp>
 
-namespace {
+namespace cache_test {
 
 TEST(Cache, GrowsByDoublingUpToTheContextAndReservesExactly) {
   guild::MiniR1::Cache cache;
@@ -18,4 +18,4 @@ TEST(Cache, GrowsByDoublingUpToTheContextAndReservesExactly) {
   EXPECT_EQ(cache.reserved, guild::MiniR1::config.context);
 }
 
-}  // namespace
+}  // namespace cache_test

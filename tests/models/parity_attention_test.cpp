@@ -2,7 +2,7 @@
 // tests/fixtures/models/README.md says what each folder proves.
 #include "parity.hpp"
 
-namespace {
+namespace parity_attention_test {
 
 using guild::ModelConfig;
 using parity::expect_parity;
@@ -81,4 +81,4 @@ TEST(Parity, MoonlightHasOneGroupAndNoQueryLatent) { expect_parity<Moonlight>("m
 TEST(Parity, DeepSeekV2LiteChoosesBySoftmax) { expect_parity<V2Lite>("v2_lite"); }
 TEST(Parity, DeepSeekV2RanksGroupsByTheirBestExpert) { expect_parity<V2Grouped>("v2_grouped"); }
 
-}  // namespace
+}  // namespace parity_attention_test

@@ -2,7 +2,7 @@
 // tests/fixtures/models/README.md says what each folder proves.
 #include "parity.hpp"
 
-namespace {
+namespace parity_router_test {
 
 using guild::ModelConfig;
 using parity::expect_parity;
@@ -45,4 +45,4 @@ TEST(Parity, RunsWithoutExpertLayers) { expect_parity<DenseOnly>("v3_dense_only"
 TEST(Parity, RunsWithoutDenseLayersAndWithTiedEmbeddings) { expect_parity<MoeOnlyTied>("v3_moe_only_tied"); }
 TEST(Parity, LeavesWeightsOfExpertsUnnormalizedIfToldSo) { expect_parity<NotNormalized>("v3_no_norm_topk"); }
 
-}  // namespace
+}  // namespace parity_router_test

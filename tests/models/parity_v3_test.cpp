@@ -2,7 +2,7 @@
 // tests/fixtures/models/README.md says what each folder proves.
 #include "parity.hpp"
 
-namespace {
+namespace parity_v3_test {
 
 using guild::ModelConfig;
 using parity::expect_parity;
@@ -48,4 +48,4 @@ TEST(Parity, MultiTokenPredictionEqualsTransformers) {
   }
 }
 
-}  // namespace
+}  // namespace parity_v3_test

@@ -9,7 +9,7 @@
 #include <guild/models/kimi_k2_spec.hpp>
 #include <guild/models/moonlight_spec.hpp>
 
-namespace {
+namespace specs_test {
 
 guild::PublishedConfig fixture(const std::string& name) {
   const std::string path = std::string(GUILD_SOURCE_DIR) + "/tests/fixtures/configs/" + name + ".json";
@@ -54,4 +54,4 @@ TEST(Specs, KimiK2IsThePublishedConfig) {
   EXPECT_EQ(file.model_type, "kimi_k2");
 }
 
-}  // namespace
+}  // namespace specs_test

@@ -16,7 +16,7 @@
 #include "../support/ragged.hpp"
 #include "../support/random_weights.hpp"
 
-namespace {
+namespace transformer_test {
 
 using guild::ErrorCode;
 using guild::Index;
@@ -561,4 +561,4 @@ TEST(Transformer, WeightsWithOtherNumbersOfPredictionLayersAreNotWalkedTogether)
   EXPECT_EQ(seen, 0) << "nothing is visited before the check";
 }
 
-}  // namespace
+}  // namespace transformer_test

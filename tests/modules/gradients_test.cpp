@@ -9,7 +9,7 @@
 
 #include "../support/gradient_check.hpp"
 
-namespace {
+namespace gradients_test {
 
 using guild::Index;
 using guild::View;
@@ -182,4 +182,4 @@ TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }
 
-}  // namespace
+}  // namespace gradients_test

@@ -7,7 +7,7 @@
 #include "../support/ragged.hpp"
 #include "../support/random_weights.hpp"
 
-namespace {
+namespace mla_test {
 
 using guild::Index;
 using guild::MlaForm;
@@ -287,4 +287,4 @@ TEST(LatentCache, GrowingKeepsTheRowsInUse) {
     for (Index i = 0; i < 3; ++i) EXPECT_EQ(static_cast<float>(cache.rows()(r, i)), row[i]);
 }
 
-}  // namespace
+}  // namespace mla_test

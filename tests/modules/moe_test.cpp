@@ -9,7 +9,7 @@
 #include "../support/ragged.hpp"
 #include "../support/random_weights.hpp"
 
-namespace {
+namespace moe_test {
 
 using guild::Index;
 using namespace guild_test;
@@ -197,4 +197,4 @@ TEST(Moe, SortsRowsByExpertAndKeepsTheirOrder) {
   }
 }
 
-}  // namespace
+}  // namespace moe_test

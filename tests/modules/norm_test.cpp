@@ -7,7 +7,7 @@
 #include <guild/core/random.hpp>
 #include <guild/device/cpu.hpp>
 
-namespace {
+namespace norm_test {
 
 using namespace guild;
 using Norm = RmsNorm<23>;
@@ -81,4 +81,4 @@ TEST(RmsNorm, VisitWalksWeightsAndGradientsSideBySide) {
   EXPECT_EQ(calls, 1);
 }
 
-}  // namespace
+}  // namespace norm_test

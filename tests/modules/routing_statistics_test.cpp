@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-namespace {
+namespace routing_statistics_test {
 
 std::string refusal(auto&& f) {
   try {
@@ -48,4 +48,4 @@ TEST(RoutingStatistics, ALayerThatThereIsNotIsRefusedByEveryFunction) {
   }
 }
 
-}  // namespace
+}  // namespace routing_statistics_test

@@ -8,7 +8,7 @@
 #include "../support/ragged.hpp"
 #include "../support/random_weights.hpp"
 
-namespace {
+namespace stack_test {
 
 using guild::Index;
 using namespace guild_test;
@@ -170,4 +170,4 @@ static_assert(guild::Module<guild::Moe<TinySpec>>);
 static_assert(guild::Module<Dense>);
 static_assert(guild::Module<Sparse>);
 
-}  // namespace
+}  // namespace stack_test

@@ -5,7 +5,7 @@
 
 #include "ops_test_support.hpp"
 
-namespace {
+namespace attention_backward_test {
 using namespace guild_test;
 using guild::AttentionMask;
 using guild::Isa;
@@ -433,4 +433,4 @@ TEST(ExpandedAttentionBackward, RefusesJobsThatDoNotFit) {
   EXPECT_EQ(code([](auto& j) { j.value_head_stride = 5; }), ErrorCode::op_argument);
 }
 
-}  // namespace
+}  // namespace attention_backward_test

@@ -5,7 +5,7 @@
 
 #include "batch_invariance.hpp"
 
-namespace {
+namespace attention_batch_invariance_test {
 using namespace guild;
 using namespace guild_test;
 
@@ -127,4 +127,4 @@ TEST_P(AttentionBatchInvariance, ExpandedTokensHaveTheBitsOfTheTokenAloneInChunk
   expect_tokens_as_alone(heads * value, run, [](const Chunk&, Index) { return 0.0; });
 }
 
-}  // namespace
+}  // namespace attention_batch_invariance_test

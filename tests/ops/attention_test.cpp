@@ -6,7 +6,7 @@
 
 #include "ops_test_support.hpp"
 
-namespace {
+namespace attention_test {
 using namespace guild_test;
 
 /// softmax(scale * q . keys) . values in double, the naive way. q [dim], keys [count][dim], values [count][dim_out].
@@ -370,4 +370,4 @@ TEST(ExpandedAttention, RefusesJobsThatDoNotFit) {
   EXPECT_EQ(code([](auto& j) { j.q.cols += 1; }), ErrorCode::op_shape);
 }
 
-}  // namespace
+}  // namespace attention_test

@@ -9,7 +9,7 @@
 
 #include "gradient_check.hpp"
 
-namespace {
+namespace balance_test {
 using namespace guild_test;
 using guild::BalanceOptions;
 using guild::BalanceTerms;
@@ -314,4 +314,4 @@ TEST(Balance, TheSelectionBiasStepsTowardsTheMean) {
   EXPECT_EQ(code_of([&] { guild::update_selection_bias(view_of(bias), view_of(few), 0.001); }), ErrorCode::op_shape);
 }
 
-}  // namespace
+}  // namespace balance_test

@@ -5,7 +5,7 @@
 
 #include <guild/ops/linear.hpp>
 
-namespace {
+namespace batch_invariance_test {
 using namespace guild;
 using namespace guild_test;
 
@@ -205,4 +205,4 @@ TEST_P(ProductBatchInvariance, ARowDoesNotDependOnLargeJobsBesideItNorOnWhereIts
   }
 }
 
-}  // namespace
+}  // namespace batch_invariance_test

@@ -13,7 +13,7 @@
 #include <random>
 #include <vector>
 
-namespace {
+namespace blocks_test {
 using guild::Index;
 
 constexpr Index sizes[] = {0, 1, 4095, 4096, 0, 4097, 20000, 0};
@@ -189,4 +189,4 @@ TEST(Blocks, TranspositionIsExactForEveryShape) {
     }
 }
 
-}  // namespace
+}  // namespace blocks_test

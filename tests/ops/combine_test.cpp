@@ -5,7 +5,7 @@
 
 #include "ops_test_support.hpp"
 
-namespace {
+namespace combine_test {
 using namespace guild_test;
 
 TEST(Combine, AddsYToX) {
@@ -84,4 +84,4 @@ TEST(Combine, ATokenAloneHasTheBitsItHasInABatch) {
   for (Index i = 0; i < 33; ++i) EXPECT_EQ(alone(0, i), out(13, i));
 }
 
-}  // namespace
+}  // namespace combine_test

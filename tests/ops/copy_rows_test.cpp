@@ -9,7 +9,7 @@
 
 #include "ops_test_support.hpp"
 
-namespace {
+namespace copy_rows_test {
 using namespace guild_test;
 using guild::CopyRowsJob;
 
@@ -81,4 +81,4 @@ TEST(CopyRows, RefuseLayoutsThatDoNotFit) {
   EXPECT_EQ(code({nullptr, 4, 20}, {1, 20, 0, 0}), ErrorCode::op_argument);
 }
 
-}  // namespace
+}  // namespace copy_rows_test

@@ -8,7 +8,7 @@
 
 #include "gradient_check.hpp"
 
-namespace {
+namespace cross_entropy_test {
 using namespace guild_test;
 using guild::ErrorCode;
 using guild::LossWork;
@@ -177,4 +177,4 @@ TEST(ScatterRows, CopiesRowsToTheirPlacesAndZerosMarkedOnes) {
   EXPECT_EQ(code_of([&] { guild::zero_marked_rows(teams, view_of(to), y.view()); }), ErrorCode::op_shape);
 }
 
-}  // namespace
+}  // namespace cross_entropy_test

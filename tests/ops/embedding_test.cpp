@@ -5,7 +5,7 @@
 
 #include "gradient_check.hpp"
 
-namespace {
+namespace embedding_test {
 using namespace guild_test;
 
 template <class Element>
@@ -126,4 +126,4 @@ TEST(Embedding, BackwardRefusesWhatDoesNotFit) {
   EXPECT_EQ(dtable.data, before.data);  // nothing half-done
 }
 
-}  // namespace
+}  // namespace embedding_test

@@ -7,7 +7,7 @@
 
 #include "gradient_check.hpp"
 
-namespace {
+namespace expert_backward_test {
 using namespace guild_test;
 
 /// out[s] = weight[s] * h[s] . dh[s] summed: h is the hidden row of an expert, dh what the projection after it sees.
@@ -112,4 +112,4 @@ TEST(ExpertBackward, RefusesShapesThatDoNotFit) {
             ErrorCode::op_shape);
 }
 
-}  // namespace
+}  // namespace expert_backward_test

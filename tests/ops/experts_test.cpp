@@ -8,7 +8,7 @@
 
 #include <guild/core/random.hpp>
 
-namespace {
+namespace experts_test {
 
 using guild::Buffer;
 using guild::Index;
@@ -92,4 +92,4 @@ TEST_F(GroupedProducts, GradientsReachTheExpertThatServedTheSlotAndNoOther) {
       }
 }
 
-}  // namespace
+}  // namespace experts_test

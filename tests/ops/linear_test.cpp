@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-namespace {
+namespace linear_test {
 
 using namespace guild;
 
@@ -424,4 +424,4 @@ TEST(LinearShapes, TheFrontDoorRunsTheBestVariantOfTheMachine) {
     for (Index r = 0; r < 24; ++r) EXPECT_EQ(a.view(t, r), b.view(t, r));
 }
 
-}  // namespace
+}  // namespace linear_test

@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-namespace {
+namespace newton_schulz_test {
 using guild::Index;
 
 struct Matrix {
@@ -140,4 +140,4 @@ TEST(NewtonSchulz, RefusesGapsAndNoIterations) {
   EXPECT_THROW(run(good, 0), guild::Error);
 }
 
-}  // namespace
+}  // namespace newton_schulz_test

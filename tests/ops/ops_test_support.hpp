@@ -3,10 +3,11 @@
 
 #include <cmath>
 #include <cstdint>
-#include <guild/core/error.hpp>
 #include <guild/core/view.hpp>
 #include <random>
 #include <vector>
+
+#include "../core/code_of.hpp"
 
 namespace guild_test {
 
@@ -56,14 +57,6 @@ View<const T> view_of(const std::vector<T>& v) {
 template <class T>
 View<T> view_of(std::vector<T>& v) {
   return {v.data(), static_cast<Index>(v.size())};
-}
-
-template <class F>
-guild::ErrorCode code_of(F&& f) {
-  try {
-    f();
-  } catch (const guild::Error& error) { return error.code(); }
-  return guild::ErrorCode::count_;
 }
 
 }  // namespace guild_test

@@ -5,7 +5,7 @@
 
 #include "ops_test_support.hpp"
 
-namespace {
+namespace rms_norm_test {
 using namespace guild_test;
 
 template <class Real>
@@ -131,4 +131,4 @@ TEST(RmsNormBackward, RefusesARowThatIsAddedOfAnotherShape) {
             guild::ErrorCode::op_shape);
 }
 
-}  // namespace
+}  // namespace rms_norm_test

@@ -5,7 +5,7 @@
 
 #include "gradient_check.hpp"
 
-namespace {
+namespace rope_test {
 using namespace guild_test;
 
 const guild::RopeConfig r1{.base = 10000,
@@ -240,4 +240,4 @@ TEST(Rope, BackwardIsTheTransposeOfForward) {
             guild::ErrorCode::op_shape);
 }
 
-}  // namespace
+}  // namespace rope_test

@@ -7,7 +7,7 @@
 
 #include "gradient_check.hpp"
 
-namespace {
+namespace route_backward_test {
 using namespace guild_test;
 using guild::Scoring;
 using guild::Selection;
@@ -121,4 +121,4 @@ TEST(RouteBackward, RefusesShapesThatDoNotFit) {
   EXPECT_EQ(code(logits, weights, dweights, wide), guild::ErrorCode::op_shape);
 }
 
-}  // namespace
+}  // namespace route_backward_test

@@ -8,7 +8,7 @@
 
 #include "ops_test_support.hpp"
 
-namespace {
+namespace router_test {
 using namespace guild_test;
 using guild::Scoring;
 using guild::Selection;
@@ -246,4 +246,4 @@ TEST(Router, GivesTheSameBitsForAnyThreadCount) {
   EXPECT_EQ(one.weights.data, four.weights.data);
 }
 
-}  // namespace
+}  // namespace router_test

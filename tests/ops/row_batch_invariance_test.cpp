@@ -12,7 +12,7 @@
 
 #include "batch_invariance.hpp"
 
-namespace {
+namespace row_batch_invariance_test {
 using namespace guild;
 using namespace guild_test;
 
@@ -148,4 +148,4 @@ TEST_P(RowBatchInvariance, NarrowRowsHaveTheSameBitsAloneAndTogether) { check(24
 TEST_P(RowBatchInvariance, RowsOfOddWidthHaveTheSameBitsAloneAndTogether) { check(75); }
 TEST_P(RowBatchInvariance, WideRowsHaveTheSameBitsAloneAndTogether) { check(600); }
 
-}  // namespace
+}  // namespace row_batch_invariance_test

@@ -11,7 +11,7 @@
 
 #include "gradient_check.hpp"
 
-namespace {
+namespace row_variants_test {
 using namespace guild_test;
 
 /// Calls compute(device) -> Matrix with the least and the best instruction set, and compares.
@@ -115,4 +115,4 @@ TEST(RowVariants, CrossEntropyAgrees) {
           3e-6);
 }
 
-}  // namespace
+}  // namespace row_variants_test

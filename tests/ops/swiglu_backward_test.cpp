@@ -7,7 +7,7 @@
 
 #include "gradient_check.hpp"
 
-namespace {
+namespace swiglu_backward_test {
 using namespace guild_test;
 
 TEST(SwigluBackward, EqualsCentralDifferences) {
@@ -78,4 +78,4 @@ TEST(SwigluBackward, RefusesShapesThatDoNotFit) {
   EXPECT_EQ(code(a, b, c, wide), guild::ErrorCode::op_shape);
 }
 
-}  // namespace
+}  // namespace swiglu_backward_test

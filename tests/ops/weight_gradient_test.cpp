@@ -10,7 +10,7 @@
 
 #include "ops_test_support.hpp"
 
-namespace {
+namespace weight_gradient_test {
 
 using namespace guild;
 using guild_test::code_of;
@@ -251,4 +251,4 @@ TEST(WeightGradientShapes, FloatActivationsRefuseDoubleWeights) {
             ErrorCode::op_shape);
 }
 
-}  // namespace
+}  // namespace weight_gradient_test

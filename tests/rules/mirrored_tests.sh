@@ -15,8 +15,8 @@ while IFS= read -r header; do
     if [ -n "$test" ]; then fault "$list: $name has a test of its own; delete its line"; fi
   elif [ -z "$test" ]; then
     fault "$header has no tests/${name}_test.cpp; write it, or say in $list which test covers it"
-  elif [ ! -e "tests/${test}_test.cpp" ]; then
-    fault "$list: $name is covered by tests/${test}_test.cpp, which does not exist"
+  elif [ ! -e "tests/${test}_test.cpp" ] && [ ! -e "tests/$test.sh" ]; then
+    fault "$list: $name is covered by tests/${test}_test.cpp or .sh, which does not exist"
   else
     covered=$((covered + 1))
   fi

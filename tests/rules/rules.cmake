@@ -25,6 +25,7 @@ guild_rule(includes COMMAND "${GUILD_BASH}" "${rules_dir}/includes.sh" include/g
 guild_rule(includes_finds_faults COMMAND "${GUILD_BASH}" "${rules_dir}/includes_test.sh")
 guild_rule(umbrella COMMAND "${GUILD_BASH}" "${rules_dir}/update_umbrella.sh" --check)
 guild_rule(mirrored_tests COMMAND "${GUILD_BASH}" "${rules_dir}/mirrored_tests.sh")
+guild_rule(machine_flags COMMAND "${GUILD_BASH}" "${rules_dir}/machine_flags.sh")
 guild_rule(headers_alone COMMAND "${GUILD_BASH}" "${rules_dir}/headers_alone.sh")
 guild_rule(compile_time COMMAND "${GUILD_BASH}" "${rules_dir}/compile_time.sh")
 set_tests_properties(rules.headers_alone PROPERTIES PROCESSORS 2)

@@ -9,7 +9,7 @@
 #include <guild/core/random.hpp>
 #include <guild/device/host_team.hpp>
 
-namespace {
+namespace assignment_test {
 
 using guild::Index;
 
@@ -65,4 +65,4 @@ TEST(Assignment, RefusesAnExpertThatDoesNotExist) {
   }
 }
 
-}  // namespace
+}  // namespace assignment_test

@@ -12,7 +12,7 @@
 
 #include "../ops/gradient_check.hpp"
 
-namespace {
+namespace row_teams_backward_test {
 using namespace guild_test;
 
 /// Calls compute(device) -> Matrix on the CPU and on teams, and compares.
@@ -103,4 +103,4 @@ TEST(RowTeamsBackward, RoutingWeightsAgree) {
   }
 }
 
-}  // namespace
+}  // namespace row_teams_backward_test

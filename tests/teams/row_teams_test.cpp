@@ -16,7 +16,7 @@
 
 #include "../ops/ops_test_support.hpp"
 
-namespace {
+namespace row_teams_test {
 using namespace guild_test;
 
 constexpr int team_sizes[] = {1, 2, 4, 7};
@@ -164,4 +164,4 @@ TEST(RowTeams, SumsAndTablesAgree) {
       1e-6);
 }
 
-}  // namespace
+}  // namespace row_teams_test

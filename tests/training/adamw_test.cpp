@@ -9,7 +9,7 @@
 
 #include "optimizer_support.hpp"
 
-namespace {
+namespace adamw_test {
 
 using guild::AdamW;
 using guild::ErrorCode;
@@ -127,4 +127,4 @@ TEST(AdamW, RefusesImpossibleNumbers) {
   EXPECT_EQ(code_of([&] { Optimizer<Net>(shapes, AdamW{}); }), ErrorCode::count_);
 }
 
-}  // namespace
+}  // namespace adamw_test

@@ -14,7 +14,7 @@
 
 #include "trainer_support.hpp"
 
-namespace {
+namespace allocations_test {
 
 void expect_none_since(long before) {
 #if GUILD_TEST_COUNTS_ALLOCATIONS
@@ -98,4 +98,4 @@ TEST(Allocations, TrainingOnAStreamMakesNone) {
   expect_none_since(before);
 }
 
-}  // namespace
+}  // namespace allocations_test

@@ -10,7 +10,7 @@
 #include "../io/io_fixture.hpp"
 #include "../io/test_files.hpp"
 
-namespace {
+namespace chat_dataset_test {
 
 using guild::AssistantText;
 using guild::ChatDataset;
@@ -208,4 +208,4 @@ TEST(ChatDataset, RefusesTurnsThatTheModelCannotBeShownToWrite) {
   EXPECT_TRUE(message.starts_with("conversation 1: ")) << message;
 }
 
-}  // namespace
+}  // namespace chat_dataset_test

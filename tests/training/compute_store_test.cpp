@@ -12,7 +12,7 @@
 #include "../support/random_weights.hpp"
 #include "optimizer_support.hpp"
 
-namespace {
+namespace compute_store_test {
 
 using guild::bf16;
 using guild::ErrorCode;
@@ -78,4 +78,4 @@ TEST(ComputeStore, RefusesMastersWithoutMemoryAndOtherCopies) {
   EXPECT_TRUE(copies.wide.weight.data.empty());
 }
 
-}  // namespace
+}  // namespace compute_store_test

@@ -6,7 +6,7 @@
 
 #include "../ops/gradient_check.hpp"
 
-namespace {
+namespace cross_entropy_head_test {
 using namespace guild_test;
 using guild::ErrorCode;
 using guild::LossSums;
@@ -180,4 +180,4 @@ TEST(CrossEntropyHead, RefusesWhatDoesNotFitBeforeItWrites) {
   EXPECT_EQ(code([](auto& at) { at.dhead.rows = 8; }), ErrorCode::op_shape);
 }
 
-}  // namespace
+}  // namespace cross_entropy_head_test

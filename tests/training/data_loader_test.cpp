@@ -17,7 +17,7 @@
 
 #include "../io/io_fixture.hpp"
 
-namespace {
+namespace data_loader_test {
 
 using guild::AnyDataset;
 using guild::CurriculumUnit;
@@ -483,4 +483,4 @@ TEST(GeneratedChats, NameTheConversationThatIsFaulty) {
   EXPECT_TRUE(message.starts_with("generated conversation 3: ")) << message;
 }
 
-}  // namespace
+}  // namespace data_loader_test

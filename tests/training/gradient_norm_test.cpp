@@ -8,7 +8,7 @@
 
 #include "optimizer_support.hpp"
 
-namespace {
+namespace gradient_norm_test {
 
 using guild::ErrorCode;
 using namespace guild_test;
@@ -80,4 +80,4 @@ TEST(ClipScale, RefusesImpossibleNumbers) {
     EXPECT_EQ(code_of([&] { (void)guild::clip_scale(norm, 1.0); }), ErrorCode::op_nonfinite);
 }
 
-}  // namespace
+}  // namespace gradient_norm_test

@@ -8,7 +8,7 @@
 #include "../support/random_weights.hpp"
 #include "optimizer_support.hpp"
 
-namespace {
+namespace initialize_test {
 
 using guild::ErrorCode;
 using namespace guild_test;
@@ -130,4 +130,4 @@ TEST(Initialize, RefusesBadOptionsAndOtherMemory) {
   EXPECT_TRUE(weights.wide.weight.data.empty());
 }
 
-}  // namespace
+}  // namespace initialize_test

@@ -9,7 +9,7 @@
 
 #include "../io/io_fixture.hpp"
 
-namespace {
+namespace masking_test {
 
 using guild::ErrorCode;
 using guild::Index;
@@ -148,4 +148,4 @@ TEST(MaskTokens, RefusesSharesAndTokensThatCannotBe) {
   EXPECT_EQ(batch.targets, before.targets);
 }
 
-}  // namespace
+}  // namespace masking_test

@@ -5,7 +5,7 @@
 
 #include "optimizer_support.hpp"
 
-namespace {
+namespace muon_test {
 
 using guild::AdamW;
 using guild::ErrorCode;
@@ -91,4 +91,4 @@ TEST(Muon, RefusesImpossibleNumbers) {
     EXPECT_EQ(code_of([&] { Optimizer<Net>(shapes, bad); }), ErrorCode::op_argument);
 }
 
-}  // namespace
+}  // namespace muon_test

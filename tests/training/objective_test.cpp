@@ -10,7 +10,7 @@
 
 #include "../support/gradient_check.hpp"
 
-namespace {
+namespace objective_test {
 
 using guild::Dense;
 using guild::Index;
@@ -235,4 +235,4 @@ TEST(Objective, RefusesMorePredictionLayersThanItTrainsBeforeAnythingChanges) {
   }
 }
 
-}  // namespace
+}  // namespace objective_test

@@ -17,6 +17,8 @@
 #include <guild/training/allocate.hpp>
 #include <guild/training/parameters.hpp>
 
+#include "../core/code_of.hpp"
+
 namespace guild_test {
 
 using guild::Index;
@@ -100,15 +102,6 @@ std::vector<float> elements(const Weights& weights) {
 }
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-/// The error code of what a call throws; count_ if it throws nothing.
-template <class Call>
-guild::ErrorCode code_of(Call&& call) {
-  try {
-    call();
-  } catch (const guild::Error& error) { return error.code(); }
-  return guild::ErrorCode::count_;
 }
 
 /// The frozen tensors.

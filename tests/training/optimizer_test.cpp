@@ -12,7 +12,7 @@
 #include "../support/random_weights.hpp"
 #include "optimizer_support.hpp"
 
-namespace {
+namespace optimizer_test {
 
 using guild::AdamW;
 using guild::ErrorCode;
@@ -280,4 +280,4 @@ TEST(Optimizer, GoesDownhill) {
   }
 }
 
-}  // namespace
+}  // namespace optimizer_test

@@ -15,7 +15,7 @@
 #include <guild/training/load_dense.hpp>
 #include <guild/training/trainer.hpp>
 
-namespace {
+namespace parity_test {
 
 using guild::Dense;
 using guild::Index;
@@ -215,4 +215,4 @@ void expect_equal_steps(const std::string& variant) {
 TEST(TrainingParity, TwentyStepsOfAdamWEqualPyTorch) { expect_equal_steps("plain"); }
 TEST(TrainingParity, TwentyStepsWithBalancingBySelectionBiasEqualPyTorch) { expect_equal_steps("balanced"); }
 
-}  // namespace
+}  // namespace parity_test

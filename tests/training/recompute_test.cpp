@@ -9,7 +9,7 @@
 
 #include "trainer_support.hpp"
 
-namespace {
+namespace recompute_test {
 
 using guild_test::batch_of;
 using guild_test::first_weights;
@@ -213,4 +213,4 @@ TEST(Recompute, KeepsInputsAndOneLayerAlone) {
   EXPECT_LT(less, held);
 }
 
-}  // namespace
+}  // namespace recompute_test

@@ -8,7 +8,7 @@
 
 #include "trainer_support.hpp"
 
-namespace {
+namespace replay_test {
 
 using guild::Choice;
 using guild::Index;
@@ -135,4 +135,4 @@ TEST(Replay, ChoicesThatDoNotFitAreRefused) {
   EXPECT_NE(code().find("expert 6 was given for token 1, expected from 0 to 5"), std::string::npos) << code();
 }
 
-}  // namespace
+}  // namespace replay_test

@@ -22,7 +22,7 @@
 #include "../io/test_files.hpp"
 #include "trainer_support.hpp"
 
-namespace {
+namespace resume_test {
 
 using guild::ErrorCode;
 using guild::TrainerOptions;
@@ -367,4 +367,4 @@ TEST_F(SaveTraining, LeavesTheOldStateOnAFullDisk) {
   EXPECT_EQ(guild::detail::names_in(home_.path()), std::vector<std::string>{"run"});
 }
 
-}  // namespace
+}  // namespace resume_test

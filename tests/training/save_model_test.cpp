@@ -21,7 +21,7 @@
 #include "../io/test_files.hpp"
 #include "../support/random_weights.hpp"
 
-namespace {
+namespace save_model_test {
 
 using guild::Buffer;
 using guild::DType;
@@ -259,4 +259,4 @@ TEST(LoadDense, RefusesAnotherModelAndTooLittleMemory) {
                                                                             {.memory_budget = 6'000'000}));
 }
 
-}  // namespace
+}  // namespace save_model_test

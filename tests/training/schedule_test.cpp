@@ -8,7 +8,7 @@
 
 #include "optimizer_support.hpp"
 
-namespace {
+namespace schedule_test {
 
 using guild::Course;
 using guild::ErrorCode;
@@ -75,4 +75,4 @@ TEST(Schedule, RefusesWhatIsNone) {
   EXPECT_EQ(code_of([] { (void)Schedule()(-1); }), ErrorCode::op_argument);
 }
 
-}  // namespace
+}  // namespace schedule_test

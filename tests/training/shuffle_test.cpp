@@ -11,7 +11,7 @@
 #include <set>
 #include <vector>
 
-namespace {
+namespace shuffle_test {
 
 using guild::Index;
 using guild::Permutation;
@@ -99,4 +99,4 @@ TEST(DeriveSeed, GivesEachUseAnother) {
   EXPECT_EQ(seeds.size(), 2500U);
 }
 
-}  // namespace
+}  // namespace shuffle_test

@@ -13,7 +13,7 @@
 #include "../io/test_files.hpp"
 #include "../io/tiny_tokenizer.hpp"
 
-namespace {
+namespace token_stream_test {
 
 using guild::ErrorCode;
 using guild::Index;
@@ -197,4 +197,4 @@ TEST(SafeCut, LiesAfterASingleLineEndBetweenVisibleCharacters) {
   EXPECT_EQ(last_safe_cut("界\n界"), 4U);
 }
 
-}  // namespace
+}  // namespace token_stream_test

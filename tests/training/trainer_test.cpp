@@ -14,7 +14,7 @@
 
 #include "trainer_support.hpp"
 
-namespace {
+namespace trainer_test {
 
 using guild::ErrorCode;
 using guild::StepOutcome;
@@ -625,4 +625,4 @@ TEST(Trainer, RefusesBadBatchesAndStaysAsItWas) {
   EXPECT_EQ(difference(state_of(trainer), state_of(other)), "");
 }
 
-}  // namespace
+}  // namespace trainer_test

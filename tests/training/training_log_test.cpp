@@ -12,7 +12,7 @@
 
 #include "../io/test_files.hpp"
 
-namespace {
+namespace training_log_test {
 
 using guild::ErrorCode;
 using guild::Index;
@@ -201,4 +201,4 @@ TEST(TrainingLog, ShowsProgressInOneLine) {
   EXPECT_EQ(longest.substr(longest.size() - 23), "  0 tokens/s  left 0:00");
 }
 
-}  // namespace
+}  // namespace training_log_test

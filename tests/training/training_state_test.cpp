@@ -16,7 +16,7 @@
 #include "../io/test_files.hpp"
 #include "../support/random_weights.hpp"
 
-namespace {
+namespace training_state_test {
 
 using guild::Buffer;
 using guild::ErrorCode;
@@ -214,4 +214,4 @@ TEST(TrainingState, RefusesListsThatDoNotFit) {
   EXPECT_GUILD_ERROR(ErrorCode::op_shape, (tensors("b", {2, 2, 4}, {values.data(), 6}), 0));
 }
 
-}  // namespace
+}  // namespace training_state_test

@@ -9,9 +9,7 @@
 #include <string_view>
 #include <utility>
 
-#if defined(__FAST_MATH__)
-#error "guild needs IEEE arithmetic: -ffast-math removes its NaN and infinity checks. Compile without it."
-#endif
+#include <guild/core/machine_flags.hpp>
 
 namespace guild::inline v1 {
 

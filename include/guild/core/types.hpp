@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include <guild/core/machine_flags.hpp>
+
 /// Marks functions that CUDA code may call on the device too.
 #if defined(__CUDACC__)
 #define GUILD_HD __host__ __device__
