@@ -6,9 +6,9 @@
 #include <guild/ops/combine.hpp>
 #include <guild/ops/copy_rows.hpp>
 #include <guild/ops/cross_entropy.hpp>
-#include <guild/ops/cuda/checks.cuh>
 #include <guild/ops/embedding.hpp>
 #include <guild/ops/expert_backward.hpp>
+#include <guild/ops/fault.hpp>
 #include <guild/ops/rms_norm.hpp>
 #include <guild/ops/rope.hpp>
 #include <guild/ops/route_backward.hpp>

@@ -359,6 +359,9 @@ template <class GateOf, class UpOf> struct GroupedGated;
 template <class Real, class GradientOf> struct GroupedGradient;
 template <class Real, class WeightOf> struct GroupedLinear;
 
+// guild/ops/fault.hpp
+enum class Fault : std::uint8_t;
+
 // guild/ops/job.hpp
 enum class Product : std::uint8_t;
 enum class Update : std::uint8_t;
@@ -416,6 +419,9 @@ template <class Real> struct EmbeddingRow;
 template <class Real> struct ExpertSwigluBackwardRow;
 template <class Real> struct GatherSlotsRow;
 template <class Real> struct ScatterSlotsRow;
+
+// guild/ops/rows/fault.hpp
+struct FlagOutsideRow;
 
 // guild/ops/rows/newton_schulz.hpp
 template <class Real> struct DescendJob;

@@ -162,6 +162,7 @@
 #include <guild/ops/embedding.hpp>
 #include <guild/ops/expert_backward.hpp>
 #include <guild/ops/experts.hpp>
+#include <guild/ops/fault.hpp>
 #include <guild/ops/job.hpp>
 #include <guild/ops/linear.hpp>
 #include <guild/ops/newton_schulz.hpp>
@@ -181,6 +182,7 @@
 #include <guild/ops/rows/embedding.hpp>
 #include <guild/ops/rows/expert_backward.hpp>
 #include <guild/ops/rows/exponential.hpp>
+#include <guild/ops/rows/fault.hpp>
 #include <guild/ops/rows/newton_schulz.hpp>
 #include <guild/ops/rows/normal.hpp>
 #include <guild/ops/rows/rms_norm.hpp>

@@ -1,4 +1,4 @@
-// expect: route: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh
+// expect: route: the host cannot read this device's memory, and the device flags no faults; see guild/ops/fault.hpp
 #include <guild/device/cpu.hpp>
 #include <guild/ops/router.hpp>
 
@@ -6,7 +6,7 @@ struct FarMemory {
   template <class T>
   using Buffer = guild::Buffer<T>;
 };
-struct Far : guild::Cpu {  // stands for a device that brings no checks of its own
+struct Far : guild::Cpu {  // stands for a device that flags no faults
 #if !defined(GUILD_FIXED)
   using Memory = FarMemory;
 #endif

@@ -34,6 +34,9 @@ class Cuda {
     use();
     check(cudaFree(nullptr), "start the GPU");
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "create a stream");
+    constexpr Index words = 16;
+    faults_ = CudaBuffer<std::uint32_t>::uninitialized(words);
+    check(cudaMemsetAsync(faults_.data(), 0, words * sizeof(std::uint32_t), stream_), "clear the fault flags");
   }
   Cuda(const Cuda&) = delete;
   Cuda& operator=(const Cuda&) = delete;
@@ -53,6 +56,9 @@ class Cuda {
     return BasicArena<CudaBuffer<std::byte>>::Frame(arena_);
   }
   [[nodiscard]] Index scratch_bytes() const { return arena_.capacity(); }
+
+  /// Where kernels flag faults of the data that they read, one word a kind; see `raise_faults` in guild/ops/fault.hpp.
+  [[nodiscard]] View<std::uint32_t> faults() { return faults_.view(); }
 
   /// Waits for all queued work. Throws dev_failed if any of it failed.
   void synchronize() {
@@ -82,6 +88,7 @@ class Cuda {
   int ordinal_;
   cudaStream_t stream_ = nullptr;
   BasicArena<CudaBuffer<std::byte>> arena_;
+  CudaBuffer<std::uint32_t> faults_;
   std::string failure_;
 };
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <guild/core/buffer.hpp>
 #include <guild/ops/cpu/assignment.hpp>
+#include <guild/ops/fault.hpp>
 #include <guild/ops/rows/assignment.hpp>
 #include <guild/ops/shape_check.hpp>
 #include <string>
@@ -28,13 +29,15 @@ struct Assignment {
   }
 };
 
-/// Throws op_argument for an expert that does not exist: routers may be anybody's. For devices whose memory is the
-/// host's.
+namespace detail {
+
+/// Throws op_argument for an expert that does not exist: routers may be anybody's. Devices that flag faults do it in
+/// `raise_faults`.
 template <class Device>
 void refuse_unassignable(Device&, View<const std::int32_t, 2> chosen, Index experts) {
   static_assert(computes_in_host_memory<Device>,
-                "assign_experts: the host cannot read this device's memory; include its own checks, such as "
-                "guild/cuda.cuh");
+                "assign_experts: the host cannot read this device's memory, and the device flags no faults; see "
+                "guild/ops/fault.hpp");
   for (Index t = 0; t < chosen.rows; ++t)
     for (const std::int32_t e : chosen.row(t))
       if (e < 0 || e >= experts)
@@ -43,6 +46,12 @@ void refuse_unassignable(Device&, View<const std::int32_t, 2> chosen, Index expe
                         ", expected from 0 to " + std::to_string(experts - 1),
                     {{}, "Spec::Router", -1});
 }
+template <FlagsFaults Device>
+void refuse_unassignable(Device& device, View<const std::int32_t, 2> chosen, Index experts) {
+  flag_outside(device, Fault::unknown_expert, chosen, 0, experts);
+}
+
+}  // namespace detail
 
 /// Sorts the pairs (token, k) of chosen [T, K] by expert; within an expert tokens keep their order. On the CPU a
 /// counting sort; on other devices three row kernels whose sizes do not depend on what was chosen. Throws op_shape, and
@@ -53,7 +62,7 @@ void assign_experts(Device& device, View<const std::int32_t, 2> chosen, const As
   detail::require_shape(to.slot_tk, chosen.rows, chosen.cols, "assign_experts: slot_tk");
   detail::require(to.offsets.size >= 1, "offsets need one more element than there are experts",
                   "assign_experts: offsets");
-  refuse_unassignable(device, chosen, to.experts());
+  detail::refuse_unassignable(device, chosen, to.experts());
   if constexpr (requires { run_assign_experts(device, chosen, to.offsets, to.token, to.slot_tk); }) {
     run_assign_experts(device, chosen, to.offsets, to.token, to.slot_tk);
   } else {

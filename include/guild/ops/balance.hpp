@@ -84,7 +84,7 @@ BalanceTerms balance_losses(Device& device, const MoeConfig& config, const Balan
                             View<std::type_identity_t<Real>, 2> dlogits) {
   static_assert(
       computes_in_host_memory<Device>,
-      "balance_losses: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
+      "balance_losses: the host cannot read this device's memory, and the sums of these losses are made on the host");
   const Index tokens = logits.rows, experts = logits.cols, top_k = chosen.cols;
   detail::require_shape(logits, tokens, experts, "balance_losses: logits");
   detail::require_shape(chosen, tokens, top_k, "balance_losses: chosen");

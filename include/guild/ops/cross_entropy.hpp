@@ -2,6 +2,7 @@
 #pragma once
 
 #include <guild/core/buffer.hpp>
+#include <guild/ops/fault.hpp>
 #include <guild/ops/rows/cross_entropy.hpp>
 #include <guild/ops/shape_check.hpp>
 
@@ -13,12 +14,15 @@ struct CrossEntropyOptions {
   double z_loss = 0.0;  ///< times (log sum exp)^2, which keeps logits near 0 (arXiv 2204.02311, section 5: 1e-4)
 };
 
-/// Throws in_token if a target is neither -1 (ignored) nor in [0, vocab). For devices whose memory is the host's.
+namespace detail {
+
+/// Throws in_token if a target is neither -1 (ignored) nor in [0, vocab). Devices that flag faults do it in
+/// `raise_faults`; a bad target counts as ignored until then.
 template <class Device>
 void refuse_unknown_targets(Device&, View<const std::int32_t> targets, Index vocab) {
-  static_assert(
-      computes_in_host_memory<Device>,
-      "cross_entropy: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
+  static_assert(computes_in_host_memory<Device>,
+                "cross_entropy: the host cannot read this device's memory, and the device flags no faults; see "
+                "guild/ops/fault.hpp");
   for (Index t = 0; t < targets.size; ++t)
     if (targets[t] < -1 || targets[t] >= vocab)
       throw Error(ErrorCode::in_token,
@@ -27,6 +31,12 @@ void refuse_unknown_targets(Device&, View<const std::int32_t> targets, Index voc
                       ", or -1 where nothing is learned; use the tokenizer of this model",
                   Where{.key = "cross_entropy: targets"});
 }
+template <FlagsFaults Device>
+void refuse_unknown_targets(Device& device, View<const std::int32_t> targets, Index vocab) {
+  flag_outside(device, Fault::unknown_target, targets, -1, vocab);
+}
+
+}  // namespace detail
 
 /// For each row of logits [T, V] with a target in [0, V): loss = log sum exp(logits) - logits[target], in `out` [T
 /// each] with (log sum exp)^2 and whether the target has the largest logit (of equal ones, the first). With
@@ -41,7 +51,7 @@ void cross_entropy(Device& device, View<Real, 2> logits, View<const std::int32_t
   detail::require_size(out.loss, logits.rows, "cross_entropy: loss");
   detail::require_size(out.log_sum_squared, logits.rows, "cross_entropy: log_sum_squared");
   detail::require_size(out.correct, logits.rows, "cross_entropy: correct");
-  refuse_unknown_targets(device, targets, logits.cols);
+  detail::refuse_unknown_targets(device, targets, logits.cols);
   for_each_row(device, logits.rows, 16 * logits.cols,
            CrossEntropyRow<Real>{logits, targets, options.scale, options.z_loss, work, out});
 }

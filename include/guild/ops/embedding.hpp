@@ -2,18 +2,22 @@
 #pragma once
 
 #include <guild/core/buffer.hpp>
+#include <guild/ops/fault.hpp>
 #include <guild/ops/rows/embedding.hpp>
 #include <guild/ops/shape_check.hpp>
 #include <type_traits>
 
 namespace guild::inline v1 {
 
-/// Throws in_token if an id is not a row of a table of `rows` rows. This one is for devices whose memory is the host's;
-/// others check ids before they are copied, and their kernel gives NaN rows for bad ids.
+namespace detail {
+
+/// Throws in_token if an id is not a row of a table of `rows` rows. Devices that flag faults do it in `raise_faults`; a
+/// bad id gives a row of NaN until then.
 template <class Device>
 void refuse_unknown_ids(Device&, View<const std::int32_t> ids, Index rows) {
-  static_assert(computes_in_host_memory<Device>,
-                "embed: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
+  static_assert(
+      computes_in_host_memory<Device>,
+      "embed: the host cannot read this device's memory, and the device flags no faults; see guild/ops/fault.hpp");
   for (Index t = 0; t < ids.size; ++t)
     if (ids[t] < 0 || ids[t] >= rows)
       throw Error(ErrorCode::in_token,
@@ -21,6 +25,12 @@ void refuse_unknown_ids(Device&, View<const std::int32_t> ids, Index rows) {
                       ", expected from 0 to " + std::to_string(rows - 1) + "; use the tokenizer of this model",
                   Where{.key = "embed: ids"});
 }
+template <FlagsFaults Device>
+void refuse_unknown_ids(Device& device, View<const std::int32_t> ids, Index rows) {
+  flag_outside(device, Fault::unknown_id, ids, 0, rows);
+}
+
+}  // namespace detail
 
 /// y[t, :] = table[ids[t], :] for a table [vocab, D] of any stored type, y [T, D]. Throws op_shape, wt_dtype, in_token.
 template <class Device, class Real>
@@ -31,7 +41,7 @@ void embed(Device& device, const WeightView& table, View<const std::int32_t> ids
     throw Error(ErrorCode::wt_dtype,
                 "the table is stored as " + describe(table.format) + ", which has no codec; see guild/core/codec.hpp",
                 Where{.key = "embed: table"});
-  refuse_unknown_ids(device, ids, table.rows);
+  detail::refuse_unknown_ids(device, ids, table.rows);
   for_each_row(device, y.rows, y.cols, EmbeddingRow<Real>{table, ids, y});
 }
 
@@ -43,7 +53,7 @@ void embedding_backward(Device& device, View<const std::int32_t> ids, View<const
   detail::require_size(ids, dy.rows, "embedding_backward: ids");
   detail::require_shape(dy, dy.rows, dtable.cols, "embedding_backward: dy");
   detail::require_shape(dtable, dtable.rows, dtable.cols, "embedding_backward: dtable");
-  refuse_unknown_ids(device, ids, dtable.rows);
+  detail::refuse_unknown_ids(device, ids, dtable.rows);
   constexpr Index block = EmbeddingGradient<Real>::block;
   for_each_row(device, (dtable.cols + block - 1) / block, ids.size * block, EmbeddingGradient<Real>{ids, dy, dtable});
 }

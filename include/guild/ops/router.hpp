@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <guild/core/buffer.hpp>
+#include <guild/ops/fault.hpp>
 #include <guild/ops/rows/router.hpp>
 #include <guild/ops/shape_check.hpp>
 #include <string>
@@ -15,12 +16,15 @@ namespace guild::inline v1 {
 /// choose others, and the gradient is that of what happened.
 enum class Choice : std::uint8_t { made, given };
 
-/// Throws op_nonfinite if a row could not be routed because one of its logits was NaN or infinite. This one is for
-/// devices whose memory is the host's; another device brings its own.
+namespace detail {
+
+/// Throws op_nonfinite if a row could not be routed because one of its logits was NaN or infinite; devices that flag
+/// faults do it in `raise_faults`.
 template <class Device>
 void refuse_unrouted(Device&, View<const std::int32_t, 2> indices) {
-  static_assert(computes_in_host_memory<Device>,
-                "route: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
+  static_assert(
+      computes_in_host_memory<Device>,
+      "route: the host cannot read this device's memory, and the device flags no faults; see guild/ops/fault.hpp");
   for (Index t = 0; t < indices.rows && indices.cols > 0; ++t)
     if (indices(t, 0) < 0)
       throw Error(ErrorCode::op_nonfinite,
@@ -30,11 +34,17 @@ void refuse_unrouted(Device&, View<const std::int32_t, 2> indices) {
                   Where{.key = "route: logits"});
 }
 
-/// Throws op_argument for a given choice of an expert that does not exist. For devices whose memory is the host's.
+template <FlagsFaults Device>
+void refuse_unrouted(Device& device, View<const std::int32_t, 2> indices) {
+  if (indices.cols > 0) flag_outside(device, Fault::nonfinite_logit, indices.middle_cols(0, 1), 0, Index{1} << 32);
+}
+
+/// Throws op_argument for a given choice of an expert that does not exist.
 template <class Device>
 void refuse_unknown_experts(Device&, View<const std::int32_t, 2> indices, Index experts) {
-  static_assert(computes_in_host_memory<Device>,
-                "route: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
+  static_assert(
+      computes_in_host_memory<Device>,
+      "route: the host cannot read this device's memory, and the device flags no faults; see guild/ops/fault.hpp");
   for (Index t = 0; t < indices.rows; ++t)
     for (const std::int32_t e : indices.row(t))
       if (e < -1 || e >= experts)
@@ -43,6 +53,12 @@ void refuse_unknown_experts(Device&, View<const std::int32_t, 2> indices, Index 
                         ", expected from 0 to " + std::to_string(experts - 1) + "; give the choices of this model",
                     Where{.key = "route: indices"});
 }
+template <FlagsFaults Device>
+void refuse_unknown_experts(Device& device, View<const std::int32_t, 2> indices, Index experts) {
+  flag_outside(device, Fault::unknown_expert, indices, -1, experts);
+}
+
+}  // namespace detail
 
 /// Chooses `config.top_k` of E experts for each token (DeepSeek-V3 report, eq. 12-16; DeepSeek-V2 report, eq. 20-24).
 ///   score   = sigmoid(logit) or softmax over all E logits
@@ -84,8 +100,8 @@ void route(Device& device, const MoeConfig& config, View<const std::type_identit
   for_each_row(device, tokens, Index{config.experts} * (config.top_k + 8),
                RouterRow<Real>{config, logits, bias, work, indices, weights, made_or_given == Choice::given});
   if (made_or_given == Choice::given)
-    refuse_unknown_experts(device, View<const std::int32_t, 2>(indices), config.experts);
-  refuse_unrouted(device, indices);
+    detail::refuse_unknown_experts(device, View<const std::int32_t, 2>(indices), config.experts);
+  detail::refuse_unrouted(device, View<const std::int32_t, 2>(indices));
 }
 
 }  // namespace guild::inline v1

@@ -52,15 +52,14 @@ template <class Device, class Real>
 LossSums cross_entropy_head(Device& device, const WeightView& head, View<const Real, 2> states,
                             View<const std::int32_t> targets, const HeadLossOptions& options,
                             View<std::type_identity_t<Real>, 2> dstates, View<std::type_identity_t<Real>, 2> dhead) {
-  static_assert(
-      computes_in_host_memory<Device>,
-      "cross_entropy_head: the host cannot read this device's memory; include its own checks, such as guild/cuda.cuh");
+  static_assert(computes_in_host_memory<Device>,
+                "cross_entropy_head: the host cannot read this device's memory, and targets are gathered on the host");
   detail::require_shape(states, states.rows, head.cols, "cross_entropy_head: states");
   detail::require_size(targets, states.rows, "cross_entropy_head: targets");
   const bool wants_states = dstates.data != nullptr, wants_head = dhead.data != nullptr;
   if (wants_states) detail::require_shape(dstates, states.rows, head.cols, "cross_entropy_head: dstates");
   if (wants_head) detail::require_shape(dhead, head.rows, head.cols, "cross_entropy_head: dhead");
-  refuse_unknown_targets(device, targets, head.rows);
+  detail::refuse_unknown_targets(device, targets, head.rows);
 
   auto scratch = device.scratch();
   const auto row_of = scratch.template take<std::int32_t>(states.rows);

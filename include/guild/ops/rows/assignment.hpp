@@ -35,7 +35,9 @@ struct SumOffsetsRow {
   }
 };
 
-/// Fills the slots of expert e with its tokens in their order; a "row" is an expert.
+/// Fills the slots of expert e with its tokens in their order; a "row" is an expert. Pairs of an expert that does not
+/// exist, which a device flags and goes on with, get slot 0, and the slots that they leave over token 0: all stays
+/// inside of its memory.
 struct FillSlotsRow {
   View<const std::int32_t, 2> chosen;
   View<const std::int32_t> offsets;
@@ -45,13 +47,20 @@ struct FillSlotsRow {
   template <Team T>
   GUILD_HD void operator()(T team, Index e) const {
     if (team.rank() != 0) return;
+    const Index experts = offsets.size - 1;
     std::int32_t slot = offsets.data[e];
     for (Index t = 0; t < chosen.rows; ++t)
-      for (Index k = 0; k < chosen.cols; ++k)
-        if (chosen.data[t * chosen.pitch + k] == e) {
+      for (Index k = 0; k < chosen.cols; ++k) {
+        const std::int32_t expert = chosen.data[t * chosen.pitch + k];
+        if (expert == e) {
           token.data[slot] = static_cast<std::int32_t>(t);
           slot_tk.data[t * slot_tk.pitch + k] = slot++;
+        } else if (e == 0 && (expert < 0 || expert >= experts)) {
+          slot_tk.data[t * slot_tk.pitch + k] = 0;
         }
+      }
+    if (e == experts - 1)
+      for (Index left = slot; left < token.size; ++left) token.data[left] = 0;
   }
 };
 
