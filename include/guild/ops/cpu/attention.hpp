@@ -89,25 +89,32 @@ inline void pad_rows(float* rows, Index count, Index pitch) {
   std::fill(rows + count * pitch, rows + padded * pitch, 0.0f);
 }
 
-/// How a latent job is cut along its keys: a function of the job alone, so that its bits depend on nothing else.
-/// A chunk of few tokens (decoding) is cut so that one sequence gives work to about 32 threads.
+/// How the keys that one row sees are cut: a function of their number alone, so that a row's bits depend neither on the
+/// other rows of its chunk nor on the batch. The parts are added up in their order. Long contexts are cut so that one
+/// decoding sequence gives work to about 32 threads.
 struct KeyRanges {
-  Index count = 1;
-  Index size = 0;
+  Index size = 0;   ///< keys of a part; the last may have fewer
+  Index count = 0;  ///< parts
 
-  KeyRanges(const LatentAttentionJob& job, Index heads) {
-    constexpr Index few_tokens = 4;
-    const Index keys = std::max(job.first_position + job.q.rows, Index{1});
-    const Index blocks = (job.q.rows * heads + tile_rows - 1) / tile_rows;
-    const Index least_keys = blocks > 1 ? 256 : 128,
-                most_ranges = std::clamp(32 / std::max(blocks, Index{1}), Index{1}, Index{16});
-    if (job.q.rows <= few_tokens) count = std::clamp((keys + least_keys - 1) / least_keys, Index{1}, most_ranges);
-    size = ((keys + count - 1) / count + key_tile - 1) / key_tile * key_tile;
-    count = (keys + size - 1) / size;
+  KeyRanges(Index keys, Index heads) {
+    const Index blocks = (heads + tile_rows - 1) / tile_rows;
+    const Index least = blocks > 1 ? 256 : 128, most = std::clamp(32 / blocks, Index{1}, Index{16});
+    size = std::max(least, ((keys + most - 1) / most + key_tile - 1) / key_tile * key_tile);
+    count = std::max(Index{1}, (keys + size - 1) / size);
   }
 };
 
-/// One parallel region over latent jobs, and a second one that adds up the parts of those that are cut.
+/// Takes a part (weighted sum of values, peak and sum of its exponentials) into those before it. One function for all
+/// who add parts: the bits do not depend on who does.
+[[gnu::noinline]] inline void add_part(const float* part, float part_peak, float part_sum, Index count, float* out,
+                                       float& peak, float& sum) {
+  const float all = std::max(peak, part_peak), before = std::exp(peak - all), here = std::exp(part_peak - all);
+  for (Index c = 0; c < count; ++c) out[c] = out[c] * before + part[c] * here;
+  sum = sum * before + part_sum * here;
+  peak = all;
+}
+
+/// One parallel region over latent jobs, and a second one that adds up parts that were computed side by side.
 class LatentAttention {
  public:
   LatentAttention(const LatentAttentionSizes& sizes, const AttentionKernels& kernels)
@@ -117,118 +124,170 @@ class LatentAttention {
         key_pitch_(lanes_up(std::max(width_, lanes_up(sizes.latent)))) {}
 
   void run(Cpu& device, std::span<const LatentAttentionJob> jobs) const {
-    // Parts of cut jobs wait in scratch: batches that need much of it are done in several rounds.
+    Index count = 0;
+    for (const LatentAttentionJob& job : jobs) for_each_run(job, [&](Index, Index) { ++count; });
+    auto frame = device.scratch();
+    const auto runs = frame.take<LatentAttentionJob>(count);
+    count = 0;
+    for (const LatentAttentionJob& job : jobs)
+      for_each_run(job, [&](Index begin, Index rows) {
+        LatentAttentionJob run = job;
+        run.q = job.q.middle_rows(begin, rows);
+        run.out = job.out.middle_rows(begin, rows);
+        run.first_position = job.first_position + begin;
+        runs[count++] = run;
+      });
+    // Parts computed side by side wait in scratch: batches that need much of it are done in several rounds.
     constexpr Index most_floats = Index{1} << 24;
-    while (!jobs.empty()) {
-      std::size_t taken = 0;
-      for (Index floats = 0; taken < jobs.size(); ++taken) {
-        floats += part_floats(jobs[taken]);
-        if (taken > 0 && floats > most_floats) break;
+    for (Index begin = 0, end = 0; begin < count; begin = end) {
+      for (Index floats = 0; end < count; ++end) {
+        floats += part_floats(runs[end]);
+        if (end > begin && floats > most_floats) break;
       }
-      run_round(device, jobs.first(taken));
-      jobs = jobs.subspan(taken);
+      run_round(device, runs.slice(begin, end - begin));
     }
   }
 
  private:
-  [[nodiscard]] Index rows_of(const LatentAttentionJob& job) const { return job.q.rows * sizes_.heads; }
-  [[nodiscard]] Index part_floats(const LatentAttentionJob& job) const {
-    const KeyRanges ranges(job, sizes_.heads);
-    return ranges.count > 1 ? ranges.count * rows_of(job) * (sizes_.latent + 2) : 0;
+  static constexpr Index few_tokens = 4;  ///< of so many, the parts of their keys are work for several threads
+
+  [[nodiscard]] KeyRanges ranges_of(Index position) const { return {position + 1, sizes_.heads}; }
+
+  /// Calls f(begin, rows) for the stretches of a job's rows whose keys are cut alike.
+  template <class F>
+  void for_each_run(const LatentAttentionJob& job, F&& f) const {
+    for (Index begin = 0, end = 0; begin < job.q.rows; begin = end) {
+      const Index size = ranges_of(job.first_position + begin).size;
+      for (end = begin + 1; end < job.q.rows && ranges_of(job.first_position + end).size == size; ++end) {}
+      f(begin, end - begin);
+    }
   }
 
-  void run_round(Cpu& device, std::span<const LatentAttentionJob> jobs) const {
-    const auto count = static_cast<Index>(jobs.size());
+  [[nodiscard]] KeyRanges ranges_of(const LatentAttentionJob& run) const {
+    return ranges_of(run.first_position + run.q.rows - 1);
+  }
+  [[nodiscard]] Index rows_of(const LatentAttentionJob& run) const { return run.q.rows * sizes_.heads; }
+  [[nodiscard]] bool is_spread(const LatentAttentionJob& run) const {
+    return run.q.rows <= few_tokens && ranges_of(run).count > 1;
+  }
+  [[nodiscard]] Index part_floats(const LatentAttentionJob& run) const {
+    return is_spread(run) ? ranges_of(run).count * rows_of(run) * (sizes_.latent + 2) : 0;
+  }
+  [[nodiscard]] float* out_of(const LatentAttentionJob& run, Index row) const {
+    return run.out.row(row / sizes_.heads).data + row % sizes_.heads * sizes_.latent;
+  }
+
+  void run_round(Cpu& device, View<const LatentAttentionJob> runs) const {
     auto frame = device.scratch();
-    auto tasks = frame.take<Index>(count + 1), parts = frame.take<Index>(count + 1),
-         rows = frame.take<Index>(count + 1);
+    auto tasks = frame.take<Index>(runs.size + 1), parts = frame.take<Index>(runs.size + 1),
+         rows = frame.take<Index>(runs.size + 1);
     tasks[0] = parts[0] = rows[0] = 0;
-    for (Index i = 0; i < count; ++i) {
-      const LatentAttentionJob& job = jobs[static_cast<std::size_t>(i)];
-      const KeyRanges ranges(job, sizes_.heads);
-      tasks[i + 1] = tasks[i] + (rows_of(job) + tile_rows - 1) / tile_rows * ranges.count;
-      parts[i + 1] = parts[i] + part_floats(job);
-      rows[i + 1] = rows[i] + (ranges.count > 1 ? rows_of(job) : 0);
+    for (Index i = 0; i < runs.size; ++i) {
+      const Index blocks = (rows_of(runs[i]) + tile_rows - 1) / tile_rows;
+      tasks[i + 1] = tasks[i] + blocks * (is_spread(runs[i]) ? ranges_of(runs[i]).count : 1);
+      parts[i + 1] = parts[i] + part_floats(runs[i]);
+      rows[i + 1] = rows[i] + (is_spread(runs[i]) ? rows_of(runs[i]) : 0);
     }
-    const auto part = frame.take<float>(parts[count]);
-    const Index own = QueryTile::floats(width_, sizes_.latent) + key_tile * (tile_rows + key_pitch_);
+    const auto part = frame.take<float>(parts[runs.size]);
+    const Index own = 2 * QueryTile::floats(width_, sizes_.latent) + key_tile * (tile_rows + key_pitch_);
     const auto memory = frame.take<float>(device.threads(), (own + 15) / 16 * 16);
 
-    device.run(tasks[count], [&](Index task, int worker) {
+    device.run(tasks[runs.size], [&](Index task, int worker) {
       const Index i = part_of(tasks, task);
-      attend(jobs[static_cast<std::size_t>(i)], task - tasks[i], part.data + parts[i], memory.row(worker).data);
+      float* const own_memory = memory.row(worker).data;
+      if (is_spread(runs[i]))
+        attend_part(runs[i], task - tasks[i], part.data + parts[i], own_memory);
+      else
+        attend(runs[i], task - tasks[i], own_memory);
     });
-    device.run(rows[count], [&](Index row, int) {
+    device.run(rows[runs.size], [&](Index row, int) {
       const Index i = part_of(rows, row);
-      add_parts(jobs[static_cast<std::size_t>(i)], row - rows[i], part.data + parts[i]);
+      add_parts(runs[i], row - rows[i], part.data + parts[i]);
     });
   }
 
-  /// One block of 32 rows over one range of keys.
-  void attend(const LatentAttentionJob& job, Index task, float* part, float* memory) const {
-    const KeyRanges ranges(job, sizes_.heads);
-    const Index heads = sizes_.heads, latent = sizes_.latent, rows = rows_of(job);
+  /// A block of 32 rows over one part of its keys: the part waits for the others.
+  void attend_part(const LatentAttentionJob& run, Index task, float* part, float* memory) const {
+    const KeyRanges ranges = ranges_of(run);
+    const Index latent = sizes_.latent, rows = rows_of(run);
     const Index begin = task / ranges.count * tile_rows, range = task % ranges.count;
     QueryTile tile;
-    float* const score = memory + QueryTile::floats(width_, latent);
+    attend_range(run, begin, ranges, range, tile, memory);
+    for (Index m = 0; m < tile.rows; ++m) {
+      const float* const from = tile.out + m * tile.out_pitch;
+      float* const to = part + (range * rows + begin + m) * (latent + 2);
+      std::copy(from, from + latent, to);
+      to[latent] = tile.state.peak[m];
+      to[latent + 1] = tile.state.sum[m];
+    }
+  }
+
+  /// A block of 32 rows over all of its keys, part by part.
+  void attend(const LatentAttentionJob& run, Index task, float* memory) const {
+    const KeyRanges ranges = ranges_of(run);
+    const Index latent = sizes_.latent, begin = task * tile_rows;
+    QueryTile tile;
+    attend_range(run, begin, ranges, 0, tile, memory);
+    float peak[tile_rows], sum[tile_rows];
+    std::copy(tile.state.peak, tile.state.peak + tile_rows, peak);
+    std::copy(tile.state.sum, tile.state.sum + tile_rows, sum);
+    float* out = tile.out;
+    if (ranges.count > 1) {
+      float* const later_memory = memory + QueryTile::floats(width_, latent);
+      QueryTile later;
+      for (Index range = 1; range * ranges.size < tile.most; ++range) {
+        attend_range(run, begin, ranges, range, later, later_memory);
+        for (Index m = 0; m < tile.rows; ++m)
+          add_part(later.out + m * later.out_pitch, later.state.peak[m], later.state.sum[m], latent,
+                   out + m * tile.out_pitch, peak[m], sum[m]);
+      }
+    }
+    for (Index m = 0; m < tile.rows; ++m) divide_row(out + m * tile.out_pitch, sum[m], latent, out_of(run, begin + m));
+  }
+
+  /// One block of rows over one range of keys; the keys of a tile lie behind both tiles' memory.
+  void attend_range(const LatentAttentionJob& run, Index begin, const KeyRanges& ranges, Index range, QueryTile& tile,
+                    float* memory) const {
+    const Index heads = sizes_.heads, latent = sizes_.latent;
+    const Index tiles = QueryTile::floats(width_, latent) * (range > 0 && !is_spread(run) ? 1 : 2);
+    float* const score = memory + tiles;
     float* const key = score + key_tile * tile_rows;
-    tile.begin(kernels_, std::min(tile_rows, rows - begin), width_, latent, memory);
+    tile.begin(kernels_, std::min(tile_rows, rows_of(run) - begin), width_, latent, memory);
     for (Index m = 0; m < tile.rows; ++m) {
       const Index t = (begin + m) / heads, h = (begin + m) % heads;
-      tile.set_row(m, job.q.row(t).data + h * width_, job.first_position + t + 1);
+      tile.set_row(m, run.q.row(t).data + h * width_, run.first_position + t + 1);
     }
     tile.pack(width_, sizes_.scale);
     for (Index k = 0; k < key_tile; ++k) std::fill(key + k * key_pitch_ + width_, key + (k + 1) * key_pitch_, 0.0f);
     const Index end = std::min((range + 1) * ranges.size, tile.most);
     for (Index first = range * ranges.size; first < end; first += key_tile) {
       const Index count = std::min(key_tile, end - first);
-      for (Index k = 0; k < count; ++k) load_row(job, first + k, key + k * key_pitch_);
+      for (Index k = 0; k < count; ++k) load_row(run, first + k, key + k * key_pitch_);
       pad_rows(key, count, key_pitch_);
       tile.attend(key, key_pitch_, width_, key, key_pitch_, first, count, score);
     }
-    for (Index m = 0; m < tile.rows; ++m) {
-      const float* const from = tile.out + m * tile.out_pitch;
-      if (ranges.count > 1) {
-        float* const to = part + (range * rows + begin + m) * (latent + 2);
-        std::copy(from, from + latent, to);
-        to[latent] = tile.state.peak[m];
-        to[latent + 1] = tile.state.sum[m];
-      } else {
-        const Index t = (begin + m) / heads, h = (begin + m) % heads;
-        float* const to = job.out.row(t).data + h * latent;
-        divide_row(from, tile.state.sum[m], latent, to);
-      }
-    }
   }
 
-  void load_row(const LatentAttentionJob& job, Index row, float* to) const {
-    if (job.cache_type == DType::f32) {
-      const float* const from = static_cast<const float*>(job.cache) + row * job.cache_pitch;
+  void load_row(const LatentAttentionJob& run, Index row, float* to) const {
+    if (run.cache_type == DType::f32) {
+      const float* const from = static_cast<const float*>(run.cache) + row * run.cache_pitch;
       std::copy(from, from + width_, to);
     } else {
-      kernels_.widen(static_cast<const bf16*>(job.cache) + row * job.cache_pitch, to, width_);
+      kernels_.widen(static_cast<const bf16*>(run.cache) + row * run.cache_pitch, to, width_);
     }
   }
 
-  /// Adds the ranges of one row in their order.
-  void add_parts(const LatentAttentionJob& job, Index row, const float* part) const {
-    const KeyRanges ranges(job, sizes_.heads);
-    const Index latent = sizes_.latent, stride = rows_of(job) * (latent + 2);
-    const float* const first = part + row * (latent + 2);
-    float peak = no_peak;
-    for (Index r = 0; r < ranges.count; ++r) peak = std::max(peak, first[r * stride + latent]);
-    float* const to = job.out.row(row / sizes_.heads).data + row % sizes_.heads * latent;
-    float sum = 0.0f;
-    for (Index r = 0; r < ranges.count; ++r) {
+  /// Adds the parts of one row in their order.
+  void add_parts(const LatentAttentionJob& run, Index row, float* part) const {
+    const KeyRanges ranges = ranges_of(run);
+    const Index latent = sizes_.latent, stride = rows_of(run) * (latent + 2);
+    float* const first = part + row * (latent + 2);
+    float peak = first[latent], sum = first[latent + 1];
+    for (Index r = 1; r < ranges.count; ++r) {
       const float* const from = first + r * stride;
-      const float weight = std::exp(from[latent] - peak);
-      sum += weight * from[latent + 1];
-      if (r == 0)
-        for (Index c = 0; c < latent; ++c) to[c] = weight * from[c];
-      else
-        for (Index c = 0; c < latent; ++c) to[c] += weight * from[c];
+      add_part(from, from[latent], from[latent + 1], latent, first, peak, sum);
     }
-    for (Index c = 0; c < latent; ++c) to[c] /= sum;
+    divide_row(first, sum, latent, out_of(run, row));
   }
 
   LatentAttentionSizes sizes_;
