@@ -93,8 +93,7 @@ int main(int argc, char** argv) {
 
     Layer::Cache cache;
     cache.reserve(context + tokens + 1, 0);
-    const guild::RopeTable rope(Spec::config.rope, Spec::config.attention.rope_dim);
-    const guild::NoObserver observer;
+    const auto cache_of = [&](int) -> Layer::Cache& { return cache; };
     const auto run = [&](guild::Index position, guild::Index rows) {
       auto scratch = device.scratch();
       const auto x = scratch.take<float>(rows, Spec::config.hidden);
@@ -104,9 +103,8 @@ int main(int argc, char** argv) {
       for (guild::Index i = 0; i < rows; ++i) positions[i] = static_cast<std::int32_t>(position + i);
       const guild::Chunk chunk{0, 0, rows, position};
       const double start = seconds();
-      Layer::extend(
-          device, weights, {positions, positions, {&chunk, 1}}, rope, [&](int) -> Layer::Cache& { return cache; }, x, 3,
-          observer, guild::MlaForm::automatic);
+      const guild::Pass pass{.device = device, .batch = {positions, positions, {&chunk, 1}}, .layer = 3};
+      Layer::forward(pass, weights, cache_of, x, x);
       return seconds() - start;
     };
     const double prefill = run(0, context);

@@ -68,7 +68,7 @@ struct Run {
     const Chunk chunk{0, 0, rows, cache.length};
     Mid::Cache* caches = &cache;
     const auto states = scratch.take<float>(rows, MidSpec::config.hidden);
-    Mid::extend(device, weights, Batch{tokens, positions, {&chunk, 1}}, {&caches, 1}, states);
+    Mid::forward(Pass{.device = device, .batch = {tokens, positions, {&chunk, 1}}}, weights, {&caches, 1}, states);
     if (head) Mid::logits(device, weights, states.middle_rows(rows - 1, 1), logits.view(1, MidSpec::config.vocab));
   }
 };

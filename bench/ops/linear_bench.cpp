@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <guild/ops/gated_linear.hpp>
 #include <guild/ops/linear.hpp>
 #include <string>
 #include <vector>

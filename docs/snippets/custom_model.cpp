@@ -17,19 +17,19 @@ struct Fill {  // the work on one token, by a team of threads: written once for 
 template <class S>
 struct EqualShares : guild::TopKRouter<S> {  // chooses experts as DeepSeek-R1 does, but weighs the chosen ones equally
   using Base = guild::TopKRouter<S>;
-  template <class Device, class Weights, class Real, class Saved, class Memory>
-  static void forward(Device& device, const Weights& weights, guild::View<const Real, 2> x,
-                      const guild::Routing<Real>& routing, Saved& saved, Memory& memory) {
-    Base::forward(device, weights, x, routing, saved, memory);
+  template <class Device, class Weights, class Real, class Saved>
+  static void forward(const guild::Pass<Device>& pass, const Weights& weights, guild::View<const Real, 2> x,
+                      const guild::Routing<Real>& routing, Saved* keep) {
+    Base::forward(pass, weights, x, routing, keep);
     const auto share = static_cast<Real>(S::config.moe.scale / S::config.moe.top_k);
-    guild::for_each_row(device, x.rows, routing.weights.cols, Fill<Real>{routing.weights, share});
+    guild::for_each_row(pass.device, x.rows, routing.weights.cols, Fill<Real>{routing.weights, share});
   }
-  template <class Device, class Weights, class Pass, class Real, class Saved, class Gradients>
-  static void backward(Device& device, const Weights& weights, const Pass& pass, guild::View<const Real, 2> x,
+  template <class Device, class Weights, class Real, class Saved, class Gradients>
+  static void backward(const guild::Pass<Device>& pass, const Weights& weights, guild::View<const Real, 2> x,
                        const Saved& saved, const guild::Routing<Real>& routing, guild::View<Real, 2> dweights,
                        guild::View<Real, 2> dx, Gradients& gradients) {
-    guild::for_each_row(device, x.rows, dweights.cols, Fill<Real>{dweights, Real(0)});  // a constant has no gradient
-    Base::backward(device, weights, pass, x, saved, routing, dweights, dx, gradients);  // but balancing losses have
+    guild::for_each_row(pass.device, x.rows, dweights.cols, Fill<Real>{dweights, Real(0)});  // constants have none
+    Base::backward(pass, weights, x, saved, routing, dweights, dx, gradients);  // but balancing losses have gradients
   }
 };
 struct MySpec : guild::SpecDefaults {
@@ -55,13 +55,13 @@ struct SmallSpec : MySpec {  // the same router in a model small enough to be tr
 };
 using Small = guild::Transformer<SmallSpec>;
 
-struct EveryShareIsEqual : guild::NoObserver {
-  bool* equal;
-  int* seen;
-  void on_routing(int, guild::View<const std::int32_t, 2>, guild::View<const float, 2> weights) const {
-    ++*seen;
+struct EveryShareIsEqual final : guild::Observer {
+  bool equal = true;
+  int seen = 0;
+  void on_routing(int, guild::View<const std::int32_t, 2>, guild::View<const float, 2> weights) override {
+    ++seen;
     for (guild::Index t = 0; t < weights.rows; ++t)
-      for (const float weight : weights.row(t)) *equal = *equal && weight == 1.25f;
+      for (const float weight : weights.row(t)) equal = equal && weight == 1.25f;
   }
 };
 
@@ -93,11 +93,9 @@ int main() {
   const guild::Index rows = batch.size();
   const guild::Chunk chunk{0, 0, rows, 0};
   guild::Buffer<float> states(rows * 16);
-  bool equal = true;
-  int seen = 0;
-  EveryShareIsEqual observer;
-  observer.equal = &equal, observer.seen = &seen;
-  Small::extend(device, trainer.weights(), {{tokens.data(), rows}, {positions.data(), rows}, {&chunk, 1}}, caches,
-                states.view(rows, 16), observer);
-  return after < 0.5 * before && equal && seen == 1 ? 0 : 1;
+  EveryShareIsEqual watch;
+  const guild::Batch prompt{{tokens.data(), rows}, {positions.data(), rows}, {&chunk, 1}};
+  Small::forward(guild::Pass{.device = device, .batch = prompt, .observer = &watch}, trainer.weights(), caches,
+                 states.view(rows, 16));
+  return after < 0.5 * before && watch.equal && watch.seen == 1 ? 0 : 1;
 }

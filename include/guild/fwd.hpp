@@ -80,11 +80,18 @@ class HostTeams;
 // guild/device/isa.hpp
 enum class Isa : std::uint8_t;
 
+// guild/device/staged.hpp
+template <class Device, class Job> class Staged;
+
 // guild/device/team.hpp
 struct SerialTeam;
 
 // guild/device/thread_pool.hpp
 class ThreadPool;
+
+// guild/device/tuning.hpp
+enum class LatentForm : std::uint8_t;
+struct Tuning;
 
 // guild/inference/conversation.hpp
 template <class LanguageModelType> class Conversation;
@@ -272,6 +279,12 @@ struct Chunk;
 template <class S, class MixerType, class FeedForwardType> struct Block;
 template <class S> struct DenseFeedForward;
 
+// guild/modules/cached_attention.hpp
+template <class S, class Cache> struct CachedLatentAttention;
+
+// guild/modules/caches.hpp
+template <class Cache> class Caches;
+
 // guild/modules/embedding.hpp
 template <Index Vocab, Index Size> struct Embedding;
 
@@ -279,20 +292,13 @@ template <Index Vocab, Index Size> struct Embedding;
 template <class S> struct ExpertPool;
 
 // guild/modules/latent_cache.hpp
-template <class Element, Index Width> class LatentCache;
+template <class ElementType, Index Width> class LatentCache;
 
 // guild/modules/linear.hpp
 template <Index Outputs, Index Inputs> struct Linear;
 
 // guild/modules/mla.hpp
-enum class MlaForm : std::uint8_t;
 template <class S> struct Mla;
-
-// guild/modules/mla_training.hpp
-template <class S> struct MlaTraining;
-
-// guild/modules/mla_weights.hpp
-template <class S> struct MlaWeights;
 
 // guild/modules/mlp.hpp
 template <Index Size, Index Hidden> struct Mlp;
@@ -312,7 +318,11 @@ template <class S, class BlockType> struct MtpLayer;
 template <Index Size> struct RmsNorm;
 
 // guild/modules/observer.hpp
-struct NoObserver;
+class Observer;
+
+// guild/modules/pass.hpp
+template <class Device> struct Pass;
+template <class Frame> class Room;
 
 // guild/modules/router.hpp
 template <class S> struct TopKRouter;
@@ -329,9 +339,6 @@ enum class Activations : std::uint8_t;
 template <class BlockType, int Count> struct Segment;
 template <class SegmentType> struct Recompute;
 template <int FirstLayer, class... Segments> struct Stack;
-
-// guild/modules/training_pass.hpp
-struct TrainingPass;
 
 // guild/ops/assignment.hpp
 struct Assignment;
@@ -355,7 +362,7 @@ struct BlockRange;
 struct CrossEntropyOptions;
 
 // guild/ops/experts.hpp
-template <class GateOf, class UpOf> struct GroupedGated;
+template <class GateOf, class UpOf, class Real> struct GroupedGated;
 template <class Real, class GradientOf> struct GroupedGradient;
 template <class Real, class WeightOf> struct GroupedLinear;
 
@@ -365,7 +372,7 @@ enum class Fault : std::uint8_t;
 // guild/ops/job.hpp
 enum class Product : std::uint8_t;
 enum class Update : std::uint8_t;
-struct GatedJob;
+template <class Real> struct BasicGatedJob;
 template <class Real> struct BasicLinearJob;
 template <class Real> struct WeightGradientJob;
 

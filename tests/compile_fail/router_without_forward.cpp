@@ -1,4 +1,4 @@
-// expect: Moe: Spec::Router needs a static forward(device, weights, x, routing, saved, memory)
+// expect: Moe: Spec::Router needs a static forward(pass, weights, x, routing, keep)
 #include <guild/device/cpu.hpp>
 #include <guild/models/transformer.hpp>
 
@@ -6,6 +6,8 @@ template <class S>
 struct Unfinished {
   template <class Store>
   struct Weights {};
+  template <class Real>
+  struct Saved {};
   template <class Visitor, class... W>
   static void visit(Visitor&&, const guild::Path&, W&...) {}
 };
@@ -20,5 +22,5 @@ guild::Cpu device;
 guild::Transformer<Spec>::Weights<guild::Published> weights;
 
 void run(const guild::Batch& batch, std::span<guild::Transformer<Spec>::Cache* const> caches, guild::View<float, 2> x) {
-  guild::Transformer<Spec>::extend(device, weights, batch, caches, x);
+  guild::Transformer<Spec>::forward(guild::Pass{.device = device, .batch = batch}, weights, caches, x);
 }

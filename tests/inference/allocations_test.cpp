@@ -56,7 +56,7 @@ TEST(Allocations, ADecodingStepAllocatesNothing) {
       flat.tokens[0] = tokens[static_cast<std::size_t>(position)];
       flat.positions[0] = static_cast<std::int32_t>(position);
       flat.chunks[0].first_position = position;
-      LongModel::extend(device, weights, flat.batch(), caches, states.view());
+      LongModel::forward(guild::Pass{.device = device, .batch = flat.batch()}, weights, caches, states.view());
       LongModel::logits(device, weights, states.view(), logits.view());
     };
     step(0);
@@ -81,12 +81,13 @@ TEST(Allocations, ASecondPrefillOfTheSameSizeAllocatesNothing) {
   const Tokens tokens = random_tokens(300, 97, 1);
   const Flat flat({{0, &tokens, 0, 300}});
   Matrix states(300, 48);
-  for (const auto form : {guild::MlaForm::automatic, guild::MlaForm::absorbed, guild::MlaForm::expanded}) {
+  for (const auto form : {guild::LatentForm::automatic, guild::LatentForm::absorbed, guild::LatentForm::expanded}) {
+    device.tuning().latent_form = form;
     for (int round = 0; round < 3; ++round) {
       cache.length = 0;
       const long before = allocations;
       const Index scratch = device.scratch_bytes();
-      LongModel::extend(device, weights, flat.batch(), caches, states.view(), guild::NoObserver{}, form);
+      LongModel::forward(guild::Pass{.device = device, .batch = flat.batch()}, weights, caches, states.view());
       if (round > 0) {
         EXPECT_EQ(allocations - before, 0) << round;
         EXPECT_EQ(device.scratch_bytes(), scratch);
@@ -215,14 +216,17 @@ TEST(Allocations, AFailedOneInABatchLeavesAllSequencesAsTheyWere) {
     device = std::make_unique<guild::Cpu>(guild::CpuOptions{.threads = 2});
     for (auto& cache : caches) cache = LongModel::Cache();
   };
+  const auto run = [&](Matrix& to) {
+    LongModel::forward(guild::Pass{.device = *device, .batch = flat.batch()}, weights, list, to.view());
+  };
   renew();
-  LongModel::extend(*device, weights, flat.batch(), list, expected.view());
+  run(expected);
   renew();
-  fail_each_allocation([&] { LongModel::extend(*device, weights, flat.batch(), list, states.view()); },
+  fail_each_allocation([&] { run(states); },
                        [&] {
                          if (caches[0].length == 0) {
                            ASSERT_EQ(caches[1].length + caches[2].length, 0);
-                           LongModel::extend(*device, weights, flat.batch(), list, states.view());
+                           run(states);
                          }
                          EXPECT_TRUE(same_bits(states, expected));
                          renew();

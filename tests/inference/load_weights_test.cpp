@@ -141,7 +141,7 @@ TEST(LoadWeights, MappedWeightsOutliveTheCheckpointAndComputeTheSame) {
     Model::Cache cache;
     Model::Cache* caches[] = {&cache};
     Matrix states(20, 48), logits(20, 97);
-    Model::extend(device, weights, flat.batch(), caches, states.view());
+    Model::forward(guild::Pass{.device = device, .batch = flat.batch()}, weights, caches, states.view());
     Model::logits(device, weights, states.view(), logits.view());
     return logits;
   };

@@ -240,12 +240,13 @@ TEST(MiniR1, LogitsOfEveryPositionAndOfThePredictionLayerEqualTransformers) {
   Matrix states(count, MiniR1::config.hidden), all(count, MiniR1::config.vocab),
       second(count - 1, MiniR1::config.vocab);
   const guild_test::Flat flat({{0, &ids, 0, count}});
-  MiniR1::extend(device, model().weights(), flat.batch(), caches, states.view());
+  MiniR1::forward(guild::Pass{.device = device, .batch = flat.batch()}, model().weights(), caches, states.view());
   MiniR1::logits(device, model().weights(), states.view(), all.view());
   EXPECT_LE(guild_test::relative_error(all, logits.matrix("short.all")), 1e-5);
   const guild_test::Flat shorter({{0, &ids, 0, count - 1}});
-  MiniR1::predict_second(device, model().weights(), shorter.batch(), {ids.data() + 1, count - 1}, caches,
-                         states.middle_rows(0, count - 1).view(), second.view());
+  guild::Pass pass{.device = device, .batch = shorter.batch()};
+  pass.batch.tokens = {ids.data() + 1, count - 1};
+  MiniR1::predict_second(pass, model().weights(), caches, states.middle_rows(0, count - 1).view(), second.view());
   EXPECT_LE(guild_test::relative_error(second, logits.matrix("short.mtp")), 1e-5);
 }
 

@@ -126,15 +126,15 @@ inline double error_of(const Matrix<float>& found, const Matrix<float>& expected
 }
 
 /// Keeps the residual stream and the chosen experts of every layer, for a batch of one sequence.
-struct Recorder : guild::NoObserver {
-  std::vector<Matrix<float>>* layers;
-  std::vector<std::pair<int, Matrix<std::int32_t>>>* choices;
+struct Recorder final : guild::Observer {
+  std::vector<Matrix<float>> layers;
+  std::vector<std::pair<int, Matrix<std::int32_t>>> choices;
 
-  void on_layer(int, guild::View<const float, 2> x) const { layers->emplace_back(x); }
-  void on_routing(int layer, guild::View<const std::int32_t, 2> experts, guild::View<const float, 2>) const {
+  void on_layer(int, guild::View<const float, 2> x) override { layers.emplace_back(x); }
+  void on_routing(int layer, guild::View<const std::int32_t, 2> experts, guild::View<const float, 2>) override {
     Matrix<std::int32_t> sorted(experts);
     for (Index r = 0; r < sorted.rows; ++r) std::sort(sorted.view().row(r).begin(), sorted.view().row(r).end());
-    choices->emplace_back(layer, std::move(sorted));
+    choices.emplace_back(layer, std::move(sorted));
   }
 };
 
@@ -167,12 +167,13 @@ class Runner {
   };
 
   /// Appends the pieces as one ragged batch; the states after the final norm.
-  template <class Observer = const guild::NoObserver>
-  Matrix<float> states(const std::vector<Piece>& pieces, guild::MlaForm form = guild::MlaForm::automatic,
-                       Observer&& observer = {}) {
+  Matrix<float> states(const std::vector<Piece>& pieces, guild::LatentForm form = guild::LatentForm::automatic,
+                       guild::Observer* observer = nullptr) {
     Flat flat(pieces);
     Matrix<float> out(flat.batch().size(), Model::config.hidden);
-    Model::extend(device_, weights_, flat.batch(), pointers_, out.view(), observer, form);
+    device_.tuning().latent_form = form;
+    const guild::Pass pass{.device = device_, .batch = flat.batch(), .observer = observer};
+    Model::forward(pass, weights_, pointers_, out.view());
     return out;
   }
 
@@ -187,8 +188,9 @@ class Runner {
   Matrix<float> second_logits(const Tokens& tokens, const Matrix<float>& states) {
     Flat flat({{0, &tokens, 0, states.rows}});
     Matrix<float> out(states.rows, Model::config.vocab);
-    Model::predict_second(device_, weights_, flat.batch(), {tokens.data() + 1, states.rows}, pointers_, states.view(),
-                          out.view());
+    guild::Pass pass{.device = device_, .batch = flat.batch()};
+    pass.batch.tokens = {tokens.data() + 1, states.rows};
+    Model::predict_second(pass, weights_, pointers_, states.view(), out.view());
     return out;
   }
 
@@ -234,14 +236,14 @@ void expect_parity(const std::string& name, double tolerance = 1e-4) {
     worst = std::max(worst, error);
   };
 
-  for (const guild::MlaForm form : {guild::MlaForm::expanded, guild::MlaForm::absorbed}) {
-    const std::string form_name = form == guild::MlaForm::absorbed ? "absorbed" : "expanded";
+  for (const guild::LatentForm form : {guild::LatentForm::expanded, guild::LatentForm::absorbed}) {
+    const std::string form_name = form == guild::LatentForm::absorbed ? "absorbed" : "expanded";
     runner.clear();
     for (int i = 0; i < 2; ++i) {
-      std::vector<Matrix<float>> layers;
-      std::vector<std::pair<int, Matrix<std::int32_t>>> choices;
-      const Recorder recorder{{}, &layers, &choices};
-      const auto states = runner.states({{i, &tokens[i], 0, sizes[i]}}, form, recorder);
+      Recorder recorder;
+      const auto& layers = recorder.layers;
+      const auto& choices = recorder.choices;
+      const auto states = runner.states({{i, &tokens[i], 0, sizes[i]}}, form, &recorder);
       const std::string which = ", sequence " + std::to_string(i) + ", " + form_name;
       expect(runner.logits(states), expected[i], "logits" + which);
       EXPECT_EQ(choices.size(), static_cast<std::size_t>(S::config.layers - S::config.dense_layers));

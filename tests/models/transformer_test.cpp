@@ -20,7 +20,7 @@ namespace transformer_test {
 
 using guild::ErrorCode;
 using guild::Index;
-using guild::MlaForm;
+using guild::LatentForm;
 using namespace guild_test;
 
 struct DenseOnly : guild::SpecDefaults {
@@ -238,11 +238,12 @@ struct Runner {
     for (auto& cache : caches) out.push_back(cache.get());
     return out;
   }
-  Matrix states(const std::vector<Piece>& pieces, MlaForm form = MlaForm::automatic) {
+  Matrix states(const std::vector<Piece>& pieces, LatentForm form = LatentForm::automatic) {
     const Flat flat(pieces);
     Matrix out(flat.batch().size(), S::config.hidden);
     const auto list = pointers();
-    Model::extend(device, weights, flat.batch(), list, out.view(), guild::NoObserver{}, form);
+    device.tuning().latent_form = form;
+    Model::forward(guild::Pass{.device = device, .batch = flat.batch()}, weights, list, out.view());
     return out;
   }
   Matrix logits(const Matrix& states) {
@@ -250,7 +251,7 @@ struct Runner {
     Model::logits(device, weights, states.view(), out.view());
     return out;
   }
-  Matrix run(const std::vector<Piece>& pieces, MlaForm form = MlaForm::automatic) {
+  Matrix run(const std::vector<Piece>& pieces, LatentForm form = LatentForm::automatic) {
     return logits(states(pieces, form));
   }
 };
@@ -260,8 +261,10 @@ void expect_equal_to_naive(guild::DType type) {
   Runner<S> runner(type);
   const Tokens tokens = random_tokens(33, S::config.vocab, 5);
   const Matrix expected = Naive<S>{runner.weights}.logits(tokens);
-  EXPECT_LE(relative_error(runner.run({{0, &tokens, 0, 33}}, MlaForm::expanded), expected), 1e-5) << guild::name(type);
-  EXPECT_LE(relative_error(runner.run({{1, &tokens, 0, 33}}, MlaForm::absorbed), expected), 1e-5) << guild::name(type);
+  EXPECT_LE(relative_error(runner.run({{0, &tokens, 0, 33}}, LatentForm::expanded), expected), 1e-5)
+      << guild::name(type);
+  EXPECT_LE(relative_error(runner.run({{1, &tokens, 0, 33}}, LatentForm::absorbed), expected), 1e-5)
+      << guild::name(type);
 }
 // Stored weights are multiplied as they are, so every stored type stays as close to double as float itself.
 TEST(Transformer, EqualsAModelInDoubleForEveryStoredType) {
@@ -292,7 +295,7 @@ TEST(Transformer, StoredTypesChangeTheLogitsByLittle) {
 }
 
 TEST(Transformer, ARaggedBatchEqualsEachSequenceAlone) {
-  for (const MlaForm form : {MlaForm::automatic, MlaForm::absorbed, MlaForm::expanded}) {
+  for (const LatentForm form : {LatentForm::automatic, LatentForm::absorbed, LatentForm::expanded}) {
     Runner<TinySpec> alone, together;
     const Tokens tokens[4] = {random_tokens(50, 97, 1), random_tokens(40, 97, 2), random_tokens(9, 97, 3),
                               random_tokens(30, 97, 4)};
@@ -378,6 +381,13 @@ TEST(Transformer, RunsTheSameTwice) {
   for (int round = 1; round < 4; ++round) EXPECT_TRUE(same_bits(runner.run({{round, &tokens, 0, 60}}), first));
 }
 
+/// A batch whose tokens are those that follow.
+guild::Batch following(const Flat& flat, const std::int32_t* tokens) {
+  guild::Batch batch = flat.batch();
+  batch.tokens.data = tokens;
+  return batch;
+}
+
 TEST(Transformer, ThePredictionLayerEqualsAModelInDouble) {
   Runner<TinySpec> runner(guild::DType::f32, 2, 1, 1);
   using Model = guild::Transformer<TinySpec>;
@@ -392,8 +402,8 @@ TEST(Transformer, ThePredictionLayerEqualsAModelInDouble) {
       const Matrix states = runner.states({{0, &tokens, begin, end}});
       Matrix out(end - begin, 97);
       const auto list = runner.pointers();
-      Model::predict_second(runner.device, runner.weights, flat.batch(), {tokens.data() + begin + 1, end - begin}, list,
-                            states.view(), out.view());
+      const guild::Pass pass{.device = runner.device, .batch = following(flat, tokens.data() + begin + 1)};
+      Model::predict_second(pass, runner.weights, list, states.view(), out.view());
       found.append(out);
     }
     EXPECT_LE(relative_error(found, expected), 1e-5) << split;
@@ -436,7 +446,7 @@ TEST(Transformer, RefusesABatchThatDoesNotFitItsCaches) {
   Matrix states(3, 48);
   auto list = runner.pointers();
   const auto run = [&](const guild::Batch& batch) {
-    Model::extend(runner.device, runner.weights, batch, list, states.view());
+    Model::forward(guild::Pass{.device = runner.device, .batch = batch}, runner.weights, list, states.view());
   };
   const auto shape = guild::name(ErrorCode::op_shape);
   flat.positions[1] = 9;
@@ -453,9 +463,8 @@ TEST(Transformer, RefusesABatchThatDoesNotFitItsCaches) {
   EXPECT_EQ(guild::name(code_of([&] { run(flat.batch()); })), guild::name(ErrorCode::op_argument));
   list[0] = runner.caches[0].get();
   Matrix small(2, 48);
-  EXPECT_EQ(
-      guild::name(code_of([&] { Model::extend(runner.device, runner.weights, flat.batch(), list, small.view()); })),
-      shape);
+  const guild::Pass pass{.device = runner.device, .batch = flat.batch()};
+  EXPECT_EQ(guild::name(code_of([&] { Model::forward(pass, runner.weights, list, small.view()); })), shape);
   EXPECT_EQ(runner.caches[0]->length, 5);
   run(flat.batch());  // nothing was spoilt
   EXPECT_EQ(runner.caches[0]->length, 8);
@@ -472,8 +481,8 @@ TEST(Transformer, RefusesAPredictionLayerThatIsNotThere) {
     const auto list = runner->pointers();
     const std::size_t depth = runner == &without ? 0 : 1;
     EXPECT_EQ(guild::name(code_of([&] {
-                Model::predict_second(runner->device, runner->weights, flat.batch(), {tokens.data() + 1, 8}, list,
-                                      states.view(), out.view(), depth);
+                const guild::Pass pass{.device = runner->device, .batch = following(flat, tokens.data() + 1)};
+                Model::predict_second(pass, runner->weights, list, states.view(), out.view(), depth);
               })),
               guild::name(ErrorCode::op_argument));
   }
@@ -484,8 +493,8 @@ TEST(Transformer, RefusesAPredictionLayerThatIsNotThere) {
   const Flat one({{0, &tokens, 8, 9}});
   Matrix row(1, 97);
   EXPECT_EQ(guild::name(code_of([&] {
-              Model::predict_second(with_one.device, with_one.weights, one.batch(), {tokens.data(), 1}, list,
-                                    states.view(), row.view());
+              const guild::Pass pass{.device = with_one.device, .batch = following(one, tokens.data())};
+              Model::predict_second(pass, with_one.weights, list, states.view(), row.view());
             })),
             guild::name(ErrorCode::op_argument));
 }
@@ -522,7 +531,7 @@ TEST(Transformer, EightThreadsOnOneModelEqualOne) {
     for (const auto& [begin, end] : {std::pair<Index, Index>{0, 18}, {18, 19}, {19, 20}, {20, 24}}) {
       const Flat flat({{0, &tokens, begin, end}});
       Matrix states(end - begin, 48), logits(end - begin, 97);
-      Model::extend(own, weights, flat.batch(), list, states.view());
+      Model::forward(guild::Pass{.device = own, .batch = flat.batch()}, weights, list, states.view());
       Model::logits(own, weights, states.view(), logits.view());
       out.append(logits);
     }

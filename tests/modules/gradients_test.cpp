@@ -49,10 +49,9 @@ struct LayerCase {
   static constexpr std::int32_t vocab = S::config.vocab;
   template <class Real>
   using Saved = typename M::template Saved<Real>;
-  static guild::RopeTable rope() { return {S::config.rope, S::config.attention.rope_dim}; }
-  template <class... A>
-  static void forward(A&&... a) {
-    M::forward(std::forward<A>(a)...);
+  template <class P, class W, class X, class Y, class Saved>
+  static void forward(const P& pass, const W& weights, X x, Y y, Saved& saved) {
+    M::forward(pass, weights, x, y, &saved);
   }
   template <class... A>
   static void backward(A&&... a) {
@@ -66,56 +65,61 @@ struct LayerCase {
 
 struct LinearCase : LayerCase<guild::Linear<7, 12>, TinySpec> {
   static constexpr Index outputs = 7;
-  template <class D, class W, class P, class X, class Y, class S, class Memory>
-  static void forward(D& device, const W& weights, const P&, X x, Y y, S&, Memory&) {
-    Module::forward(device, weights, x, y);
+  template <class P, class W, class X, class Y, class S>
+  static void forward(const P& pass, const W& weights, X x, Y y, S&) {
+    Module::forward(pass.device, weights, x, y);
   }
-  template <class D, class W, class P, class X, class S, class DY, class DX, class G>
-  static void backward(D& device, const W& weights, const P&, X x, const S&, DY dy, DX dx, G& gradients) {
-    Module::backward(device, weights, x, dy, dx, gradients);
+  template <class P, class W, class X, class S, class DY, class DX, class G>
+  static void backward(const P& pass, const W& weights, X x, const S&, DY dy, DX dx, G& gradients) {
+    Module::backward(pass.device, weights, x, dy, dx, gradients);
   }
 };
 struct NormCase : LayerCase<guild::RmsNorm<12>, TinySpec> {
-  template <class D, class W, class P, class X, class Y, class S, class Memory>
-  static void forward(D& device, const W& weights, const P&, X x, Y y, S&, Memory&) {
-    Module::forward(device, weights, x, y, 1e-6);
+  template <class P, class W, class X, class Y, class S>
+  static void forward(const P& pass, const W& weights, X x, Y y, S&) {
+    Module::forward(pass.device, weights, x, y, 1e-6);
   }
-  template <class D, class W, class P, class X, class S, class DY, class DX, class G>
-  static void backward(D& device, const W& weights, const P&, X x, const S&, DY dy, DX dx, G& gradients) {
-    Module::backward(device, weights, x, dy, dx, gradients, 1e-6);
+  template <class P, class W, class X, class S, class DY, class DX, class G>
+  static void backward(const P& pass, const W& weights, X x, const S&, DY dy, DX dx, G& gradients) {
+    Module::backward(pass.device, weights, x, dy, dx, gradients, 1e-6);
   }
 };
 struct EmbeddingCase : LayerCase<guild::Embedding<19, 12>, TinySpec> {
   static constexpr Index inputs = 0;
-  template <class D, class W, class P, class X, class Y, class S, class Memory>
-  static void forward(D& device, const W& weights, const P& pass, X, Y y, S&, Memory&) {
-    Module::forward(device, weights, pass.batch.tokens, y);
+  template <class P, class W, class X, class Y, class S>
+  static void forward(const P& pass, const W& weights, X, Y y, S&) {
+    Module::forward(pass.device, weights, pass.batch.tokens, y);
   }
-  template <class D, class W, class P, class X, class S, class DY, class DX, class G>
-  static void backward(D& device, const W&, const P& pass, X, const S&, DY dy, DX, G& gradients) {
-    Module::backward(device, pass.batch.tokens, View<const double, 2>(dy), gradients);
+  template <class P, class W, class X, class S, class DY, class DX, class G>
+  static void backward(const P& pass, const W&, X, const S&, DY dy, DX, G& gradients) {
+    Module::backward(pass.device, pass.batch.tokens, View<const double, 2>(dy), gradients);
+  }
+};
+/// Modules that may have caches, and have none in training.
+template <class M, class S>
+struct UncachedCase : LayerCase<M, S> {
+  template <class P, class W, class X, class Y, class Saved>
+  static void forward(const P& pass, const W& weights, X x, Y y, Saved& saved) {
+    M::forward(pass, weights, {}, x, y, &saved);
   }
 };
 using DenseCase = LayerCase<guild::DenseFeedForward<TinySpec>, TinySpec>;
-using MlaCase = LayerCase<guild::Mla<TinySpec>, TinySpec>;
-using MlaPlainQueryCase = LayerCase<guild::Mla<PlainQuerySpec>, PlainQuerySpec>;
+using MlaCase = UncachedCase<guild::Mla<TinySpec>, TinySpec>;
+using MlaPlainQueryCase = UncachedCase<guild::Mla<PlainQuerySpec>, PlainQuerySpec>;
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
-using BlockCase = LayerCase<guild::Transformer<TinySpec>::MoeBlock, TinySpec>;
+using BlockCase = UncachedCase<guild::Transformer<TinySpec>::MoeBlock, TinySpec>;
 
-/// Stacks and models take their memory in backward too.
 template <class S>
-struct StackCase : LayerCase<typename guild::Transformer<S>::Layers, S> {
+struct StackCase : UncachedCase<typename guild::Transformer<S>::Layers, S> {
   using Module = typename guild::Transformer<S>::Layers;
   template <class Real>
   using Saved = typename Module::template Saved<Real>;
-  template <class D, class W, class P, class X, class SavedHere, class DY, class DX, class G>
-  static void backward(D& device, const W& weights, const P& pass, X, SavedHere& saved, DY dy, DX dx, G& gradients) {
+  template <class P, class W, class X, class SavedHere, class DY, class DX, class G>
+  static void backward(const P& pass, const W& weights, X, SavedHere& saved, DY dy, DX dx, G& gradients) {
     for (Index t = 0; t < dx.rows; ++t)
       for (Index i = 0; i < dx.cols; ++i) dx(t, i) = dy(t, i);
-    guild::Arena arena;
-    guild::Arena::Frame memory(arena);
-    Module::backward(device, weights, pass, saved, dx, gradients, memory);
+    Module::backward(pass, weights, saved, dx, gradients);
   }
 };
 struct RecomputeSpec : TinySpec {
@@ -132,21 +136,20 @@ struct ModelCase : LayerCase<guild::Transformer<S>, S> {
     typename Module::template Saved<Real> model;
     View<Real, 2> states;
   };
-  template <class D, class W, class P, class X, class Y, class SavedHere, class Memory>
-  static void forward(D& device, const W& weights, const P& pass, X, Y y, SavedHere& saved, Memory& memory) {
-    saved.states = memory.template take<double>(y.rows, S::config.hidden);
-    Module::forward(device, weights, pass, saved.states, saved.model, memory);
-    guild::linear(device, Module::head_of(weights).view(), saved.states, y);
+  template <class P, class W, class X, class Y, class SavedHere>
+  static void forward(const P& pass, const W& weights, X, Y y, SavedHere& saved) {
+    saved.states = pass.memory->template take<double>(y.rows, S::config.hidden);
+    Module::forward(pass, weights, {}, saved.states, &saved.model);
+    guild::linear(pass.device, Module::head_of(weights).view(), saved.states, y);
   }
-  template <class D, class W, class P, class X, class SavedHere, class DY, class DX, class G>
-  static void backward(D& device, const W& weights, const P& pass, X, SavedHere& saved, DY dy, DX, G& gradients) {
-    guild::Arena arena;
-    guild::Arena::Frame memory(arena);
-    const auto dstates = memory.template take<double>(dy.rows, S::config.hidden);
+  template <class P, class W, class X, class SavedHere, class DY, class DX, class G>
+  static void backward(const P& pass, const W& weights, X, SavedHere& saved, DY dy, DX, G& gradients) {
+    auto& device = pass.device;
+    const auto dstates = pass.memory->template take<double>(dy.rows, S::config.hidden);
     const guild::WeightGradientJob<double> job{dy.rows, dy, saved.states, Module::head_of(gradients).matrix()};
     guild::weight_gradient(device, std::span<const guild::WeightGradientJob<double>>(&job, 1));
     guild::input_gradient(device, Module::head_of(weights).view(), dy, dstates);
-    Module::backward(device, weights, pass, saved.model, dstates, gradients, memory);
+    Module::backward(pass, weights, saved.model, dstates, gradients);
   }
 };
 struct TiedSpec : TinySpec {
@@ -159,16 +162,16 @@ struct TiedSpec : TinySpec {
 
 /// One prediction layer on the states of a model: x are the states, the tokens stand for the next ones.
 struct MtpCase : LayerCase<guild::Transformer<TinySpec>::Mtp, TinySpec> {
-  template <class D, class W, class P, class X, class Y, class S, class Memory>
-  static void forward(D& device, const W& weights, const P& pass, X x, Y y, S& saved, Memory& memory) {
-    Module::forward(device, weights, weights.embedding.weight.view(), pass, pass.batch.tokens, x, y, saved, memory);
+  template <class P, class W, class X, class Y, class S>
+  static void forward(const P& pass, const W& weights, X x, Y y, S& saved) {
+    Module::forward(pass, weights, weights.embedding.weight.view(), {}, x, y, &saved);
   }
-  template <class D, class W, class P, class X, class S, class DY, class DX, class G>
-  static void backward(D& device, const W& weights, const P& pass, X x, const S& saved, DY dy, DX dx, G& gradients) {
+  template <class P, class W, class X, class S, class DY, class DX, class G>
+  static void backward(const P& pass, const W& weights, X x, const S& saved, DY dy, DX dx, G& gradients) {
     guild::Buffer<double> used_up(dy.rows * dy.cols);
     std::copy(dy.data, dy.data + used_up.size(), used_up.data());
-    Module::backward(device, weights, pass, pass.batch.tokens, x, saved, used_up.view(dy.rows, dy.cols), dx,
-                     gradients.embedding.weight.matrix(), gradients);
+    Module::backward(pass, weights, x, saved, used_up.view(dy.rows, dy.cols), dx, gradients.embedding.weight.matrix(),
+                     gradients);
   }
 };
 

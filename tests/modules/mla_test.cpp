@@ -10,7 +10,7 @@
 namespace mla_test {
 
 using guild::Index;
-using guild::MlaForm;
+using guild::LatentForm;
 using namespace guild_test;
 
 struct WithoutQueryLatent : guild::SpecDefaults {
@@ -35,7 +35,7 @@ class Attention {
   explicit Attention(guild::DType type = guild::DType::f32) : weights_(random_weights<Mla>(type)) {}
 
   /// Runs a sequence in pieces that end at `ends`.
-  Matrix run(const std::vector<Index>& ends, MlaForm form) {
+  Matrix run(const std::vector<Index>& ends, LatentForm form) {
     typename Mla::Cache cache;
     cache.reserve(ends.back(), 0);
     Matrix out;
@@ -47,7 +47,7 @@ class Attention {
     }
     return out;
   }
-  Matrix extend(const std::vector<Piece>& pieces, const std::vector<typename Mla::Cache*>& caches, MlaForm form,
+  Matrix extend(const std::vector<Piece>& pieces, const std::vector<typename Mla::Cache*>& caches, LatentForm form,
                 Index distinct = 0) {
     const Flat flat(pieces);
     Matrix x(flat.batch().size(), hidden), y(flat.batch().size(), hidden);
@@ -57,25 +57,25 @@ class Attention {
           x.view()(chunk.begin + t, i) = inputs_[(chunk.first_position + t + distinct * chunk.sequence) * hidden + i];
     const auto cache = [&](int sequence) ->
         typename Mla::Cache& { return *caches[static_cast<std::size_t>(sequence)]; };
-    Mla::extend(device_, weights_, flat.batch(), rope_.view(), cache, x.view(), y.view(), form);
+    device_.tuning().latent_form = form;
+    Mla::forward(guild::Pass{.device = device_, .batch = flat.batch()}, weights_, cache, x.view(), y.view());
     return y;
   }
 
  private:
   guild::Cpu device_{{.threads = 2}};
   typename Mla::template Weights<guild::Published> weights_;
-  guild::RopeTable rope_{S::config.rope, S::config.attention.rope_dim};
   guild::Buffer<float> inputs_ = random_values(300 * hidden, 7);
 };
 
-constexpr MlaForm forms[] = {MlaForm::absorbed, MlaForm::expanded, MlaForm::automatic};
+constexpr LatentForm forms[] = {LatentForm::absorbed, LatentForm::expanded, LatentForm::automatic};
 
 template <class S>
 void expect_absorbed_equals_expanded(guild::DType type, double tolerance) {
   Attention<S> attention(type);
   for (const Index length : {1, 2, 15, 16, 17, 40, 100}) {
-    const Matrix absorbed = attention.run({length}, MlaForm::absorbed),
-                 expanded = attention.run({length}, MlaForm::expanded);
+    const Matrix absorbed = attention.run({length}, LatentForm::absorbed),
+                 expanded = attention.run({length}, LatentForm::expanded);
     EXPECT_LE(relative_error(absorbed, expanded), tolerance) << length << " tokens, type " << guild::name(type);
     EXPECT_GT(relative_error(absorbed, Matrix(length, S::config.hidden)), 1.0);  // the result is not all zero
   }
@@ -97,8 +97,8 @@ template <class S>
 void expect_any_split(double tolerance) {
   Attention<S> attention;
   constexpr Index length = 40;
-  const Matrix whole = attention.run({length}, MlaForm::expanded);
-  for (const MlaForm form : forms) {
+  const Matrix whole = attention.run({length}, LatentForm::expanded);
+  for (const LatentForm form : forms) {
     for (Index split = 1; split < length; ++split)
       EXPECT_LE(relative_error(attention.run({split, length}, form), whole), tolerance)
           << "split at " << split << ", form " << static_cast<int>(form);
@@ -124,7 +124,7 @@ TEST(Mla, ExtendingInAnySplitEqualsOneForwardOverACacheInBf16) { expect_any_spli
 TEST(Mla, ACacheInBf16ChangesTheResultByLessThanOnePercent) {
   Attention<TinySpec> exact;
   Attention<TinyBf16Spec> rounded;
-  for (const MlaForm form : forms) {
+  for (const LatentForm form : forms) {
     const double error = relative_error(rounded.run({100}, form), exact.run({100}, form));
     EXPECT_LE(error, 0.01);
     EXPECT_GE(error, 1e-5) << "the cache was not in bf16";
@@ -136,7 +136,7 @@ TEST(Mla, SequencesOfABatchDoNotSeeEachOther) {
   using Cache = Attention<TinySpec>::Mla::Cache;
   const Tokens none(100);
   constexpr Index distinct = 100;  // sequence s reads the inputs from row 100 * s
-  for (const MlaForm form : forms) {
+  for (const LatentForm form : forms) {
     Cache alone[3], together[3];
     for (int s = 0; s < 3; ++s) alone[s].reserve(50, 0), together[s].reserve(50, 0);
     const auto step = [&](Cache* caches, const std::vector<Piece>& pieces) {
@@ -172,11 +172,11 @@ void for_each_row(CopyCounter& device, Index rows, Index row_work, const Kernel&
 TEST(Mla, EveryElementToAndFromTheCachesAndEveryRotatedPartIsCopiedByRowKernels) {
   using Mla = guild::Mla<TinyBf16Spec>;
   const auto weights = random_weights<Mla>(guild::DType::f32);
-  const guild::RopeTable rope(small_numbers.rope, small_numbers.attention.rope_dim);
   const guild::Buffer<float> inputs = random_values(100 * small_numbers.hidden, 7);
   const auto& numbers = small_numbers.attention;
-  for (const MlaForm form : {MlaForm::absorbed, MlaForm::expanded}) {
+  for (const LatentForm form : {LatentForm::absorbed, LatentForm::expanded}) {
     CopyCounter device({.threads = 2});
+    device.tuning().latent_form = form;
     Mla::Cache caches[2];
     for (auto& cache : caches) cache.reserve(60, 0);
     const Tokens none(60);
@@ -185,14 +185,14 @@ TEST(Mla, EveryElementToAndFromTheCachesAndEveryRotatedPartIsCopiedByRowKernels)
       Matrix y(flat.batch().size(), small_numbers.hidden);
       const guild::View<const float, 2> x(inputs.data(), y.rows, y.cols);
       device.copied = 0;
-      Mla::extend(device, weights, flat.batch(), rope.view(),
-                  [&](int sequence) -> Mla::Cache& { return caches[sequence]; }, x, y.view(), form);
+      const auto cache = [&](int sequence) -> Mla::Cache& { return caches[sequence]; };
+      Mla::forward(guild::Pass{.device = device, .batch = flat.batch()}, weights, cache, x, y.view());
       return device.copied;
     };
     // Written: the new rows. Read: the whole sequence where it is expanded, new queries alone where they are absorbed.
     const auto expected = [&](Index tokens, Index length) {
       return tokens * numbers.cache_dim() +
-             (form == MlaForm::expanded ? length * numbers.cache_dim() : tokens * numbers.heads * numbers.rope_dim);
+             (form == LatentForm::expanded ? length * numbers.cache_dim() : tokens * numbers.heads * numbers.rope_dim);
     };
     EXPECT_EQ(run({{0, &none, 0, 50}}), expected(50, 50));
     EXPECT_EQ(run({{0, &none, 50, 53}, {1, &none, 0, 7}}), expected(10, 60));
@@ -206,13 +206,12 @@ struct BoundedBatch {
   static constexpr int sequences = 9;
   Index before, count;
   Mla::Weights<guild::Published> weights = random_weights<Mla>(guild::DType::bf16);
-  guild::RopeTable rope{small_numbers.rope, small_numbers.attention.rope_dim};
 
   struct Result {
     Matrix y;
     Index scratch;  ///< bytes the device holds afterwards
   };
-  [[nodiscard]] Result run(Index most, MlaForm form) const {
+  [[nodiscard]] Result run(Index most, LatentForm form) const {
     const Tokens none(static_cast<std::size_t>(before + count));
     std::vector<Piece> pieces;
     for (int s = 0; s < sequences; ++s) pieces.push_back({s, &none, before, before + (s == 4 ? 0 : count - s)});
@@ -227,21 +226,24 @@ struct BoundedBatch {
     guild::Cpu device({.threads = 2});
     Matrix y(flat.batch().size(), small_numbers.hidden);
     const guild::View<const float, 2> x(inputs.data(), y.rows, y.cols);
-    Mla::extend(device, weights, flat.batch(), rope.view(),
-                [&](int sequence) -> Mla::Cache& { return caches[sequence]; }, x, y.view(), form, most);
+    device.tuning() = {.latent_form = form, .most_expanded = most};
+    const auto cache = [&](int sequence) -> Mla::Cache& { return caches[sequence]; };
+    Mla::forward(guild::Pass{.device = device, .batch = flat.batch()}, weights, cache, x, y.view());
     return {y, device.scratch_bytes()};
   }
 };
 
+constexpr Index most_expanded = guild::Tuning{}.most_expanded;
+
 TEST(Mla, TheExpansionsOfABatchTogetherStayBelowTheBound) {
   const BoundedBatch batch{.before = 1000, .count = 10};
   using Mla = BoundedBatch::Mla;
-  constexpr Index one = Mla::expanded_floats(1010);
+  constexpr Index one = Mla::CachedAttention::expanded_floats(1010);
   // Of each sequence the widened latents too. The device holds up to twice what was taken at a time.
   constexpr Index sequence = 2 * Index{sizeof(float)} * (one + 1010 * Mla::Cache::width);
-  const auto held = [&](Index most) { return batch.run(most, MlaForm::expanded).scratch; };
+  const auto held = [&](Index most) { return batch.run(most, LatentForm::expanded).scratch; };
   const Index least = held(one);  // one expansion, and what the kernels take for themselves
-  EXPECT_GT(held(Mla::most_expanded), least + 6 * sequence) << "without a bound all eight are there";
+  EXPECT_GT(held(most_expanded), least + 6 * sequence) << "without a bound all eight are there";
   for (const Index together : {2, 5}) EXPECT_LE(held(together * one), least + (together - 1) * sequence);
 }
 
@@ -249,28 +251,28 @@ TEST(Mla, WhatAChunkGetsDoesNotDependOnTheChunksItIsExpandedWith) {
   using Mla = BoundedBatch::Mla;
   for (const Index before : {0, 33}) {
     const BoundedBatch batch{.before = before, .count = 100};
-    const Matrix together = batch.run(Mla::most_expanded, MlaForm::automatic).y;
-    ASSERT_FALSE(same_bits(together, batch.run(Mla::most_expanded, MlaForm::absorbed).y)) << "nothing was expanded";
+    const Matrix together = batch.run(most_expanded, LatentForm::automatic).y;
+    ASSERT_FALSE(same_bits(together, batch.run(most_expanded, LatentForm::absorbed).y)) << "nothing was expanded";
     for (const Index groups_of : {1, 2, 3, 5, 8})
-      for (const MlaForm form : {MlaForm::automatic, MlaForm::expanded})
-        EXPECT_TRUE(same_bits(batch.run(groups_of * Mla::expanded_floats(before + 100), form).y, together))
+      for (const LatentForm form : {LatentForm::automatic, LatentForm::expanded})
+        EXPECT_TRUE(
+            same_bits(batch.run(groups_of * Mla::CachedAttention::expanded_floats(before + 100), form).y, together))
             << "groups of " << groups_of;
   }
 }
 
 TEST(Mla, AChunkBeyondTheBoundRunsAbsorbedUnlessItMustBeExpanded) {
-  using Mla = BoundedBatch::Mla;
   const BoundedBatch batch{.before = 0, .count = 100};
-  EXPECT_TRUE(same_bits(batch.run(1, MlaForm::automatic).y, batch.run(1, MlaForm::absorbed).y));
-  EXPECT_TRUE(same_bits(batch.run(1, MlaForm::expanded).y, batch.run(Mla::most_expanded, MlaForm::expanded).y));
+  EXPECT_TRUE(same_bits(batch.run(1, LatentForm::automatic).y, batch.run(1, LatentForm::absorbed).y));
+  EXPECT_TRUE(same_bits(batch.run(1, LatentForm::expanded).y, batch.run(most_expanded, LatentForm::expanded).y));
 }
 
 TEST(Mla, AutomaticTakesTheFormWithFewerMultiplications) {
-  using Mla = guild::Mla<TinySpec>;
-  EXPECT_TRUE(Mla::runs_absorbed(MlaForm::automatic, 1, 100));
-  EXPECT_FALSE(Mla::runs_absorbed(MlaForm::automatic, 100, 100));
-  EXPECT_TRUE(Mla::runs_absorbed(MlaForm::absorbed, 100, 100));
-  EXPECT_FALSE(Mla::runs_absorbed(MlaForm::expanded, 1, 100));
+  using Attention = guild::Mla<TinySpec>::CachedAttention;
+  EXPECT_TRUE(Attention::runs_absorbed({}, 1, 100));
+  EXPECT_FALSE(Attention::runs_absorbed({}, 100, 100));
+  EXPECT_TRUE(Attention::runs_absorbed({.latent_form = LatentForm::absorbed}, 100, 100));
+  EXPECT_FALSE(Attention::runs_absorbed({.latent_form = LatentForm::expanded}, 1, 100));
 }
 
 TEST(LatentCache, GrowingKeepsTheRowsInUse) {

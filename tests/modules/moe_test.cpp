@@ -29,10 +29,12 @@ struct SoftmaxSpec : guild::SpecDefaults {
 };
 
 /// Keeps what the router chose.
-struct Routing : guild::NoObserver {
+struct Routing final : guild::Observer {
   std::vector<std::int32_t>* experts;
   std::vector<float>* weights;
-  void on_routing(int layer, guild::View<const std::int32_t, 2> e, guild::View<const float, 2> w) const {
+  Routing(std::vector<std::int32_t>& to_experts, std::vector<float>& to_weights)
+      : experts(&to_experts), weights(&to_weights) {}
+  void on_routing(int layer, guild::View<const std::int32_t, 2> e, guild::View<const float, 2> w) override {
     EXPECT_EQ(layer, 5);
     experts->assign(e.data, e.data + e.rows * e.cols);
     weights->assign(w.data, w.data + w.rows * w.cols);
@@ -68,8 +70,8 @@ struct Fixture {
 
   Matrix run(const Matrix& x) {
     Matrix y(x.rows, x.cols);
-    const Routing routing{{}, &experts, &shares};
-    Moe::forward(device, weights, x.view(), y.view(), 5, routing);
+    Routing routing(experts, shares);
+    Moe::forward(guild::Pass{.device = device, .layer = 5, .observer = &routing}, weights, x.view(), y.view());
     return y;
   }
   /// In double, from the choice that the router reported.

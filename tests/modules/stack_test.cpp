@@ -67,16 +67,17 @@ TEST(Stack, WalksSeveralWeightsSideBySide) {
 }
 
 /// Notes which layers were seen, in order, with their residual stream.
-struct Watch : guild::NoObserver {
+struct Watch final : guild::Observer {
   std::vector<std::string>* events;
   std::vector<Matrix>* streams;
-  void on_layer(int layer, guild::View<const float, 2> x) const {
+  Watch(std::vector<std::string>& to, std::vector<Matrix>& x) : events(&to), streams(&x) {}
+  void on_layer(int layer, guild::View<const float, 2> x) override {
     events->push_back("layer " + std::to_string(layer));
     Matrix copy(x.rows, x.cols);
     for (Index r = 0; r < x.rows; ++r) std::copy(x.row(r).begin(), x.row(r).end(), copy.values.begin() + r * x.cols);
     streams->push_back(std::move(copy));
   }
-  void on_routing(int layer, guild::View<const std::int32_t, 2> experts, guild::View<const float, 2> weights) const {
+  void on_routing(int layer, guild::View<const std::int32_t, 2> experts, guild::View<const float, 2> weights) override {
     events->push_back("routing " + std::to_string(layer));
     EXPECT_EQ(experts.rows, weights.rows);
     EXPECT_EQ(experts.cols, TinySpec::config.moe.top_k);
@@ -97,14 +98,13 @@ std::vector<std::string> events_of(Matrix& x, std::vector<Matrix>& streams) {
   const auto weights = random_weights<Layers>();
   typename Layers::Cache cache;
   cache.for_each([](auto& layer) { layer.reserve(8, 0); });
-  const guild::RopeTable rope(TinySpec::config.rope, TinySpec::config.attention.rope_dim);
   const Tokens none(5);
   const Flat flat({{0, &none, 0, 5}});
   std::vector<std::string> events;
-  const Watch watch{{}, &events, &streams};
-  Layers::extend(
-      device, weights, flat.batch(), rope.view(), [&](int) -> typename Layers::Cache& { return cache; }, x.view(),
-      watch, guild::MlaForm::automatic);
+  Watch watch(events, streams);
+  const auto cache_of = [&](int) -> typename Layers::Cache& { return cache; };
+  const guild::Pass pass{.device = device, .batch = flat.batch(), .observer = &watch};
+  Layers::forward(pass, weights, cache_of, x.view(), x.view());
   return events;
 }
 
@@ -136,7 +136,6 @@ TEST(Stack, MayHaveAnEmptySegment) {
 TEST(Block, AddsTheMixerAndThenTheFeedForwardToTheResidualStream) {
   guild::Cpu device({.threads = 1});
   const auto weights = random_weights<Dense>();
-  const guild::RopeTable rope(TinySpec::config.rope, TinySpec::config.attention.rope_dim);
   const Tokens none(5);
   const Flat flat({{0, &none, 0, 5}});
   constexpr Index hidden = TinySpec::config.hidden;
@@ -146,21 +145,19 @@ TEST(Block, AddsTheMixerAndThenTheFeedForwardToTheResidualStream) {
   Matrix step = x;
   Dense::Cache cache, other;
   cache.reserve(5, 0), other.reserve(5, 0);
-  const guild::NoObserver none_seen;
-  Dense::extend(
-      device, weights, flat.batch(), rope.view(), [&](int) -> Dense::Cache& { return cache; }, x.view(), 0, none_seen,
-      guild::MlaForm::automatic);
+  const guild::Pass pass{.device = device, .batch = flat.batch()};
+  const auto first = [&](int) -> Dense::Cache& { return cache; };
+  const auto second = [&](int) -> Dense::Cache& { return other; };
+  Dense::forward(pass, weights, first, x.view(), x.view());
   // The same by hand.
   const auto add = [&] {
     for (std::size_t i = 0; i < step.values.size(); ++i) step.values[i] += update.values[i];
   };
   Dense::Norm::forward(device, weights.mixer_norm, step.view(), normed.view(), TinySpec::config.norm_epsilon);
-  Dense::Mixer::extend(
-      device, weights.mixer, flat.batch(), rope.view(), [&](int) -> Dense::Cache& { return other; }, normed.view(),
-      update.view());
+  Dense::Mixer::forward(pass, weights.mixer, second, normed.view(), update.view());
   add();
   Dense::Norm::forward(device, weights.feed_forward_norm, step.view(), normed.view(), TinySpec::config.norm_epsilon);
-  Dense::FeedForward::Network::forward(device, weights.feed_forward, normed.view(), update.view());
+  Dense::FeedForward::forward(pass, weights.feed_forward, normed.view(), update.view());
   add();
   EXPECT_TRUE(same_bits(x, step));
 }

@@ -3,6 +3,7 @@
 // another order than larger ones; the difference has a bound.
 #include "batch_invariance.hpp"
 
+#include <guild/ops/gated_linear.hpp>
 #include <guild/ops/linear.hpp>
 
 namespace batch_invariance_test {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <guild/ops/gated_linear.hpp>
 #include <guild/ops/linear.hpp>
 #include <limits>
 #include <random>

@@ -10,7 +10,7 @@
 
 #include <guild/core/random.hpp>
 #include <guild/device/cpu.hpp>
-#include <guild/modules/training_pass.hpp>
+#include <guild/modules/pass.hpp>
 #include <guild/training/allocate.hpp>
 
 namespace guild_test {
@@ -20,7 +20,8 @@ using guild::Index;
 /// A ragged batch of whole sequences, and what a pass over it needs.
 class RaggedPass {
  public:
-  RaggedPass(std::vector<Index> lengths, const guild::RopeView& rope, std::uint64_t seed, std::int32_t vocab) {
+  RaggedPass(guild::Cpu& device, std::vector<Index> lengths, std::uint64_t seed, std::int32_t vocab)
+      : pass{.device = device} {
     guild::Random random(seed, 77);
     offsets_.push_back(0);
     for (const Index length : lengths) {
@@ -32,14 +33,13 @@ class RaggedPass {
       offsets_.push_back(offsets_.back() + length);
     }
     pass.batch = {{tokens_.data(), tokens()}, {positions_.data(), tokens()}, chunks_};
-    pass.rope = rope;
     pass.sequence_offsets = offsets_;
   }
   RaggedPass(const RaggedPass&) = delete;
   RaggedPass& operator=(const RaggedPass&) = delete;
 
   [[nodiscard]] Index tokens() const { return static_cast<Index>(tokens_.size()); }
-  guild::TrainingPass pass;
+  guild::Pass<guild::Cpu> pass;
 
  private:
   std::vector<std::int32_t> tokens_, positions_;
@@ -131,8 +131,8 @@ void expect_gradients(const std::vector<Differentiated>& list, const Loss& loss,
 /// The generic check. `Case` names a module and how it is called:
 ///   using Module; static constexpr Index inputs, outputs;  // columns of x and y
 ///   template <class Real> using Saved;
-///   static void forward(device, weights, pass, x, y, saved, memory);
-///   static void backward(device, weights, pass, x, saved, dy, dx, gradients);
+///   static void forward(pass, weights, x, y, saved);
+///   static void backward(pass, weights, x, saved, dy, dx, gradients);
 /// The loss is the sum of y times fixed random numbers; dx is checked too where `inputs` > 0.
 template <class Case>
 void gradient_check(const std::vector<Index>& lengths, std::uint64_t seed, GradientCheckOptions options = {}) {
@@ -140,8 +140,7 @@ void gradient_check(const std::vector<Index>& lengths, std::uint64_t seed, Gradi
   using Weights = typename Module::template Weights<guild::Dense<double>>;
   guild::Cpu device({.threads = 1});
   guild::Random random(seed);
-  const guild::RopeTable rope = Case::rope();
-  RaggedPass ragged(lengths, rope, seed, Case::vocab);
+  RaggedPass ragged(device, lengths, seed, Case::vocab);
   const Index tokens = ragged.tokens();
 
   Weights weights, gradients;
@@ -157,19 +156,19 @@ void gradient_check(const std::vector<Index>& lengths, std::uint64_t seed, Gradi
   guild::Arena arena;
   const auto loss = [&] {
     guild::Arena::Frame memory(arena);
+    const auto pass = ragged.pass.with(memory);
     typename Case::template Saved<double> saved;
-    Case::forward(device, weights, ragged.pass, x.view(tokens, Case::inputs), y.view(tokens, Case::outputs), saved,
-                  memory);
+    Case::forward(pass, weights, x.view(tokens, Case::inputs), y.view(tokens, Case::outputs), saved);
     double sum = 0.0;
     for (Index i = 0; i < y.size(); ++i) sum += y[i] * dy[i];
-    return sum + Case::extra_loss(device, weights, ragged.pass, saved);
+    return sum + Case::extra_loss(pass, weights, saved);
   };
   {
     guild::Arena::Frame memory(arena);
+    const auto pass = ragged.pass.with(memory);
     typename Case::template Saved<double> saved;
-    Case::forward(device, weights, ragged.pass, x.view(tokens, Case::inputs), y.view(tokens, Case::outputs), saved,
-                  memory);
-    Case::backward(device, weights, ragged.pass, x.view(tokens, Case::inputs), saved, dy.view(tokens, Case::outputs),
+    Case::forward(pass, weights, x.view(tokens, Case::inputs), y.view(tokens, Case::outputs), saved);
+    Case::backward(pass, weights, x.view(tokens, Case::inputs), saved, dy.view(tokens, Case::outputs),
                    dx.view(tokens, Case::inputs), gradients);
   }
   std::vector<Differentiated> list;

@@ -54,53 +54,30 @@ TEST(Recompute, ChangesNoBitOfGradientsCountsTermsAndSteps) {
   EXPECT_GT(guild_test::state_of(kept).moments.size(), 1000U);
 }
 
-/// Counts what is taken of an arena: all in all, and at most at a time.
-class Meter {
- public:
-  struct Bytes {
-    Index now = 0, most = 0;
-  };
-  Meter(guild::Arena& arena, Bytes& bytes) : frame_(arena), bytes_(&bytes) {}
-  Meter(const Meter& outer, int) : frame_(outer.frame_.nested()), bytes_(outer.bytes_) {}
-  Meter(const Meter&) = delete;
-  Meter& operator=(const Meter&) = delete;
-  ~Meter() { bytes_->now -= mine_; }
-  [[nodiscard]] Meter nested() const { return Meter(*this, 0); }
-  template <class T>
-  guild::View<T> take(Index count) {
-    note(count * Index{sizeof(T)});
-    return frame_.template take<T>(count);
+/// Of views, and of the memory that an arena takes for them: it rounds each up to 64 bytes.
+struct Bytes {
+  Index exact = 0, taken = 0;
+  explicit Bytes(Index bytes) : exact(bytes), taken((bytes + 63) / 64 * 64) {}
+  Bytes operator+(const Bytes& more) const {
+    Bytes sum = *this;
+    sum.exact += more.exact, sum.taken += more.taken;
+    return sum;
   }
-  template <class T>
-  guild::View<T, 2> take(Index rows, Index cols) {
-    note(rows * cols * Index{sizeof(T)});
-    return frame_.template take<T>(rows, cols);
-  }
-
- private:
-  void note(Index bytes) {
-    mine_ += bytes;
-    bytes_->now += bytes;
-    bytes_->most = std::max(bytes_->most, bytes_->now);
-  }
-  guild::Arena::Frame frame_;
-  Bytes* bytes_;
-  Index mine_ = 0;
 };
-
 template <class T>
-Index bytes_of(guild::View<T> view) {
-  return view.size * Index{sizeof(T)};
+Bytes bytes_of(guild::View<T> view) {
+  return Bytes(view.size * Index{sizeof(T)});
 }
 template <class T>
-Index bytes_of(guild::View<T, 2> view) {
-  return view.rows * view.cols * Index{sizeof(T)};
+Bytes bytes_of(guild::View<T, 2> view) {
+  return Bytes(view.rows * view.cols * Index{sizeof(T)});
 }
 
 /// One row of docs/training.md's table: bytes of a module for T tokens, measured and by the formula there.
 struct Row {
   const char* module;
-  Index measured, formula;
+  Bytes measured;
+  Index formula;
 };
 
 TEST(Recompute, LayersKeepWhatTheManualSays) {
@@ -110,17 +87,14 @@ TEST(Recompute, LayersKeepWhatTheManualSays) {
   const auto weights = first_weights<Kept>(1, Second::without);
   const guild::TrainingBatch batch = batch_of({50, 50, 50, 50}, 1);
   guild::Arena arena;
-  Meter::Bytes bytes;
-  guild::TrainingPass pass;
-  pass.batch = batch.batch();
-  pass.rope = weights.rope.view();
   Kept::Saved<float> saved;
   guild::Buffer<float> states(tokens * c.hidden);
   Index all = 0;
   {
-    Meter memory(arena, bytes);
-    Kept::forward(device, weights, pass, guild::View<float, 2>(states.data(), tokens, c.hidden), saved, memory);
-    all = bytes.now;
+    guild::Arena::Frame memory(arena);
+    const guild::Pass pass{.device = device, .batch = batch.batch(), .memory = &memory};
+    Kept::forward(pass, weights, {}, guild::View<float, 2>(states.data(), tokens, c.hidden), &saved);
+    all = arena.taken();
   }
   const auto& dense = std::get<0>(saved.layers.segments).blocks[0];
   const auto& block = std::get<1>(saved.layers.segments).blocks[1];
@@ -150,14 +124,14 @@ TEST(Recompute, LayersKeepWhatTheManualSays) {
   std::printf("bytes kept for each token:\n");
   Index moe_layer = 0;
   for (const Row& row : rows) {
-    EXPECT_EQ(row.measured, row.formula) << row.module;
-    std::printf("  %-16s %6.1f\n", row.module, static_cast<double>(row.measured) / static_cast<double>(tokens));
-    RecordProperty(row.module, std::to_string(row.measured));
-    if (std::string(row.module) != "dense Mlp") moe_layer += row.measured;
+    EXPECT_EQ(row.measured.exact, row.formula) << row.module;
+    std::printf("  %-16s %6.1f\n", row.module, static_cast<double>(row.measured.exact) / static_cast<double>(tokens));
+    RecordProperty(row.module, std::to_string(row.measured.exact));
+    if (std::string(row.module) != "dense Mlp") moe_layer += row.measured.taken;
   }
   // Nothing else is kept: a dense layer, two of experts, and the stream before the final norm.
-  const Index dense_layer = rows[0].measured + rows[1].measured + rows[2].measured + rows[7].measured;
-  EXPECT_EQ(all, dense_layer + 2 * moe_layer + tokens * c.hidden * real);
+  const Bytes dense_layer = rows[0].measured + rows[1].measured + rows[2].measured + rows[7].measured;
+  EXPECT_EQ(all, dense_layer.taken + 2 * moe_layer + Bytes(tokens * c.hidden * real).taken);
 }
 
 TEST(Recompute, KeepsInputsAndOneLayerAlone) {
@@ -169,19 +143,16 @@ TEST(Recompute, KeepsInputsAndOneLayerAlone) {
     const auto weights = first_weights<Model>(1, Second::without);
     auto gradients = first_weights<Model>(1, Second::without);
     guild::Arena arena;
-    Meter::Bytes bytes;
-    Meter memory(arena, bytes);
-    guild::TrainingPass pass;
-    pass.batch = batch.batch();
-    pass.rope = weights.rope.view();
+    guild::Arena::Frame memory(arena);
+    const guild::Pass pass{.device = device, .batch = batch.batch(), .memory = &memory};
     typename Model::template Saved<float> saved;
     guild::Buffer<float> states(tokens * Kept::config.hidden);
     const guild::View<float, 2> rows(states.data(), tokens, Kept::config.hidden);
-    Model::forward(device, weights, pass, rows, saved, memory);
-    const Index kept = bytes.now;
-    Model::backward(device, weights, pass, saved, rows, gradients, memory);
-    EXPECT_EQ(bytes.now, kept) << "what backward takes is given back";
-    return std::pair(kept, bytes.most);
+    Model::forward(pass, weights, {}, rows, &saved);
+    const Index kept = arena.taken();
+    Model::backward(pass, weights, saved, rows, gradients);
+    EXPECT_EQ(arena.taken(), kept) << "what backward takes is given back";
+    return std::pair(kept, arena.most_taken());
   };
   const auto [all, most_with_all] = peak_of(std::type_identity<Kept>{});
   const auto [inputs, most] = peak_of(std::type_identity<Recomputed>{});

@@ -23,15 +23,15 @@ template <class S>
 struct Restless : guild::TopKRouter<S> {
   using Base = guild::TopKRouter<S>;
   static inline int calls = 0;
-  template <class Device, class Weights, class Real, class Saved, class Memory>
-  static void forward(Device& device, const Weights& weights, View<const Real, 2> x,
-                      const guild::Routing<Real>& routing, Saved& saved, Memory& memory) {
-    Base::forward(device, weights, x, routing, saved, memory);
+  template <class Device, class Weights, class Real, class Saved>
+  static void forward(const guild::Pass<Device>& pass, const Weights& weights, View<const Real, 2> x,
+                      const guild::Routing<Real>& routing, Saved* keep) {
+    Base::forward(pass, weights, x, routing, keep);
     if (routing.choice == Choice::given) return;
     ++calls;
     for (Index t = 0; t < x.rows; ++t)
       for (std::int32_t& e : routing.experts.row(t)) e = (e + calls) % S::config.moe.experts;
-    Base::forward(device, weights, x, {routing.experts, routing.weights, Choice::given}, saved, memory);
+    Base::forward(pass, weights, x, {routing.experts, routing.weights, Choice::given}, keep);
   }
 };
 struct RestlessSpec : guild_test::KeptSpec {
@@ -81,12 +81,9 @@ struct Pass {
            std::span<const View<std::int32_t, 2>> choices = {}) {
     guild::Cpu device({.threads = 2});
     guild::Arena::Frame memory(arena);
-    guild::TrainingPass pass;
-    pass.batch = batch.batch();
-    pass.rope = weights.rope.view();
-    pass.choices = choices;
+    const guild::Pass pass{.device = device, .batch = batch.batch(), .memory = &memory, .choices = choices};
     states.resize(static_cast<std::size_t>(batch.size() * 8));
-    guild_test::Kept::forward(device, weights, pass, View<float, 2>(states.data(), batch.size(), 8), saved, memory);
+    guild_test::Kept::forward(pass, weights, {}, View<float, 2>(states.data(), batch.size(), 8), &saved);
     for (std::size_t i = 0; i < 2; ++i) {
       const auto chosen = std::get<1>(saved.layers.segments).blocks[i].feed_forward.chosen;
       experts[i + 1].assign(chosen.data, chosen.data + chosen.rows * chosen.cols);

@@ -48,6 +48,9 @@ class BasicArena {
     for (const auto& block : blocks_) sum += block.size();
     return sum;
   }
+  /// Bytes that the open frames hold, each piece rounded up to 64, and the most that frames ever held at a time.
+  [[nodiscard]] Index taken() const { return live_; }
+  [[nodiscard]] Index most_taken() const { return most_; }
 
  private:
   void* take(Index bytes) {

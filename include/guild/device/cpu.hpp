@@ -11,6 +11,7 @@
 #include <guild/device/isa.hpp>
 #include <guild/device/team.hpp>
 #include <guild/device/thread_pool.hpp>
+#include <guild/device/tuning.hpp>
 
 namespace guild::inline v1 {
 
@@ -22,8 +23,8 @@ struct CpuOptions {
   Isa isa = best_float_isa();
 };
 
-/// A `Cpu` is used by one thread at a time, like a CUDA stream. A copy shares the pool and brings its own scratch
-/// arena, so each session or host thread holds a copy. There is no default device and no global pool.
+/// A `Cpu` is used by one thread at a time, like a CUDA stream. A copy shares the pool, is tuned alike and brings its
+/// own scratch arena, so each session or host thread holds a copy. There is no default device and no global pool.
 class Cpu {
  public:
   using Memory = HostMemory;
@@ -37,9 +38,10 @@ class Cpu {
                   {{}, "CpuOptions::isa", -1});
     pool_ = std::make_shared<ThreadPool>(options.threads > 0 ? options.threads : available_threads());
   }
-  Cpu(const Cpu& other) : isa_(other.isa_), pool_(other.pool_) {}
+  Cpu(const Cpu& other) : isa_(other.isa_), tuning_(other.tuning_), pool_(other.pool_) {}
   Cpu& operator=(const Cpu& other) {
     isa_ = other.isa_;
+    tuning_ = other.tuning_;
     pool_ = other.pool_;
     return *this;
   }
@@ -50,6 +52,8 @@ class Cpu {
 
   [[nodiscard]] int threads() const { return pool_->threads(); }
   [[nodiscard]] Isa isa() const { return isa_; }
+  [[nodiscard]] Tuning& tuning() { return tuning_; }
+  [[nodiscard]] const Tuning& tuning() const { return tuning_; }
 
   /// Calls f(chunk, worker) for every chunk in [0, chunks) on the pool's threads; returns when all are done.
   template <class F>
@@ -59,8 +63,10 @@ class Cpu {
 
   /// Scratch for the life of the returned frame.
   [[nodiscard]] Arena::Frame scratch() { return Arena::Frame(arena_); }
-  /// Bytes of scratch held: constant once warmed up.
-  [[nodiscard]] Index scratch_bytes() const { return arena_.capacity(); }
+  /// Bytes of scratch and staging held: constant once warmed up.
+  [[nodiscard]] Index scratch_bytes() const { return arena_.capacity() + staging_.capacity(); }
+  /// Host memory for the lists of a call, see Staged.
+  [[nodiscard]] Arena::Frame staging() { return Arena::Frame(staging_); }
 
  private:
   static int available_threads() {
@@ -69,8 +75,10 @@ class Cpu {
   }
 
   Isa isa_;
+  Tuning tuning_{};
   std::shared_ptr<ThreadPool> pool_;
   Arena arena_;
+  Arena staging_;
 };
 
 namespace cpu {

@@ -5,6 +5,7 @@
 #include <guild/device/arena.hpp>
 #include <guild/device/cuda_buffer.cuh>
 #include <guild/device/cuda_team.cuh>
+#include <guild/device/tuning.hpp>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -45,10 +46,12 @@ class Cuda {
   }
 
   /// Another handle for another thread or session: the same GPU, a stream and scratch of its own.
-  [[nodiscard]] Cuda fork() const { return Cuda(CudaOptions{.ordinal = ordinal_}); }
+  [[nodiscard]] Cuda fork() const { return Cuda(CudaOptions{.ordinal = ordinal_}, tuning_); }
 
   [[nodiscard]] int ordinal() const { return ordinal_; }
   [[nodiscard]] cudaStream_t stream() const { return stream_; }
+  [[nodiscard]] Tuning& tuning() { return tuning_; }
+  [[nodiscard]] const Tuning& tuning() const { return tuning_; }
 
   /// Scratch in device memory for the life of the returned frame. Later work on the stream may reuse it safely.
   [[nodiscard]] auto scratch() {
@@ -56,6 +59,8 @@ class Cuda {
     return BasicArena<CudaBuffer<std::byte>>::Frame(arena_);
   }
   [[nodiscard]] Index scratch_bytes() const { return arena_.capacity(); }
+  /// Host memory for the lists of a call, see Staged.
+  [[nodiscard]] Arena::Frame staging() { return Arena::Frame(staging_); }
 
   /// Where kernels flag faults of the data that they read, one word a kind; see `raise_faults` in guild/ops/fault.hpp.
   [[nodiscard]] View<std::uint32_t> faults() { return faults_.view(); }
@@ -85,10 +90,14 @@ class Cuda {
   }
 
  private:
+  Cuda(CudaOptions options, const Tuning& tuning) : Cuda(options) { tuning_ = tuning; }
+
   int ordinal_;
   cudaStream_t stream_ = nullptr;
+  Tuning tuning_{};
   BasicArena<CudaBuffer<std::byte>> arena_;
   CudaBuffer<std::uint32_t> faults_;
+  Arena staging_;
   std::string failure_;
 };
 

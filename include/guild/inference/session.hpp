@@ -11,8 +11,9 @@
 
 #include <guild/core/buffer.hpp>
 #include <guild/core/error.hpp>
+#include <guild/device/staged.hpp>
 #include <guild/inference/language_model.hpp>
-#include <guild/modules/batch.hpp>
+#include <guild/modules/pass.hpp>
 
 namespace guild::inline v1 {
 
@@ -94,12 +95,13 @@ class Session {
   void run(std::span<const std::int32_t> tokens, bool last) {
     auto scratch = device_.scratch();
     const auto rows = static_cast<Index>(tokens.size());
-    const auto positions = scratch.template take<std::int32_t>(rows);
-    for (Index i = 0; i < rows; ++i) positions[i] = static_cast<std::int32_t>(cache_.length + i);
+    Staged<typename LanguageModelType::Device, std::int32_t> positions(device_, rows);
+    for (Index i = 0; i < rows; ++i) positions.add(static_cast<std::int32_t>(cache_.length + i));
     const Chunk chunk{0, 0, rows, cache_.length};
     const auto states = scratch.template take<float>(rows, Model::config.hidden);
     typename Model::Cache* cache = &cache_;
-    Model::extend(device_, model_.weights(), Batch{{tokens.data(), rows}, positions, {&chunk, 1}}, {&cache, 1}, states);
+    const Batch batch{{tokens.data(), rows}, {positions.ready().data(), rows}, {&chunk, 1}};
+    Model::forward(Pass{.device = device_, .batch = batch}, model_.weights(), {&cache, 1}, states);
     if (last)
       Model::logits(device_, model_.weights(), states.middle_rows(rows - 1, 1), logits_.view(1, Model::config.vocab));
   }

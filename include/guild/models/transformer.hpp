@@ -11,7 +11,6 @@
 #include <guild/models/spec.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/mtp.hpp>
-#include <guild/modules/observer.hpp>
 #include <guild/modules/stack.hpp>
 
 namespace guild::inline v1 {
@@ -49,7 +48,6 @@ struct Transformer {
     typename Norm::template Weights<Store> final_norm;
     typename Head::template Weights<Store> head;               ///< unused with tied embeddings
     std::vector<typename Mtp::template Weights<Store>> mtp{};  ///< empty unless asked for
-    RopeTable rope{config.rope, config.attention.rope_dim};    ///< derived, not stored
   };
 
   /// What decoding one sequence needs: the cached rows of each layer, and how many of them are filled.
@@ -89,59 +87,46 @@ struct Transformer {
       Mtp::visit(visitor, layers / (config.layers + static_cast<Index>(i)), first.mtp[i], rest.mtp[i]...);
   }
 
-  /// Appends a batch to its sequences: `caches[chunk.sequence]->length` must be the chunk's first position, and each
-  /// cache is grown as needed (reserve ahead to allocate nothing while decoding). A sequence may have one chunk in a
-  /// batch. states [T, hidden]: hidden states after the final norm. If this throws, all sequences are as before.
-  template <class Device, class Store, class Observer = const NoObserver>
-  static void extend(Device& device, const Weights<Store>& weights, const Batch& batch, std::span<Cache* const> caches,
-                     View<float, 2> states, Observer&& observer = {}, MlaForm form = MlaForm::automatic) {
-    check(batch);
-    check_caches(batch, caches);
-    const auto cache = [&](int sequence) ->
-        typename Layers::Cache& { return caches[static_cast<std::size_t>(sequence)]->layers; };
-    TokenEmbedding::forward(device, weights.embedding, batch.tokens, states);
-    Layers::extend(device, weights.layers, batch, weights.rope, cache, states, observer, form);
-    Norm::forward(device, weights.final_norm, states, states, config.norm_epsilon);
-    for (const Chunk& chunk : batch.chunks) caches[static_cast<std::size_t>(chunk.sequence)]->length += chunk.count;
-  }
-
   template <class Real>
   struct Saved {
     typename Layers::template Saved<Real> layers;
     View<Real, 2> last;  ///< [T, hidden]: the residual stream before the final norm
   };
 
-  /// Training: states [T, hidden] after the final norm, over whole packed sequences (each chunk of the pass one of
-  /// them). Keeps what `backward` needs in `memory`, a frame of an arena that is not the device's scratch.
-  template <class Device, class Store, class Real, class Memory>
-  static void forward(Device& device, const Weights<Store>& weights, const TrainingPass& pass, View<Real, 2> states,
-                      Saved<Real>& saved, Memory& memory) {
-    const auto x = memory.template take<Real>(states.rows, states.cols);
-    saved.last = memory.template take<Real>(states.rows, states.cols);
-    TokenEmbedding::forward(device, weights.embedding, pass.batch.tokens, x);
-    Layers::forward(device, weights.layers, pass, x, saved.last, saved.layers, memory);
-    Norm::forward(device, weights.final_norm, saved.last, states, config.norm_epsilon);
-  }
-
-  /// The same states, keeping nothing.
-  template <class Device, class Store, class Real, class Memory>
-  static void evaluate(Device& device, const Weights<Store>& weights, const TrainingPass& pass, View<Real, 2> states,
-                       Memory& memory) {
-    auto own = memory.nested();
-    const auto x = own.template take<Real>(states.rows, states.cols);
-    TokenEmbedding::forward(device, weights.embedding, pass.batch.tokens, x);
-    const auto last = Layers::evaluate(device, weights.layers, pass, x, states, own);
-    Norm::forward(device, weights.final_norm, last, states, config.norm_epsilon);
+  /// states [T, hidden] after the final norm. With caches the batch is appended to its sequences:
+  /// `caches[chunk.sequence]->length` must be the chunk's first position, each cache is grown as needed (reserve ahead
+  /// to allocate nothing while decoding), and a sequence may have one chunk in a batch. Without caches each chunk is a
+  /// whole sequence, and what `backward` needs may be kept. If this throws, all sequences are as before.
+  template <class Device, class Store, class Real>
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, std::span<Cache* const> caches,
+                      View<Real, 2> states, Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    if (caches.empty())
+      check_whole(pass.batch);
+    else
+      check_caches(pass.batch, caches, keep != nullptr);
+    auto room = pass.room(keep);
+    const View<Real, 2> x = keep ? room.template keep<Real>(states.rows, states.cols) : states;
+    const View<Real, 2> last = keep ? room.template keep<Real>(states.rows, states.cols) : states;
+    if (keep) keep->last = last;
+    const auto cache_of = [&](int sequence) -> auto& { return caches[static_cast<std::size_t>(sequence)]->layers; };
+    using LayerCaches = Caches<typename Layers::Cache>;
+    const LayerCaches layer_caches = caches.empty() ? LayerCaches() : LayerCaches(cache_of);
+    TokenEmbedding::forward(pass.device, weights.embedding, pass.batch.tokens, x);
+    Layers::forward(pass, weights.layers, layer_caches, x, last, part_of(keep, &Saved<Real>::layers));
+    Norm::forward(pass.device, weights.final_norm, last, states, config.norm_epsilon);
+    if (!caches.empty())
+      for (const Chunk& chunk : pass.batch.chunks)
+        caches[static_cast<std::size_t>(chunk.sequence)]->length += chunk.count;
   }
 
   /// dstates [T, hidden] is overwritten; `saved` is used up. Adds to all gradients but the head's.
-  template <class Device, class Store, class Gradients, class Real, class Memory>
-  static void backward(Device& device, const Weights<Store>& weights, const TrainingPass& pass, Saved<Real>& saved,
-                       View<Real, 2> dstates, Weights<Gradients>& gradients, Memory& memory) {
-    Norm::backward(device, weights.final_norm, saved.last, dstates, dstates, gradients.final_norm,
+  template <class Device, class Store, class Gradients, class Real>
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved,
+                       View<Real, 2> dstates, Weights<Gradients>& gradients) {
+    Norm::backward(pass.device, weights.final_norm, saved.last, dstates, dstates, gradients.final_norm,
                    config.norm_epsilon);
-    Layers::backward(device, weights.layers, pass, saved.layers, dstates, gradients.layers, memory);
-    TokenEmbedding::backward(device, pass.batch.tokens, View<const Real, 2>(dstates), gradients.embedding);
+    Layers::backward(pass, weights.layers, saved.layers, dstates, gradients.layers);
+    TokenEmbedding::backward(pass.device, pass.batch.tokens, View<const Real, 2>(dstates), gradients.embedding);
   }
 
   /// The matrix [vocab, hidden] that makes logits of states: the embedding where they are tied.
@@ -161,19 +146,16 @@ struct Transformer {
       Head::forward(device, weights.head, states, logits);
   }
 
-  /// Runs MTP layer `depth` after `extend`: next_tokens [T] are the tokens that follow the batch's, states [T, hidden]
-  /// what `extend` gave, logits [T, vocab] the guess of the tokens after next_tokens.
-  template <class Device, class Store, class Observer = const NoObserver>
-  static void predict_second(Device& device, const Weights<Store>& weights, const Batch& batch,
-                             View<const std::int32_t> next_tokens, std::span<Cache* const> caches,
-                             View<const float, 2> states, View<float, 2> logits, std::size_t depth = 0,
-                             Observer&& observer = {}) {
-    const Batch shifted{next_tokens, batch.positions, batch.chunks};
-    check(shifted);
+  /// Runs prediction layer `depth` after `forward`: the tokens of `pass` are those that follow the batch's, states
+  /// [T, hidden] what `forward` gave, logits [T, vocab] the guess of the tokens after the pass's.
+  template <class Device, class Store>
+  static void predict_second(const Pass<Device>& pass, const Weights<Store>& weights, std::span<Cache* const> caches,
+                             View<const float, 2> states, View<float, 2> logits, std::size_t depth = 0) {
+    check(pass.batch);
     if (depth >= weights.mtp.size())
       throw Error(ErrorCode::op_argument, "prediction layer " + std::to_string(depth) + " was asked for, but " +
                                               std::to_string(weights.mtp.size()) + " are loaded; set LoadOptions::mtp");
-    for (const Chunk& chunk : batch.chunks) {
+    for (const Chunk& chunk : pass.batch.chunks) {
       Cache& of_sequence = cache_of(chunk, caches);
       if (depth >= of_sequence.mtp.size())
         throw Error(ErrorCode::op_argument, "the cache of sequence " + std::to_string(chunk.sequence) +
@@ -181,13 +163,19 @@ struct Transformer {
                                                 "; resize its `mtp` first");
       if (chunk.first_position + chunk.count > of_sequence.length)
         throw Error(ErrorCode::op_shape,
-                    "a prediction layer was asked for positions that are not in the cache; call `extend` first");
+                    "a prediction layer was asked for positions that are not in the cache; call `forward` first");
       of_sequence.mtp[depth].reserve(chunk.first_position + chunk.count, chunk.first_position);
     }
-    const auto cache = [&](int sequence) ->
-        typename Mtp::Cache& { return caches[static_cast<std::size_t>(sequence)]->mtp[depth]; };
-    Mtp::extend(device, weights.mtp[depth], shifted, weights.rope, cache, states, logits,
-                config.layers + static_cast<int>(depth), observer);
+    const auto& layer = weights.mtp[depth];
+    const auto layer_cache = [&](int sequence) -> auto& {
+      return caches[static_cast<std::size_t>(sequence)]->mtp[depth];
+    };
+    Pass<Device> at = pass;
+    at.layer = config.layers + static_cast<int>(depth);
+    auto scratch = pass.device.scratch();
+    const auto guess = scratch.template take<float>(states.rows, config.hidden);
+    Mtp::forward(at, layer, layer.embedding.weight.view(), Caches<typename Mtp::Cache>(layer_cache), states, guess);
+    Mtp::Head::forward(pass.device, layer.head, guess, logits);
   }
 
  private:
@@ -202,7 +190,12 @@ struct Transformer {
     return *cache;
   }
   /// All checks come before the first change.
-  static void check_caches(const Batch& batch, std::span<Cache* const> caches) {
+  static void check_caches(const Batch& batch, std::span<Cache* const> caches, bool keep) {
+    check(batch);
+    if (keep)
+      throw Error(ErrorCode::op_argument,
+                  "a pass that appends to caches cannot go backward; give it whole sequences "
+                  "and no caches, or keep nothing");
     for (std::size_t i = 0; i < batch.chunks.size(); ++i) {
       const Chunk& chunk = batch.chunks[i];
       const Cache& cache = cache_of(chunk, caches);

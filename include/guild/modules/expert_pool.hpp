@@ -30,52 +30,41 @@ struct ExpertPool {
       Expert::visit(visitor, path / static_cast<Index>(e), weights.experts[e]...);
   }
 
-  /// x [T, hidden]; y [S, hidden]: slot s holds what its expert makes of row token[s]; keeps nothing. `gated` and
-  /// `down` are products that run beside those of the pool (the shared experts): the same two parallel regions serve
-  /// all.
-  template <class Device, class Store>
-  static void forward(Device& device, const Weights<Store>& weights, const Assignment& assignment,
-                      View<const float, 2> x, View<float, 2> y, std::span<const GatedJob> gated,
-                      std::span<const LinearJob> down) {
-    auto scratch = device.scratch();
-    const auto h = scratch.template take<float>(y.rows, Expert::hidden);
-    grouped_gated(device, gated,
-                  GroupedGated{gates(weights), ups(weights), assignment.offsets, x, h, assignment.token.data});
-    grouped_linear(device, down,
-                   GroupedLinear<float, decltype(downs(weights))>{downs(weights), assignment.offsets, h, y});
-  }
-
   template <class Real>
   struct Saved {
-    View<Real, 2> gate, up;  ///< [T * K, moe.hidden] each, before the gate's nonlinearity
+    View<Real, 2> gate, up;  ///< [S, moe.hidden] each, before the gate's nonlinearity
   };
 
-  /// x [T, hidden]; y [T * K, hidden]: slot s holds what its expert makes of row token[s]. Keeps what backward needs.
-  template <class Device, class Store, class Real, class Memory>
-  static void forward(Device& device, const Weights<Store>& weights, const Assignment& assignment,
-                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y, Saved<Real>& saved,
-                      Memory& memory) {
-    saved = {memory.template take<Real>(y.rows, Expert::hidden), memory.template take<Real>(y.rows, Expert::hidden)};
-    auto scratch = device.scratch();
-    const auto h = scratch.template take<Real>(y.rows, Expert::hidden);
-    const std::int32_t* const token = assignment.token.data;
-    using Gate = GroupedLinear<Real, decltype(gates(weights))>;
-    using Up = GroupedLinear<Real, decltype(ups(weights))>;
+  /// x [T, hidden]; y [S, hidden]: slot s holds what its expert makes of row token[s]. `gated` and `down` are products
+  /// that run beside those of the pool (the shared experts): the same parallel regions serve all.
+  template <class Device, class Store, class Real>
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, const Assignment& assignment,
+                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y,
+                      std::type_identity_t<std::span<const BasicGatedJob<Real>>> gated,
+                      std::type_identity_t<std::span<const BasicLinearJob<Real>>> down,
+                      Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    auto room = pass.room(keep);
+    const auto h = room.template take<Real>(y.rows, Expert::hidden);
+    if (keep != nullptr)
+      *keep = {room.template keep<Real>(y.rows, Expert::hidden), room.template keep<Real>(y.rows, Expert::hidden)};
+    const Saved<Real> out = keep != nullptr ? *keep : Saved<Real>{};
+    using Gated = GroupedGated<decltype(gates(weights)), decltype(ups(weights)), Real>;
     using Down = GroupedLinear<Real, decltype(downs(weights))>;
-    grouped_linear<Real>(device, {}, Gate{gates(weights), assignment.offsets, x, saved.gate, token},
-                         Up{ups(weights), assignment.offsets, x, saved.up, token});
-    swiglu(device, saved.gate, saved.up, h);
-    grouped_linear<Real>(device, {}, Down{downs(weights), assignment.offsets, h, y});
+    grouped_gated(
+        pass.device, gated,
+        Gated{gates(weights), ups(weights), assignment.offsets, x, h, assignment.token.data, out.gate, out.up});
+    grouped_linear<Real>(pass.device, down, Down{downs(weights), assignment.offsets, h, y});
   }
 
   /// dy [T, hidden] is the gradient of the weighted sum over slots, weight_s [T * K] the weight of each slot.
   /// Overwrites dx [T * K, hidden], the slots' gradients of x, and dweight_s. `saved` is used up. The outputs of the
   /// experts need not be kept: with h what goes into `down`, <y_s, dy> = <h_s, dy down>.
   template <class Device, class Store, class Gradients, class Real>
-  static void backward(Device& device, const Weights<Store>& weights, const Assignment& assignment,
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights, const Assignment& assignment,
                        View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
                        View<const std::type_identity_t<Real>, 2> dy, View<const std::type_identity_t<Real>> weight_s,
                        View<std::type_identity_t<Real>> dweight_s, View<Real, 2> dx, Weights<Gradients>& gradients) {
+    Device& device = pass.device;
     auto scratch = device.scratch();
     const auto h = scratch.template take<Real>(dx.rows, Expert::hidden);
     const View<const std::int32_t> offsets = assignment.offsets;

@@ -10,9 +10,10 @@
 namespace guild::inline v1 {
 
 /// Rows of `Width` elements: [latent, rotary key]. Element: float, or bf16 for half the memory.
-template <class Element, Index Width>
+template <class ElementType, Index Width>
 class LatentCache {
  public:
+  using Element = ElementType;
   static constexpr Index width = Width;
   static constexpr DType type = dtype_of<Element>;
 

@@ -1,227 +1,234 @@
 // Multi-head latent attention (DeepSeek-V2 report, arXiv 2405.04434, section 2.1; DeepSeek-V3 report, section 2.1.1).
-//
 // Keys and values of all heads are linear in one small latent vector per token, so only that (and one rotary key) is
-// cached. Two forms compute the same: *expanded* rebuilds keys and values from the latents (cheaper for many new
-// tokens), *absorbed* moves the key matrix to the query and the value matrix behind the sum (cheaper for few).
-// Shapes: T tokens, D hidden, H heads, C latent rank, N nope, R rope, V value dimensions.
+// cached. Shapes: T tokens, D hidden, H heads, C latent rank, N nope, R rope, V value dimensions.
 #pragma once
 
 #include <array>
-#include <cstdint>
-#include <utility>
+#include <span>
+#include <type_traits>
 
-#include <guild/modules/batch.hpp>
-#include <guild/modules/mla_training.hpp>
+#include <guild/core/config.hpp>
+#include <guild/device/staged.hpp>
+#include <guild/modules/cached_attention.hpp>
+#include <guild/modules/latent_cache.hpp>
+#include <guild/modules/linear.hpp>
+#include <guild/modules/norm.hpp>
+#include <guild/modules/pass.hpp>
 #include <guild/ops/attention.hpp>
-#include <guild/ops/copy_rows.hpp>
+#include <guild/ops/attention_backward.hpp>
 #include <guild/ops/rope.hpp>
 
 namespace guild::inline v1 {
 
-/// Which form of latent attention runs. `automatic` takes the one with fewer multiplications for each chunk.
-enum class MlaForm : std::uint8_t { automatic, absorbed, expanded };
-
 template <class S>
-struct Mla : MlaTraining<S> {
-  using Base = MlaWeights<S>;
-  using Base::config, Base::heads, Base::hidden, Base::latent, Base::nope, Base::rotary, Base::value, Base::width,
-      Base::has_query_latent, Base::latent_norm_epsilon;
-  using typename Base::LatentDown, typename Base::LatentNorm, typename Base::LatentUp, typename Base::Output,
-      typename Base::QueryDown, typename Base::QueryNorm, typename Base::QueryUp;
-  template <class Store> using Weights = typename Base::template Weights<Store>;
-  using typename Base::Cache;
-  using Element = typename S::CacheElement;
+struct Mla {
+  static constexpr AttentionConfig config = S::config.attention;
+  static constexpr Index hidden = S::config.hidden;
+  static constexpr Index heads = config.heads, latent = config.latent_rank, nope = config.nope_dim,
+                         rotary = config.rope_dim, value = config.value_dim, width = config.cache_dim();
+  static constexpr bool has_query_latent = config.query_rank > 0;
+  static_assert(config.rope_dim % 2 == 0, "Mla: attention.rope_dim must be even: rotary dimensions come in pairs");
+  static_assert(config.heads > 0 && config.latent_rank > 0 && config.value_dim > 0,
+                "Mla: attention.heads, attention.latent_rank and attention.value_dim must be positive");
 
-  /// Appends the batch to the caches and attends from each new token to its sequence so far.
-  /// x and y [T, hidden]; `cache(sequence)` returns the Cache of a sequence, with room for the chunk. `most` bounds the
-  /// floats of expanded keys and values in scratch; only MlaForm::expanded lets a chunk alone exceed it.
-  template <class Device, class Store, class CacheOf>
-  static void extend(Device& device, const Weights<Store>& weights, const Batch& batch, const RopeView& rope_table,
-                     const CacheOf& cache, View<const float, 2> x, View<float, 2> y,
-                     MlaForm form = MlaForm::automatic, Index most = most_expanded) {
-    auto scratch = device.scratch();
-    const Index tokens = x.rows;
-    const auto query = scratch.template take<float>(tokens, heads * config.query_dim());
-    const auto latents = scratch.template take<float>(tokens, width);
-    project(device, weights, x, query, latents);
+  using QueryDown = Linear<config.query_rank, hidden>;
+  using QueryNorm = RmsNorm<config.query_rank>;
+  using QueryUp = Linear<heads * config.query_dim(), has_query_latent ? Index{config.query_rank} : hidden>;
+  using LatentDown = Linear<width, hidden>;
+  using LatentNorm = RmsNorm<latent>;
+  using LatentUp = Linear<heads*(nope + value), latent>;
+  using Output = Linear<hidden, heads * value>;
+  using Cache = LatentCache<typename S::CacheElement, width>;
+  static_assert(Cache::type == DType::f32 || Cache::type == DType::bf16,
+                "Mla: Spec::CacheElement must be float or bf16");
 
-    rope(device, rope_table, batch.positions, query, {heads, config.query_dim(), nope});
-    rope(device, rope_table, batch.positions, latents, {1, width, latent});
-    append(device, batch, cache, latents);
+  using CachedAttention = CachedLatentAttention<S, Cache>;
 
-    const auto attended = scratch.template take<float>(tokens, heads * value);
-    const float scale = softmax_scale(config, S::config.rope);
-    attend_absorbed(device, weights, batch, cache, query, attended, scale, form, most);
-    attend_expanded(device, weights, batch, cache, query, attended, scale, form, most);
-    Output::forward(device, weights.output, attended, y);
+  template <class Store>
+  struct Weights {
+    typename QueryDown::template Weights<Store> query_down;    ///< unused without query compression
+    typename QueryNorm::template Weights<Store> query_norm;    ///< unused without query compression
+    typename QueryUp::template Weights<Store> query_up;        ///< per head [nope, rope] rows
+    typename LatentDown::template Weights<Store> latent_down;  ///< [latent, rotary key] rows
+    typename LatentNorm::template Weights<Store> latent_norm;
+    typename LatentUp::template Weights<Store> latent_up;  ///< per head [nope key, value] rows
+    typename Output::template Weights<Store> output;
+    RopeTable rope{S::config.rope, config.rope_dim};  ///< derived, not visited
+  };
+
+  template <class Visitor, class... W>
+  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+    if constexpr (has_query_latent) {
+      QueryDown::visit(visitor, path / "query_down", weights.query_down...);
+      QueryNorm::visit(visitor, path / "query_norm", weights.query_norm...);
+      QueryUp::visit(visitor, path / "query_up", weights.query_up...);
+    } else {
+      QueryUp::visit(visitor, path / "query", weights.query_up...);
+    }
+    LatentDown::visit(visitor, path / "latent_down", weights.latent_down...);
+    LatentNorm::visit(visitor, path / "latent_norm", weights.latent_norm...);
+    LatentUp::visit(visitor, path / "latent_up", weights.latent_up...);
+    Output::visit(visitor, path / "output", weights.output...);
   }
 
-  /// Most floats of expanded keys and values in scratch at a time (1 GiB): a chunk that needs more runs absorbed, and
-  /// the chunks of a batch are expanded in groups that stay below it together.
-  static constexpr Index most_expanded = Index{1} << 28;
+  template <class Real>
+  struct Saved {
+    View<Real, 2> compressed;   ///< [T, query rank], before its norm; empty without query compression
+    View<Real, 2> query;        ///< [T, H * (N + R)], rotated
+    View<Real, 2> latents;      ///< [T, C + R]: latents before their norm, rotated shared key
+    View<Real, 2> keys_values;  ///< [T, H * (N + V)]; empty with caches
+    View<Real, 2> attended;     ///< [T, H * V]
+    View<Real, 2> lse;          ///< [T, H]: log-sum-exp of the scaled scores; empty unless kept
+  };
 
-  /// Floats of the keys and values of all heads in a context of `length`.
-  static constexpr Index expanded_floats(Index length) { return length * heads * (nope + value); }
+  /// x and y [T, hidden]. With caches the pass is appended to them, and each token attends to its sequence so far;
+  /// without, each chunk is a sequence that attends to itself.
+  template <class Device, class Store, class Real>
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
+                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y,
+                      Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    Device& device = pass.device;
+    Saved<Real> here;
+    Saved<Real>& saved = keep != nullptr ? *keep : here;
+    auto room = pass.room(keep);
+    saved.attended = room.template keep<Real>(x.rows, heads * value);
+    project(device, weights, x, saved, room);
+    rope(device, weights.rope, pass.batch.positions, saved.query, {heads, config.query_dim(), nope});
+    rope(device, weights.rope, pass.batch.positions, saved.latents, {1, width, latent});
+    const auto normed = normed_latents(device, weights, saved, room);
+    if (!caches)
+      attend_to_itself(pass, weights, normed, saved, room, keep != nullptr);
+    else if constexpr (std::is_same_v<Real, float>)
+      CachedAttention::attend(pass, weights.latent_up.weight.view(), caches, normed,
+                              saved.latents.middle_cols(latent, rotary), saved.query, saved.attended);
+    else
+      throw Error(ErrorCode::op_argument, "attention over caches is in float", Where{.key = "Mla: caches"});
+    Output::forward(device, weights.output, saved.attended, y);
+  }
 
-  /// True if a chunk of `count` new tokens in a context of `length` runs absorbed.
-  static constexpr bool runs_absorbed(MlaForm form, Index count, Index length, Index most = most_expanded) {
-    if (form != MlaForm::automatic) return form == MlaForm::absorbed;
-    if (expanded_floats(length) > most) return true;
-    const Index absorbed = count * (length * (width + latent) + latent * (nope + value));
-    const Index expanded = count * length * (nope + rotary + value) + length * latent * (nope + value);
-    return absorbed <= expanded;
+  /// dy and dx [T, hidden]; dx is overwritten and must not be dy.
+  template <class Device, class Store, class Gradients, class Real>
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
+                       View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
+                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients) {
+    Device& device = pass.device;
+    const Index tokens = x.rows;
+    auto scratch = device.scratch();
+    const auto dattended = scratch.template take<Real>(tokens, heads * value);
+    Output::backward(device, weights.output, saved.attended, dy, dattended, gradients.output);
+
+    const auto dquery = scratch.template take<Real>(tokens, heads * config.query_dim());
+    const auto dlatents = scratch.template take<Real>(tokens, width);
+    const auto dkeys_values = scratch.template take<Real>(tokens, heads * (nope + value));
+    Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, chunks_of(pass));
+    for (const Chunk& chunk : pass.batch.chunks) {
+      const Parts<const Real> parts(chunk, saved.query, saved.latents, saved.keys_values);
+      const Parts<Real> gradient(chunk, dquery, dlatents, dkeys_values);
+      jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(saved.attended),
+                parts.rows(saved.lse), parts.rows(dattended), gradient.query, gradient.key, gradient.rotary_key,
+                gradient.values, nope + value, nope + value});
+    }
+    expanded_attention_backward(device, jobs.ready(), heads, nope, rotary, value, scale<Real>(), pass.mask);
+    rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, config.query_dim(), nope});
+    rope_backward(device, weights.rope, pass.batch.positions, dlatents, {1, width, latent});
+
+    const auto latent_part = saved.latents.middle_cols(0, latent), dlatent_part = dlatents.middle_cols(0, latent);
+    LatentUp::backward(device, weights.latent_up, normed_latents(device, weights, saved, scratch), dkeys_values,
+                       dlatent_part, gradients.latent_up);
+    LatentNorm::backward(device, weights.latent_norm, latent_part, dlatent_part, dlatent_part, gradients.latent_norm,
+                         latent_norm_epsilon);
+    LatentDown::backward(device, weights.latent_down, x, dlatents, dx, gradients.latent_down);
+    if constexpr (has_query_latent) {
+      const auto dcompressed = scratch.template take<Real>(tokens, config.query_rank);
+      QueryUp::backward(device, weights.query_up, normed_query(device, weights, saved, scratch), dquery, dcompressed,
+                        gradients.query_up);
+      QueryNorm::backward(device, weights.query_norm, saved.compressed, dcompressed, dcompressed, gradients.query_norm,
+                          latent_norm_epsilon);
+      QueryDown::backward(device, weights.query_down, x, dcompressed, dx, gradients.query_down, Update::add);
+    } else {
+      QueryUp::backward(device, weights.query_up, x, dquery, dx, gradients.query_up, Update::add);
+    }
   }
 
  private:
-  /// Queries of all heads (before rotation), and normalised latents with the rotary key (before rotation).
-  template <class Device, class Store>
-  static void project(Device& device, const Weights<Store>& weights, View<const float, 2> x, View<float, 2> query,
-                      View<float, 2> latents) {
-    auto scratch = device.scratch();
-    if constexpr (has_query_latent) {
-      const auto compressed = scratch.template take<float>(x.rows, config.query_rank);
-      const std::array jobs = {LinearJob{weights.query_down.weight.view(), x, compressed},
-                               LinearJob{weights.latent_down.weight.view(), x, latents}};
-      linear(device, std::span<const LinearJob>(jobs));
-      QueryNorm::forward(device, weights.query_norm, compressed, compressed, latent_norm_epsilon);
-      QueryUp::forward(device, weights.query_up, compressed, query);
-    } else {
-      const std::array jobs = {LinearJob{weights.query_up.weight.view(), x, query},
-                               LinearJob{weights.latent_down.weight.view(), x, latents}};
-      linear(device, std::span<const LinearJob>(jobs));
+  // The reference constructs these two norms with their class default, whatever the config's epsilon says.
+  static constexpr double latent_norm_epsilon = 1e-6;
+
+  /// Queries of all heads, latents and the shared key, neither normalised nor rotated.
+  template <class Device, class Store, class Real, class RoomOf>
+  static void project(Device& device, const Weights<Store>& weights, View<const Real, 2> x, Saved<Real>& saved,
+                      RoomOf& room) {
+    saved.query = room.template keep<Real>(x.rows, heads * config.query_dim());
+    saved.latents = room.template keep<Real>(x.rows, width);
+    if constexpr (has_query_latent) saved.compressed = room.template keep<Real>(x.rows, config.query_rank);
+    const std::array jobs = {
+        BasicLinearJob<Real>{has_query_latent ? weights.query_down.weight.view() : weights.query_up.weight.view(), x,
+                             has_query_latent ? saved.compressed : saved.query},
+        BasicLinearJob<Real>{weights.latent_down.weight.view(), x, saved.latents}};
+    linear(device, std::span<const BasicLinearJob<Real>>(jobs));
+    if constexpr (has_query_latent)
+      QueryUp::forward(device, weights.query_up, normed_query(device, weights, saved, room), saved.query);
+  }
+
+  /// The expanded form over the keys and values of the pass alone.
+  template <class Device, class Store, class Real, class RoomOf>
+  static void attend_to_itself(const Pass<Device>& pass, const Weights<Store>& weights,
+                               View<const std::type_identity_t<Real>, 2> normed, Saved<Real>& saved, RoomOf& room,
+                               bool with_lse) {
+    const Index tokens = normed.rows;
+    saved.keys_values = room.template keep<Real>(tokens, heads * (nope + value));
+    if (with_lse) saved.lse = room.template keep<Real>(tokens, heads);
+    LatentUp::forward(pass.device, weights.latent_up, normed, saved.keys_values);
+    Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, chunks_of(pass));
+    for (const Chunk& chunk : pass.batch.chunks) {
+      const Parts<const Real> parts(chunk, saved.query, saved.latents, saved.keys_values);
+      jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(saved.attended), 0, nope + value,
+                nope + value, with_lse ? parts.rows(saved.lse) : View<Real, 2>{}});
     }
-    const auto latent_part = latents.middle_cols(0, latent);
-    LatentNorm::forward(device, weights.latent_norm, latent_part, latent_part, latent_norm_epsilon);
+    expanded_attention(pass.device, jobs.ready(), heads, nope, rotary, value, scale<Real>(), pass.mask);
   }
 
-  /// Writes the latents [T, width] of the batch behind what the caches hold, rounded to their elements.
-  template <class Device, class CacheOf>
-  static void append(Device& device, const Batch& batch, const CacheOf& cache, View<const float, 2> latents) {
-    auto scratch = device.scratch();
-    const auto copies = scratch.template take<CopyRowsJob<float, Element>>(static_cast<Index>(batch.chunks.size()));
-    for (Index i = 0; i < copies.size; ++i) {
-      const Chunk& chunk = batch.chunks[static_cast<std::size_t>(i)];
-      copies[i] = {};
-      if (chunk.count > 0)  // the cache of an empty chunk may hold nothing yet
-        copies[i] = copy_of(latents.middle_rows(chunk.begin, chunk.count),
-                            cache(chunk.sequence).rows().middle_rows(chunk.first_position, chunk.count));
+  /// What attention reads of one sequence, or the gradients of it: each head's keys and values lie side by side.
+  template <class Element>
+  struct Parts {
+    Parts(const Chunk& chunk, View<Element, 2> all_queries, View<Element, 2> latents, View<Element, 2> keys_values)
+        : begin(chunk.begin),
+          count(chunk.count),
+          query(rows(all_queries)),
+          key(rows(keys_values).middle_cols(0, heads * (nope + value) - value)),
+          rotary_key(rows(latents).middle_cols(latent, rotary)),
+          values(rows(keys_values).middle_cols(nope, heads * (nope + value) - nope)) {}
+    template <class Any>
+    View<Any, 2> rows(View<Any, 2> all) const {
+      return all.middle_rows(begin, count);
     }
-    copy_rows(device, span_of(copies));
+
+    Index begin, count;
+    View<Element, 2> query, key, rotary_key, values;
+  };
+
+  template <class Device>
+  static Index chunks_of(const Pass<Device>& pass) {
+    return static_cast<Index>(pass.batch.chunks.size());
+  }
+  template <class Real>
+  static Real scale() {
+    return static_cast<Real>(softmax_scale(config, S::config.rope));
   }
 
-  template <class Device, class Store, class CacheOf>
-  static void attend_absorbed(Device& device, const Weights<Store>& weights, const Batch& batch, const CacheOf& cache,
-                              View<const float, 2> query, View<float, 2> attended, float scale, MlaForm form,
-                              Index most) {
-    const auto absorbed = [form, most](const Chunk& c) {
-      return runs_absorbed(form, c.count, c.first_position + c.count, most);
-    };
-    Index chunks = 0;
-    for (const Chunk& chunk : batch.chunks) chunks += chunk.count > 0 && absorbed(chunk) ? 1 : 0;
-    if (chunks == 0) return;
-
-    auto scratch = device.scratch();
-    const auto latent_query = scratch.template take<float>(query.rows, heads * width);
-    const auto latent_sum = scratch.template take<float>(query.rows, heads * latent);
-    const auto products = scratch.template take<LinearJob>(chunks * heads);
-    const auto attention = scratch.template take<LatentAttentionJob>(chunks);
-    const auto rotated = scratch.template take<CopyRowsJob<float, float>>(chunks);
-
-    Index job = 0, entry = 0;
-    for (const Chunk& chunk : batch.chunks) {
-      if (chunk.count == 0 || !absorbed(chunk)) continue;
-      const auto q = query.middle_rows(chunk.begin, chunk.count);
-      const auto lq = latent_query.middle_rows(chunk.begin, chunk.count);
-      const Index length = chunk.first_position + chunk.count;
-      for (Index h = 0; h < heads; ++h, ++job)
-        products[job] = {key_up(weights, h), q.middle_cols(h * config.query_dim(), nope),
-                         lq.middle_cols(h * width, latent), nullptr, Product::x_w};
-      rotated[entry] = {q.middle_cols(nope, q.cols - nope),
-                        lq.middle_cols(latent, lq.cols - latent),
-                        {heads, rotary, config.query_dim(), width}};
-      const auto rows = std::as_const(cache(chunk.sequence)).rows();
-      attention[entry++] = {
-          rows.data,           Cache::type, rows.pitch, length, lq, latent_sum.middle_rows(chunk.begin, chunk.count),
-          chunk.first_position};
-    }
-    linear(device, span_of(products));
-    copy_rows(device, span_of(rotated));
-    latent_attention(device, span_of(attention), heads, latent, rotary, scale);
-    job = 0;
-    for (const Chunk& chunk : batch.chunks) {
-      if (chunk.count == 0 || !absorbed(chunk)) continue;
-      for (Index h = 0; h < heads; ++h, ++job)
-        products[job] = {value_up(weights, h),
-                         latent_sum.middle_rows(chunk.begin, chunk.count).middle_cols(h * latent, latent),
-                         attended.middle_rows(chunk.begin, chunk.count).middle_cols(h * value, value)};
-    }
-    linear(device, span_of(products));
+  template <class Device, class Store, class Real, class Memory>
+  static View<Real, 2> normed_latents(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
+                                      Memory& memory) {
+    const auto normed = memory.template take<Real>(saved.latents.rows, latent);
+    LatentNorm::forward(device, weights.latent_norm, saved.latents.middle_cols(0, latent), normed, latent_norm_epsilon);
+    return normed;
   }
-
-  /// Runs the expanded chunks in groups that keep to the bound. What a chunk gets does not depend on its group: jobs
-  /// compute alone what they compute side by side.
-  template <class Device, class Store, class CacheOf>
-  static void attend_expanded(Device& device, const Weights<Store>& weights, const Batch& batch, const CacheOf& cache,
-                              View<const float, 2> query, View<float, 2> attended, float scale, MlaForm form,
-                              Index most) {
-    auto scratch = device.scratch();
-    const auto group = scratch.template take<Chunk>(static_cast<Index>(batch.chunks.size()));
-    Index chunks = 0, floats = 0;
-    const auto run = [&] {
-      if (chunks > 0) attend_group(device, weights, group.slice(0, chunks), cache, query, attended, scale);
-      chunks = floats = 0;
-    };
-    for (const Chunk& chunk : batch.chunks) {
-      const Index length = chunk.first_position + chunk.count;
-      if (chunk.count == 0 || runs_absorbed(form, chunk.count, length, most)) continue;
-      if (floats + expanded_floats(length) > most) run();
-      group[chunks++] = chunk;
-      floats += expanded_floats(length);
-    }
-    run();
-  }
-
-  /// Expands these chunks together, in scratch of their own.
-  template <class Device, class Store, class CacheOf>
-  static void attend_group(Device& device, const Weights<Store>& weights, View<const Chunk> chunks,
-                           const CacheOf& cache, View<const float, 2> query, View<float, 2> attended, float scale) {
-    auto scratch = device.scratch();
-    const auto products = scratch.template take<LinearJob>(chunks.size);
-    const auto attention = scratch.template take<ExpandedAttentionJob>(chunks.size);
-    const auto widened = scratch.template take<CopyRowsJob<Element, float>>(chunks.size);
-    for (Index i = 0; i < chunks.size; ++i) {
-      const Chunk& chunk = chunks[i];
-      const Index length = chunk.first_position + chunk.count;
-      const auto context = scratch.template take<float>(length, width);
-      widened[i] = copy_of(std::as_const(cache(chunk.sequence)).rows().middle_rows(0, length), context);
-      const auto keys_values = scratch.template take<float>(length, heads * (nope + value));
-      products[i] = {weights.latent_up.weight.view(), context.middle_cols(0, latent), keys_values};
-      // Each head's keys and values lie side by side in keys_values: both are strided views of it.
-      attention[i] = {query.middle_rows(chunk.begin, chunk.count),
-                      keys_values.middle_cols(0, heads * (nope + value) - value),
-                      context.middle_cols(latent, rotary),
-                      keys_values.middle_cols(nope, heads * (nope + value) - nope),
-                      attended.middle_rows(chunk.begin, chunk.count),
-                      chunk.first_position,
-                      nope + value,
-                      nope + value};
-    }
-    copy_rows(device, span_of(widened));
-    linear(device, span_of(products));
-    expanded_attention(device, span_of(attention), heads, nope, rotary, value, scale);
-  }
-
-  template <class Job>
-  static std::span<const Job> span_of(View<Job> jobs) {
-    return {jobs.data, static_cast<std::size_t>(jobs.size)};
-  }
-  template <class Store>
-  static WeightView key_up(const Weights<Store>& weights, Index head) {
-    return weights.latent_up.weight.view().middle_rows(head * (nope + value), nope);
-  }
-  template <class Store>
-  static WeightView value_up(const Weights<Store>& weights, Index head) {
-    return weights.latent_up.weight.view().middle_rows(head * (nope + value) + nope, value);
+  template <class Device, class Store, class Real, class Memory>
+  static View<Real, 2> normed_query(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
+                                    Memory& memory) {
+    const auto normed = memory.template take<Real>(saved.compressed.rows, config.query_rank);
+    QueryNorm::forward(device, weights.query_norm, saved.compressed, normed, latent_norm_epsilon);
+    return normed;
   }
 };
 

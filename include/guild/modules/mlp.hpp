@@ -2,9 +2,12 @@
 #pragma once
 
 #include <array>
+#include <span>
+#include <type_traits>
 
 #include <guild/modules/linear.hpp>
-#include <guild/ops/combine.hpp>
+#include <guild/modules/pass.hpp>
+#include <guild/ops/gated_linear.hpp>
 #include <guild/ops/swiglu_backward.hpp>
 
 namespace guild::inline v1 {
@@ -26,40 +29,39 @@ struct Mlp {
     Linear<Size, Hidden>::visit(visitor, path / "down", weights.down...);
   }
 
-  /// x and y [T, Size]; keeps nothing.
-  template <class Device, class Store>
-  static void forward(Device& device, const Weights<Store>& weights, View<const float, 2> x, View<float, 2> y) {
-    auto scratch = device.scratch();
-    const auto h = scratch.template take<float>(x.rows, Hidden);
-    const std::array jobs = {GatedJob{weights.gate.weight.view(), weights.up.weight.view(), x, h}};
-    gated_linear(device, std::span<const GatedJob>(jobs));
-    Linear<Size, Hidden>::forward(device, weights.down, h, y);
-  }
-
   template <class Real>
   struct Saved {
     View<Real, 2> gate, up;  ///< [T, Hidden] each, before the gate's nonlinearity
   };
 
-  /// As above, and keeps what backward needs in `memory`.
-  template <class Device, class Store, class Real, class Memory>
-  static void forward(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> x,
-                      View<Real, 2> y, Saved<Real>& saved, Memory& memory) {
-    saved = {memory.template take<Real>(x.rows, Hidden), memory.template take<Real>(x.rows, Hidden)};
-    const std::array jobs = {BasicLinearJob<Real>{weights.gate.weight.view(), x, saved.gate},
-                             BasicLinearJob<Real>{weights.up.weight.view(), x, saved.up}};
-    linear(device, std::span<const BasicLinearJob<Real>>(jobs));
-    auto scratch = device.scratch();
-    const auto h = scratch.template take<Real>(x.rows, Hidden);
-    swiglu(device, saved.gate, saved.up, h);
-    Linear<Size, Hidden>::forward(device, weights.down, h, y);
+  /// x and y [T, Size]
+  template <class Device, class Store, class Real>
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights,
+                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y,
+                      Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    auto room = pass.room(keep);
+    const BasicGatedJob<Real> job = first_half<Real>(room, weights, x, keep);
+    gated_linear(pass.device, std::span<const BasicGatedJob<Real>>(&job, 1));
+    Linear<Size, Hidden>::forward(pass.device, weights.down, job.h, y);
+  }
+
+  /// What goes into `down`, as a job that others may run beside their own; keeps what backward needs of `forward`.
+  template <class Real, class RoomOf, class Store>
+  static BasicGatedJob<Real> first_half(RoomOf& room, const Weights<Store>& weights, View<const Real, 2> x,
+                                        Saved<Real>* keep) {
+    const Index rows = x.rows;
+    const View<Real, 2> h = room.template take<Real>(rows, Hidden);
+    if (keep != nullptr) *keep = {room.template keep<Real>(rows, Hidden), room.template keep<Real>(rows, Hidden)};
+    const Saved<Real> out = keep != nullptr ? *keep : Saved<Real>{};
+    return {weights.gate.weight.view(), weights.up.weight.view(), x, h, nullptr, out.gate, out.up};
   }
 
   /// dy and dx [T, Size]; `saved` is used up: its memory holds gradients afterwards.
   template <class Device, class Store, class Gradients, class Real>
-  static void backward(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> x,
-                       const Saved<std::type_identity_t<Real>>& saved, View<const std::type_identity_t<Real>, 2> dy,
-                       View<Real, 2> dx, Weights<Gradients>& gradients) {
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
+                       View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
+                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients) {
+    Device& device = pass.device;
     auto scratch = device.scratch();
     const auto h = scratch.template take<Real>(x.rows, Hidden);
     input_gradient(device, weights.down.weight.view(), dy, h);

@@ -4,17 +4,19 @@
 //     template <class Store> struct Weights;        // tensors, their types chosen by Store
 //     template <class Visitor, class... W>
 //     static void visit(Visitor&&, const Path&, W&...);   // every tensor of one or several Weights, side by side
-//     static void forward(device, weights, inputs..., outputs...);
 //     template <class Real> struct Saved;            // what backward needs of a forward besides its inputs
-//     static void forward(device, weights, [pass,] inputs..., outputs..., saved, memory);     // training
-//     static void backward(device, weights, [pass,] inputs..., saved, dy, dx, gradients);
-//     struct Cache;  static void extend(...);        // sequence mixers: forward from a cache, a few tokens at a time
+//     static void forward(pass, weights, x, y, Saved<Real>* keep);      // one body; a null `keep` keeps nothing
+//     static void backward(pass, weights, x, saved, dy, dx, gradients);
+//     struct Cache;                                  // sequence mixers and what is made of them take caches:
+//     static void forward(pass, weights, Caches<Cache> caches, x, y, Saved<Real>* keep);
 //   };
 //
-// `backward` adds to weight gradients and overwrites input gradients; it may use up what was saved. Views in `Saved`
-// lie in `memory`, a frame of an arena that is not the device's scratch; inputs are passed again and never kept twice.
-// Training functions are templates of the element type: float runs, double is checked against central differences.
-// `extend`, split anywhere, equals `forward`.
+// `forward` decodes, prefills, evaluates and trains. `backward` adds to weight gradients and overwrites input
+// gradients; it may use up what was saved. Views in `Saved` lie in the pass's memory, see Room in
+// guild/modules/pass.hpp; inputs are passed again and never kept twice. Both are templates of the element type: float
+// runs, double is checked against central differences. With caches a sequence may be split anywhere: the results are
+// those of the whole. The smallest modules (linear, norm, embedding), which keep nothing, take the device instead of
+// the pass.
 #pragma once
 
 #include <cstdint>

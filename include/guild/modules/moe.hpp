@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
+#include <type_traits>
 
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/router.hpp>
@@ -21,6 +23,12 @@ struct Moe {
                                 "weights...), see guild/modules/module.hpp");
   static_assert(Module<Experts>, "Moe: Spec::Experts needs a nested Weights<Store> and a static visit(visitor, path, "
                                  "weights...), see guild/modules/module.hpp");
+  static_assert(
+      !Module<Router> || TrainableModule<Router>,
+      "Moe: Spec::Router needs a nested Saved<Real> for what its backward needs of its forward; it may be empty");
+  static_assert(!Module<Experts> || TrainableModule<Experts>,
+                "Moe: Spec::Experts needs a nested Saved<Real> for what its backward needs of its forward; it may be "
+                "empty");
   static_assert(config.top_k > 0 && config.top_k <= config.experts, "Moe: moe.top_k must be in [1, moe.experts]");
 
   template <class Store>
@@ -37,44 +45,6 @@ struct Moe {
     if constexpr (has_shared) Shared::visit(visitor, path / "shared", weights.shared...);
   }
 
-  /// x and y [T, hidden]
-  template <class Device, class Store, class Observer>
-  static void forward(Device& device, const Weights<Store>& weights, View<const float, 2> x, View<float, 2> y,
-                      int layer, Observer& observer) {
-    auto scratch = device.scratch();
-    const Index tokens = x.rows, slots = tokens * config.top_k;
-
-    const auto chosen = scratch.template take<std::int32_t>(tokens, config.top_k);
-    const auto weights_tk = scratch.template take<float>(tokens, config.top_k);
-    using Forgotten = typename Router::template Saved<float>;
-    static_assert(
-        requires(Forgotten f) { Router::forward(device, weights.router, x, Routing<float>{}, f, scratch); },
-        "Moe: Spec::Router needs a static forward(device, weights, x, routing, saved, memory) as TopKRouter "
-        "has");
-    Forgotten forgotten;
-    Router::forward(device, weights.router, x, Routing<float>{chosen, weights_tk}, forgotten, scratch);
-    observer.on_routing(layer, chosen, weights_tk);
-
-    const Assignment assignment = Assignment::take(scratch, tokens, config.top_k, config.experts);
-    assign_experts(device, chosen, assignment);
-
-    const auto y_slots = scratch.template take<float>(slots, S::config.hidden);
-    std::array<GatedJob, has_shared ? 1 : 0> gated;
-    std::array<LinearJob, has_shared ? 1 : 0> down;
-    if constexpr (has_shared) {  // the shared experts run beside the routed ones
-      const auto h_shared = scratch.template take<float>(tokens, Index{config.shared_experts} * config.hidden);
-      gated[0] = {weights.shared.gate.weight.view(), weights.shared.up.weight.view(), x, h_shared};
-      down[0] = {weights.shared.down.weight.view(), h_shared, y};
-    }
-    static_assert(
-        requires { Experts::forward(device, weights.experts, assignment, x, y_slots, gated, down); },
-        "Moe: Spec::Experts needs a static forward(device, weights, assignment, x, y, gated, down) as "
-        "ExpertPool has");
-    Experts::forward(device, weights.experts, assignment, x, y_slots, gated, down);
-    const View<const float, 2> shared = has_shared ? View<const float, 2>(y) : View<const float, 2>();
-    combine_experts(device, y_slots, assignment.slot_tk, weights_tk, shared, y);
-  }
-
   template <class Real>
   struct Saved {
     typename Router::template Saved<Real> router;
@@ -85,41 +55,61 @@ struct Moe {
     typename Shared::template Saved<Real> shared;
   };
 
-  /// x and y [T, hidden]; keeps what backward needs in `memory`.
-  template <class Device, class Store, class Real, class Memory>
-  static void forward(Device& device, const Weights<Store>& weights, const TrainingPass& pass,
-                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y, Saved<Real>& saved,
-                      Memory& memory) {
-    const Index tokens = x.rows, slots = tokens * config.top_k;
+  /// x and y [T, hidden]. The shared experts run beside the routed ones.
+  template <class Device, class Store, class Real>
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights,
+                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y,
+                      Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    Saved<Real> here;
+    Saved<Real>& saved = keep != nullptr ? *keep : here;
+    auto room = pass.room(keep);
+    const Index tokens = x.rows;
     saved.chosen = pass.choice.experts;
-    if (saved.chosen.data == nullptr) saved.chosen = memory.template take<std::int32_t>(tokens, config.top_k);
-    saved.weights_tk = memory.template take<Real>(tokens, config.top_k);
-    saved.assignment = Assignment::take(memory, tokens, config.top_k, config.experts);
-    Router::forward(device, weights.router, x, Routing<Real>{saved.chosen, saved.weights_tk, pass.choice.choice},
-                    saved.router, memory);
-    assign_experts(device, saved.chosen, saved.assignment);
+    if (saved.chosen.data == nullptr) saved.chosen = room.template keep<std::int32_t>(tokens, config.top_k);
+    saved.weights_tk = room.template keep<Real>(tokens, config.top_k);
+    const Routing<Real> routing{saved.chosen, saved.weights_tk, pass.choice.choice};
+    const auto router_keep = part_of(keep, &Saved<Real>::router);
+    static_assert(
+        requires { Router::forward(pass, weights.router, x, routing, router_keep); },
+        "Moe: Spec::Router needs a static forward(pass, weights, x, routing, keep) as TopKRouter has");
+    Router::forward(pass, weights.router, x, routing, router_keep);
+    if constexpr (std::is_same_v<Real, float>)
+      if (pass.observer != nullptr) pass.observer->on_routing(pass.layer, saved.chosen, saved.weights_tk);
 
-    auto scratch = device.scratch();
-    const auto y_slots = scratch.template take<Real>(slots, S::config.hidden);
-    Experts::forward(device, weights.experts, saved.assignment, x, y_slots, saved.experts, memory);
-    if constexpr (has_shared) Shared::forward(device, weights.shared, x, y, saved.shared, memory);
-    combine_experts(device, y_slots, saved.assignment.slot_tk, saved.weights_tk,
-                    has_shared ? View<const Real, 2>(y) : View<const Real, 2>(), y);
+    saved.assignment = Assignment::take(room.kept(), tokens, config.top_k, config.experts);
+    assign_experts(pass.device, saved.chosen, saved.assignment);
+
+    const auto y_slots = room.template take<Real>(tokens * config.top_k, S::config.hidden);
+    std::array<BasicGatedJob<Real>, has_shared ? 1 : 0> gated;
+    std::array<BasicLinearJob<Real>, has_shared ? 1 : 0> down;
+    if constexpr (has_shared) {
+      gated[0] = Shared::template first_half<Real>(room, weights.shared, x, part_of(keep, &Saved<Real>::shared));
+      down[0] = {weights.shared.down.weight.view(), gated[0].h, y};
+    }
+    const auto experts_keep = part_of(keep, &Saved<Real>::experts);
+    static_assert(
+        requires { Experts::forward(pass, weights.experts, saved.assignment, x, y_slots, gated, down, experts_keep); },
+        "Moe: Spec::Experts needs a static forward(pass, weights, assignment, x, y, gated, down, keep) as ExpertPool "
+        "has");
+    Experts::forward(pass, weights.experts, saved.assignment, x, y_slots, gated, down, experts_keep);
+    const auto shared = has_shared ? View<const Real, 2>(y) : View<const Real, 2>();
+    combine_experts(pass.device, y_slots, saved.assignment.slot_tk, saved.weights_tk, shared, y);
   }
 
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up.
   template <class Device, class Store, class Gradients, class Real>
-  static void backward(Device& device, const Weights<Store>& weights, const TrainingPass& pass,
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
                        View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
                        View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients) {
+    Device& device = pass.device;
     auto scratch = device.scratch();
     const Index tokens = x.rows, slots = tokens * config.top_k;
     const auto dx_slots = scratch.template take<Real>(slots, S::config.hidden);
     const auto weight_s = scratch.template take<Real>(slots), dweight_s = scratch.template take<Real>(slots);
     slot_weights(device, saved.assignment.slot_tk, saved.weights_tk, weight_s);
-    Experts::backward(device, weights.experts, saved.assignment, x, saved.experts, dy, weight_s, dweight_s, dx_slots,
+    Experts::backward(pass, weights.experts, saved.assignment, x, saved.experts, dy, weight_s, dweight_s, dx_slots,
                       gradients.experts);
-    if constexpr (has_shared) Shared::backward(device, weights.shared, x, saved.shared, dy, dx, gradients.shared);
+    if constexpr (has_shared) Shared::backward(pass, weights.shared, x, saved.shared, dy, dx, gradients.shared);
 
     const auto ones = scratch.template take<Real>(tokens, config.top_k);
     for_each_row(device, tokens, config.top_k, FillRow<Real>{ones, Real(1)});
@@ -129,8 +119,8 @@ struct Moe {
     const auto dweights_tk = scratch.template take<Real>(tokens, config.top_k);
     gather_slots(device, saved.assignment.slot_tk, dweight_s, dweights_tk);
     const auto dx_router = scratch.template take<Real>(tokens, S::config.hidden);
-    Router::backward(device, weights.router, pass, x, saved.router, Routing<Real>{saved.chosen, saved.weights_tk},
-                     dweights_tk, dx_router, gradients.router);
+    Router::backward(pass, weights.router, x, saved.router, Routing<Real>{saved.chosen, saved.weights_tk}, dweights_tk,
+                     dx_router, gradients.router);
     add(device, dx, dx_router);
   }
 };

@@ -43,27 +43,6 @@ struct MtpLayer {
     visitor(head / "weight", MatrixShape{vocab, hidden, TensorRole::shared}, weights.head.weight...);
   }
 
-  /// hidden_states [T, hidden]: the main model's states after its final norm; batch.tokens: the *next* token of each
-  /// row; logits [T, vocab]: predictions of the token after that. The embedding comes first in the projection's input,
-  /// as in the published weights (opposite to the paper's order).
-  template <class Device, class Store, class CacheOf, class Observer>
-  static void extend(Device& device, const Weights<Store>& weights, const Batch& batch, const RopeView& rope_table,
-                     const CacheOf& cache, View<const float, 2> hidden_states, View<float, 2> logits, int layer,
-                     Observer& observer) {
-    auto scratch = device.scratch();
-    const auto joined = scratch.template take<float>(batch.size(), 2 * hidden);
-    const auto left = joined.middle_cols(0, hidden);
-    TokenEmbedding::forward(device, weights.embedding, batch.tokens, left);
-    Norm::forward(device, weights.embedding_norm, left, left, S::config.norm_epsilon);
-    Norm::forward(device, weights.hidden_norm, hidden_states, joined.middle_cols(hidden, hidden),
-                  S::config.norm_epsilon);
-    const auto x = scratch.template take<float>(batch.size(), hidden);
-    Projection::forward(device, weights.projection, joined, x);
-    Block::extend(device, weights.block, batch, rope_table, cache, x, layer, observer, MlaForm::automatic);
-    Norm::forward(device, weights.head_norm, x, x, S::config.norm_epsilon);
-    Head::forward(device, weights.head, x, logits);
-  }
-
   template <class Real>
   struct Saved {
     View<Real, 2> embedded;  ///< [T, hidden]: rows of the next tokens, before their norm
@@ -72,36 +51,41 @@ struct MtpLayer {
     View<Real, 2> y;  ///< [T, hidden]: the block's output, before the norm of the head
   };
 
-  /// Training: the layer shares the main model's `embedding` and head (DeepSeek-V3 report, section 2.2), which is why
-  /// it ends at y [T, hidden], the states that the shared head reads. next_tokens [T] follow the pass's tokens.
-  template <class Device, class Store, class Real, class Memory>
-  static void forward(Device& device, const Weights<Store>& weights, const WeightView& embedding,
-                      const TrainingPass& pass, View<const std::int32_t> next_tokens,
-                      View<const std::type_identity_t<Real>, 2> hidden_states, View<Real, 2> y, Saved<Real>& saved,
-                      Memory& memory) {
-    saved.embedded = memory.template take<Real>(y.rows, hidden);
-    saved.x = memory.template take<Real>(y.rows, hidden);
-    saved.y = memory.template take<Real>(y.rows, hidden);
-    embed(device, embedding, next_tokens, saved.embedded);
-    auto scratch = device.scratch();
-    const auto joined = scratch.template take<Real>(y.rows, 2 * hidden);
-    join(device, weights, saved.embedded, hidden_states, joined);
-    Projection::forward(device, weights.projection, joined, saved.x);
-    Block::forward(device, weights.block, pass, saved.x, saved.y, saved.block, memory);
-    Norm::forward(device, weights.head_norm, saved.y, y, S::config.norm_epsilon);
+  /// y [T, hidden]: the states of which a head guesses the token after the pass's. The tokens of the pass are the
+  /// *next* ones: each row's is the one after that of its hidden_states [T, hidden], which the main model gave after
+  /// its final norm. `embedding` is the layer's own copy, or in training the main model's, which it shares as it shares
+  /// the head. The embedding comes first in the projection's input, as in the published weights (opposite to the
+  /// paper's order).
+  template <class Device, class Store, class Real>
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, const WeightView& embedding,
+                      Caches<Cache> caches, View<const std::type_identity_t<Real>, 2> hidden_states, View<Real, 2> y,
+                      Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    Saved<Real> here;
+    Saved<Real>& saved = keep != nullptr ? *keep : here;
+    auto room = pass.room(keep);
+    saved.embedded = room.template keep<Real>(y.rows, hidden);
+    saved.x = room.template keep<Real>(y.rows, hidden);
+    saved.y = room.template keep<Real>(y.rows, hidden);
+    const auto joined = room.template take<Real>(y.rows, 2 * hidden);
+    embed(pass.device, embedding, pass.batch.tokens, saved.embedded);
+    join(pass.device, weights, saved.embedded, hidden_states, joined);
+    Projection::forward(pass.device, weights.projection, joined, saved.x);
+    Block::forward(pass, weights.block, caches, saved.x, saved.y, part_of(keep, &Saved<Real>::block));
+    Norm::forward(pass.device, weights.head_norm, saved.y, y, S::config.norm_epsilon);
   }
 
   /// dy [T, hidden] is overwritten. Adds to the gradients of the layer and of the shared embedding [vocab, hidden];
   /// overwrites dhidden_states [T, hidden].
   template <class Device, class Store, class Gradients, class Real>
-  static void backward(Device& device, const Weights<Store>& weights, const TrainingPass& pass,
-                       View<const std::int32_t> next_tokens, View<const std::type_identity_t<Real>, 2> hidden_states,
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
+                       View<const std::type_identity_t<Real>, 2> hidden_states,
                        const Saved<std::type_identity_t<Real>>& saved, View<Real, 2> dy,
                        View<std::type_identity_t<Real>, 2> dhidden_states,
                        View<std::type_identity_t<Real>, 2> dembedding, Weights<Gradients>& gradients) {
+    Device& device = pass.device;
     constexpr double epsilon = S::config.norm_epsilon;
     Norm::backward(device, weights.head_norm, saved.y, dy, dy, gradients.head_norm, epsilon);
-    Block::backward(device, weights.block, pass, saved.x, saved.block, dy, dy, gradients.block);
+    Block::backward(pass, weights.block, saved.x, saved.block, dy, dy, gradients.block);
     auto scratch = device.scratch();
     const auto joined = scratch.template take<Real>(dy.rows, 2 * hidden);
     const auto djoined = scratch.template take<Real>(dy.rows, 2 * hidden);
@@ -109,7 +93,7 @@ struct MtpLayer {
     Projection::backward(device, weights.projection, joined, dy, djoined, gradients.projection);
     Norm::backward(device, weights.embedding_norm, saved.embedded, djoined.middle_cols(0, hidden), dy,
                    gradients.embedding_norm, epsilon);
-    embedding_backward(device, next_tokens, dy, dembedding);
+    embedding_backward(device, pass.batch.tokens, dy, dembedding);
     Norm::backward(device, weights.hidden_norm, hidden_states, djoined.middle_cols(hidden, hidden), dhidden_states,
                    gradients.hidden_norm, epsilon);
   }

@@ -7,14 +7,24 @@
 
 namespace guild::inline v1 {
 
-/// The observer that sees nothing and costs nothing. Derive from it and replace what you want to watch.
-struct NoObserver {
+/// Derive from it, replace what you want to watch, and hang it into a Pass. It sees passes in float.
+class Observer {
+ public:
   /// After layer `layer`: the residual stream x [T, hidden].
-  void on_layer(int layer, View<const float, 2> x) const { (void)layer; (void)x; }
+  virtual void on_layer(int layer, View<const float, 2> x) {
+    (void)layer;
+    (void)x;
+  }
   /// After the router of layer `layer`: chosen experts and their weights, [T, top_k] each.
-  void on_routing(int layer, View<const std::int32_t, 2> experts, View<const float, 2> weights) const {
+  virtual void on_routing(int layer, View<const std::int32_t, 2> experts, View<const float, 2> weights) {
     (void)layer; (void)experts; (void)weights;
   }
+
+ protected:
+  Observer() = default;
+  Observer(const Observer&) = default;
+  Observer& operator=(const Observer&) = default;
+  ~Observer() = default;
 };
 
 }  // namespace guild::inline v1

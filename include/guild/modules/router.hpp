@@ -5,8 +5,7 @@
 
 #include <guild/core/config.hpp>
 #include <guild/modules/linear.hpp>
-#include <guild/modules/routing.hpp>
-#include <guild/modules/training_pass.hpp>
+#include <guild/modules/pass.hpp>
 #include <guild/ops/balance.hpp>
 #include <guild/ops/linear.hpp>
 #include <guild/ops/route_backward.hpp>
@@ -38,26 +37,27 @@ struct TopKRouter {
     View<Real, 2> logits;  ///< [T, experts]
   };
 
-  /// x [T, hidden]; experts and weights [T, top_k], in descending order of choice, ties to the lower index. Keeps the
-  /// logits in `memory`. The same body decodes, trains and computes again with choices that are given.
-  template <class Device, class Store, class Real, class Memory>
-  static void forward(Device& device, const Weights<Store>& weights, View<const Real, 2> x,
-                      const Routing<std::type_identity_t<Real>>& routing, Saved<std::type_identity_t<Real>>& saved,
-                      Memory& memory) {
-    saved.logits = memory.template take<Real>(x.rows, config.experts);
-    linear(device, weights.weight.view(), x, saved.logits);
-    route(device, config, saved.logits, weights.selection_bias.view(), routing.experts, routing.weights,
-          routing.choice);
+  /// x [T, hidden]; experts and weights [T, top_k], in descending order of choice, ties to the lower index.
+  template <class Device, class Store, class Real>
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, View<const Real, 2> x,
+                      const Routing<std::type_identity_t<Real>>& routing,
+                      Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    auto room = pass.room(keep);
+    const auto logits = room.template keep<Real>(x.rows, config.experts);
+    if (keep != nullptr) keep->logits = logits;
+    linear(pass.device, weights.weight.view(), x, logits);
+    route(pass.device, config, logits, weights.selection_bias.view(), routing.experts, routing.weights, routing.choice);
   }
 
   /// Gradients through the weights of the chosen experts, and of the balancing losses; the choice itself has none, nor
   /// has the selection bias. dweights [T, top_k] may be used up; dx [T, hidden] is overwritten. Counts the choices into
   /// the pass's statistics.
   template <class Device, class Store, class Gradients, class Real>
-  static void backward(Device& device, const Weights<Store>& weights, const TrainingPass& pass,
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
                        View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
                        const Routing<std::type_identity_t<Real>>& routing, View<std::type_identity_t<Real>, 2> dweights,
                        View<Real, 2> dx, Weights<Gradients>& gradients) {
+    Device& device = pass.device;
     auto scratch = device.scratch();
     const auto dlogits = scratch.template take<Real>(x.rows, config.experts);
     route_backward(device, config, saved.logits, routing.experts, routing.weights, dweights, dlogits);

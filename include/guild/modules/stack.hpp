@@ -62,26 +62,6 @@ struct Stack {
     visit_segments(visitor, path, std::make_index_sequence<segments>{}, weights...);
   }
 
-  /// Runs all layers in place on x [T, hidden]; `cache(sequence)` returns the Cache of a sequence.
-  template <class Device, class Store, class CacheOf, class Observer>
-  static void extend(Device& device, const Weights<Store>& weights, const Batch& batch, const RopeView& rope_table,
-                     const CacheOf& cache, View<float, 2> x, Observer& observer, MlaForm form) {
-    int layer = FirstLayer;
-    const auto run_segment = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
-      using BlockOf = typename std::tuple_element_t<I, std::tuple<Segments...>>::Block;
-      const auto& blocks = std::get<I>(weights.segments);
-      for (std::size_t i = 0; i < blocks.size(); ++i, ++layer) {
-        const auto layer_cache = [&](int sequence) -> typename BlockOf::Cache& {
-          return std::get<I>(cache(sequence).segments)[i];
-        };
-        BlockOf::extend(device, blocks[i], batch, rope_table, layer_cache, x, layer, observer, form);
-      }
-    };
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (run_segment(std::integral_constant<std::size_t, I>{}), ...);
-    }(std::make_index_sequence<segments>{});
-  }
-
   template <class Real>
   struct Saved {
     template <class SegmentType>
@@ -95,72 +75,56 @@ struct Stack {
     std::tuple<OfSegment<Segments>...> segments;
   };
 
-  /// y [T, hidden] = all layers of x, over whole sequences. What backward needs is kept in `memory`; x must stay.
-  template <class Device, class Store, class Real, class Memory>
-  static void forward(Device& device, const Weights<Store>& weights, TrainingPass pass, View<Real, 2> x,
-                      View<Real, 2> y, Saved<Real>& saved, Memory& memory) {
-    pass.layer = FirstLayer;
-    const int end = FirstLayer + layers;
+  /// y [T, hidden] = all layers of x. What is kept refers to x, which must stay then; otherwise y may be x.
+  template <class Device, class Store, class Real>
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches, View<Real, 2> x,
+                      View<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    Pass<Device> at = pass;  // the layer that is called
+    at.layer = FirstLayer;
+    auto room = pass.room(keep);
     for_each_segment([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
       using SegmentType = SegmentOf<I>;
-      auto& of_segment = std::get<I>(saved.segments);
-      for (std::size_t i = 0; i < std::size_t{SegmentType::count}; ++i, ++pass.layer) {
-        of_segment.inputs[i] = x;
-        const auto next = pass.layer + 1 == end ? y : memory.template take<Real>(x.rows, x.cols);
+      for (std::size_t i = 0; i < std::size_t{SegmentType::count}; ++i, ++at.layer) {
+        const bool last = at.layer + 1 == FirstLayer + layers;
+        const auto next = keep == nullptr || last ? y : room.template keep<Real>(x.rows, x.cols);
         const auto& block = std::get<I>(weights.segments)[i];
-        pass.choice = choice_of<SegmentType>(pass, x.rows);
-        if constexpr (SegmentType::activations == Activations::kept) {
-          SegmentType::Block::forward(device, block, pass, x, next, of_segment.blocks[i], memory);
-        } else {
-          constexpr Index chosen = SegmentType::Block::FeedForward::chosen_experts;
-          if (chosen > 0 && pass.choice.experts.data == nullptr)
-            pass.choice.experts = memory.template take<std::int32_t>(x.rows, chosen);
-          of_segment.choices[i] = {pass.choice.experts, Choice::given};
-          run_and_forget<SegmentType>(device, block, pass, x, next, memory);
-        }
+        const auto cache_of = [&](int sequence) -> auto& { return std::get<I>(caches[sequence].segments)[i]; };
+        using LayerCaches = Caches<typename SegmentType::Block::Cache>;
+        const LayerCaches layer_caches = caches ? LayerCaches(cache_of) : LayerCaches();
+        at.choice = choice_of<SegmentType>(at, x.rows);
+        if (keep == nullptr)
+          SegmentType::Block::forward(at, block, layer_caches, x, next);
+        else
+          forward_and_keep<SegmentType>(at, block, layer_caches, x, next, std::get<I>(keep->segments), i);
         x = next;
       }
     });
   }
 
-  /// The same without keeping anything, for evaluation: returns which of x and y holds the result; both are
-  /// overwritten.
-  template <class Device, class Store, class Real, class Memory>
-  static View<Real, 2> evaluate(Device& device, const Weights<Store>& weights, TrainingPass pass, View<Real, 2> x,
-                       View<Real, 2> y, Memory& memory) {
-    pass.layer = FirstLayer;
-    for_each_segment([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
-      for (std::size_t i = 0; i < std::size_t{SegmentOf<I>::count}; ++i, ++pass.layer) {
-        pass.choice = choice_of<SegmentOf<I>>(pass, x.rows);
-        run_and_forget<SegmentOf<I>>(device, std::get<I>(weights.segments)[i], pass, x, y, memory);
-        std::swap(x, y);
-      }
-    });
-    return x;
-  }
-
   /// dx [T, hidden]: on entry the gradient of forward's y, afterwards that of its x. `saved` is used up.
-  template <class Device, class Store, class Gradients, class Real, class Memory>
-  static void backward(Device& device, const Weights<Store>& weights, TrainingPass pass, Saved<Real>& saved,
-                       View<Real, 2> dx, Weights<Gradients>& gradients, Memory& memory) {
-    pass.layer = FirstLayer + layers;
+  template <class Device, class Store, class Gradients, class Real>
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved, View<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
+    Pass<Device> at = pass;
+    at.layer = FirstLayer + layers;
     for_each_segment_reversed([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
       using SegmentType = SegmentOf<I>;
       auto& of_segment = std::get<I>(saved.segments);
       for (std::size_t i = std::size_t{SegmentType::count}; i-- > 0;) {
-        --pass.layer;
+        --at.layer;
         const auto& block = std::get<I>(weights.segments)[i];
         auto& block_gradients = std::get<I>(gradients.segments)[i];
         const auto x = of_segment.inputs[i];
         if constexpr (SegmentType::activations == Activations::kept) {
-          SegmentType::Block::backward(device, block, pass, x, of_segment.blocks[i], dx, dx, block_gradients);
+          SegmentType::Block::backward(at, block, x, of_segment.blocks[i], dx, dx, block_gradients);
         } else {
-          auto own = memory.nested();
+          auto own = pass.kept().nested();
+          at.choice = of_segment.choices[i];
+          const Pass<Device> again = at.with(own);
           const auto y = own.template take<Real>(x.rows, x.cols);
-          typename SegmentType::Block::template Saved<Real> again;
-          pass.choice = of_segment.choices[i];
-          SegmentType::Block::forward(device, block, pass, x, y, again, own);
-          SegmentType::Block::backward(device, block, pass, x, again, dx, dx, block_gradients);
+          typename SegmentType::Block::template Saved<Real> of_block;
+          SegmentType::Block::forward(again, block, {}, x, y, &of_block);
+          SegmentType::Block::backward(again, block, x, of_block, dx, dx, block_gradients);
         }
       }
     });
@@ -168,8 +132,8 @@ struct Stack {
 
  private:
   /// What the pass says about the experts of its layer. Throws op_shape for a choice that does not fit.
-  template <class SegmentType>
-  static LayerChoice choice_of(const TrainingPass& pass, Index tokens) {
+  template <class SegmentType, class Device>
+  static LayerChoice choice_of(const Pass<Device>& pass, Index tokens) {
     const auto layer = static_cast<std::size_t>(pass.layer);
     if (layer >= pass.choices.size() || pass.choices[layer].data == nullptr) return {};
     constexpr Index chosen = SegmentType::Block::FeedForward::chosen_experts;
@@ -196,12 +160,23 @@ struct Stack {
       (f(std::integral_constant<std::size_t, segments - 1 - I>{}), ...);
     }(std::make_index_sequence<segments>{});
   }
-  template <class SegmentType, class Device, class BlockWeights, class Real, class Memory>
-  static void run_and_forget(Device& device, const BlockWeights& block, const TrainingPass& pass, View<Real, 2> x,
-                             View<Real, 2> y, Memory& memory) {
-    auto own = memory.nested();
-    typename SegmentType::Block::template Saved<Real> forgotten;
-    SegmentType::Block::forward(device, block, pass, x, y, forgotten, own);
+  /// Keeps what backward needs of layer i of a segment: all of it, or what it is computed again from. A layer that is
+  /// computed again computes the first time as it will then, and forgets.
+  template <class SegmentType, class Device, class BlockWeights, class LayerCaches, class Real, class OfSegment>
+  static void forward_and_keep(Pass<Device> pass, const BlockWeights& block, LayerCaches caches, View<Real, 2> x,
+                               View<Real, 2> y, OfSegment& of_segment, std::size_t i) {
+    of_segment.inputs[i] = x;
+    if constexpr (SegmentType::activations == Activations::kept) {
+      SegmentType::Block::forward(pass, block, caches, x, y, &of_segment.blocks[i]);
+    } else {
+      constexpr Index chosen = SegmentType::Block::FeedForward::chosen_experts;
+      if (chosen > 0 && pass.choice.experts.data == nullptr)
+        pass.choice.experts = pass.kept().template take<std::int32_t>(x.rows, chosen);
+      of_segment.choices[i] = {pass.choice.experts, Choice::given};
+      auto own = pass.kept().nested();
+      typename SegmentType::Block::template Saved<Real> forgotten;
+      SegmentType::Block::forward(pass.with(own), block, caches, x, y, &forgotten);
+    }
   }
 
   template <class Visitor, std::size_t... I, class... W>

@@ -4,8 +4,9 @@
 
 #include <cstdint>
 #include <guild/ops/cpu/experts.hpp>
-#include <guild/ops/linear.hpp>
+#include <guild/ops/gated_linear.hpp>
 #include <span>
+#include <type_traits>
 
 namespace guild::inline v1 {
 
@@ -23,15 +24,18 @@ struct GroupedLinear {
   Update update = Update::overwrite;
 };
 
-/// h[s] = silu(x Wgate^T) * (x Wup^T) for every slot, the first half of its expert's SwiGLU.
-template <class GateOf, class UpOf>
+/// h[s] = silu(x Wgate^T) * (x Wup^T) for every slot, the first half of its expert's SwiGLU. `gate_out` and `up_out`,
+/// as h, get both products where they have data.
+template <class GateOf, class UpOf, class Real>
 struct GroupedGated {
   GateOf gate_of;
   UpOf up_of;
   View<const std::int32_t> offsets;
-  View<const float, 2> x;
-  View<float, 2> h;
+  View<const Real, 2> x;
+  View<Real, 2> h;
   const std::int32_t* gather = nullptr;
+  View<Real, 2> gate_out{};
+  View<Real, 2> up_out{};
 };
 
 /// dw(e) += sum over the slots s of expert e of dy[row of s]^T x[row of s]. `gradient_of(e)` returns the View of dw.
@@ -64,17 +68,39 @@ void grouped_linear(Cpu& device, std::span<const BasicLinearJob<Real>> beside,
   linear(device, list.jobs());
 }
 
-/// The same of `gated_linear`.
-template <class GateOf, class UpOf>
-void grouped_gated(Cpu& device, std::span<const GatedJob> beside, const GroupedGated<GateOf, UpOf>& group) {
-  Arena::Frame frame = device.scratch();
-  cpu::JobList<GatedJob> list(frame, static_cast<Index>(beside.size()) + group.offsets.size);
-  for (const GatedJob& job : beside) list.add(job);
-  cpu::for_each_used(group.offsets, [&](Index e, Index begin, Index rows) {
-    list.add({group.gate_of(e), group.up_of(e), cpu::rows_of(group.x, group.gather, begin, rows),
-              group.h.middle_rows(begin, rows), cpu::gather_of(group.gather, begin)});
-  });
-  gated_linear(device, list.jobs());
+namespace detail {
+/// Two products for all groups, and one region that joins them.
+template <class GateOf, class UpOf, class Real>
+void grouped_gated_by_parts(Cpu& device, std::span<const BasicGatedJob<Real>> beside,
+                            const GroupedGated<GateOf, UpOf, Real>& group) {
+  GatedParts<Cpu, Real> parts(device, beside);
+  const View<Real, 2> gate = parts.place(group.gate_out, group.h), up = parts.place(group.up_out, group.h);
+  grouped_linear<Real>(device, parts.products(),
+                       GroupedLinear<Real, GateOf>{group.gate_of, group.offsets, group.x, gate, group.gather},
+                       GroupedLinear<Real, UpOf>{group.up_of, group.offsets, group.x, up, group.gather});
+  parts.join();
+  swiglu(device, gate, up, group.h);
+}
+}  // namespace detail
+
+/// The same of `gated_linear`: the jobs of `beside` write both products if the groups do.
+template <class GateOf, class UpOf, class Real>
+void grouped_gated(Cpu& device, std::type_identity_t<std::span<const BasicGatedJob<Real>>> beside,
+                   const GroupedGated<GateOf, UpOf, Real>& group) {
+  if constexpr (std::is_same_v<Real, float>) {
+    if (group.gate_out.data == nullptr) {
+      Arena::Frame frame = device.scratch();
+      cpu::JobList<GatedJob> list(frame, static_cast<Index>(beside.size()) + group.offsets.size);
+      for (const GatedJob& job : beside) list.add(job);
+      cpu::for_each_used(group.offsets, [&](Index e, Index begin, Index rows) {
+        list.add({group.gate_of(e), group.up_of(e), cpu::rows_of(group.x, group.gather, begin, rows),
+                  group.h.middle_rows(begin, rows), cpu::gather_of(group.gather, begin)});
+      });
+      gated_linear(device, list.jobs());
+      return;
+    }
+  }
+  detail::grouped_gated_by_parts(device, beside, group);
 }
 
 /// The same of `weight_gradient`.

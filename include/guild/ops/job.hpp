@@ -46,12 +46,16 @@ struct WeightGradientJob {
 };
 
 /// h = silu(x Wgate^T) * (x Wup^T), the first half of a SwiGLU network (arXiv 2002.05202).
-struct GatedJob {
+template <class Real>
+struct BasicGatedJob {
   WeightView gate;
   WeightView up;
-  View<const float, 2> x;
-  View<float, 2> h;
+  View<const Real, 2> x;
+  View<Real, 2> h;
   const std::int32_t* gather = nullptr;
+  View<Real, 2> gate_out{};  ///< as h: gets x Wgate^T where it has data, as backward needs it
+  View<Real, 2> up_out{};    ///< as h: gets x Wup^T; has data where gate_out has
 };
+using GatedJob = BasicGatedJob<float>;
 
 }  // namespace guild::inline v1

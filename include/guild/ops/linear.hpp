@@ -130,16 +130,6 @@ void weight_gradient(Device& device, std::span<const WeightGradientJob<double>> 
   detail::checked_weight_gradient(device, jobs);
 }
 
-/// Runs h = silu(x Wgate^T) * (x Wup^T) for each job, silu(z) = z / (1 + exp(-z)); the terms are those of `linear`.
-template <class Device>
-void gated_linear(Device& device, std::span<const GatedJob> jobs) {
-  for (std::size_t i = 0; i < jobs.size(); ++i) {
-    check_linear<float>(jobs[i].gate, jobs[i].x, jobs[i].h, jobs[i].gather, Product::x_wt, i);
-    check_linear<float>(jobs[i].up, jobs[i].x, jobs[i].h, jobs[i].gather, Product::x_wt, i);
-  }
-  run_gated_linear(device, jobs);
-}
-
 /// One product: y [T, rows] = x [T, cols] W^T.
 template <class Device>
 void linear(Device& device, const WeightView& weight, View<const float, 2> x, View<float, 2> y) {

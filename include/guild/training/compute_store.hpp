@@ -1,9 +1,8 @@
 // Copies of the weights to compute with: matrices rounded to a shorter type, vectors in float.
 #pragma once
 
-#include <span>
-
 #include <guild/core/types.hpp>
+#include <guild/device/staged.hpp>
 #include <guild/ops/rows/cast.hpp>
 #include <guild/training/parameters.hpp>
 #include <guild/training/refresh_shared.hpp>
@@ -31,17 +30,15 @@ void round_to(Device& device, const Masters& masters, Copies& copies) {
       },
       masters, copies);
   Model::visit(AllocateMissing{}, Path{}, copies);
-  auto scratch = device.scratch();
-  const auto jobs = scratch.template take<CastJob>(count);
-  Index next = 0;
+  Staged<Device, CastJob> jobs(device, count);
   for_each_tensor<Model>(
       [&]<class T>(const Path&, const TensorShape&, TensorRole, const auto& master, Buffer<T>& copy) {
         static_assert(dtype_of<T> == DType::f32 || dtype_of<T> == DType::bf16 || dtype_of<T> == DType::f16,
                       "round_to: copies are float, bf16 or f16");
-        jobs[next++] = {master.view(), copy.data(), dtype_of<T>};
+        jobs.add({master.view(), copy.data(), dtype_of<T>});
       },
       masters, copies);
-  for_each_block(device, std::span<const CastJob>(jobs.data, static_cast<std::size_t>(count)));
+  for_each_block(device, jobs.ready());
 }
 
 }  // namespace guild::inline v1

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <span>
 #include <string>
 
+#include <guild/device/staged.hpp>
 #include <guild/ops/sum_of_squares.hpp>
 #include <guild/training/parameters.hpp>
 
@@ -23,13 +23,10 @@ template <class Model, class Device, class Gradients>
         ++count;
       },
       gradients);
-  auto scratch = device.scratch();
-  const auto tensors = scratch.template take<View<const float>>(count);
-  Index next = 0;
+  Staged<Device, View<const float>> tensors(device, count);
   for_each_parameter<Model>(
-      [&](const Path&, const TensorShape&, const Buffer<float>& data) { tensors[next++] = data.view(); }, gradients);
-  return std::sqrt(
-      sum_of_squares(device, std::span<const View<const float>>(tensors.data, static_cast<std::size_t>(count))));
+      [&](const Path&, const TensorShape&, const Buffer<float>& data) { tensors.add(data.view()); }, gradients);
+  return std::sqrt(sum_of_squares(device, tensors.ready()));
 }
 
 /// min(1, limit / norm): the factor that brings gradients of this norm to at most `limit` (arXiv 1211.5063). An

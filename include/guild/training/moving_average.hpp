@@ -1,8 +1,7 @@
 // Work on all tensors of a model in one parallel region: clearing gradients, moving averages of weights.
 #pragma once
 
-#include <span>
-
+#include <guild/device/staged.hpp>
 #include <guild/ops/rows/blend.hpp>
 #include <guild/ops/rows/normal.hpp>
 #include <guild/training/parameters.hpp>
@@ -14,12 +13,13 @@ template <class Model, class Device, class Gradients>
 void clear_gradients(Device& device, Gradients& gradients) {
   Index count = 0;
   for_each_parameter<Model>([&](const Path&, const TensorShape&, const Buffer<float>&) { ++count; }, gradients);
-  auto scratch = device.scratch();
-  const auto jobs = scratch.template take<FillJob>(count);
-  Index next = 0;
+  Staged<Device, FillJob> jobs(device, count);
   for_each_parameter<Model>(
-      [&](const Path&, const TensorShape&, Buffer<float>& data) { jobs[next++] = {data.view(), 0.0f}; }, gradients);
-  for_each_block(device, std::span<const FillJob>(jobs.data, static_cast<std::size_t>(count)));
+      [&](const Path&, const TensorShape&, Buffer<float>& data) {
+        jobs.add({data.view(), 0.0f});
+      },
+      gradients);
+  for_each_block(device, jobs.ready());
 }
 
 /// average = keep * average + (1 - keep) * weights, for all tensors that a file keeps of its own: selection biases too.
@@ -27,13 +27,13 @@ template <class Model, class Device, class Weights>
 void update_average(Device& device, const Weights& weights, Weights& average, double keep) {
   Index count = 0;
   for_each_tensor<Model>([&](const Path&, const TensorShape&, TensorRole, const Buffer<float>&) { ++count; }, weights);
-  auto scratch = device.scratch();
-  const auto jobs = scratch.template take<BlendJob>(count);
-  Index next = 0;
-  for_each_tensor<Model>([&](const Path&, const TensorShape&, TensorRole, const Buffer<float>& from,
-                             Buffer<float>& to) { jobs[next++] = {to.view(), from.view(), static_cast<float>(keep)}; },
-                         weights, average);
-  for_each_block(device, std::span<const BlendJob>(jobs.data, static_cast<std::size_t>(count)));
+  Staged<Device, BlendJob> jobs(device, count);
+  for_each_tensor<Model>(
+      [&](const Path&, const TensorShape&, TensorRole, const Buffer<float>& from, Buffer<float>& to) {
+        jobs.add({to.view(), from.view(), static_cast<float>(keep)});
+      },
+      weights, average);
+  for_each_block(device, jobs.ready());
 }
 
 }  // namespace guild::inline v1

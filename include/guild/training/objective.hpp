@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include <guild/modules/training_pass.hpp>
+#include <guild/modules/pass.hpp>
 #include <guild/ops/combine.hpp>
 #include <guild/training/cross_entropy_head.hpp>
 #include <guild/training/training_batch.hpp>
@@ -103,24 +103,24 @@ class Objective {
   /// Bytes of activations held at most.
   [[nodiscard]] Index activation_bytes() const { return arena_.capacity(); }
 
-  /// Adds one batch's gradients: of the mean over a step of `size`, which the batch is part of. `choices`: see
-  /// TrainingPass; prediction layers choose for themselves. `statistics` (may be
-  /// null) counts routing and the balancing losses. Throws op_shape, op_argument, in_token, in_context, op_nonfinite;
-  /// then gradients are partly added to and must be cleared. Weights of more than one prediction layer are refused
-  /// (op_argument) before anything changes.
+  /// Adds one batch's gradients: of the mean over a step of `size`, which the batch is part of. `choices`: see Pass;
+  /// prediction layers choose for themselves. `statistics` (may be null) counts routing and the balancing losses.
+  /// Throws op_shape, op_argument, in_token, in_context, op_nonfinite; then gradients are partly added to and must be
+  /// cleared. Weights of more than one prediction layer are refused (op_argument) before anything changes.
   template <class Device, class Store, class Gradients>
   LossReport learn(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, const StepSize& size,
                    Weights<Gradients>& gradients, RoutingStatistics* statistics,
                    std::span<const View<std::int32_t, 2>> choices = {}) {
-    TrainingPass pass = pass_of(weights, batch);
+    Pass<Device> pass = pass_of(device, weights, batch);
     pass.choices = choices;
     pass.balance_scale = static_cast<double>(batch.size()) / static_cast<double>(size.tokens);
     pass.statistics = statistics;
     Arena::Frame memory(arena_);
+    pass.memory = &memory;
     auto& saved = saved_;
     const auto states = memory.template take<Real>(batch.size(), Model::config.hidden);
     const auto dstates = memory.template take<Real>(batch.size(), Model::config.hidden);
-    Model::forward(device, weights, pass, states, saved, memory);
+    Model::forward(pass, weights, {}, states, &saved);
 
     LossReport report;
     const WeightView head = Model::head_of(weights).view();
@@ -132,40 +132,34 @@ class Objective {
       const Second second = second_of(batch, own);
       const auto y = own.template take<Real>(states.rows, states.cols);
       const auto dy = own.template take<Real>(states.rows, states.cols);
-      TrainingPass deeper = pass;
-      deeper.layer = Model::config.layers;
+      const Pass<Device> deeper = deeper_pass(pass.with(own), second);
       typename Model::Mtp::template Saved<Real> saved_mtp;
-      Model::Mtp::forward(device, weights.mtp[0], weights.embedding.weight.view(), deeper, second.tokens, states, y,
-                          saved_mtp, own);
+      Model::Mtp::forward(deeper, weights.mtp[0], weights.embedding.weight.view(), {}, states, y, &saved_mtp);
       report.second = cross_entropy_head(device, head, View<const Real, 2>(y), second.targets,
                                          head_options(options_.mtp_weight, size.second), dy, dhead);
-      Model::Mtp::backward(device, weights.mtp[0], deeper, second.tokens, states, saved_mtp, dy, y,
-                           gradients.embedding.weight.matrix(), gradients.mtp[0]);
+      Model::Mtp::backward(deeper, weights.mtp[0], states, saved_mtp, dy, y, gradients.embedding.weight.matrix(),
+                           gradients.mtp[0]);
       add(device, dstates, y);
     }
-    Model::backward(device, weights, pass, saved, dstates, gradients, memory);
+    Model::backward(pass, weights, saved, dstates, gradients);
     return report;
   }
 
   /// The losses alone.
   template <class Device, class Store>
   LossReport evaluate(Device& device, const Weights<Store>& weights, const TrainingBatch& batch) {
-    TrainingPass pass = pass_of(weights, batch);
+    const Pass<Device> pass = pass_of(device, weights, batch);
     Arena::Frame memory(arena_);
     const auto states = memory.template take<Real>(batch.size(), Model::config.hidden);
-    Model::evaluate(device, weights, pass, states, memory);
+    Model::forward(pass, weights, {}, states);
     LossReport report;
     const WeightView head = Model::head_of(weights).view();
     report.next = cross_entropy_head(device, head, View<const Real, 2>(states), batch.target_view(),
                                      head_options(1.0, 1), View<Real, 2>(), View<Real, 2>());
     if (!weights.mtp.empty() && options_.mtp_weight > 0.0) {
-      auto own = memory.nested();
-      const Second second = second_of(batch, own);
-      const auto y = own.template take<Real>(states.rows, states.cols);
-      pass.layer = Model::config.layers;
-      typename Model::Mtp::template Saved<Real> saved;
-      Model::Mtp::forward(device, weights.mtp[0], weights.embedding.weight.view(), pass, second.tokens, states, y,
-                          saved, own);
+      const Second second = second_of(batch, memory);
+      const auto y = memory.template take<Real>(states.rows, states.cols);
+      Model::Mtp::forward(deeper_pass(pass, second), weights.mtp[0], weights.embedding.weight.view(), {}, states, y);
       report.second = cross_entropy_head(device, head, View<const Real, 2>(y), second.targets, head_options(1.0, 1),
                                          View<Real, 2>(), View<Real, 2>());
     }
@@ -193,9 +187,17 @@ class Objective {
     return second;
   }
 
-  template <class Store>
-  TrainingPass pass_of(const Weights<Store>& weights, const TrainingBatch& batch) {
-    TrainingPass pass;
+  /// The pass of the prediction layer.
+  template <class Device>
+  static Pass<Device> deeper_pass(Pass<Device> pass, const Second& second) {
+    pass.batch.tokens = second.tokens;
+    pass.layer = Model::config.layers;
+    return pass;
+  }
+
+  template <class Device, class Store>
+  Pass<Device> pass_of(Device& device, const Weights<Store>& weights, const TrainingBatch& batch) {
+    Pass<Device> pass{.device = device};
     detail::require_trainable(weights);
     check(options_);  // they may change from step to step
     check(batch);
@@ -209,7 +211,6 @@ class Objective {
       offsets_.push_back(chunk.begin);
     }
     offsets_.push_back(batch.size());
-    pass.rope = weights.rope.view();
     pass.mask = options_.mask;
     pass.balance = options_.balance;
     pass.sequence_offsets = offsets_;

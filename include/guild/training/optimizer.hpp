@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include <guild/device/staged.hpp>
 #include <guild/ops/adamw.hpp>
 #include <guild/ops/newton_schulz.hpp>
 #include <guild/training/adamw.hpp>
@@ -148,29 +149,27 @@ class Optimizer {
 
   template <class Device>
   void step_adamw(Device& device, const AdamW& options, double rate, float gradient_scale) {
-    auto scratch = device.scratch();
-    const auto jobs = scratch.template take<AdamWJob<float>>(static_cast<Index>(slots_.size()));
+    Staged<Device, AdamWJob<float>> jobs(device, static_cast<Index>(slots_.size()));
     const auto t = static_cast<double>(steps_ + 1);
     const double first_correction = 1.0 - std::pow(options.beta1, t);
     const double second_correction = 1.0 - std::pow(options.beta2, t);
-    Index count = 0;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       Slot& slot = slots_[i];
       if (slot.rule != UpdateRule::adamw || slot.lr_scale == 0.0) continue;
       const double lr = options.lr * rate * slot.lr_scale;
-      jobs[count++] = {.weight = weights_[i],
-                       .gradient = gradients_[i],
-                       .first = slot.first.view(),
-                       .second = slot.second.view(),
-                       .gradient_scale = gradient_scale,
-                       .beta1 = static_cast<float>(options.beta1),
-                       .beta2 = static_cast<float>(options.beta2),
-                       .rate = static_cast<float>(lr / first_correction),
-                       .second_scale = static_cast<float>(1.0 / std::sqrt(second_correction)),
-                       .epsilon = static_cast<float>(options.epsilon),
-                       .decay = static_cast<float>(lr * options.weight_decay * slot.decay_scale)};
+      jobs.add({.weight = weights_[i],
+                .gradient = gradients_[i],
+                .first = slot.first.view(),
+                .second = slot.second.view(),
+                .gradient_scale = gradient_scale,
+                .beta1 = static_cast<float>(options.beta1),
+                .beta2 = static_cast<float>(options.beta2),
+                .rate = static_cast<float>(lr / first_correction),
+                .second_scale = static_cast<float>(1.0 / std::sqrt(second_correction)),
+                .epsilon = static_cast<float>(options.epsilon),
+                .decay = static_cast<float>(lr * options.weight_decay * slot.decay_scale)});
     }
-    adamw(device, std::span<const AdamWJob<float>>(jobs.data, static_cast<std::size_t>(count)));
+    adamw(device, jobs.ready());
   }
 
   /// Many small matrices go through each parallel region together, as many as a bounded scratch holds.
@@ -199,26 +198,23 @@ class Optimizer {
   void step_matrices(Device& device, const Muon& options, double rate, float gradient_scale, std::size_t begin,
                      std::size_t end, Index count) {
     auto scratch = device.scratch();
-    const auto momenta = scratch.template take<MomentumJob<float>>(count);
-    const auto updates = scratch.template take<OrthogonalizeJob>(count);
-    const auto descents = scratch.template take<DescendJob<float>>(count);
-    Index next = 0;
+    Staged<Device, MomentumJob<float>> momenta(device, count);
+    Staged<Device, OrthogonalizeJob> updates(device, count);
+    Staged<Device, DescendJob<float>> descents(device, count);
     for (std::size_t i = begin; i < end; ++i) {
       Slot& slot = slots_[i];
       if (slot.rule != UpdateRule::muon) continue;
       const double lr = options.lr * rate * slot.lr_scale;
       const View<float> update = scratch.template take<float>(slot.shape.size());
-      momenta[next] = {gradients_[i], slot.first.view(), update, gradient_scale, static_cast<float>(options.momentum)};
-      updates[next] = {update.data, slot.shape.rows, slot.shape.cols};
-      descents[next] = {weights_[i], update,
-                        static_cast<float>(lr * muon_scale(options.scale, slot.shape.rows, slot.shape.cols)),
-                        static_cast<float>(lr * options.weight_decay * slot.decay_scale)};
-      ++next;
+      momenta.add({gradients_[i], slot.first.view(), update, gradient_scale, static_cast<float>(options.momentum)});
+      updates.add({update.data, slot.shape.rows, slot.shape.cols});
+      descents.add({weights_[i], update,
+                    static_cast<float>(lr * muon_scale(options.scale, slot.shape.rows, slot.shape.cols)),
+                    static_cast<float>(lr * options.weight_decay * slot.decay_scale)});
     }
-    const auto n = static_cast<std::size_t>(count);
-    for_each_block(device, std::span<const MomentumJob<float>>(momenta.data, n));
-    orthogonalize(device, std::span<const OrthogonalizeJob>(updates.data, n), options.iterations);
-    for_each_block(device, std::span<const DescendJob<float>>(descents.data, n));
+    for_each_block(device, momenta.ready());
+    orthogonalize(device, updates.ready(), options.iterations);
+    for_each_block(device, descents.ready());
   }
 
   Options options_;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
-#include <guild/modules/training_pass.hpp>
+#include <guild/modules/pass.hpp>
 
 namespace guild::inline v1 {
 
@@ -56,7 +56,7 @@ struct TrainingBatch {
 /// Throws op_shape unless every token has a position and a target, and the chunks are whole sequences, one after the
 /// other. Tokens and targets are compared with the vocabulary where they are used.
 inline void check(const TrainingBatch& batch) {
-  check_training(batch.batch());
+  check_whole(batch.batch());
   if (batch.targets.size() != batch.tokens.size())
     throw Error(ErrorCode::op_shape, "the batch has " + std::to_string(batch.tokens.size()) + " tokens and " +
                                          std::to_string(batch.targets.size()) + " targets; give one for each token");

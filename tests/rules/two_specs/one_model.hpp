@@ -43,8 +43,8 @@ std::vector<float> logits() {
   typename Model::Cache cache;
   typename Model::Cache* caches = &cache;
   guild::Buffer<float> states(Model::config.hidden), logits(Model::config.vocab);
-  Model::extend(device, weights, guild::Batch{{&token, 1}, {&position, 1}, {&chunk, 1}}, {&caches, 1},
-                states.view(1, Model::config.hidden));
+  const guild::Pass pass{.device = device, .batch = {{&token, 1}, {&position, 1}, {&chunk, 1}}};
+  Model::forward(pass, weights, {&caches, 1}, states.view(1, Model::config.hidden));
   Model::logits(device, weights, states.view(1, Model::config.hidden), logits.view(1, Model::config.vocab));
   return {logits.data(), logits.data() + logits.size()};
 }

@@ -1,0 +1,109 @@
+// What the modules of one pass share: the device and its memory, the tokens, and who watches or decides.
+#pragma once
+
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include <guild/modules/batch.hpp>
+#include <guild/modules/observer.hpp>
+#include <guild/modules/routing.hpp>
+#include <guild/modules/routing_statistics.hpp>
+#include <guild/ops/attention_job.hpp>
+#include <guild/ops/balance.hpp>
+
+namespace guild::inline v1 {
+
+/// A frame of a device's scratch.
+template <class Device>
+using ScratchFrame = decltype(std::declval<Device&>().scratch());
+
+/// The memory of one call of a module: `take` is scratch and ends with the call; `keep` lasts as long as the pass's
+/// memory if the call keeps what backward needs, and is scratch too if it does not.
+template <class Frame>
+class Room {
+ public:
+  template <class Device>
+  Room(Device& device, Frame* memory) : scratch_(device.scratch()), kept_(memory != nullptr ? *memory : scratch_) {}
+  Room(const Room&) = delete;
+  Room& operator=(const Room&) = delete;
+
+  template <class T, class... Sizes>
+  [[nodiscard]] auto take(Sizes... sizes) {
+    return scratch_.template take<T>(sizes...);
+  }
+  template <class T, class... Sizes>
+  [[nodiscard]] auto keep(Sizes... sizes) {
+    return kept_.template take<T>(sizes...);
+  }
+  /// Where `keep` takes from.
+  [[nodiscard]] Frame& kept() { return kept_; }
+
+ private:
+  Frame scratch_;
+  Frame& kept_;
+};
+
+/// One way through a model or a part of it, forward and perhaps back. Decoding, prefill, evaluation and training differ
+/// in what they hand to `forward` beside it: caches, and where to keep what backward needs.
+template <class Device>
+struct Pass {
+  using Frame = ScratchFrame<Device>;
+
+  Device& device;
+  Batch batch{};
+  /// Where forward keeps what backward needs: a frame of an arena that is not the device's scratch, and lives on until
+  /// backward. Not needed by a forward that keeps nothing.
+  Frame* memory = nullptr;
+  AttentionMask mask = AttentionMask::causal;
+  int layer = 0;                 ///< of the module that is called: Stack counts
+  Observer* observer = nullptr;  ///< may be none
+  LayerChoice choice{};          ///< of the layer that is called: where its experts go, or come from
+  /// The experts that each layer of the model must take, [T, K] of them, as an earlier pass over the same tokens chose;
+  /// empty for the layers that shall choose (and all of it if none is given).
+  std::span<const View<std::int32_t, 2>> choices{};
+
+  BalanceOptions balance{};                   ///< losses added to the routers' gradients
+  double balance_scale = 1.0;                 ///< the share of this batch in a step of several
+  std::span<const Index> sequence_offsets{};  ///< where the sequences begin, and T; needed by the sequence-wise loss
+  RoutingStatistics* statistics = nullptr;    ///< filled by backward, each layer once
+
+  /// Memory for a call that keeps what backward needs in `*keep`, or keeps nothing if that is null.
+  template <class Saved>
+  [[nodiscard]] Room<Frame> room(const Saved* keep) const {
+    return Room<Frame>(device, keep != nullptr ? &kept() : nullptr);
+  }
+  /// `memory`, which must be there. Throws op_argument.
+  [[nodiscard]] Frame& kept() const {
+    if (memory == nullptr)
+      throw Error(ErrorCode::op_argument,
+                  "the pass has no memory to keep anything in; give it a frame of an arena that is not the scratch of "
+                  "its device",
+                  Where{.key = "Pass::memory"});
+    return *memory;
+  }
+  /// The same pass, keeping in another frame.
+  [[nodiscard]] Pass with(Frame& other) const {
+    Pass pass = *this;
+    pass.memory = &other;
+    return pass;
+  }
+};
+
+/// What a part of a module keeps: a member of what the module keeps, or nothing.
+template <class Saved, class Part>
+[[nodiscard]] Part* part_of(Saved* keep, Part Saved::*part) {
+  return keep != nullptr ? &(keep->*part) : nullptr;
+}
+
+/// Throws op_shape unless every chunk begins its sequence.
+inline void check_whole(const Batch& batch) {
+  check(batch);
+  for (const Chunk& chunk : batch.chunks)
+    if (chunk.first_position != 0)
+      throw Error(ErrorCode::op_shape, "a chunk begins at position " + std::to_string(chunk.first_position) +
+                                           "; a pass without caches takes whole sequences, from position 0");
+}
+
+}  // namespace guild::inline v1

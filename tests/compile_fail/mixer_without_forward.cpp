@@ -1,0 +1,29 @@
+// expect: Block: Spec::Mixer needs a static forward(pass, weights, caches, x, y, keep)
+#include <guild/device/cpu.hpp>
+#include <guild/models/transformer.hpp>
+
+template <class S>
+struct Unfinished {
+  template <class Store>
+  struct Weights {};
+  template <class Real>
+  struct Saved {};
+  struct Cache {
+    void reserve(guild::Index, guild::Index) {}
+  };
+  template <class Visitor, class... W>
+  static void visit(Visitor&&, const guild::Path&, W&...) {}
+};
+struct Spec : guild::SpecDefaults {
+  static constexpr guild::ModelConfig config = {};
+#if !defined(GUILD_FIXED)
+  template <class S>
+  using Mixer = Unfinished<S>;
+#endif
+};
+guild::Cpu device;
+guild::Transformer<Spec>::Weights<guild::Published> weights;
+
+void run(const guild::Batch& batch, std::span<guild::Transformer<Spec>::Cache* const> caches, guild::View<float, 2> x) {
+  guild::Transformer<Spec>::forward(guild::Pass{.device = device, .batch = batch}, weights, caches, x);
+}

@@ -1,0 +1,18 @@
+// expect: Moe: Spec::Router needs a nested Saved<Real>
+#include <guild/models/transformer.hpp>
+
+template <class S>
+struct Forgetful {
+  template <class Store>
+  struct Weights {};
+  template <class Visitor, class... W>
+  static void visit(Visitor&&, const guild::Path&, W&...) {}
+};
+struct Spec : guild::SpecDefaults {
+  static constexpr guild::ModelConfig config = {};
+#if !defined(GUILD_FIXED)
+  template <class S>
+  using Router = Forgetful<S>;
+#endif
+};
+guild::Transformer<Spec>::Weights<guild::Published> weights;
