@@ -98,10 +98,11 @@ class HostTeams {
   explicit HostTeams(int size) : size_(size) {}
   [[nodiscard]] int size() const { return size_; }
   [[nodiscard]] Arena::Frame scratch() { return Arena::Frame(arena_); }
+  [[nodiscard]] Arena::Frame staging() { return Arena::Frame(staging_); }
 
  private:
   int size_;
-  Arena arena_;
+  Arena arena_, staging_;
 };
 
 /// Runs a row kernel over all rows, one row after the other, each by the whole team.

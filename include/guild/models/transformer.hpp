@@ -12,6 +12,7 @@
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/mtp.hpp>
 #include <guild/modules/stack.hpp>
+#include <guild/ops/fault.hpp>
 
 namespace guild::inline v1 {
 
@@ -114,6 +115,7 @@ struct Transformer {
     TokenEmbedding::forward(pass.device, weights.embedding, pass.batch.tokens, x);
     Layers::forward(pass, weights.layers, layer_caches, x, last, part_of(keep, &Saved<Real>::layers));
     Norm::forward(pass.device, weights.final_norm, last, states, config.norm_epsilon);
+    raise_faults(pass.device);
     if (!caches.empty())
       for (const Chunk& chunk : pass.batch.chunks)
         caches[static_cast<std::size_t>(chunk.sequence)]->length += chunk.count;
@@ -176,6 +178,7 @@ struct Transformer {
     const auto guess = scratch.template take<float>(states.rows, config.hidden);
     Mtp::forward(at, layer, layer.embedding.weight.view(), Caches<typename Mtp::Cache>(layer_cache), states, guess);
     Mtp::Head::forward(pass.device, layer.head, guess, logits);
+    raise_faults(pass.device);
   }
 
  private:

@@ -3,9 +3,9 @@
 
 #include <concepts>
 #include <guild/core/view.hpp>
+#include <guild/device/staged.hpp>
 #include <guild/device/team.hpp>
 #include <span>
-#include <vector>
 
 namespace guild::inline v1 {
 
@@ -60,30 +60,24 @@ struct JobBlockRow {
 /// Runs every block of every job, in any order and side by side. Blocks must not write what others read or write.
 template <class Device, BlockJob Job>
 void for_each_block(Device& device, std::span<const Job> jobs) {
-  auto scratch = device.scratch();
   const auto count = static_cast<Index>(jobs.size());
-  const auto number = [&](Index* first) {
-    Index blocks = 0;
-    for (Index i = 0; i < count; ++i) {
-      first[i] = blocks;
-      blocks += jobs[static_cast<std::size_t>(i)].blocks();
-    }
-    return blocks;
-  };
-  const View<const Job> host_jobs(jobs.data(), count);
-  const auto first = scratch.template take<Index>(count);
-  if constexpr (requires { copy_to_device(device, host_jobs, View<Job>()); }) {  // a device with memory of its own
-    std::vector<Index> host_first(jobs.size());
-    const Index blocks = number(host_first.data());
-    if (blocks == 0) return;
-    const auto device_jobs = scratch.template take<Job>(count);
-    copy_to_device(device, host_jobs, device_jobs);
-    copy_to_device(device, View<const Index>(host_first.data(), count), first);
-    for_each_row(device, blocks, block_elements, detail::JobBlockRow<Job>{device_jobs, first});
-  } else {
-    const Index blocks = number(first.data);
-    if (blocks > 0) for_each_row(device, blocks, block_elements, detail::JobBlockRow<Job>{host_jobs, first});
+  Staged<Device, Index> numbers(device, count);
+  Index blocks = 0;
+  for (const Job& job : jobs) {
+    numbers.add(blocks);
+    blocks += job.blocks();
   }
+  if (blocks == 0) return;
+  detail::JobBlockRow<Job> row{View<const Job>(jobs.data(), count), View<const Index>(numbers.ready().data(), count)};
+  auto scratch = device.scratch();
+  if constexpr (requires { copy_to_device(device, row.jobs, View<Job>()); }) {  // a device with memory of its own
+    const auto device_jobs = scratch.template take<Job>(count);
+    const auto first = scratch.template take<Index>(count);
+    copy_to_device(device, row.jobs, device_jobs);
+    copy_to_device(device, row.first, first);
+    row = {device_jobs, first};
+  }
+  for_each_row(device, blocks, block_elements, row);
 }
 
 }  // namespace guild::inline v1

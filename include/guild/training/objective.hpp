@@ -11,6 +11,7 @@
 
 #include <guild/modules/pass.hpp>
 #include <guild/ops/combine.hpp>
+#include <guild/ops/fault.hpp>
 #include <guild/training/cross_entropy_head.hpp>
 #include <guild/training/training_batch.hpp>
 
@@ -142,6 +143,7 @@ class Objective {
       add(device, dstates, y);
     }
     Model::backward(pass, weights, saved, dstates, gradients);
+    raise_faults(device);
     return report;
   }
 
