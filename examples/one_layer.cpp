@@ -92,7 +92,7 @@ int main(int argc, char** argv) {
     const double bytes = static_cast<double>(fill.allocated) - (experts - moe.top_k) * expert_bytes;
 
     Layer::Cache cache;
-    cache.reserve(context + tokens + 1, 0);
+    cache.reserve(context + tokens + 1);
     const auto cache_of = [&](int) -> Layer::Cache& { return cache; };
     const auto run = [&](guild::Index position, guild::Index rows) {
       auto scratch = device.scratch();

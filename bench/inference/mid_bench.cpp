@@ -62,10 +62,10 @@ struct Run {
     auto scratch = device.scratch();
     const auto tokens = scratch.take<std::int32_t>(rows), positions = scratch.take<std::int32_t>(rows);
     for (Index i = 0; i < rows; ++i) {
-      tokens[i] = static_cast<std::int32_t>((cache.length + i) * 7919 % MidSpec::config.vocab);
-      positions[i] = static_cast<std::int32_t>(cache.length + i);
+      tokens[i] = static_cast<std::int32_t>((cache.length() + i) * 7919 % MidSpec::config.vocab);
+      positions[i] = static_cast<std::int32_t>(cache.length() + i);
     }
-    const Chunk chunk{0, 0, rows, cache.length};
+    const Chunk chunk{0, 0, rows, cache.length()};
     Mid::Cache* caches = &cache;
     const auto states = scratch.take<float>(rows, MidSpec::config.hidden);
     Mid::forward(Pass{.device = device, .batch = {tokens, positions, {&chunk, 1}}}, weights, {&caches, 1}, states);
@@ -159,7 +159,7 @@ void measure(Cpu& device, DType type, int tokens, bool busy) {
   for (int round = 0; round < 5; ++round) {
     const double peak =
         type == DType::bf16 && dot > 0 ? peak_gops(device, Peak::bf16_dot, 1) : peak_gops(device, Peak::fp32, 1);
-    run.cache.length = 0;
+    run.cache.rewind(run.cache.mark(0));
     const double start = seconds();
     run(rows, false);
     times.push_back(seconds() - start);

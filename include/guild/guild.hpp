@@ -123,6 +123,7 @@
 #include <guild/modules/router.hpp>
 #include <guild/modules/routing.hpp>
 #include <guild/modules/routing_statistics.hpp>
+#include <guild/modules/sequence_cache.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/ops/adamw.hpp>
 #include <guild/ops/assignment.hpp>

@@ -8,9 +8,7 @@ struct Unfinished {
   struct Weights {};
   template <class Real>
   struct Saved {};
-  struct Cache {
-    void reserve(guild::Index, guild::Index) {}
-  };
+  using Cache = guild::LatentCache<float, 4>;
   template <class Visitor, class... W>
   static void visit(Visitor&&, const guild::Path&, W&...) {}
 };

@@ -72,6 +72,33 @@ TEST(Allocations, ADecodingStepAllocatesNothing) {
   }
 }
 
+TEST(Allocations, CachesTakeTheBytesTheySay) {
+  NEEDS_COUNTS();
+  for (const Index tokens : {64, 640}) {  // whole pieces of 64 bytes, to which buffers round up
+    LongModel::Cache cache, copy;
+    long before = guild_test::buffer_bytes;
+    cache.reserve(tokens);
+    EXPECT_EQ(guild_test::buffer_bytes - before, LongModel::Cache::bytes(tokens));
+    before = guild_test::buffer_bytes;
+    copy = cache;
+    EXPECT_EQ(guild_test::buffer_bytes - before, 0) << "an empty sequence";
+    cache.mtp.resize(1);
+    cache.reserve(tokens);
+    EXPECT_EQ(guild_test::buffer_bytes - before, LongModel::Mtp::Cache::bytes(tokens));
+  }
+}
+
+TEST(Allocations, MarksAndRewindingAllocateNothing) {
+  NEEDS_COUNTS();
+  LongModel::Cache cache;
+  cache.mtp.resize(1);
+  cache.reserve(100);
+  const long before = allocations;
+  cache.rewind(cache.mark());
+  cache.rewind(cache.mark(0));
+  EXPECT_EQ(allocations - before, 0);
+}
+
 TEST(Allocations, ASecondPrefillOfTheSameSizeAllocatesNothing) {
   NEEDS_COUNTS();
   const auto weights = random_model<LongModel>(guild::DType::bf16);
@@ -84,7 +111,7 @@ TEST(Allocations, ASecondPrefillOfTheSameSizeAllocatesNothing) {
   for (const auto form : {guild::LatentForm::automatic, guild::LatentForm::absorbed, guild::LatentForm::expanded}) {
     device.tuning().latent_form = form;
     for (int round = 0; round < 3; ++round) {
-      cache.length = 0;
+      cache.rewind(cache.mark(0));
       const long before = allocations;
       const Index scratch = device.scratch_bytes();
       LongModel::forward(guild::Pass{.device = device, .batch = flat.batch()}, weights, caches, states.view());
@@ -224,8 +251,8 @@ TEST(Allocations, AFailedOneInABatchLeavesAllSequencesAsTheyWere) {
   renew();
   fail_each_allocation([&] { run(states); },
                        [&] {
-                         if (caches[0].length == 0) {
-                           ASSERT_EQ(caches[1].length + caches[2].length, 0);
+                         if (caches[0].length() == 0) {
+                           ASSERT_EQ(caches[1].length() + caches[2].length(), 0);
                            run(states);
                          }
                          EXPECT_TRUE(same_bits(states, expected));

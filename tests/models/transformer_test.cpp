@@ -322,8 +322,8 @@ TEST(Transformer, ARaggedBatchEqualsEachSequenceAlone) {
           {2, &tokens[2], 9, 9},
           {1, &tokens[1], 31, 32},
           {0, &tokens[0], 22, 23}});  // all decode
-    EXPECT_EQ(together.caches[0]->length, 23);
-    EXPECT_EQ(together.caches[2]->length, 9);
+    EXPECT_EQ(together.caches[0]->length(), 23);
+    EXPECT_EQ(together.caches[2]->length(), 9);
   }
 }
 
@@ -428,8 +428,8 @@ TEST(Transformer, RefusesABatchThatDoesNotFitItsCaches) {
   const auto expect = [&](ErrorCode code, const std::vector<Piece>& pieces) {
     std::string message;
     EXPECT_EQ(guild::name(code_of([&] { (void)runner.states(pieces); }, &message)), guild::name(code)) << message;
-    EXPECT_EQ(runner.caches[0]->length, 5);
-    EXPECT_EQ(runner.caches[1]->length, 0);
+    EXPECT_EQ(runner.caches[0]->length(), 5);
+    EXPECT_EQ(runner.caches[1]->length(), 0);
   };
   expect(ErrorCode::op_shape, {{0, &tokens, 4, 6}});  // position 4 is taken
   expect(ErrorCode::op_shape, {{0, &tokens, 6, 7}});  // a gap
@@ -465,9 +465,9 @@ TEST(Transformer, RefusesABatchThatDoesNotFitItsCaches) {
   Matrix small(2, 48);
   const guild::Pass pass{.device = runner.device, .batch = flat.batch()};
   EXPECT_EQ(guild::name(code_of([&] { Model::forward(pass, runner.weights, list, small.view()); })), shape);
-  EXPECT_EQ(runner.caches[0]->length, 5);
+  EXPECT_EQ(runner.caches[0]->length(), 5);
   run(flat.batch());  // nothing was spoilt
-  EXPECT_EQ(runner.caches[0]->length, 8);
+  EXPECT_EQ(runner.caches[0]->length(), 8);
 }
 
 TEST(Transformer, RefusesAPredictionLayerThatIsNotThere) {
@@ -512,7 +512,7 @@ TEST(Transformer, ARouterThatIsNotFiniteLeavesTheCacheAsItWas) {
   std::memcpy(router.data.data() + 16, &nan, 4);
   EXPECT_EQ(guild::name(code_of([&] { (void)runner.run({{0, &tokens, 10, 15}}); })),
             guild::name(ErrorCode::op_nonfinite));
-  EXPECT_EQ(runner.caches[0]->length, 10);
+  EXPECT_EQ(runner.caches[0]->length(), 10);
   std::memcpy(router.data.data() + 16, &saved, 4);
   EXPECT_TRUE(same_bits(runner.run({{0, &tokens, 10, 30}}), healthy.run({{0, &tokens, 10, 30}})));
 }

@@ -37,7 +37,7 @@ class Attention {
   /// Runs a sequence in pieces that end at `ends`.
   Matrix run(const std::vector<Index>& ends, LatentForm form) {
     typename Mla::Cache cache;
-    cache.reserve(ends.back(), 0);
+    cache.reserve(ends.back());
     Matrix out;
     Index begin = 0;
     for (const Index end : ends) {
@@ -131,6 +131,18 @@ TEST(Mla, ACacheInBf16ChangesTheResultByLessThanOnePercent) {
   }
 }
 
+TEST(Mla, AChunkThatDoesNotFollowItsCacheIsRefused) {
+  Attention<TinySpec> attention;
+  Attention<TinySpec>::Mla::Cache cache;
+  cache.reserve(20);
+  const Tokens none(20);
+  (void)attention.extend({{0, &none, 0, 5}}, {&cache}, LatentForm::automatic);
+  for (const Index begin : {4, 6}) {
+    EXPECT_THROW((void)attention.extend({{0, &none, begin, 8}}, {&cache}, LatentForm::automatic), guild::Error);
+    EXPECT_EQ(cache.length(), 5);
+  }
+}
+
 TEST(Mla, SequencesOfABatchDoNotSeeEachOther) {
   Attention<TinySpec> attention;
   using Cache = Attention<TinySpec>::Mla::Cache;
@@ -138,7 +150,7 @@ TEST(Mla, SequencesOfABatchDoNotSeeEachOther) {
   constexpr Index distinct = 100;  // sequence s reads the inputs from row 100 * s
   for (const LatentForm form : forms) {
     Cache alone[3], together[3];
-    for (int s = 0; s < 3; ++s) alone[s].reserve(50, 0), together[s].reserve(50, 0);
+    for (int s = 0; s < 3; ++s) alone[s].reserve(50), together[s].reserve(50);
     const auto step = [&](Cache* caches, const std::vector<Piece>& pieces) {
       return attention.extend(pieces, {&caches[0], &caches[1], &caches[2]}, form, distinct);
     };
@@ -178,7 +190,7 @@ TEST(Mla, EveryElementToAndFromTheCachesAndEveryRotatedPartIsCopiedByRowKernels)
     CopyCounter device({.threads = 2});
     device.tuning().latent_form = form;
     Mla::Cache caches[2];
-    for (auto& cache : caches) cache.reserve(60, 0);
+    for (auto& cache : caches) cache.reserve(60);
     const Tokens none(60);
     const auto run = [&](const std::vector<Piece>& pieces) {
       const Flat flat(pieces);
@@ -219,9 +231,10 @@ struct BoundedBatch {
     const guild::Buffer<float> inputs = random_values(flat.batch().size() * small_numbers.hidden, 7);
     Mla::Cache caches[sequences];
     for (int s = 0; s < sequences; ++s) {
-      caches[s].reserve(before + count, 0);
+      caches[s].reserve(before + count);
       const auto rows = random_values(before * Mla::Cache::width, 20 + static_cast<std::uint64_t>(s));
-      for (Index i = 0; i < rows.size(); ++i) caches[s].rows().data[i] = guild::bf16(rows[i]);
+      const auto held = caches[s].append(before);
+      for (Index i = 0; i < rows.size(); ++i) held.data[i] = guild::bf16(rows[i]);
     }
     guild::Cpu device({.threads = 2});
     Matrix y(flat.batch().size(), small_numbers.hidden);
@@ -273,20 +286,6 @@ TEST(Mla, AutomaticTakesTheFormWithFewerMultiplications) {
   EXPECT_FALSE(Attention::runs_absorbed({}, 100, 100));
   EXPECT_TRUE(Attention::runs_absorbed({.latent_form = LatentForm::absorbed}, 100, 100));
   EXPECT_FALSE(Attention::runs_absorbed({.latent_form = LatentForm::expanded}, 1, 100));
-}
-
-TEST(LatentCache, GrowingKeepsTheRowsInUse) {
-  guild::LatentCache<guild::bf16, 3> cache;
-  cache.reserve(2, 0);
-  const float row[] = {1.0f, -2.5f, 3.0f};
-  for (Index r = 0; r < 2; ++r)
-    for (Index i = 0; i < 3; ++i) cache.rows()(r, i) = guild::bf16(row[i]);
-  cache.reserve(1, 2);  // never shrinks
-  EXPECT_EQ(cache.capacity(), 2);
-  cache.reserve(50, 40);  // more than there is: keeps what there is
-  EXPECT_EQ(cache.capacity(), 50);
-  for (Index r = 0; r < 2; ++r)
-    for (Index i = 0; i < 3; ++i) EXPECT_EQ(static_cast<float>(cache.rows()(r, i)), row[i]);
 }
 
 }  // namespace mla_test

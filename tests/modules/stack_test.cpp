@@ -97,7 +97,7 @@ std::vector<std::string> events_of(Matrix& x, std::vector<Matrix>& streams) {
   guild::Cpu device({.threads = 2});
   const auto weights = random_weights<Layers>();
   typename Layers::Cache cache;
-  cache.for_each([](auto& layer) { layer.reserve(8, 0); });
+  cache.reserve(8);
   const Tokens none(5);
   const Flat flat({{0, &none, 0, 5}});
   std::vector<std::string> events;
@@ -144,7 +144,7 @@ TEST(Block, AddsTheMixerAndThenTheFeedForwardToTheResidualStream) {
   std::copy(values.view().begin(), values.view().end(), x.values.begin());
   Matrix step = x;
   Dense::Cache cache, other;
-  cache.reserve(5, 0), other.reserve(5, 0);
+  cache.reserve(5), other.reserve(5);
   const guild::Pass pass{.device = device, .batch = flat.batch()};
   const auto first = [&](int) -> Dense::Cache& { return cache; };
   const auto second = [&](int) -> Dense::Cache& { return other; };

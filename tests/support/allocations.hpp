@@ -10,6 +10,8 @@ namespace guild_test {
 
 /// Allocations (operator new and aligned_alloc) of all threads since the program began.
 inline std::atomic<long> allocations{0};
+/// Bytes of aligned_alloc alone: what buffers take.
+inline std::atomic<long> buffer_bytes{0};
 /// The allocation that fails when the count reaches it, if `failing`.
 inline std::atomic<long> fails_at{0};
 inline std::atomic<bool> failing{false};
@@ -71,6 +73,7 @@ inline void* allocate_or_throw(std::size_t bytes, std::size_t alignment) {
 extern "C" void* aligned_alloc(std::size_t alignment, std::size_t bytes) noexcept {
   void* memory = nullptr;
   if (!guild_test::may_allocate() || ::posix_memalign(&memory, alignment, bytes) != 0) return nullptr;
+  guild_test::buffer_bytes.fetch_add(static_cast<long>(bytes), std::memory_order_relaxed);
   return memory;
 }
 #endif

@@ -1,7 +1,9 @@
 // Lists that the host writes for one call of an operation.
 #pragma once
 
+#include <new>
 #include <span>
+#include <type_traits>
 
 #include <guild/device/arena.hpp>
 
@@ -12,10 +14,13 @@ namespace guild::inline v1 {
 /// their beginning, as local variables do.
 template <class Device, class Job>
 class Staged {
+  static_assert(std::is_trivially_destructible_v<Job>,
+                "Staged: a job holds views and numbers only: nobody destroys it");
+
  public:
   Staged(Device& device, Index most) : frame_(device.staging()), jobs_(frame_.template take<Job>(most)) {}
 
-  void add(const Job& job) { jobs_[used_++] = job; }
+  void add(const Job& job) { new (jobs_.data + used_++) Job(job); }
   [[nodiscard]] Index size() const { return used_; }
   /// The jobs so far, as operations take them.
   [[nodiscard]] std::span<const Job> ready() const { return {jobs_.data, static_cast<std::size_t>(used_)}; }

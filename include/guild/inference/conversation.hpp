@@ -39,6 +39,7 @@ class Conversation {
     const auto cached = session_.tokens();
     std::size_t common = 0;
     while (common < cached.size() && common + 1 < prompt.size() && cached[common] == prompt[common]) ++common;
+    if (static_cast<Index>(common) < session_.oldest()) common = 0;
     session_.rewind(static_cast<Index>(common));
     prompt.erase(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(common));
     Generation<LanguageModelType> generation(session_, std::move(prompt), options, think_after(parts));

@@ -50,14 +50,14 @@ class Session {
         throw Error(ErrorCode::in_token, "token id " + std::to_string(token) + " is not in the vocabulary of " +
                                              std::to_string(Model::config.vocab));
     reserve(length() + count);
-    const Index before = length();
+    const auto before = cache_.mark();
     try {
       for (Index begin = 0; begin < count; begin += prefill_rows)
         run(tokens.subspan(static_cast<std::size_t>(begin),
                            static_cast<std::size_t>(std::min(prefill_rows, count - begin))),
             begin + prefill_rows >= count);
     } catch (...) {
-      cache_.length = before;
+      cache_.rewind(before);
       throw;
     }
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
@@ -66,23 +66,26 @@ class Session {
 
   /// Makes room for `tokens` tokens in all, so that appending up to there allocates nothing. Throws dev_memory.
   void reserve(Index tokens) {
-    if (tokens <= reserved_) return;
-    const Index rounded = std::min(context_, std::max({tokens, 2 * reserved_, Index{64}}));
-    cache_.reserve(rounded);
+    if (tokens <= reserved()) return;
+    const Index rounded = std::min(context_, std::max({tokens, 2 * reserved(), Index{64}}));
     tokens_.reserve(static_cast<std::size_t>(rounded));
-    reserved_ = rounded;
+    cache_.reserve(rounded);
   }
 
-  /// Forgets all but the first `length` tokens.
+  /// Forgets all but the first `length` tokens: 0, or at least `oldest()`.
   void rewind(Index length) {
-    if (length < 0 || length > cache_.length)
+    if (length < 0 || length > this->length() || (length > 0 && length < oldest()))
       throw Error(ErrorCode::op_argument,
-                  "cannot rewind to " + std::to_string(length) + " of " + std::to_string(cache_.length) + " tokens");
-    cache_.length = length;
+                  "cannot rewind to " + std::to_string(length) + " of " + std::to_string(this->length()) + " tokens");
+    cache_.rewind(cache_.mark(length));
     tokens_.resize(static_cast<std::size_t>(length));
   }
 
-  [[nodiscard]] Index length() const { return cache_.length; }
+  [[nodiscard]] Index length() const { return cache_.length(); }
+  /// Tokens that there is room for.
+  [[nodiscard]] Index reserved() const { return cache_.reserved(); }
+  /// The fewest tokens but 0 to which the session can be rewound: 0 for caches that keep all.
+  [[nodiscard]] Index oldest() const { return cache_.oldest(); }
   [[nodiscard]] Index context() const { return context_; }
   [[nodiscard]] std::span<const std::int32_t> tokens() const { return tokens_; }
   /// [vocab], valid after `append` until the next one.
@@ -96,8 +99,8 @@ class Session {
     auto scratch = device_.scratch();
     const auto rows = static_cast<Index>(tokens.size());
     Staged<typename LanguageModelType::Device, std::int32_t> positions(device_, rows);
-    for (Index i = 0; i < rows; ++i) positions.add(static_cast<std::int32_t>(cache_.length + i));
-    const Chunk chunk{0, 0, rows, cache_.length};
+    for (Index i = 0; i < rows; ++i) positions.add(static_cast<std::int32_t>(length() + i));
+    const Chunk chunk{0, 0, rows, length()};
     const auto states = scratch.template take<float>(rows, Model::config.hidden);
     typename Model::Cache* cache = &cache_;
     const Batch batch{{tokens.data(), rows}, {positions.ready().data(), rows}, {&chunk, 1}};
@@ -109,7 +112,6 @@ class Session {
   LanguageModelType model_;
   typename LanguageModelType::Device device_;
   Index context_;
-  Index reserved_ = 0;
   typename Model::Cache cache_;
   std::vector<std::int32_t> tokens_;
   Buffer<float> logits_;

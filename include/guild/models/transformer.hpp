@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -41,6 +42,7 @@ struct Transformer {
   using Norm = RmsNorm<config.hidden>;
   using Head = Linear<config.vocab, config.hidden>;
   using Mtp = MtpLayer<S, std::conditional_t<has_moe, MoeBlock, DenseBlock>>;
+  static constexpr std::size_t most_mtp = 16;  ///< prediction layers, as core/config_check.hpp allows
 
   template <class Store>
   struct Weights {
@@ -51,24 +53,53 @@ struct Transformer {
     std::vector<typename Mtp::template Weights<Store>> mtp{};  ///< empty unless asked for
   };
 
-  /// What decoding one sequence needs: the cached rows of each layer, and how many of them are filled.
+  /// What decoding one sequence needs: a SequenceCache of all layers.
   struct Cache {
     typename Layers::Cache layers;
-    std::vector<typename Mtp::Cache> mtp{};
-    Index length = 0;
-    Index reserved = 0;
+    std::vector<typename Mtp::Cache> mtp{};  ///< one for each prediction layer that is used; they may lag behind
 
+    struct Mark {
+      typename Layers::Cache::Mark layers;
+      std::array<typename Mtp::Cache::Mark, most_mtp> mtp;
+    };
+    [[nodiscard]] Index length() const { return layers.length(); }
+    [[nodiscard]] Index reserved() const { return layers.reserved(); }
     /// Makes room for `tokens` in all. Throws dev_memory.
     void reserve(Index tokens) {
-      layers.for_each([&](auto& layer) { layer.reserve(tokens, length); });
-      for (auto& layer : mtp) layer.reserve(tokens, length);
-      if (tokens > reserved) reserved = tokens;
+      layers.reserve(tokens);
+      for (auto& layer : mtp) layer.reserve(tokens);
     }
-    /// Makes room for at least `tokens`, doubling, so that growing token by token copies little.
-    void grow(Index tokens) {
-      reserve(tokens > reserved ? std::min<Index>(config.context, std::max(tokens, 2 * reserved)) : tokens);
+    [[nodiscard]] Mark mark() const {
+      return marks(layers.mark(), [](const auto& layer) { return layer.mark(); });
+    }
+    /// A prediction layer's row was made with the token after its own: of the last token that stays it is forgotten.
+    [[nodiscard]] Mark mark(Index tokens) const {
+      if (tokens == length()) return mark();
+      const Index guessed = std::max<Index>(tokens - 1, 0);
+      return marks(layers.mark(tokens),
+                   [guessed](const auto& layer) { return layer.mark(std::min(guessed, layer.length())); });
+    }
+    [[nodiscard]] Index oldest() const { return layers.oldest(); }
+    void rewind(const Mark& mark) {
+      layers.rewind(mark.layers);
+      for (std::size_t i = 0; i < std::min(mtp.size(), most_mtp); ++i) mtp[i].rewind(mark.mtp[i]);
+    }
+    /// Without prediction layers.
+    [[nodiscard]] static constexpr Index bytes(Index tokens) { return Layers::Cache::bytes(tokens); }
+
+   private:
+    template <class Of>
+    [[nodiscard]] Mark marks(const typename Layers::Cache::Mark& of_layers, Of&& of) const {
+      if (mtp.size() > most_mtp)
+        throw Error(ErrorCode::op_argument, "a cache has " + std::to_string(mtp.size()) +
+                                                " parts for prediction layers, expected at most " +
+                                                std::to_string(most_mtp) + "; resize its `mtp`");
+      Mark mark{of_layers, {}};
+      for (std::size_t i = 0; i < mtp.size(); ++i) mark.mtp[i] = of(mtp[i]);
+      return mark;
     }
   };
+  static_assert(SequenceCache<Cache>);
 
   /// Walks all tensors: of one Weights, or of several side by side. Throws op_shape if they differ in their number of
   /// prediction layers, before the first tensor.
@@ -95,30 +126,22 @@ struct Transformer {
   };
 
   /// states [T, hidden] after the final norm. With caches the batch is appended to its sequences:
-  /// `caches[chunk.sequence]->length` must be the chunk's first position, each cache is grown as needed (reserve ahead
-  /// to allocate nothing while decoding), and a sequence may have one chunk in a batch. Without caches each chunk is a
-  /// whole sequence, and what `backward` needs may be kept. If this throws, all sequences are as before.
+  /// `caches[chunk.sequence]->length()` must be the chunk's first position, each cache is grown as needed (reserve
+  /// ahead to allocate nothing while decoding), and a sequence may have one chunk in a batch. Without caches each chunk
+  /// is a whole sequence, and what `backward` needs may be kept. If this throws, all sequences are as before.
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, std::span<Cache* const> caches,
                       View<Real, 2> states, Saved<std::type_identity_t<Real>>* keep = nullptr) {
-    if (caches.empty())
+    if (caches.empty()) {
       check_whole(pass.batch);
-    else
-      check_caches(pass.batch, caches, keep != nullptr);
-    auto room = pass.room(keep);
-    const View<Real, 2> x = keep ? room.template keep<Real>(states.rows, states.cols) : states;
-    const View<Real, 2> last = keep ? room.template keep<Real>(states.rows, states.cols) : states;
-    if (keep) keep->last = last;
-    const auto cache_of = [&](int sequence) -> auto& { return caches[static_cast<std::size_t>(sequence)]->layers; };
-    using LayerCaches = Caches<typename Layers::Cache>;
-    const LayerCaches layer_caches = caches.empty() ? LayerCaches() : LayerCaches(cache_of);
-    TokenEmbedding::forward(pass.device, weights.embedding, pass.batch.tokens, x);
-    Layers::forward(pass, weights.layers, layer_caches, x, last, part_of(keep, &Saved<Real>::layers));
-    Norm::forward(pass.device, weights.final_norm, last, states, config.norm_epsilon);
-    raise_faults(pass.device);
-    if (!caches.empty())
-      for (const Chunk& chunk : pass.batch.chunks)
-        caches[static_cast<std::size_t>(chunk.sequence)]->length += chunk.count;
+      run(pass, weights, {}, states, keep);
+      return;
+    }
+    check_caches(pass.batch, caches, keep != nullptr);
+    const auto whole = [&](int sequence) -> Cache& { return *caches[static_cast<std::size_t>(sequence)]; };
+    const auto layers_of = [&](int sequence) -> auto& { return whole(sequence).layers; };
+    or_rewind(pass, Caches<Cache>(whole),
+              [&] { run(pass, weights, Caches<typename Layers::Cache>(layers_of), states, keep); });
   }
 
   /// dstates [T, hidden] is overwritten; `saved` is used up. Adds to all gradients but the head's.
@@ -163,25 +186,59 @@ struct Transformer {
         throw Error(ErrorCode::op_argument, "the cache of sequence " + std::to_string(chunk.sequence) +
                                                 " has no part for prediction layer " + std::to_string(depth) +
                                                 "; resize its `mtp` first");
-      if (chunk.first_position + chunk.count > of_sequence.length)
+      if (chunk.first_position + chunk.count > of_sequence.length())
         throw Error(ErrorCode::op_shape,
                     "a prediction layer was asked for positions that are not in the cache; call `forward` first");
-      of_sequence.mtp[depth].reserve(chunk.first_position + chunk.count, chunk.first_position);
+      if (chunk.count > 0 && of_sequence.mtp[depth].length() != chunk.first_position)
+        throw Error(ErrorCode::op_shape, "a chunk starts at position " + std::to_string(chunk.first_position) +
+                                             ", but prediction layer " + std::to_string(depth) + " holds " +
+                                             std::to_string(of_sequence.mtp[depth].length()) +
+                                             " tokens; it takes them in order, and rewinds with its sequence");
     }
+    for (const Chunk& chunk : pass.batch.chunks)
+      grow(cache_of(chunk, caches).mtp[depth], chunk.first_position + chunk.count, config.context);
     const auto& layer = weights.mtp[depth];
-    const auto layer_cache = [&](int sequence) -> auto& {
-      return caches[static_cast<std::size_t>(sequence)]->mtp[depth];
-    };
+    const auto layer_of = [&](int sequence) -> auto& { return caches[static_cast<std::size_t>(sequence)]->mtp[depth]; };
+    const Caches<typename Mtp::Cache> layer_caches(layer_of);
     Pass<Device> at = pass;
     at.layer = config.layers + static_cast<int>(depth);
-    auto scratch = pass.device.scratch();
-    const auto guess = scratch.template take<float>(states.rows, config.hidden);
-    Mtp::forward(at, layer, layer.embedding.weight.view(), Caches<typename Mtp::Cache>(layer_cache), states, guess);
-    Mtp::Head::forward(pass.device, layer.head, guess, logits);
-    raise_faults(pass.device);
+    or_rewind(pass, layer_caches, [&] {
+      auto scratch = pass.device.scratch();
+      const auto guess = scratch.template take<float>(states.rows, config.hidden);
+      Mtp::forward(at, layer, layer.embedding.weight.view(), layer_caches, states, guess);
+      Mtp::Head::forward(pass.device, layer.head, guess, logits);
+      raise_faults(pass.device);
+    });
   }
 
  private:
+  template <class Device, class Store, class Real>
+  static void run(const Pass<Device>& pass, const Weights<Store>& weights, Caches<typename Layers::Cache> caches,
+                  View<Real, 2> states, Saved<Real>* keep) {
+    auto room = pass.room(keep);
+    const View<Real, 2> x = keep ? room.template keep<Real>(states.rows, states.cols) : states;
+    const View<Real, 2> last = keep ? room.template keep<Real>(states.rows, states.cols) : states;
+    if (keep) keep->last = last;
+    TokenEmbedding::forward(pass.device, weights.embedding, pass.batch.tokens, x);
+    Layers::forward(pass, weights.layers, caches, x, last, part_of(keep, &Saved<Real>::layers));
+    Norm::forward(pass.device, weights.final_norm, last, states, config.norm_epsilon);
+    raise_faults(pass.device);
+  }
+
+  /// Calls `work`; if it throws, the caches of the pass go back to what they are now.
+  template <class Device, class AnyCache, class Work>
+  static void or_rewind(const Pass<Device>& pass, Caches<AnyCache> caches, Work&& work) {
+    const std::span<const Chunk> chunks = pass.batch.chunks;
+    Staged<Device, typename AnyCache::Mark> marks(pass.device, static_cast<Index>(chunks.size()));
+    for (const Chunk& chunk : chunks) marks.add(caches[chunk.sequence].mark());
+    try {
+      work();
+    } catch (...) {
+      for (std::size_t i = 0; i < chunks.size(); ++i) caches[chunks[i].sequence].rewind(marks.ready()[i]);
+      throw;
+    }
+  }
+
   static Cache& cache_of(const Chunk& chunk, std::span<Cache* const> caches) {
     if (chunk.sequence < 0 || static_cast<std::size_t>(chunk.sequence) >= caches.size())
       throw Error(ErrorCode::op_shape, "a chunk names sequence " + std::to_string(chunk.sequence) + ", but there are " +
@@ -197,14 +254,14 @@ struct Transformer {
     check(batch);
     if (keep)
       throw Error(ErrorCode::op_argument,
-                  "a pass that appends to caches cannot go backward; give it whole sequences "
-                  "and no caches, or keep nothing");
+                  "a pass that appends to caches cannot go backward; give it whole sequences and no caches, or keep "
+                  "nothing");
     for (std::size_t i = 0; i < batch.chunks.size(); ++i) {
       const Chunk& chunk = batch.chunks[i];
       const Cache& cache = cache_of(chunk, caches);
-      if (cache.length != chunk.first_position)
+      if (cache.length() != chunk.first_position)
         throw Error(ErrorCode::op_shape, "a chunk starts at position " + std::to_string(chunk.first_position) +
-                                             ", but its cache holds " + std::to_string(cache.length) + " tokens");
+                                             ", but its cache holds " + std::to_string(cache.length()) + " tokens");
       if (chunk.first_position + chunk.count > config.context)
         throw Error(ErrorCode::in_context, std::to_string(chunk.first_position + chunk.count) +
                                                " tokens do not fit the model's context of " +
@@ -214,7 +271,8 @@ struct Transformer {
           throw Error(ErrorCode::op_shape, "two chunks of a batch extend sequence " + std::to_string(chunk.sequence) +
                                                "; give each sequence one chunk, with all of its new tokens");
     }
-    for (const Chunk& chunk : batch.chunks) cache_of(chunk, caches).grow(chunk.first_position + chunk.count);
+    for (const Chunk& chunk : batch.chunks)
+      grow(cache_of(chunk, caches), chunk.first_position + chunk.count, config.context);
   }
 };
 

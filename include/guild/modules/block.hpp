@@ -7,6 +7,7 @@
 #include <guild/modules/moe.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/sequence_cache.hpp>
 #include <guild/ops/combine.hpp>
 
 namespace guild::inline v1 {
@@ -17,18 +18,16 @@ struct DenseFeedForward : Mlp<S::config.hidden, S::config.dense_hidden> {
   static constexpr Index chosen_experts = 0;
 };
 
-/// What a Spec's Mixer is: a module with a Cache that can make room for `tokens` rows and keep the first `used`.
+/// What a Spec's Mixer is: a module with a cache.
 template <class M>
-concept SequenceMixer = Module<M> && requires(typename M::Cache& cache, Index tokens, Index used) {
-  cache.reserve(tokens, used);
-};
+concept SequenceMixer = Module<M> && SequenceCache<typename M::Cache>;
 
 /// A layer made of a sequence mixer and a feed-forward network.
 template <class S, class MixerType, class FeedForwardType>
 struct Block {
   static_assert(SequenceMixer<MixerType>,
-                "Block: Spec::Mixer needs a nested Weights<Store>, a static visit, and a nested Cache with "
-                "reserve(tokens, used), see guild/modules/module.hpp");
+                "Block: Spec::Mixer needs a nested Weights<Store>, a static visit, and a nested Cache that is a "
+                "SequenceCache, see guild/modules/module.hpp and guild/modules/sequence_cache.hpp");
   static_assert(!Module<MixerType> || TrainableModule<MixerType>,
                 "Block: Spec::Mixer needs a nested Saved<Real> for what its backward needs of its forward; it may be "
                 "empty");

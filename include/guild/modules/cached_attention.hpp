@@ -5,6 +5,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <utility>
 
 #include <guild/device/staged.hpp>
@@ -77,8 +78,12 @@ struct CachedLatentAttention {
                      View<const float, 2> keys) {
     Staged<Device, CopyRowsJob<float, Element>> copies(pass.device, 2 * static_cast<Index>(pass.batch.chunks.size()));
     for (const Chunk& chunk : pass.batch.chunks) {
-      if (chunk.count == 0) continue;  // its cache may hold nothing yet
-      const auto rows = caches[chunk.sequence].rows().middle_rows(chunk.first_position, chunk.count);
+      if (chunk.count == 0) continue;
+      Cache& cache = caches[chunk.sequence];
+      if (cache.length() != chunk.first_position)
+        throw Error(ErrorCode::op_shape, "a chunk starts at position " + std::to_string(chunk.first_position) +
+                                             ", but its cache holds " + std::to_string(cache.length()) + " tokens");
+      const View<Element, 2> rows = cache.append(chunk.count);
       copies.add(copy_of(latents.middle_rows(chunk.begin, chunk.count), rows.middle_cols(0, latent)));
       copies.add(copy_of(keys.middle_rows(chunk.begin, chunk.count), rows.middle_cols(latent, rotary)));
     }

@@ -3,36 +3,86 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 
 #include <guild/core/buffer.hpp>
+#include <guild/core/error.hpp>
 #include <guild/core/types.hpp>
 
 namespace guild::inline v1 {
 
-/// Rows of `Width` elements: [latent, rotary key]. Element: float, or bf16 for half the memory.
+/// Rows of `Width` elements: [latent, rotary key]. Element: float, or bf16 for half the memory. A SequenceCache that
+/// keeps every row, so it can go back to any length.
 template <class ElementType, Index Width>
 class LatentCache {
  public:
   using Element = ElementType;
   static constexpr Index width = Width;
   static constexpr DType type = dtype_of<Element>;
+  struct Mark {
+    Index length = 0;
+  };
 
-  [[nodiscard]] Index capacity() const { return rows_.size() / Width; }
-
-  /// Makes room for `tokens` rows and keeps the first `used`. The only place where a cache allocates.
-  void reserve(Index tokens, Index used) {
-    if (tokens <= capacity()) return;
-    auto grown = Buffer<Element>::uninitialized(tokens * Width);
-    used = std::min(used, capacity());  // a cache that was left behind has nothing beyond its capacity
-    if (used > 0) std::memcpy(grown.data(), rows_.data(), static_cast<std::size_t>(used * Width) * sizeof(Element));
-    rows_ = std::move(grown);
+  LatentCache() = default;
+  LatentCache(LatentCache&&) noexcept = default;
+  LatentCache& operator=(LatentCache&&) noexcept = default;
+  ~LatentCache() = default;
+  /// Copies the rows, without the room behind them.
+  LatentCache(const LatentCache& other) {
+    reserve(other.length_);
+    copy_rows_of(other);
+  }
+  LatentCache& operator=(const LatentCache& other) {
+    if (this != &other) *this = LatentCache(other);
+    return *this;
   }
 
-  [[nodiscard]] View<Element, 2> rows() { return {rows_.data(), capacity(), Width}; }
-  [[nodiscard]] View<const Element, 2> rows() const { return {rows_.data(), capacity(), Width}; }
+  [[nodiscard]] Index length() const { return length_; }
+  [[nodiscard]] Index reserved() const { return rows_.size() / Width; }
+  /// Bytes of the rows of `tokens` tokens.
+  [[nodiscard]] static constexpr Index bytes(Index tokens) { return tokens * Width * Index{sizeof(Element)}; }
+
+  /// Makes room for `tokens` rows in all; never shrinks. Throws dev_memory, and then changes nothing.
+  void reserve(Index tokens) {
+    if (tokens <= reserved()) return;
+    LatentCache grown;
+    grown.rows_ = Buffer<Element>::uninitialized(tokens * Width);
+    grown.copy_rows_of(*this);
+    *this = std::move(grown);
+  }
+
+  /// The rows of `tokens` more tokens, to be written. Throws op_shape without room for them.
+  [[nodiscard]] View<Element, 2> append(Index tokens) {
+    if (tokens < 0 || tokens > reserved() - length_)
+      throw Error(ErrorCode::op_shape, std::to_string(tokens) + " tokens do not fit a cache that holds " +
+                                           std::to_string(length_) + " of " + std::to_string(reserved()) +
+                                           "; reserve room first");
+    const View<Element, 2> fresh{rows_.data() + length_ * Width, tokens, Width};
+    length_ += tokens;
+    return fresh;
+  }
+  /// [length, Width]
+  [[nodiscard]] View<const Element, 2> rows() const { return {rows_.data(), length_, Width}; }
+
+  [[nodiscard]] Mark mark() const { return {length_}; }
+  [[nodiscard]] Mark mark(Index tokens) const { return {tokens}; }
+  [[nodiscard]] static constexpr Index oldest() { return 0; }
+  /// Throws op_argument for a mark of rows that are not there.
+  void rewind(const Mark& mark) {
+    if (mark.length < 0 || mark.length > length_)
+      throw Error(ErrorCode::op_argument,
+                  "a cache of " + std::to_string(length_) + " tokens cannot go back to " + std::to_string(mark.length));
+    length_ = mark.length;
+  }
 
  private:
+  void copy_rows_of(const LatentCache& other) {
+    length_ = other.length_;
+    if (length_ > 0) std::memcpy(rows_.data(), other.rows_.data(), static_cast<std::size_t>(bytes(length_)));
+  }
+
   Buffer<Element> rows_;
+  Index length_ = 0;
 };
 
 }  // namespace guild::inline v1

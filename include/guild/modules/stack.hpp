@@ -1,8 +1,10 @@
 // A stack of layers as a few segments of few block types: arrays and loops, never one type per layer.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -43,17 +45,62 @@ struct Stack {
         std::vector<typename Segments::Block::template Weights<Store>>(std::size_t{Segments::count})...};
   };
 
-  /// The caches of one sequence, layer by layer.
+  /// The caches of one sequence, layer by layer: a SequenceCache.
   struct Cache {
-    std::tuple<std::vector<typename Segments::Block::Cache>...> segments{
-        std::vector<typename Segments::Block::Cache>(std::size_t{Segments::count})...};
+    template <class SegmentType>
+    using Layers = std::vector<typename SegmentType::Block::Cache>;
+    template <class SegmentType>
+    using Marks = std::array<typename SegmentType::Block::Cache::Mark, std::size_t{SegmentType::count}>;
+    using Mark = std::tuple<Marks<Segments>...>;
 
-    template <class F> void for_each(F&& f) {
-      std::apply([&](auto&... segment) { (for_each_in(segment, f), ...); }, segments);
+    std::tuple<Layers<Segments>...> segments{Layers<Segments>(std::size_t{Segments::count})...};
+
+    /// f(layer's cache...) of each layer of `caches`, side by side: caches, or a cache and its marks.
+    template <class F, class... C>
+    static void for_each(F&& f, C&&... caches) {
+      for_each_segment([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+        for (std::size_t i = 0; i < std::size_t{SegmentOf<I>::count}; ++i) f(std::get<I>(caches)[i]...);
+      });
+    }
+
+    [[nodiscard]] Index length() const {
+      return least([](const auto& layer) { return layer.length(); });
+    }
+    [[nodiscard]] Index reserved() const {
+      return least([](const auto& layer) { return layer.reserved(); });
+    }
+    void reserve(Index tokens) {
+      for_each([&](auto& layer) { layer.reserve(tokens); }, segments);
+    }
+    [[nodiscard]] Mark mark() const {
+      Mark marks{};
+      for_each([](const auto& layer, auto& mark) { mark = layer.mark(); }, segments, marks);
+      return marks;
+    }
+    [[nodiscard]] Mark mark(Index tokens) const {
+      Mark marks{};
+      for_each([&](const auto& layer, auto& mark) { mark = layer.mark(tokens); }, segments, marks);
+      return marks;
+    }
+    [[nodiscard]] Index oldest() const {
+      Index most = 0;
+      for_each([&](const auto& layer) { most = std::max(most, layer.oldest()); }, segments);
+      return most;
+    }
+    void rewind(const Mark& marks) {
+      for_each([](auto& layer, const auto& mark) { layer.rewind(mark); }, segments, marks);
+    }
+    [[nodiscard]] static constexpr Index bytes(Index tokens) {
+      return (Index{0} + ... + (Segments::count * Segments::Block::Cache::bytes(tokens)));
     }
 
    private:
-    template <class V, class F> static void for_each_in(V& caches, F&& f) { for (auto& cache : caches) f(cache); }
+    template <class F>
+    [[nodiscard]] Index least(F&& of) const {
+      Index found = layers > 0 ? std::numeric_limits<Index>::max() : 0;
+      for_each([&](const auto& layer) { found = std::min(found, of(layer)); }, segments);
+      return found;
+    }
   };
 
   /// Paths are `path / layer`, with the layer's number in the whole model.
@@ -107,6 +154,7 @@ struct Stack {
                        Weights<Gradients>& gradients) {
     Pass<Device> at = pass;
     at.layer = FirstLayer + layers;
+    at.observer = nullptr;  // it has seen what is computed again
     for_each_segment_reversed([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
       using SegmentType = SegmentOf<I>;
       auto& of_segment = std::get<I>(saved.segments);
