@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <span>
 #include <type_traits>
-#include <vector>
 
-#include <guild/modules/mlp.hpp>
+#include <guild/modules/module.hpp>
 #include <guild/ops/assignment.hpp>
+#include <guild/ops/combine.hpp>
 #include <guild/ops/expert_backward.hpp>
 #include <guild/ops/experts.hpp>
 
@@ -16,18 +16,21 @@ namespace guild::inline v1 {
 template <class S>
 struct ExpertPool {
   static constexpr Index count = S::config.moe.experts;
-  using Expert = Mlp<S::config.hidden, S::config.moe.hidden>;
+  static constexpr Index size = S::config.hidden, hidden = S::config.moe.hidden;
 
+  /// Expert e is the SwiGLU network of the three matrices e: y = down(silu(gate x) * up x).
   template <class Store>
   struct Weights {
-    std::vector<typename Expert::template Weights<Store>> experts =
-        std::vector<typename Expert::template Weights<Store>>(static_cast<std::size_t>(count));
+    typename Store::Stack gate, up;  ///< [count, hidden, size]
+    typename Store::Stack down;      ///< [count, size, hidden]
   };
 
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    for (std::size_t e = 0; e < static_cast<std::size_t>(count); ++e)
-      Expert::visit(visitor, path / static_cast<Index>(e), weights.experts[e]...);
+    const Path gate = path / "gate", up = path / "up", down = path / "down";
+    visitor(gate / "weight", StackShape{count, hidden, size}, weights.gate...);
+    visitor(up / "weight", StackShape{count, hidden, size}, weights.up...);
+    visitor(down / "weight", StackShape{count, size, hidden}, weights.down...);
   }
 
   /// x [T, hidden]; y [S, hidden]: slot s holds what its expert makes of row token[s]; keeps nothing. `gated` and
@@ -38,11 +41,10 @@ struct ExpertPool {
                       View<const float, 2> x, View<float, 2> y, std::span<const GatedJob> gated,
                       std::span<const LinearJob> down) {
     auto scratch = device.scratch();
-    const auto h = scratch.template take<float>(y.rows, Expert::hidden);
+    const auto h = scratch.template take<float>(y.rows, hidden);
     grouped_gated(device, gated,
-                  GroupedGated{gates(weights), ups(weights), assignment.offsets, x, h, assignment.token.data});
-    grouped_linear(device, down,
-                   GroupedLinear<float, decltype(downs(weights))>{downs(weights), assignment.offsets, h, y});
+                  {weights.gate.view(), weights.up.view(), assignment.offsets, x, h, assignment.token.data});
+    grouped_linear<float>(device, down, {{weights.down.view(), assignment.offsets, h, y}});
   }
 
   template <class Real>
@@ -55,17 +57,16 @@ struct ExpertPool {
   static void forward(Device& device, const Weights<Store>& weights, const Assignment& assignment,
                       View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y, Saved<Real>& saved,
                       Memory& memory) {
-    saved = {memory.template take<Real>(y.rows, Expert::hidden), memory.template take<Real>(y.rows, Expert::hidden)};
+    saved = {memory.template take<Real>(y.rows, hidden), memory.template take<Real>(y.rows, hidden)};
     auto scratch = device.scratch();
-    const auto h = scratch.template take<Real>(y.rows, Expert::hidden);
+    const auto h = scratch.template take<Real>(y.rows, hidden);
+    const View<const std::int32_t> offsets = assignment.offsets;
     const std::int32_t* const token = assignment.token.data;
-    using Gate = GroupedLinear<Real, decltype(gates(weights))>;
-    using Up = GroupedLinear<Real, decltype(ups(weights))>;
-    using Down = GroupedLinear<Real, decltype(downs(weights))>;
-    grouped_linear<Real>(device, {}, Gate{gates(weights), assignment.offsets, x, saved.gate, token},
-                         Up{ups(weights), assignment.offsets, x, saved.up, token});
+    grouped_linear<Real>(
+        device, {},
+        {{weights.gate.view(), offsets, x, saved.gate, token}, {weights.up.view(), offsets, x, saved.up, token}});
     swiglu(device, saved.gate, saved.up, h);
-    grouped_linear<Real>(device, {}, Down{downs(weights), assignment.offsets, h, y});
+    grouped_linear<Real>(device, {}, {{weights.down.view(), offsets, h, y}});
   }
 
   /// dy [T, hidden] is the gradient of the weighted sum over slots, weight_s [T * K] the weight of each slot.
@@ -77,43 +78,18 @@ struct ExpertPool {
                        View<const std::type_identity_t<Real>, 2> dy, View<const std::type_identity_t<Real>> weight_s,
                        View<std::type_identity_t<Real>> dweight_s, View<Real, 2> dx, Weights<Gradients>& gradients) {
     auto scratch = device.scratch();
-    const auto h = scratch.template take<Real>(dx.rows, Expert::hidden);
+    const auto h = scratch.template take<Real>(dx.rows, hidden);
     const View<const std::int32_t> offsets = assignment.offsets;
     const std::int32_t* const token = assignment.token.data;
-    using Gate = GroupedLinear<Real, decltype(gates(weights))>;
-    using Up = GroupedLinear<Real, decltype(ups(weights))>;
-    using Down = GroupedLinear<Real, decltype(downs(weights))>;
-    grouped_linear<Real>(device, {}, Down{downs(weights), offsets, dy, h, token, Product::x_w});
+    grouped_linear<Real>(device, {}, {{weights.down.view(), offsets, dy, h, token, Product::x_w}});
     expert_swiglu_backward(device, weight_s, saved.gate, saved.up, h, dweight_s);
 
-    const auto dgate = [&](Index e) { return expert(gradients, e).gate.weight.matrix(); };
-    const auto dup = [&](Index e) { return expert(gradients, e).up.weight.matrix(); };
-    const auto ddown = [&](Index e) { return expert(gradients, e).down.weight.matrix(); };
-    grouped_gradient(device, GroupedGradient<Real, decltype(ddown)>{ddown, offsets, dy, h, token},
-                     GroupedGradient<Real, decltype(dgate)>{dgate, offsets, saved.gate, x, nullptr, token},
-                     GroupedGradient<Real, decltype(dup)>{dup, offsets, saved.up, x, nullptr, token});
+    grouped_gradient<Real>(device, {{gradients.down.matrices(), offsets, dy, h, token},
+                                    {gradients.gate.matrices(), offsets, saved.gate, x, nullptr, token},
+                                    {gradients.up.matrices(), offsets, saved.up, x, nullptr, token}});
 
-    grouped_linear<Real>(device, {}, Gate{gates(weights), offsets, saved.gate, dx, nullptr, Product::x_w});
-    grouped_linear<Real>(device, {}, Up{ups(weights), offsets, saved.up, dx, nullptr, Product::x_w, Update::add});
-  }
-
- private:
-  template <class AnyWeights>
-  static auto& expert(AnyWeights& weights, Index e) {
-    return weights.experts[static_cast<std::size_t>(e)];
-  }
-  /// The matrices of expert e, for grouped products.
-  template <class Store>
-  static auto gates(const Weights<Store>& weights) {
-    return [&weights](Index e) { return expert(weights, e).gate.weight.view(); };
-  }
-  template <class Store>
-  static auto ups(const Weights<Store>& weights) {
-    return [&weights](Index e) { return expert(weights, e).up.weight.view(); };
-  }
-  template <class Store>
-  static auto downs(const Weights<Store>& weights) {
-    return [&weights](Index e) { return expert(weights, e).down.weight.view(); };
+    grouped_linear<Real>(device, {}, {{weights.gate.view(), offsets, saved.gate, dx, nullptr, Product::x_w}});
+    grouped_linear<Real>(device, {}, {{weights.up.view(), offsets, saved.up, dx, nullptr, Product::x_w, Update::add}});
   }
 };
 

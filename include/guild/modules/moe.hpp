@@ -4,6 +4,7 @@
 #include <array>
 
 #include <guild/modules/expert_pool.hpp>
+#include <guild/modules/mlp.hpp>
 #include <guild/modules/router.hpp>
 #include <guild/ops/combine.hpp>
 
