@@ -282,6 +282,9 @@ struct Chunk;
 template <class S, class MixerType, class FeedForwardType> struct Block;
 template <class S> struct DenseFeedForward;
 
+// guild/modules/dispatch.hpp
+struct Here;
+
 // guild/modules/embedding.hpp
 template <Index Vocab, Index Size> struct Embedding;
 

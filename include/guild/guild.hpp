@@ -106,6 +106,7 @@
 #include <guild/models/transformer.hpp>
 #include <guild/modules/batch.hpp>
 #include <guild/modules/block.hpp>
+#include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/latent_cache.hpp>

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include <guild/modules/dispatch.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/mlp.hpp>
 #include <guild/modules/router.hpp>
@@ -16,12 +17,16 @@ struct Moe {
   static constexpr bool has_shared = config.shared_experts > 0;
   using Router = typename S::template Router<S>;
   using Experts = typename S::template Experts<S>;
+  using Ways = typename S::template Dispatch<S>;         ///< to the experts and back
   static constexpr Index chosen_experts = config.top_k;  ///< of each token: what a pass that replays must bring
   using Shared = Mlp<S::config.hidden, Index{config.shared_experts} * config.hidden>;
   static_assert(Module<Router>, "Moe: Spec::Router needs a nested Weights<Store> and a static visit(visitor, path, "
                                 "weights...), see guild/modules/module.hpp");
   static_assert(Module<Experts>, "Moe: Spec::Experts needs a nested Weights<Store> and a static visit(visitor, path, "
                                  "weights...), see guild/modules/module.hpp");
+  static_assert(Dispatch<Ways>,
+                "Moe: Spec::Dispatch needs a nested Route with an assignment, and static route, send, "
+                "send_slots, collect and collect_slots, see guild/modules/dispatch.hpp");
   static_assert(config.top_k > 0 && config.top_k <= config.experts, "Moe: moe.top_k must be in [1, moe.experts]");
 
   template <class Store>
@@ -43,7 +48,7 @@ struct Moe {
   static void forward(Device& device, const Weights<Store>& weights, View<const float, 2> x, View<float, 2> y,
                       int layer, Observer& observer) {
     auto scratch = device.scratch();
-    const Index tokens = x.rows, slots = tokens * config.top_k;
+    const Index tokens = x.rows;
 
     const auto chosen = scratch.template take<std::int32_t>(tokens, config.top_k);
     const auto weights_tk = scratch.template take<float>(tokens, config.top_k);
@@ -58,8 +63,10 @@ struct Moe {
 
     const Assignment assignment = Assignment::take(scratch, tokens, config.top_k, config.experts);
     assign_experts(device, chosen, assignment);
+    const auto route = Ways::route(device, assignment, scratch);
+    const View<const float, 2> x_sent = Ways::send(device, route, x, scratch);
 
-    const auto y_slots = scratch.template take<float>(slots, S::config.hidden);
+    const auto y_sent = scratch.template take<float>(route.assignment.slots(), S::config.hidden);
     std::array<GatedJob, has_shared ? 1 : 0> gated;
     std::array<LinearJob, has_shared ? 1 : 0> down;
     if constexpr (has_shared) {  // the shared experts run beside the routed ones
@@ -68,12 +75,12 @@ struct Moe {
       down[0] = {weights.shared.down.weight.view(), h_shared, y};
     }
     static_assert(
-        requires { Experts::forward(device, weights.experts, assignment, x, y_slots, gated, down); },
+        requires { Experts::forward(device, weights.experts, route.assignment, x_sent, y_sent, gated, down); },
         "Moe: Spec::Experts needs a static forward(device, weights, assignment, x, y, gated, down) as "
         "ExpertPool has");
-    Experts::forward(device, weights.experts, assignment, x, y_slots, gated, down);
+    Experts::forward(device, weights.experts, route.assignment, x_sent, y_sent, gated, down);
     const View<const float, 2> shared = has_shared ? View<const float, 2>(y) : View<const float, 2>();
-    combine_experts(device, y_slots, assignment.slot_tk, weights_tk, shared, y);
+    combine_experts(device, Ways::collect(device, route, y_sent, scratch), assignment.slot_tk, weights_tk, shared, y);
   }
 
   template <class Real>
@@ -82,6 +89,7 @@ struct Moe {
     View<std::int32_t, 2> chosen;  ///< [T, K]: choices are kept, never made a second time
     View<Real, 2> weights_tk;      ///< [T, K]
     Assignment assignment;
+    typename Ways::Route route;
     typename Experts::template Saved<Real> experts;
     typename Shared::template Saved<Real> shared;
   };
@@ -91,7 +99,7 @@ struct Moe {
   static void forward(Device& device, const Weights<Store>& weights, const TrainingPass& pass,
                       View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y, Saved<Real>& saved,
                       Memory& memory) {
-    const Index tokens = x.rows, slots = tokens * config.top_k;
+    const Index tokens = x.rows;
     saved.chosen = pass.choice.experts;
     if (saved.chosen.data == nullptr) saved.chosen = memory.template take<std::int32_t>(tokens, config.top_k);
     saved.weights_tk = memory.template take<Real>(tokens, config.top_k);
@@ -99,13 +107,15 @@ struct Moe {
     Router::forward(device, weights.router, x, Routing<Real>{saved.chosen, saved.weights_tk, pass.choice.choice},
                     saved.router, memory);
     assign_experts(device, saved.chosen, saved.assignment);
+    saved.route = Ways::route(device, saved.assignment, memory);
 
     auto scratch = device.scratch();
-    const auto y_slots = scratch.template take<Real>(slots, S::config.hidden);
-    Experts::forward(device, weights.experts, saved.assignment, x, y_slots, saved.experts, memory);
+    const auto y_sent = scratch.template take<Real>(saved.route.assignment.slots(), S::config.hidden);
+    Experts::forward(device, weights.experts, saved.route.assignment, Ways::send(device, saved.route, x, scratch),
+                     y_sent, saved.experts, memory);
     if constexpr (has_shared) Shared::forward(device, weights.shared, x, y, saved.shared, memory);
-    combine_experts(device, y_slots, saved.assignment.slot_tk, saved.weights_tk,
-                    has_shared ? View<const Real, 2>(y) : View<const Real, 2>(), y);
+    combine_experts(device, Ways::collect(device, saved.route, y_sent, scratch), saved.assignment.slot_tk,
+                    saved.weights_tk, has_shared ? View<const Real, 2>(y) : View<const Real, 2>(), y);
   }
 
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up.
@@ -115,20 +125,25 @@ struct Moe {
                        View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients) {
     auto scratch = device.scratch();
     const Index tokens = x.rows, slots = tokens * config.top_k;
-    const auto dx_slots = scratch.template take<Real>(slots, S::config.hidden);
-    const auto weight_s = scratch.template take<Real>(slots), dweight_s = scratch.template take<Real>(slots);
+    const auto weight_s = scratch.template take<Real>(slots);
     slot_weights(device, saved.assignment.slot_tk, saved.weights_tk, weight_s);
-    Experts::backward(device, weights.experts, saved.assignment, x, saved.experts, dy, weight_s, dweight_s, dx_slots,
-                      gradients.experts);
+    const auto& route = saved.route;
+    const Index slots_sent = route.assignment.slots();
+    const auto dx_sent = scratch.template take<Real>(slots_sent, S::config.hidden);
+    const auto dweight_sent = scratch.template take<Real>(slots_sent);
+    Experts::backward(device, weights.experts, route.assignment, Ways::send(device, route, x, scratch), saved.experts,
+                      Ways::send(device, route, dy, scratch), Ways::send_slots(device, route, weight_s, scratch),
+                      dweight_sent, dx_sent, gradients.experts);
     if constexpr (has_shared) Shared::backward(device, weights.shared, x, saved.shared, dy, dx, gradients.shared);
 
     const auto ones = scratch.template take<Real>(tokens, config.top_k);
     for_each_row(device, tokens, config.top_k, FillRow<Real>{ones, Real(1)});
-    combine_experts(device, dx_slots, saved.assignment.slot_tk, ones,
+    combine_experts(device, Ways::collect(device, route, dx_sent, scratch), saved.assignment.slot_tk, ones,
                     has_shared ? View<const Real, 2>(dx) : View<const Real, 2>(), dx);
 
     const auto dweights_tk = scratch.template take<Real>(tokens, config.top_k);
-    gather_slots(device, saved.assignment.slot_tk, dweight_s, dweights_tk);
+    gather_slots(device, saved.assignment.slot_tk, Ways::collect_slots(device, route, dweight_sent, scratch),
+                 dweights_tk);
     const auto dx_router = scratch.template take<Real>(tokens, S::config.hidden);
     Router::backward(device, weights.router, pass, x, saved.router, Routing<Real>{saved.chosen, saved.weights_tk},
                      dweights_tk, dx_router, gradients.router);
