@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <numbers>
+#include <utility>
 #include <vector>
 
 #include <guild/core/random.hpp>
@@ -45,6 +46,11 @@ class FillRandom {
       default:
         return tile<guild::fp8_e4m3>(matrix, 448.0f / 0.1f);
     }
+  }
+  void operator()(const guild::Path& path, guild::StackShape shape, guild::StoredStack& stack) {
+    std::vector<guild::StoredMatrix> matrices(static_cast<std::size_t>(shape.count));
+    for (guild::StoredMatrix& matrix : matrices) (*this)(path, shape.matrix(), matrix);
+    stack = guild::StoredStack(std::move(matrices));
   }
   void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& vector) {
     vector.data = guild::Buffer<float>(shape.size);

@@ -19,26 +19,21 @@ using Weights = Layer::Weights<guild::Published>;
 struct Fill {
   guild::Cpu& device;
   guild::Index distinct;
-  std::vector<std::shared_ptr<guild::StoredMatrix>> experts{};  // gate, up, down of the first `distinct` experts
   guild::Index allocated = 0;
 
-  void operator()(const guild::Path& path, guild::MatrixShape shape, guild::StoredMatrix& matrix) {
-    const guild::Index expert = path.parent()->parent()->index();  // ... / experts / 17 / gate / weight
-    if (expert < 0) {
-      matrix = make(shape);
-      return;
+  void operator()(const guild::Path&, guild::MatrixShape shape, guild::StoredMatrix& matrix) { matrix = make(shape); }
+  void operator()(const guild::Path&, guild::StackShape shape, guild::StoredStack& stack) {
+    std::vector<guild::StoredMatrix> experts;
+    for (guild::Index e = 0; e < shape.count; ++e) {
+      if (e < distinct) {
+        experts.push_back(make(shape.matrix()));
+        continue;
+      }
+      const guild::StoredMatrix& source = experts[static_cast<std::size_t>(e % distinct)];
+      experts.push_back({source.format, shape.rows, shape.cols, source.data.part(0, source.data.size()),
+                         source.scales.part(0, source.scales.size())});
     }
-    const auto slot = static_cast<std::size_t>(expert % distinct) * 3 + (path.parent()->name() == "gate" ? 0U
-                                                                         : path.parent()->name() == "up" ? 1U
-                                                                                                         : 2U);
-    if (experts.size() <= slot) experts.resize(slot + 1);
-    if (!experts[slot]) experts[slot] = std::make_shared<guild::StoredMatrix>(make(shape));
-    const auto& source = experts[slot];
-    matrix.format = source->format;
-    matrix.rows = shape.rows;
-    matrix.cols = shape.cols;
-    matrix.data = guild::Buffer<std::byte>::share(source, source->data.data(), source->data.size());
-    matrix.scales = guild::Buffer<std::byte>::share(source, source->scales.data(), source->scales.size());
+    stack = guild::StoredStack(std::move(experts));
   }
   void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& vector) {
     vector.data = guild::Buffer<float>(shape.size);

@@ -42,7 +42,8 @@ using Mid = Transformer<MidSpec>;
 /// Counts the bytes of weights one token is multiplied with: all of them but the embedding and the experts not chosen.
 struct ActiveBytes {
   double bytes = 0;
-  void operator()(const Path& path, MatrixShape, const StoredMatrix& matrix) {
+  template <class Shape, class Tensor>
+  void operator()(const Path& path, Shape, const Tensor& matrix) {  // or a stack of them
     if (path.parent()->name() == "embedding") return;
     bool expert = false;
     for (const Path* step = &path; step != nullptr; step = step->parent()) expert = expert || step->name() == "experts";

@@ -93,6 +93,10 @@ struct ActiveParameters {
         (expert ? static_cast<double>(moe.top_k) / moe.experts : 1.0) * static_cast<double>(shape.rows * shape.cols);
   }
   template <class Tensor>
+  void operator()(const Path& path, const StackShape& shape, const Tensor& stack) {
+    for (Index e = 0; e < shape.count; ++e) (*this)(path, shape.matrix(), stack);
+  }
+  template <class Tensor>
   void operator()(const Path&, const VectorShape&, const Tensor&) {}
 };
 

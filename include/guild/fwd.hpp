@@ -44,6 +44,9 @@ class Path;
 class Random;
 struct Philox;
 
+// guild/core/stack_view.hpp
+struct StackView;
+
 // guild/core/types.hpp
 enum class DType : std::uint8_t;
 struct bf16;
@@ -59,8 +62,10 @@ template <class T, int Rank> struct View;
 template <class Memory> struct AsStored;
 template <class Memory> struct Stored;
 template <class Memory> struct StoredFloats;
+template <class Memory> struct StoredMatrices;
 template <class T, class Memory> struct Dense;
 template <class T, class Memory> struct DenseMatrix;
+template <class T, class Memory> struct DenseStack;
 template <class T, class Memory> struct DenseVector;
 
 // guild/core/weight_view.hpp
@@ -262,6 +267,11 @@ struct MiniR1Spec;
 // guild/models/moonlight_spec.hpp
 struct MoonlightSpec;
 
+// guild/models/name_rule.hpp
+struct FusedRows;
+struct FusedTensor;
+struct NameRule;
+
 // guild/models/published_names.hpp
 struct PublishedNames;
 
@@ -285,6 +295,9 @@ template <class S, class Cache> struct CachedLatentAttention;
 // guild/modules/caches.hpp
 template <class Cache> class Caches;
 
+// guild/modules/dispatch.hpp
+struct Here;
+
 // guild/modules/embedding.hpp
 template <Index Vocab, Index Size> struct Embedding;
 
@@ -306,6 +319,7 @@ template <Index Size, Index Hidden> struct Mlp;
 // guild/modules/module.hpp
 enum class TensorRole : std::uint8_t;
 struct MatrixShape;
+struct StackShape;
 struct VectorShape;
 
 // guild/modules/moe.hpp
@@ -361,11 +375,6 @@ struct BlockRange;
 // guild/ops/cross_entropy.hpp
 struct CrossEntropyOptions;
 
-// guild/ops/experts.hpp
-template <class GateOf, class UpOf, class Real> struct GroupedGated;
-template <class Real, class GradientOf> struct GroupedGradient;
-template <class Real, class WeightOf> struct GroupedLinear;
-
 // guild/ops/fault.hpp
 enum class Fault : std::uint8_t;
 
@@ -374,6 +383,9 @@ enum class Product : std::uint8_t;
 enum class Update : std::uint8_t;
 template <class Real> struct BasicGatedJob;
 template <class Real> struct BasicLinearJob;
+template <class Real> struct GroupedGated;
+template <class Real> struct GroupedGradient;
+template <class Real> struct GroupedLinear;
 template <class Real> struct WeightGradientJob;
 
 // guild/ops/rope_table.hpp

@@ -17,6 +17,7 @@
 #include <guild/core/memory.hpp>
 #include <guild/core/path.hpp>
 #include <guild/core/random.hpp>
+#include <guild/core/stack_view.hpp>
 #include <guild/core/types.hpp>
 #include <guild/core/view.hpp>
 #include <guild/core/weight.hpp>
@@ -39,6 +40,7 @@
 #include <guild/inference/load_weights.hpp>
 #include <guild/inference/sampling.hpp>
 #include <guild/inference/session.hpp>
+#include <guild/inference/stored_stack.hpp>
 #include <guild/inference/stored_tensor.hpp>
 #include <guild/inference/weight_check.hpp>
 #include <guild/io/added_tokens.hpp>
@@ -100,6 +102,7 @@
 #include <guild/models/kimi_k2_spec.hpp>
 #include <guild/models/mini_r1_spec.hpp>
 #include <guild/models/moonlight_spec.hpp>
+#include <guild/models/name_rule.hpp>
 #include <guild/models/presets.hpp>
 #include <guild/models/published_names.hpp>
 #include <guild/models/spec.hpp>
@@ -108,6 +111,7 @@
 #include <guild/modules/block.hpp>
 #include <guild/modules/cached_attention.hpp>
 #include <guild/modules/caches.hpp>
+#include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/latent_cache.hpp>

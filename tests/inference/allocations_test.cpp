@@ -300,6 +300,12 @@ TEST(Allocations, AFailedOneWhileLoadingLeavesNothingBehind) {
                        {(shape.rows + 127) / 128, (shape.cols + 127) / 128},
                        m.scales.data()});
     }
+    void operator()(const guild::Path& path, guild::StackShape shape, guild::StoredStack& stack) const {
+      for (guild::Index e = 0; e < shape.count; ++e)
+        guild::with_matrix_path(path, e, [&](const guild::Path& matrix) {
+          (*this)(matrix, shape.matrix(), stack.pieces[static_cast<std::size_t>(e)]);
+        });
+    }
     void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& v) const {
       to->push_back({guild::PublishedNames::name(path), guild::DType::f32, {shape.size}, v.data.data()});
     }

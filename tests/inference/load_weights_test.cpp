@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "../io/test_files.hpp"
+#include "../support/checkpoint_tensors.hpp"
 #include "../support/ragged.hpp"
 #include "../support/random_weights.hpp"
 
@@ -28,93 +29,10 @@ using guild::LoadOptions;
 using guild::test::TempFolder;
 using namespace guild_test;
 using Model = guild::Transformer<TinySpec>;
-
-/// The tensors of a checkpoint, to be spoilt before they are written.
-struct Stored {
-  DType type = DType::f32;
-  std::vector<std::int64_t> shape{};
-  std::string bytes{};
-};
-class Tensors {
- public:
-  explicit Tensors(DType type = DType::f32, int mtp_layers = 0) {
-    auto weights = random_model<Model>(type, 1, mtp_layers);
-    Model::visit(Collect{this}, guild::Path(), weights);
-  }
-  Stored& operator[](const std::string& name) { return all_.at(name); }
-  Stored& add(const std::string& name, Stored stored) { return all_[name] = std::move(stored); }
-  Stored take(const std::string& name) {
-    Stored stored = all_.at(name);
-    all_.erase(name);
-    return stored;
-  }
-  [[nodiscard]] std::size_t size() const { return all_.size(); }
-  [[nodiscard]] std::int64_t bytes() const {
-    std::int64_t sum = 0;
-    for (const auto& [name, stored] : all_) sum += static_cast<std::int64_t>(stored.bytes.size());
-    return sum;
-  }
-  [[nodiscard]] std::map<std::string, Stored>& all() { return all_; }
-
-  void write(const TempFolder& folder) const {
-    std::vector<guild::TensorSource> sources;
-    for (const auto& [name, stored] : all_) sources.push_back({name, stored.type, stored.shape, stored.bytes.data()});
-    guild::write_safetensors(folder.path("model.safetensors"), sources);
-  }
-
- private:
-  struct Collect {
-    Tensors* to;
-    void operator()(const guild::Path& path, guild::MatrixShape shape, guild::StoredMatrix& matrix) const {
-      const std::string name = guild::PublishedNames::name(path);
-      to->add(name,
-              {matrix.format.element, {shape.rows, shape.cols}, bytes_of(matrix.data.data(), matrix.data.size())});
-      if (matrix.scales.size() > 0)
-        to->add(name + "_scale_inv", {DType::f32,
-                                      {(shape.rows + 127) / 128, (shape.cols + 127) / 128},
-                                      bytes_of(matrix.scales.data(), matrix.scales.size())});
-    }
-    void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& vector) const {
-      to->add(guild::PublishedNames::name(path),
-              {DType::f32, {shape.size}, bytes_of(vector.data.data(), vector.data.size() * 4)});
-    }
-    static std::string bytes_of(const void* data, Index size) {
-      return {static_cast<const char*>(data), static_cast<std::size_t>(size)};
-    }
-  };
-  std::map<std::string, Stored> all_;
-};
+using Tensors = CheckpointTensors<Model>;
 
 auto load(const TempFolder& folder, const LoadOptions& options = {}) {
   return guild::load_weights<Model>(guild::Checkpoint::open(folder.path(), options.checkpoint), options);
-}
-
-/// All tensors of two models are the same, bit for bit.
-bool same_weights(Model::Weights<guild::Published>& a, Model::Weights<guild::Published>& b) {
-  struct Compare {
-    bool* same;
-    void operator()(const guild::Path& path, guild::MatrixShape, const guild::StoredMatrix& x,
-                    const guild::StoredMatrix& y) const {
-      const bool equal =
-          x.format == y.format && x.rows == y.rows && x.cols == y.cols && x.data.size() == y.data.size() &&
-          std::memcmp(x.data.data(), y.data.data(), static_cast<std::size_t>(x.data.size())) == 0 &&
-          x.scales.size() == y.scales.size() &&
-          (x.scales.empty() ||
-           std::memcmp(x.scales.data(), y.scales.data(), static_cast<std::size_t>(x.scales.size())) == 0);
-      EXPECT_TRUE(equal) << path.str();
-      *same = *same && equal;
-    }
-    void operator()(const guild::Path& path, guild::VectorShape, const guild::StoredVector& x,
-                    const guild::StoredVector& y) const {
-      const bool equal = x.data.size() == y.data.size() &&
-                         std::memcmp(x.data.data(), y.data.data(), static_cast<std::size_t>(x.data.size()) * 4) == 0;
-      EXPECT_TRUE(equal) << path.str();
-      *same = *same && equal;
-    }
-  };
-  bool same = true;
-  Model::visit(Compare{&same}, guild::Path(), a, b);
-  return same;
 }
 
 TEST(LoadWeights, ReadsWhatWasStoredInEveryType) {
@@ -124,7 +42,7 @@ TEST(LoadWeights, ReadsWhatWasStoredInEveryType) {
     auto expected = random_model<Model>(type);
     for (const auto residence : {guild::Residence::owned, guild::Residence::mapped}) {
       auto found = load(folder, {.residence = residence, .check_finite = true});
-      EXPECT_TRUE(same_weights(found, expected)) << name(type);
+      EXPECT_TRUE(same_weights<Model>(found, expected)) << name(type);
       EXPECT_EQ(found.embedding.weight.data.is_shared(), residence == guild::Residence::mapped);
     }
   }
@@ -374,8 +292,7 @@ TEST(LoadWeights, DoesNotLookAtValuesUnlessAsked) {
   const TempFolder folder;
   tensors.write(folder);
   const auto weights = load(folder);
-  EXPECT_TRUE(
-      std::isnan(std::get<1>(weights.layers.segments)[1].feed_forward.experts.experts[7].up.weight.view().at(1, 2)));
+  EXPECT_TRUE(std::isnan(std::get<1>(weights.layers.segments)[1].feed_forward.experts.up.view()[7].at(1, 2)));
 }
 
 TEST(LoadWeights, ListsTwentyMissingTensorsAndTheirNumber) {
@@ -424,7 +341,7 @@ TEST(LoadWeights, SkipsPredictionLayersUnlessAskedForThem) {
   EXPECT_EQ(total, tensors.bytes());
   auto expected = random_model<Model>(DType::bf16, 1, 1);
   ASSERT_EQ(found.mtp.size(), 1U);
-  EXPECT_TRUE(same_weights(found, expected));
+  EXPECT_TRUE(same_weights<Model>(found, expected));
 }
 
 TEST(LoadWeights, ReportsEveryByteInOrder) {
@@ -540,7 +457,7 @@ TEST(LoadWeights, CountsMappedTensorsThatMustBeCopiedAgainstTheBudget) {
   EXPECT_NE(std::string(error->what()).find("must be owned all the same"), std::string::npos) << error->what();
   EXPECT_EQ(read, 0) << "before the first byte";
   auto found = mapped(tensors.bytes()), expected = random_model<Model>(DType::f32);
-  EXPECT_TRUE(same_weights(found, expected));
+  EXPECT_TRUE(same_weights<Model>(found, expected));
 }
 
 }  // namespace load_weights_test

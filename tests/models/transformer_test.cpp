@@ -80,9 +80,13 @@ struct Naive {
 
   template <class W>
   static Vec network(const W& w, const Vec& x) {
-    Vec g = times(w.gate.weight, x), u = times(w.up.weight, x);
+    return network(w.gate.weight, w.up.weight, w.down.weight, x);
+  }
+  template <class M>
+  static Vec network(const M& gate, const M& up, const M& down, const Vec& x) {
+    Vec g = times(gate, x), u = times(up, x);
     for (std::size_t i = 0; i < g.size(); ++i) u[i] *= g[i] / (1.0 + std::exp(-g[i]));
-    return times(w.down.weight, u);
+    return times(down, u);
   }
   template <class W>
   static std::vector<Vec> attend(const W& w, const std::vector<Vec>& x) {
@@ -149,7 +153,9 @@ struct Naive {
       choice[best] = -INFINITY;
       total += score[best];
     }
-    for (const std::size_t e : chosen) add(y, network(w.experts.experts[e], x), score[e] / total * m.scale);
+    const auto& pool = w.experts;
+    for (const std::size_t e : chosen)
+      add(y, network(pool.gate.pieces[e], pool.up.pieces[e], pool.down.pieces[e], x), score[e] / total * m.scale);
     add(y, network(w.shared, x));
     return y;
   }

@@ -82,9 +82,9 @@ struct Fixture {
       std::vector<double> sum(static_cast<std::size_t>(x.cols));
       for (std::size_t k = 0; k < top_k; ++k) {
         const auto slot = static_cast<std::size_t>(t) * top_k + k;
-        const auto& expert = weights.experts.experts[static_cast<std::size_t>(experts[slot])];
-        add_mlp(expert.gate.weight, expert.up.weight, expert.down.weight, x.view().row(t),
-                static_cast<double>(shares[slot]), sum);
+        const auto expert = static_cast<std::size_t>(experts[slot]);
+        add_mlp(weights.experts.gate.pieces[expert], weights.experts.up.pieces[expert],
+                weights.experts.down.pieces[expert], x.view().row(t), static_cast<double>(shares[slot]), sum);
       }
       if (Moe::has_shared)
         add_mlp(weights.shared.gate.weight, weights.shared.up.weight, weights.shared.down.weight, x.view().row(t), 1.0,
@@ -140,8 +140,8 @@ TEST(Moe, ServesAllRowsByTheSameExpertsAndLeavesTheOthersAlone) {
   route_by_first_input(moe, {0, 0, 1, 2, 0, 0, 3, -1});
   // Nothing of an expert that is not chosen may be read.
   for (const std::size_t e : {0U, 1U, 4U, 5U, 7U}) {
-    auto& expert = moe.weights.experts.experts[e];
-    for (Weights* matrix : {&expert.gate.weight, &expert.up.weight, &expert.down.weight})
+    auto& experts = moe.weights.experts;
+    for (Weights* matrix : {&experts.gate.pieces[e], &experts.up.pieces[e], &experts.down.pieces[e]})
       std::memset(matrix->data.data(), 0xff, static_cast<std::size_t>(matrix->data.size()));  // NaN
   }
   for (const Index rows : {1, 40}) {

@@ -12,6 +12,7 @@ namespace experts_test {
 
 using guild::Buffer;
 using guild::Index;
+using guild::StackView;
 using guild::View;
 using guild::WeightView;
 
@@ -35,27 +36,26 @@ struct GroupedProducts : testing::Test {
                 x = numbers(tokens * in, 3);
   View<const std::int32_t> offsets{offsets_.data(), experts + 1};
 
-  [[nodiscard]] auto of(const Buffer<float>& all) const {
-    return [&all](Index e) { return WeightView{guild::DType::f32, all.data() + e * out * in, out, in}; };
+  static StackView of(const Buffer<float>& all) {
+    return {{guild::DType::f32, all.data(), out, in}, experts, out * in * Index{sizeof(float)}};
   }
 };
 
 TEST_F(GroupedProducts, GiveEachSlotTheProductOfItsExpert) {
   for (const auto update : {guild::Update::overwrite, guild::Update::add}) {
     Buffer<float> y = numbers(slots * out, 4), expected = numbers(slots * out, 4), beside(out), beside_expected(out);
-    const guild::LinearJob job{of(second)(0), x.view(tokens, in).middle_rows(0, 1), beside.view(1, out)};
-    using Group = guild::GroupedLinear<float, decltype(of(weights))>;
-    guild::grouped_linear(device, std::span<const guild::LinearJob>(&job, 1),
-                          Group{of(weights), offsets, x.view(tokens, in), y.view(slots, out), token.data(),
-                                guild::Product::x_wt, update});
+    const guild::LinearJob job{of(second)[0], x.view(tokens, in).middle_rows(0, 1), beside.view(1, out)};
+    guild::grouped_linear<float>(
+        device, std::span<const guild::LinearJob>(&job, 1),
+        {{of(weights), offsets, x.view(tokens, in), y.view(slots, out), token.data(), guild::Product::x_wt, update}});
     for (const Index e : {0, 2, 3}) {
       const Index begin = offsets[e], rows = offsets[e + 1] - begin;
       const guild::LinearJob one{
-          of(weights)(e),       x.view(tokens, in),   expected.view(slots, out).middle_rows(begin, rows),
+          of(weights)[e],       x.view(tokens, in),   expected.view(slots, out).middle_rows(begin, rows),
           token.data() + begin, guild::Product::x_wt, update};
       guild::linear(device, std::span<const guild::LinearJob>(&one, 1));
     }
-    guild::linear(device, of(second)(0), View<const float, 2>(x.data(), 1, in), beside_expected.view(1, out));
+    guild::linear(device, of(second)[0], View<const float, 2>(x.data(), 1, in), beside_expected.view(1, out));
     EXPECT_TRUE(same(y, expected));
     EXPECT_TRUE(same(beside, beside_expected)) << "what runs beside is computed too";
   }
@@ -63,12 +63,12 @@ TEST_F(GroupedProducts, GiveEachSlotTheProductOfItsExpert) {
 
 TEST_F(GroupedProducts, GatedOnesAreTheGatedProductOfTheExpert) {
   Buffer<float> h(slots * out), expected(slots * out);
-  guild::grouped_gated(device, {},
-                       guild::GroupedGated{of(weights), of(second), offsets, View<const float, 2>(x.data(), tokens, in),
-                                           h.view(slots, out), token.data()});
+  guild::grouped_gated<float>(
+      device, {},
+      {of(weights), of(second), offsets, View<const float, 2>(x.data(), tokens, in), h.view(slots, out), token.data()});
   for (const Index e : {0, 2, 3}) {
     const Index begin = offsets[e], rows = offsets[e + 1] - begin;
-    const guild::GatedJob one{of(weights)(e), of(second)(e), x.view(tokens, in),
+    const guild::GatedJob one{of(weights)[e], of(second)[e], x.view(tokens, in),
                               expected.view(slots, out).middle_rows(begin, rows), token.data() + begin};
     guild::gated_linear(device, std::span<const guild::GatedJob>(&one, 1));
   }
@@ -78,10 +78,8 @@ TEST_F(GroupedProducts, GatedOnesAreTheGatedProductOfTheExpert) {
 TEST_F(GroupedProducts, GradientsReachTheExpertThatServedTheSlotAndNoOther) {
   const Buffer<float> dy = numbers(slots * out, 5);
   Buffer<float> dw(experts * out * in);
-  const auto gradient_of = [&](Index e) { return View<float, 2>(dw.data() + e * out * in, out, in); };
-  guild::grouped_gradient(
-      device, guild::GroupedGradient<float, decltype(gradient_of)>{gradient_of, offsets, dy.view(slots, out),
-                                                                   x.view(tokens, in), nullptr, token.data()});
+  guild::grouped_gradient<float>(device, {{View<float, 3>(dw.data(), experts, out, in), offsets, dy.view(slots, out),
+                                           x.view(tokens, in), nullptr, token.data()}});
   for (Index e = 0; e < experts; ++e)
     for (Index o = 0; o < out; ++o)
       for (Index i = 0; i < in; ++i) {
@@ -90,6 +88,49 @@ TEST_F(GroupedProducts, GradientsReachTheExpertThatServedTheSlotAndNoOther) {
           sum += double(dy[s * out + o]) * double(x[token[static_cast<std::size_t>(s)] * in + i]);
         ASSERT_NEAR(dw[e * out * in + o * in + i], sum, 1e-6) << "expert " << e;
       }
+}
+
+TEST_F(GroupedProducts, DoNotDependOnWhereTheMatricesLie) {
+  Buffer<float> even(slots * out), scattered(slots * out);
+  std::vector<Buffer<float>> apart;
+  std::vector<WeightView> table;
+  for (Index e = 0; e < experts; ++e) {
+    Buffer<float>& own = apart.emplace_back(Buffer<float>(out * in));
+    std::memcpy(own.data(), of(weights)[e].data, static_cast<std::size_t>(out * in) * 4);
+    table.push_back({guild::DType::f32, own.data(), out, in});
+  }
+  for (const auto& [stack, y] :
+       {std::pair{of(weights), &even}, std::pair{StackView{table[0], experts, 0, 0, table.data()}, &scattered}})
+    guild::grouped_linear<float>(device, {}, {{stack, offsets, x.view(tokens, in), y->view(slots, out), token.data()}});
+  EXPECT_TRUE(same(even, scattered));
+  EXPECT_NE(even[13 * out], 0.0f);
+}
+
+TEST_F(GroupedProducts, RefuseAStackWithoutAMatrixForEachExpert) {
+  Buffer<float> y(slots * out);
+  StackView few = of(weights);
+  few.count = experts - 1;
+  const auto code_of = [&](const auto& call) {
+    try {
+      call();
+    } catch (const guild::Error& error) { return error.code(); }
+    return guild::ErrorCode::io_open;
+  };
+  const View<const float, 2> rows(x.data(), tokens, in);
+  EXPECT_EQ(code_of([&] {
+              guild::grouped_linear<float>(device, {}, {{few, offsets, rows, y.view(slots, out), token.data()}});
+            }),
+            guild::ErrorCode::op_shape);
+  EXPECT_EQ(
+      code_of([&] {
+        guild::grouped_gated<float>(device, {}, {of(weights), few, offsets, rows, y.view(slots, out), token.data()});
+      }),
+      guild::ErrorCode::op_shape);
+  EXPECT_EQ(code_of([&] {
+              guild::grouped_gradient<float>(device, {{View<float, 3>(weights.data(), experts - 1, out, in), offsets,
+                                                       y.view(slots, out), rows, nullptr, token.data()}});
+            }),
+            guild::ErrorCode::op_shape);
 }
 
 }  // namespace experts_test

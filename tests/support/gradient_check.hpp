@@ -61,6 +61,11 @@ struct FillRandom {
       value = static_cast<T>(gain * normal(*random) / std::sqrt(static_cast<double>(shape.cols)));
   }
   template <class T>
+  void operator()(const guild::Path&, const guild::StackShape& shape, guild::DenseStack<T>& tensor) const {
+    for (T& value : tensor.data.view())
+      value = static_cast<T>(gain * normal(*random) / std::sqrt(static_cast<double>(shape.cols)));
+  }
+  template <class T>
   void operator()(const guild::Path&, const guild::VectorShape& shape, guild::DenseVector<T>& tensor) const {
     const bool state = shape.role == guild::TensorRole::state;
     for (T& value : tensor.view()) value = static_cast<T>((state ? 0.0 : 1.0) + 0.2 * normal(*random));
@@ -83,6 +88,15 @@ struct CollectDifferentiated {
                   guild::DenseMatrix<double>& gradient) const {
     if (shape.role == guild::TensorRole::parameter)
       list->push_back({path.str(), weight.data.data(), gradient.data.data(), weight.data.size()});
+  }
+  /// Every expert is looked at by itself.
+  void operator()(const guild::Path& path, const guild::StackShape& shape, guild::DenseStack<double>& weight,
+                  guild::DenseStack<double>& gradient) const {
+    for (Index e = 0; e < shape.count; ++e)
+      guild::with_matrix_path(path, e, [&](const guild::Path& matrix) {
+        list->push_back(
+            {matrix.str(), weight.matrices()[e].data, gradient.matrices()[e].data, shape.rows * shape.cols});
+      });
   }
   template <class Shape>
   void operator()(const guild::Path& path, const Shape& shape, guild::DenseVector<double>& weight,

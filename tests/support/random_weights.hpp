@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <guild/core/random.hpp>
 #include <guild/core/weight.hpp>
@@ -37,6 +39,15 @@ class RandomWeights {
     guild::Buffer<float> values(shape.rows * shape.cols);
     for (float& value : values.view()) value = static_cast<float>(width * (2.0 * random.uniform() - 1.0));
     store(values, matrix);
+  }
+  /// The same numbers as in matrices that are walked one by one; each has memory of its own.
+  void operator()(const guild::Path& path, guild::StackShape shape, guild::StoredStack& stack) const {
+    std::vector<guild::StoredMatrix> matrices(static_cast<std::size_t>(shape.count));
+    for (Index e = 0; e < shape.count; ++e)
+      guild::with_matrix_path(path, e, [&](const guild::Path& matrix) {
+        (*this)(matrix, shape.matrix(), matrices[static_cast<std::size_t>(e)]);
+      });
+    stack = guild::StoredStack(std::move(matrices));
   }
   void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& vector) const {
     guild::Random random(seed_, stream(path));

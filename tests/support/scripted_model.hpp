@@ -97,6 +97,9 @@ class Script {
       if (owner == "output" || owner == "down")
         std::memset(matrix.data.data(), 0, static_cast<std::size_t>(matrix.data.size()));
     }
+    void operator()(const guild::Path& path, guild::StackShape shape, guild::StoredStack& stack) const {
+      for (guild::StoredMatrix& matrix : stack.pieces) (*this)(path, shape.matrix(), matrix);
+    }
     void operator()(const guild::Path&, guild::VectorShape, guild::StoredVector&) const {}
   };
 

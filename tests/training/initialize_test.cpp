@@ -89,6 +89,31 @@ TEST(Initialize, ShrinksWhatWritesToTheResidualStream) {
   EXPECT_EQ(shrunk, 3 + 1 + 2 * (8 + 1));  // attention, the dense layer, and the experts with the shared one
 }
 
+TEST(Initialize, ExpertsKeepTheNumbersThatTheyHadOneByOne) {
+  guild::Cpu device({.threads = 1});
+  Model::Weights<guild::Dense<float>> weights;
+  guild::initialize<Model>(device, weights, {.seed = 6, .deviation = 0.5});
+  std::uint64_t before = 0;  // tensors before the experts of the first expert layer
+  bool reached = false;
+  guild::for_each_tensor<Model>(
+      [&](const Path& path, const TensorShape&, guild::TensorRole, const Buffer&) {
+        reached = reached || guild::passes_through(path, "experts");
+        before += reached ? 0 : 1;
+      },
+      weights);
+  const auto& experts = std::get<1>(weights.layers.segments)[0].feed_forward.experts;
+  for (Index e = 0; e < experts.up.count; ++e) {
+    std::uint64_t number = before + 3 * static_cast<std::uint64_t>(e);
+    for (const auto* stack : {&experts.gate, &experts.up, &experts.down}) {
+      const auto found = stack->matrices()[e];
+      Buffer expected(found.rows * found.cols);
+      const guild::NormalJob job{expected.view(), 6, std::uint64_t{0x696e6974} << 32 | number++, 0.5};
+      guild::for_each_block(device, std::span<const guild::NormalJob>(&job, 1));
+      EXPECT_EQ(std::memcmp(found.data, expected.data(), static_cast<std::size_t>(expected.size()) * 4), 0) << e;
+    }
+  }
+}
+
 TEST(Initialize, PredictionLayersShareEmbeddingAndHead) {
   guild::Cpu device({.threads = 2});
   Model::Weights<guild::Dense<float>> weights;

@@ -71,6 +71,34 @@ std::vector<float> after_steps(const Optimizer<Model>::Options& options, int thr
   return elements<Model>(weights);
 }
 
+TEST(ForEachTensor, AStackGoesMatrixByMatrix) {
+  Model::Weights<guild::Dense<float>> weights;
+  guild::allocate<Model>(weights);
+  auto& down = std::get<1>(weights.layers.segments)[0].feed_forward.experts.down;
+  down.matrices()[7](2, 3) = 5.0f;
+  int matrices = 0;
+  const auto walk = [&] {
+    guild::for_each_parameter<Model>(
+        [&](const Path& path, const TensorShape& shape, Buffer& data) {
+          if (!path.str().starts_with("layers.1.feed_forward.experts.")) return;
+          guild::detail::require_allocated(path, shape, data, "the weight");
+          ++matrices;
+          if (path.str() != "layers.1.feed_forward.experts.7.down.weight") return;
+          EXPECT_EQ(shape, (TensorShape{2, 48, 28}));
+          EXPECT_EQ(data[2 * 28 + 3], 5.0f);
+          data[0] = 6.0f;
+        },
+        weights);
+  };
+  walk();
+  EXPECT_EQ(matrices, 3 * 8);
+  EXPECT_EQ(down.matrices()[7](0, 0), 6.0f) << "it is the stack's own memory";
+  for (const Index size : {0, 7 * 48 * 28, 8 * 48 * 28 + 1}) {
+    down.data = Buffer(size);
+    EXPECT_EQ(code_of(walk), ErrorCode::op_shape) << size;
+  }
+}
+
 TEST(Optimizer, HasTheSameBitsForAnyNumberOfThreads) {
   for (const Optimizer<Model>::Options& options :
        {Optimizer<Model>::Options(AdamW{}), Optimizer<Model>::Options(Muon{})}) {

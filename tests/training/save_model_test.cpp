@@ -236,11 +236,22 @@ TEST(LoadDense, GivesTheValuesOfEveryStoredType) {
       int* tensors;
       void operator()(const Path& path, guild::MatrixShape shape, const guild::DenseMatrix<float>& a,
                       const guild::StoredMatrix& b) const {
-        ++*tensors;
         ASSERT_EQ(a.rows, shape.rows);
         ASSERT_EQ(a.cols, shape.cols);
-        for (Index r = 0; r < shape.rows; ++r)
-          for (Index c = 0; c < shape.cols; ++c) ASSERT_EQ(a.matrix()(r, c), b.view().at(r, c)) << path.str();
+        compare(path, a.matrix(), b.view());
+      }
+      void operator()(const Path& path, guild::StackShape shape, const guild::DenseStack<float>& a,
+                      const guild::StoredStack& b) const {
+        ASSERT_EQ(a.count, shape.count);
+        ASSERT_EQ(b.view().count, shape.count);
+        for (Index e = 0; e < shape.count; ++e) compare(path, a.matrices()[e], b.view()[e]);
+      }
+      void compare(const Path& path, guild::View<const float, 2> a, const guild::WeightView& b) const {
+        ++*tensors;
+        ASSERT_EQ(a.rows, b.rows);
+        ASSERT_EQ(a.cols, b.cols);
+        for (Index r = 0; r < a.rows; ++r)
+          for (Index c = 0; c < a.cols; ++c) ASSERT_EQ(a(r, c), b.at(r, c)) << path.str();
       }
       void operator()(const Path& path, guild::VectorShape, const guild::DenseVector<float>& a,
                       const guild::StoredVector& b) const {

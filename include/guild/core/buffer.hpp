@@ -64,6 +64,17 @@ class Buffer {
     return buffer;
   }
 
+  /// The elements [begin, begin + count): the same memory, which lives as long as either.
+  [[nodiscard]] Buffer part(Index begin, Index count) const {
+    assert(begin >= 0 && count >= 0 && begin + count <= size_);
+    Buffer buffer;
+    buffer.owner_ = owner_;
+    buffer.data_ = data_ + begin;
+    buffer.size_ = count;
+    buffer.shared_ = shared_;
+    return buffer;
+  }
+
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     Buffer(std::move(other)).swap(*this);

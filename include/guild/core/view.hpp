@@ -69,6 +69,27 @@ struct View<T, 2> {
   }
 };
 
+/// `count` equal matrices, one under the other.
+template <class T>
+struct View<T, 3> {
+  T* data = nullptr;
+  Index count = 0;
+  Index rows = 0;
+  Index cols = 0;
+
+  View() = default;
+  GUILD_HD constexpr View(T* data_, Index count_, Index rows_, Index cols_)
+      : data(data_), count(count_), rows(rows_), cols(cols_) {}
+  template <class U>
+  requires(std::is_same_v<const U, T>) GUILD_HD constexpr View(View<U, 3> other)
+      : View(other.data, other.count, other.rows, other.cols) {}
+
+  GUILD_HD constexpr View<T, 2> operator[](Index i) const {
+    assert(i >= 0 && i < count);
+    return {data + i * rows * cols, rows, cols};
+  }
+};
+
 template <class T> using MatrixView = View<T, 2>;
 template <class T> using VectorView = View<T, 1>;
 

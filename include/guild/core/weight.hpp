@@ -2,10 +2,14 @@
 // lie. Modules name their tensors through it and know neither.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
+#include <utility>
+#include <vector>
 
 #include <guild/core/buffer.hpp>
 #include <guild/core/codec.hpp>
+#include <guild/core/stack_view.hpp>
 #include <guild/core/weight_view.hpp>
 
 namespace guild::inline v1 {
@@ -45,15 +49,46 @@ struct StoredFloats {
   [[nodiscard]] Index bytes() const { return data.size() * Index{sizeof(float)}; }
 };
 
+/// Equal matrices [rows, cols] in one stored format: the experts of a layer. One piece of memory holds all of them (it
+/// is owned, or a fused tensor of a mapped file), or each has its own (a mapped file names every expert: nothing is
+/// copied). Move-only, as its memory.
+template <class Memory>
+struct StoredMatrices {
+  StackView all;                       ///< where each matrix lies
+  std::vector<Stored<Memory>> pieces;  ///< the memory: one piece, or one for each matrix
+  std::vector<WeightView> table;       ///< of scattered matrices
+
+  StoredMatrices() = default;
+  /// Matrices that lie evenly in one piece, as `where` says.
+  StoredMatrices(const StackView& where, Stored<Memory> piece) : all(where) { pieces.push_back(std::move(piece)); }
+  /// Matrices of one shape and format, wherever they lie.
+  explicit StoredMatrices(std::vector<Stored<Memory>> matrices) : pieces(std::move(matrices)) {
+    for (const Stored<Memory>& piece : pieces) {
+      table.push_back(piece.view());
+      assert(piece.format == pieces[0].format && piece.rows == pieces[0].rows && piece.cols == pieces[0].cols);
+    }
+    if (!table.empty()) all = {table[0], static_cast<Index>(table.size()), 0, 0, table.data()};
+  }
+
+  [[nodiscard]] const StackView& view() const { return all; }
+  [[nodiscard]] Index bytes() const {
+    Index sum = 0;
+    for (const Stored<Memory>& piece : pieces) sum += piece.bytes();
+    return sum;
+  }
+};
+
 /// The store of inference: each tensor keeps the format it has in the checkpoint.
 template <class Memory>
 struct AsStored {
   using Matrix = Stored<Memory>;
   using Vector = StoredFloats<Memory>;
+  using Stack = StoredMatrices<Memory>;
 };
 
 using StoredMatrix = Stored<HostMemory>;
 using StoredVector = StoredFloats<HostMemory>;
+using StoredStack = StoredMatrices<HostMemory>;
 using Published = AsStored<HostMemory>;
 
 /// A dense, writable matrix [rows, cols] of one C++ type.
@@ -75,11 +110,26 @@ struct DenseVector {
   [[nodiscard]] View<const T> view() const { return data.view(); }
 };
 
+/// `count` dense, writable matrices [rows, cols] of one C++ type, one after the other.
+template <class T, class Memory = HostMemory>
+struct DenseStack {
+  Index count = 0;
+  Index rows = 0;
+  Index cols = 0;
+  typename Memory::template Buffer<T> data;
+  [[nodiscard]] View<T, 3> matrices() { return {data.data(), count, rows, cols}; }
+  [[nodiscard]] View<const T, 3> matrices() const { return {data.data(), count, rows, cols}; }
+  [[nodiscard]] StackView view() const {
+    return {{dtype_of<T>, data.data(), rows, cols}, count, rows * cols * Index{sizeof(T)}};
+  }
+};
+
 /// The store of training: parameters, their gradients and their moments are the same struct in this store.
 template <class T, class Memory = HostMemory>
 struct Dense {
   using Matrix = DenseMatrix<T, Memory>;
   using Vector = DenseVector<T, Memory>;
+  using Stack = DenseStack<T, Memory>;
 };
 
 }  // namespace guild::inline v1

@@ -7,11 +7,13 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <guild/core/error.hpp>
 #include <guild/core/weight.hpp>
 #include <guild/inference/load_options.hpp>
+#include <guild/inference/stored_stack.hpp>
 #include <guild/inference/weight_check.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/modules/module.hpp>
@@ -36,11 +38,36 @@ class WeightReader {
     matrix.data = bytes_of(info);
     if (found.scales != nullptr) {
       matrix.scales = Buffer<std::byte>::uninitialized(static_cast<Index>(found.scales->bytes));
-      read(*found.scales, matrix.scales.data());
-      check_scales(*found.scales, found.format.scale, matrix.scales);
+      read_scales({.tensor = found, .scale_bytes = found.scales->bytes}, matrix.scales.data());
     }
     if (options_.check_finite) check_finite(info, matrix.view());
   }
+
+  void operator()(const Path& path, StackShape shape, StoredStack& stack) {
+    const FoundStack found = find_stack<Names>(finder_, path, shape);
+    if (options_.residence == Residence::mapped && !found.fused) {
+      std::vector<StoredMatrix> matrices(static_cast<std::size_t>(shape.count));
+      for (std::size_t e = 0; e < matrices.size(); ++e)
+        with_matrix_path(path, static_cast<Index>(e),
+                         [&](const Path& matrix) { (*this)(matrix, shape.matrix(), matrices[e]); });
+      stack = StoredStack(std::move(matrices));
+    } else {
+      stack = in_one_piece(found);
+    }
+  }
+
+  /// Matrix e of a stack alone, in memory of its own.
+  [[nodiscard]] StoredMatrix matrix_of(const FoundStack& found, Index e) {
+    const StoredPiece piece = found.piece(e);
+    StoredMatrix matrix{found.format(), found.shape.rows, found.shape.cols,
+                        Buffer<std::byte>::uninitialized(found.matrix_bytes()),
+                        Buffer<std::byte>::uninitialized(found.scale_bytes())};
+    read_elements(piece, found.shape.rows, matrix.data.data());
+    read_scales(piece, matrix.scales.data());
+    if (options_.check_finite) check_finite(found, e, matrix.view());
+    return matrix;
+  }
+  [[nodiscard]] const TensorFinder& finder() const { return finder_; }
 
   void operator()(const Path& path, VectorShape shape, StoredVector& vector) {
     const TensorInfo& info = *checkpoint_.find(Names::name(path));
@@ -59,19 +86,67 @@ class WeightReader {
   Buffer<std::byte> bytes_of(const TensorInfo& info) {
     const auto size = static_cast<Index>(info.bytes);
     if (options_.residence == Residence::mapped && is_aligned(info)) {
-      const auto mapping = checkpoint_.map(info.file);
       report(size);
-      return Buffer<std::byte>::share(mapping, reinterpret_cast<const std::byte*>(mapping->data()) + info.begin, size);
+      return share(info, 0, size);
     }
     auto buffer = Buffer<std::byte>::uninitialized(size);
     read(info, buffer.data());
     return buffer;
   }
-  void read(const TensorInfo& info, void* destination) {
-    constexpr std::uint64_t piece = std::uint64_t{64} << 20;
-    for (std::uint64_t offset = 0; offset < info.bytes; offset += piece) {
-      const std::uint64_t size = std::min(piece, info.bytes - offset);
-      checkpoint_.read(info, offset, static_cast<std::size_t>(size), static_cast<std::byte*>(destination) + offset);
+  /// Owned, or a fused tensor where it lies in the file.
+  StoredStack in_one_piece(const FoundStack& found) {
+    const StackShape& shape = found.shape;
+    const Index bytes = found.matrix_bytes(), scale_bytes = found.scale_bytes();
+    const bool in_place = options_.residence == Residence::mapped && found.fused_in_place();
+    const Index step = in_place ? found.fused->parts * bytes : bytes;
+    StoredMatrix all{found.format(),
+                     shape.count * shape.rows,
+                     shape.cols,
+                     {},
+                     Buffer<std::byte>::uninitialized(shape.count * scale_bytes)};
+    if (in_place) {
+      const TensorInfo& info = *found.tensors[0].elements;
+      const auto begin = static_cast<Index>(found.piece(0).begin);
+      all.data = share(info, begin, static_cast<Index>(info.bytes) - begin);
+      report(shape.count * bytes);
+    } else {
+      all.data = Buffer<std::byte>::uninitialized(shape.count * bytes);
+    }
+    const WeightView first{found.format(), all.data.data(),   shape.rows,
+                           shape.cols,     all.scales.data(), found.blocks_across()};
+    const StackView where{first, shape.count, step, scale_bytes};
+    for (Index e = 0; e < shape.count; ++e) {
+      const StoredPiece piece = found.piece(e);
+      if (!in_place) read_elements(piece, shape.rows, all.data.data() + e * bytes);
+      read_scales(piece, all.scales.data() + e * scale_bytes);
+      if (options_.check_finite) check_finite(found, e, where[e]);
+    }
+    return {where, std::move(all)};
+  }
+  Buffer<std::byte> share(const TensorInfo& info, Index begin, Index size) {
+    const auto mapping = checkpoint_.map(info.file);
+    const auto* tensor = reinterpret_cast<const std::byte*>(mapping->data()) + info.begin;
+    return Buffer<std::byte>::share(mapping, tensor + begin, size);
+  }
+  void read_elements(const StoredPiece& piece, Index rows, std::byte* to) {
+    const TensorInfo& info = *piece.tensor.elements;
+    const auto count = static_cast<std::uint64_t>(rows);
+    if (piece.contiguous()) return read(info, piece.begin, count * piece.row_bytes, to);
+    for (std::uint64_t r = 0; r < count; ++r)
+      read(info, piece.begin + r * piece.row_step, piece.row_bytes, to + r * piece.row_bytes);
+  }
+  void read_scales(const StoredPiece& piece, std::byte* to) {
+    if (piece.tensor.scales == nullptr) return;
+    read(*piece.tensor.scales, piece.scale_begin, piece.scale_bytes, to);
+    check_scales(piece, to);
+  }
+  void read(const TensorInfo& info, void* destination) { read(info, 0, info.bytes, destination); }
+  void read(const TensorInfo& info, std::uint64_t begin, std::uint64_t bytes, void* destination) {
+    constexpr std::uint64_t most = std::uint64_t{64} << 20;
+    for (std::uint64_t offset = 0; offset < bytes; offset += most) {
+      const std::uint64_t size = std::min(most, bytes - offset);
+      checkpoint_.read(info, begin + offset, static_cast<std::size_t>(size),
+                       static_cast<std::byte*>(destination) + offset);
       report(static_cast<std::int64_t>(size));
     }
   }
@@ -84,9 +159,12 @@ class WeightReader {
       throw Error(ErrorCode::io_cancelled, "loading was stopped by the progress callback");
   }
   /// Scales of any type are checked as the floats they are worth.
-  void check_scales(const TensorInfo& info, DType type, const Buffer<std::byte>& scales) const {
-    const Index size = bits(type) / 8, count = scales.size() / size;
-    const WeightView view{type, scales.data(), 1, count};
+  void check_scales(const StoredPiece& piece, const std::byte* scales) const {
+    const TensorInfo& info = *piece.tensor.scales;
+    const DType type = piece.tensor.format.scale;
+    const Index size = bits(type) / 8, count = static_cast<Index>(piece.scale_bytes) / size;
+    const Index first = static_cast<Index>(piece.scale_begin) / size;
+    const WeightView view{type, scales, 1, count};
     for (Index i = 0; i < count; ++i) {
       float value = 0.0f;
       if (type == DType::f8_e8m0)
@@ -94,20 +172,30 @@ class WeightReader {
       else
         expand_row(view, 0, i, 1, &value);
       if (!std::isfinite(value) || value < 0.0f)
-        throw Error(ErrorCode::wt_scale_value,
-                    "scale " + std::to_string(i) + " is " + std::to_string(value) +
-                        ", expected a finite number, not negative; the shard is damaged, download it again",
-                    {checkpoint_.file_path(info.file), info.name, static_cast<std::int64_t>(info.begin) + i * size});
+        throw Error(
+            ErrorCode::wt_scale_value,
+            "scale " + std::to_string(first + i) + " is " + std::to_string(value) +
+                ", expected a finite number, not negative; the shard is damaged, download it again",
+            {checkpoint_.file_path(info.file), info.name, static_cast<std::int64_t>(info.begin) + (first + i) * size});
     }
   }
-  void check_finite(const TensorInfo& info, const WeightView& view) const {
+  void check_finite(const FoundStack& found, Index e, const WeightView& view) const {
+    if (found.fused)
+      check_finite(*found.tensors[0].elements, view, std::to_string(e) + ", ", found.fused->first(view.rows),
+                   found.fused->step());
+    else
+      check_finite(*found.tensors[static_cast<std::size_t>(e)].elements, view);
+  }
+  /// Row r of `view` is row first + r * step of the tensor, or of its part that `prefix` names.
+  void check_finite(const TensorInfo& info, const WeightView& view, const std::string& prefix = "", Index first = 0,
+                    Index step = 1) const {
     std::vector<float> row(static_cast<std::size_t>(view.cols));
     for (Index r = 0; r < view.rows; ++r) {
       expand_row(view, r, 0, view.cols, row.data());
       for (std::size_t c = 0; c < row.size(); ++c)
         if (!std::isfinite(row[c]))
           throw Error(ErrorCode::wt_nonfinite,
-                      "element [" + std::to_string(r) + ", " + std::to_string(c) +
+                      "element [" + prefix + std::to_string(first + r * step) + ", " + std::to_string(c) +
                           "] is NaN or infinite; the shard is damaged, download it again",
                       {checkpoint_.file_path(info.file), info.name, -1});
     }

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <guild/core/error.hpp>
 #include <guild/core/format.hpp>
 #include <guild/io/checkpoint.hpp>
+#include <guild/models/name_rule.hpp>
 #include <guild/modules/module.hpp>
 
 namespace guild::inline v1::detail {
@@ -56,25 +58,57 @@ class TensorFinder {
       if (found.elements != nullptr) find_packed(found, name, shape);
       return found;
     }
-    const TensorInfo& info = *found.elements;
-    if (info.shape.size() != 2 || info.shape[0] != shape.rows || info.shape[1] != shape.cols) {
-      const bool transposed = info.shape.size() == 2 && info.shape[0] == shape.cols && info.shape[1] == shape.rows;
+    check_elements(*found.elements, {shape.rows, shape.cols});
+    found.format = found.elements->dtype;
+    if (found.format.scaled()) find_scales(found, name + std::string(scale_suffix_), grid(found.format, shape));
+    return found;
+  }
+
+  /// Finds a stack in a fused tensor [count, parts * rows, cols] and checks the same. The parts have their scales
+  /// apart, as they have before they are fused: [count, parts * ceil(rows / 128), ceil(cols / 128)].
+  [[nodiscard]] StoredTensor find_fused(const std::string& name, StackShape shape, const FusedRows& rows) const {
+    StoredTensor found;
+    found.elements = checkpoint_.find(name);
+    if (found.elements == nullptr) return found;
+    check_elements(*found.elements, {shape.count, rows.parts * shape.rows, shape.cols});
+    found.format = found.elements->dtype;
+    if (!found.format.scaled()) return found;
+    if (rows.in_turn)
+      fail(ErrorCode::wt_dtype, *found.elements,
+           "is stored as F8_E4M3, whose blocks of 128 rows would belong to several matrices; store it as BF16");
+    const std::vector<std::int64_t> one = grid(found.format, shape.matrix());
+    find_scales(found, name + std::string(scale_suffix_), {shape.count, rows.parts * one[0], one[1]});
+    return found;
+  }
+
+  /// Throws wt_dtype if two matrices of one stack differ in their format.
+  void require_same_format(const StoredTensor& found, const StoredTensor& first) const {
+    if (found.format != first.format)
+      fail(ErrorCode::wt_dtype, *found.elements,
+           "is stored as " + describe(found.format) + ", but \"" + first.elements->name + "\" as " +
+               describe(first.format) + "; the experts of a layer share one format");
+  }
+
+ private:
+  static std::vector<std::int64_t> grid(const Format& format, MatrixShape shape) {
+    return {(shape.rows + format.block_rows - 1) / format.block_rows,
+            (shape.cols + format.block_cols - 1) / format.block_cols};
+  }
+  void check_elements(const TensorInfo& info, const std::vector<std::int64_t>& wanted) const {
+    if (info.shape != wanted) {
+      std::vector<std::int64_t> transposed = wanted;
+      std::swap(transposed[wanted.size() - 1], transposed[wanted.size() - 2]);
       fail(ErrorCode::wt_shape, info,
-           "has shape " + shape_list(info.shape) + ", the model needs " + shape_list({shape.rows, shape.cols}) +
-               (transposed ? ": it is transposed; weights are stored [outputs, inputs]" : ""));
+           "has shape " + shape_list(info.shape) + ", the model needs " + shape_list(wanted) +
+               (info.shape == transposed ? ": it is transposed; weights are stored [outputs, inputs]" : ""));
     }
     if (info.dtype != DType::f32 && info.dtype != DType::bf16 && info.dtype != DType::f16 &&
         info.dtype != DType::f8_e4m3)
       fail(ErrorCode::wt_dtype, info,
            "is stored as " + std::string(info.type_name) +
                ", expected F32, BF16, F16 or F8_E4M3; convert the checkpoint to one of them");
-    found.format = info.dtype;
-    if (info.dtype == DType::f8_e4m3) find_scales(found, name + std::string(scale_suffix_), shape);
-    return found;
   }
-
- private:
-  void find_scales(StoredTensor& found, const std::string& name, MatrixShape shape) const {
+  void find_scales(StoredTensor& found, const std::string& name, const std::vector<std::int64_t>& wanted) const {
     found.scales = checkpoint_.find(name);
     if (found.scales == nullptr)
       fail(ErrorCode::wt_scale_missing, *found.elements,
@@ -87,7 +121,7 @@ class TensorFinder {
       fail(ErrorCode::wt_dtype, *found.scales,
            "is stored as " + std::string(found.scales->type_name) + ", expected F32, BF16, F16 or F8_E8M0");
     found.format = {DType::f8_e4m3, type, scale_block, scale_block};
-    check_grid(found, shape);
+    check_grid(found, wanted);
   }
   void find_packed(StoredTensor& found, const std::string& name, MatrixShape shape) const {
     const TensorInfo& info = *found.elements;
@@ -113,15 +147,13 @@ class TensorFinder {
     if (found.scales->dtype != DType::u8 && found.scales->dtype != DType::f8_e8m0)
       fail(ErrorCode::wt_dtype, *found.scales,
            "is stored as " + std::string(found.scales->type_name) + ", expected U8 or F8_E8M0");
-    check_grid(found, shape);
+    check_grid(found, grid(found.format, shape));
   }
-  void check_grid(const StoredTensor& found, MatrixShape shape) const {
+  void check_grid(const StoredTensor& found, const std::vector<std::int64_t>& wanted) const {
     const Format& f = found.format;
-    const std::vector<std::int64_t> grid = {(shape.rows + f.block_rows - 1) / f.block_rows,
-                                            (shape.cols + f.block_cols - 1) / f.block_cols};
-    if (found.scales->shape != grid)
+    if (found.scales->shape != wanted)
       fail(ErrorCode::wt_scale_shape, *found.scales,
-           "has shape " + shape_list(found.scales->shape) + ", expected " + shape_list(grid) +
+           "has shape " + shape_list(found.scales->shape) + ", expected " + shape_list(wanted) +
                ": one scale for each block of " + std::to_string(f.block_rows) + " x " + std::to_string(f.block_cols));
   }
   [[noreturn]] void fail(ErrorCode code, const TensorInfo& info, const std::string& message) const {

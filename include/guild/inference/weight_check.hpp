@@ -10,7 +10,7 @@
 #include <guild/core/error.hpp>
 #include <guild/core/weight.hpp>
 #include <guild/inference/load_options.hpp>
-#include <guild/inference/stored_tensor.hpp>
+#include <guild/inference/stored_stack.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/io/config.hpp>
 #include <guild/modules/module.hpp>
@@ -29,11 +29,25 @@ class WeightCheck {
   template <class Tensor>
   void operator()(const Path& path, MatrixShape shape, Tensor&) {
     const std::string name = Names::name(path);
-    const StoredTensor found = finder_.find(name, shape);
-    take(found.elements, name);
-    if (found.elements != nullptr && residence_ == Residence::mapped && is_aligned(*found.elements))
-      bytes_.owned -= static_cast<std::int64_t>(found.elements->bytes);
-    if (found.scales != nullptr) take(found.scales, name);
+    take(finder_.find(name, shape), name);
+  }
+
+  template <class Tensor>
+  void operator()(const Path& path, StackShape shape, Tensor&) {
+    const FoundStack found = find_stack<Names>(finder_, path, shape);
+    if (found.absent()) return absent_.push_back(found);
+    if (!found.fused) {
+      for (std::size_t e = 0; e < found.names.size(); ++e) take(found.tensors[e], found.names[e]);
+      return;
+    }
+    has_fused_ = true;
+    // The parts of a fused tensor are walked one by one; each counts its share.
+    const StoredTensor& tensor = found.tensors[0];
+    used_.insert(tensor.elements->name);
+    if (tensor.scales != nullptr) used_.insert(tensor.scales->name);
+    const std::int64_t elements = shape.count * found.matrix_bytes(), scales = shape.count * found.scale_bytes();
+    bytes_.all += elements + scales;
+    bytes_.owned += (residence_ == Residence::mapped && found.fused_in_place() ? 0 : elements) + scales;
   }
 
   template <class Tensor>
@@ -49,7 +63,8 @@ class WeightCheck {
   }
 
   /// Call after the walk. Tensors whose name starts with one of `skipped` may be there unused.
-  void finish(const std::vector<std::string>& skipped) const {
+  void finish(const std::vector<std::string>& skipped) {
+    note_absent_stacks();
     if (!missing_.empty())
       throw Error(ErrorCode::wt_missing,
                   std::to_string(missing_count_) +
@@ -84,16 +99,36 @@ class WeightCheck {
  private:
   static constexpr std::size_t listed = 20;
 
+  void take(const StoredTensor& found, const std::string& name) {
+    take(found.elements, name);
+    if (found.elements != nullptr && residence_ == Residence::mapped && is_aligned(*found.elements))
+      bytes_.owned -= static_cast<std::int64_t>(found.elements->bytes);
+    if (found.scales != nullptr) take(found.scales, name);
+  }
   /// Counts a tensor that was found, or notes the name of one that was not.
   const TensorInfo* take(const TensorInfo* info, const std::string& name) {
     if (info == nullptr) {
-      if (++missing_count_ <= listed) missing_.push_back(name);
+      note_missing(name);
     } else {
       used_.insert(info->name);
       bytes_.all += static_cast<std::int64_t>(info->bytes);
       bytes_.owned += static_cast<std::int64_t>(info->bytes);
     }
     return info;
+  }
+  void note_missing(const std::string& name) {
+    if (++missing_count_ <= listed) missing_.push_back(name);
+  }
+  /// Stacks that are missing altogether are called as the file would call them: fused if it fuses others.
+  void note_absent_stacks() {
+    std::set<std::string> fused;
+    for (const FoundStack& stack : absent_) {
+      if (has_fused_ && stack.fused_name) {
+        if (fused.insert(*stack.fused_name).second) note_missing(*stack.fused_name);
+      } else {
+        for (const std::string& name : stack.names) note_missing(name);
+      }
+    }
   }
   static bool is_skipped(std::string_view name, const std::vector<std::string>& skipped) {
     for (const std::string& prefix : skipped)
@@ -116,6 +151,8 @@ class WeightCheck {
   const Checkpoint& checkpoint_;
   TensorFinder finder_;
   std::set<std::string_view> used_;
+  std::vector<FoundStack> absent_;
+  bool has_fused_ = false;
   std::vector<std::string> missing_;
   std::size_t missing_count_ = 0;
   Residence residence_;

@@ -1,10 +1,12 @@
 // The names that DeepSeek's published checkpoints give to the tensors of a model.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include <guild/core/path.hpp>
+#include <guild/models/name_rule.hpp>
 
 namespace guild::inline v1 {
 
@@ -49,6 +51,22 @@ struct PublishedNames {
         if (entry.ours == step) return entry.published;
       return step;
     });
+  }
+
+  /// How files name stacks of experts that they hold as one tensor (transformers 5: save_original_format=False).
+  static constexpr NameRule fused_rules[] = {
+      {"layers.*.feed_forward.experts.gate.weight", "model.layers.*.mlp.experts.gate_up_proj", {.parts = 2, .part = 0}},
+      {"layers.*.feed_forward.experts.up.weight", "model.layers.*.mlp.experts.gate_up_proj", {.parts = 2, .part = 1}},
+      {"layers.*.feed_forward.experts.down.weight", "model.layers.*.mlp.experts.down_proj"},
+  };
+
+  /// The fused tensor that may hold a stack; nothing for other tensors. Files without it hold each expert's matrix
+  /// under its own `name`, as this library writes them.
+  [[nodiscard]] static std::optional<FusedTensor> fused(const Path& path) {
+    const std::string ours = path.str();
+    for (const NameRule& rule : fused_rules)
+      if (std::optional<std::string> name = translate(rule, ours)) return FusedTensor{*name, rule.rows};
+    return std::nullopt;
   }
 
   /// What follows the name of an f8_e4m3 matrix in the name of its scales.

@@ -5,6 +5,7 @@
 #include <guild/core/types.hpp>
 #include <guild/models/published_names.hpp>
 #include <guild/modules/block.hpp>
+#include <guild/modules/dispatch.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/mla.hpp>
 #include <guild/modules/router.hpp>
@@ -20,6 +21,8 @@ struct SpecDefaults {
   template <class S> using Mixer = Mla<S>;
   template <class S> using Router = TopKRouter<S>;
   template <class S> using Experts = ExpertPool<S>;
+  template <class S>
+  using Dispatch = Here;                                      ///< how rows reach the experts
   template <class SegmentType> using Training = SegmentType;  ///< or Recompute<SegmentType>, to save memory
 };
 

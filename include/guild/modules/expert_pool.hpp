@@ -4,10 +4,11 @@
 #include <cstdint>
 #include <span>
 #include <type_traits>
-#include <vector>
 
-#include <guild/modules/mlp.hpp>
+#include <guild/modules/module.hpp>
+#include <guild/modules/pass.hpp>
 #include <guild/ops/assignment.hpp>
+#include <guild/ops/combine.hpp>
 #include <guild/ops/expert_backward.hpp>
 #include <guild/ops/experts.hpp>
 
@@ -16,18 +17,21 @@ namespace guild::inline v1 {
 template <class S>
 struct ExpertPool {
   static constexpr Index count = S::config.moe.experts;
-  using Expert = Mlp<S::config.hidden, S::config.moe.hidden>;
+  static constexpr Index size = S::config.hidden, hidden = S::config.moe.hidden;
 
+  /// Expert e is the SwiGLU network of the three matrices e: y = down(silu(gate x) * up x).
   template <class Store>
   struct Weights {
-    std::vector<typename Expert::template Weights<Store>> experts =
-        std::vector<typename Expert::template Weights<Store>>(static_cast<std::size_t>(count));
+    typename Store::Stack gate, up;  ///< [count, hidden, size]
+    typename Store::Stack down;      ///< [count, size, hidden]
   };
 
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    for (std::size_t e = 0; e < static_cast<std::size_t>(count); ++e)
-      Expert::visit(visitor, path / static_cast<Index>(e), weights.experts[e]...);
+    const Path gate = path / "gate", up = path / "up", down = path / "down";
+    visitor(gate / "weight", StackShape{count, hidden, size}, weights.gate...);
+    visitor(up / "weight", StackShape{count, hidden, size}, weights.up...);
+    visitor(down / "weight", StackShape{count, size, hidden}, weights.down...);
   }
 
   template <class Real>
@@ -44,16 +48,13 @@ struct ExpertPool {
                       std::type_identity_t<std::span<const BasicLinearJob<Real>>> down,
                       Saved<std::type_identity_t<Real>>* keep = nullptr) {
     auto room = pass.room(keep);
-    const auto h = room.template take<Real>(y.rows, Expert::hidden);
-    if (keep != nullptr)
-      *keep = {room.template keep<Real>(y.rows, Expert::hidden), room.template keep<Real>(y.rows, Expert::hidden)};
+    const auto h = room.template take<Real>(y.rows, hidden);
+    if (keep != nullptr) *keep = {room.template keep<Real>(y.rows, hidden), room.template keep<Real>(y.rows, hidden)};
     const Saved<Real> out = keep != nullptr ? *keep : Saved<Real>{};
-    using Gated = GroupedGated<decltype(gates(weights)), decltype(ups(weights)), Real>;
-    using Down = GroupedLinear<Real, decltype(downs(weights))>;
-    grouped_gated(
+    grouped_gated<Real>(
         pass.device, gated,
-        Gated{gates(weights), ups(weights), assignment.offsets, x, h, assignment.token.data, out.gate, out.up});
-    grouped_linear<Real>(pass.device, down, Down{downs(weights), assignment.offsets, h, y});
+        {weights.gate.view(), weights.up.view(), assignment.offsets, x, h, assignment.token.data, out.gate, out.up});
+    grouped_linear<Real>(pass.device, down, {{weights.down.view(), assignment.offsets, h, y}});
   }
 
   /// dy [T, hidden] is the gradient of the weighted sum over slots, weight_s [T * K] the weight of each slot.
@@ -66,43 +67,18 @@ struct ExpertPool {
                        View<std::type_identity_t<Real>> dweight_s, View<Real, 2> dx, Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
-    const auto h = scratch.template take<Real>(dx.rows, Expert::hidden);
+    const auto h = scratch.template take<Real>(dx.rows, hidden);
     const View<const std::int32_t> offsets = assignment.offsets;
     const std::int32_t* const token = assignment.token.data;
-    using Gate = GroupedLinear<Real, decltype(gates(weights))>;
-    using Up = GroupedLinear<Real, decltype(ups(weights))>;
-    using Down = GroupedLinear<Real, decltype(downs(weights))>;
-    grouped_linear<Real>(device, {}, Down{downs(weights), offsets, dy, h, token, Product::x_w});
+    grouped_linear<Real>(device, {}, {{weights.down.view(), offsets, dy, h, token, Product::x_w}});
     expert_swiglu_backward(device, weight_s, saved.gate, saved.up, h, dweight_s);
 
-    const auto dgate = [&](Index e) { return expert(gradients, e).gate.weight.matrix(); };
-    const auto dup = [&](Index e) { return expert(gradients, e).up.weight.matrix(); };
-    const auto ddown = [&](Index e) { return expert(gradients, e).down.weight.matrix(); };
-    grouped_gradient(device, GroupedGradient<Real, decltype(ddown)>{ddown, offsets, dy, h, token},
-                     GroupedGradient<Real, decltype(dgate)>{dgate, offsets, saved.gate, x, nullptr, token},
-                     GroupedGradient<Real, decltype(dup)>{dup, offsets, saved.up, x, nullptr, token});
+    grouped_gradient<Real>(device, {{gradients.down.matrices(), offsets, dy, h, token},
+                                    {gradients.gate.matrices(), offsets, saved.gate, x, nullptr, token},
+                                    {gradients.up.matrices(), offsets, saved.up, x, nullptr, token}});
 
-    grouped_linear<Real>(device, {}, Gate{gates(weights), offsets, saved.gate, dx, nullptr, Product::x_w});
-    grouped_linear<Real>(device, {}, Up{ups(weights), offsets, saved.up, dx, nullptr, Product::x_w, Update::add});
-  }
-
- private:
-  template <class AnyWeights>
-  static auto& expert(AnyWeights& weights, Index e) {
-    return weights.experts[static_cast<std::size_t>(e)];
-  }
-  /// The matrices of expert e, for grouped products.
-  template <class Store>
-  static auto gates(const Weights<Store>& weights) {
-    return [&weights](Index e) { return expert(weights, e).gate.weight.view(); };
-  }
-  template <class Store>
-  static auto ups(const Weights<Store>& weights) {
-    return [&weights](Index e) { return expert(weights, e).up.weight.view(); };
-  }
-  template <class Store>
-  static auto downs(const Weights<Store>& weights) {
-    return [&weights](Index e) { return expert(weights, e).down.weight.view(); };
+    grouped_linear<Real>(device, {}, {{weights.gate.view(), offsets, saved.gate, dx, nullptr, Product::x_w}});
+    grouped_linear<Real>(device, {}, {{weights.up.view(), offsets, saved.up, dx, nullptr, Product::x_w, Update::add}});
   }
 };
 

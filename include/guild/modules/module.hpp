@@ -37,10 +37,29 @@ enum class TensorRole : std::uint8_t {
 struct MatrixShape { Index rows; Index cols; TensorRole role = TensorRole::parameter; };
 /// The shape of a vector.
 struct VectorShape { Index size; TensorRole role = TensorRole::parameter; };
+/// The shape of a stack of `count` matrices [rows = outputs, cols = inputs]: one of each expert.
+struct StackShape {
+  Index count;
+  Index rows;
+  Index cols;
+  TensorRole role = TensorRole::parameter;
+
+  [[nodiscard]] constexpr MatrixShape matrix() const { return {rows, cols, role}; }
+};
+
+/// Calls f with the path that matrix e of a stack has where it goes alone: experts / gate / weight becomes
+/// experts / 7 / gate / weight. Files and saved training states name the matrices of a stack so.
+template <class F>
+decltype(auto) with_matrix_path(const Path& stack, Index e, F&& f) {
+  const Path& kind = *stack.parent();
+  return f(*kind.parent() / e / kind.name() / stack.name());
+}
 
 namespace detail {
 struct AnyVisitor {
   template <class... T> void operator()(const Path&, MatrixShape, T&...) const {}
+  template <class... T>
+  void operator()(const Path&, StackShape, T&...) const {}
   template <class... T> void operator()(const Path&, VectorShape, T&...) const {}
 };
 }  // namespace detail

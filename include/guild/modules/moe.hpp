@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <type_traits>
 
+#include <guild/modules/dispatch.hpp>
 #include <guild/modules/expert_pool.hpp>
+#include <guild/modules/mlp.hpp>
 #include <guild/modules/router.hpp>
 #include <guild/ops/combine.hpp>
 
@@ -17,6 +19,7 @@ struct Moe {
   static constexpr bool has_shared = config.shared_experts > 0;
   using Router = typename S::template Router<S>;
   using Experts = typename S::template Experts<S>;
+  using Ways = typename S::template Dispatch<S>;         ///< to the experts and back
   static constexpr Index chosen_experts = config.top_k;  ///< of each token: what a pass that replays must bring
   using Shared = Mlp<S::config.hidden, Index{config.shared_experts} * config.hidden>;
   static_assert(Module<Router>, "Moe: Spec::Router needs a nested Weights<Store> and a static visit(visitor, path, "
@@ -29,6 +32,9 @@ struct Moe {
   static_assert(!Module<Experts> || TrainableModule<Experts>,
                 "Moe: Spec::Experts needs a nested Saved<Real> for what its backward needs of its forward; it may be "
                 "empty");
+  static_assert(Dispatch<Ways>,
+                "Moe: Spec::Dispatch needs a nested Route with an assignment, and static route, send, "
+                "send_slots, collect and collect_slots, see guild/modules/dispatch.hpp");
   static_assert(config.top_k > 0 && config.top_k <= config.experts, "Moe: moe.top_k must be in [1, moe.experts]");
 
   template <class Store>
@@ -51,6 +57,7 @@ struct Moe {
     View<std::int32_t, 2> chosen;  ///< [T, K]: choices are kept, never made a second time
     View<Real, 2> weights_tk;      ///< [T, K]
     Assignment assignment;
+    typename Ways::Route route;
     typename Experts::template Saved<Real> experts;
     typename Shared::template Saved<Real> shared;
   };
@@ -78,8 +85,11 @@ struct Moe {
 
     saved.assignment = Assignment::take(room.kept(), tokens, config.top_k, config.experts);
     assign_experts(pass.device, saved.chosen, saved.assignment);
+    saved.route = Ways::route(pass.device, saved.assignment, room.kept());
+    const Assignment& there = saved.route.assignment;
+    const View<const Real, 2> x_sent = Ways::send(pass.device, saved.route, x, room);
 
-    const auto y_slots = room.template take<Real>(tokens * config.top_k, S::config.hidden);
+    const auto y_sent = room.template take<Real>(there.slots(), S::config.hidden);
     std::array<BasicGatedJob<Real>, has_shared ? 1 : 0> gated;
     std::array<BasicLinearJob<Real>, has_shared ? 1 : 0> down;
     if constexpr (has_shared) {
@@ -88,12 +98,13 @@ struct Moe {
     }
     const auto experts_keep = part_of(keep, &Saved<Real>::experts);
     static_assert(
-        requires { Experts::forward(pass, weights.experts, saved.assignment, x, y_slots, gated, down, experts_keep); },
+        requires { Experts::forward(pass, weights.experts, there, x_sent, y_sent, gated, down, experts_keep); },
         "Moe: Spec::Experts needs a static forward(pass, weights, assignment, x, y, gated, down, keep) as ExpertPool "
         "has");
-    Experts::forward(pass, weights.experts, saved.assignment, x, y_slots, gated, down, experts_keep);
+    Experts::forward(pass, weights.experts, there, x_sent, y_sent, gated, down, experts_keep);
     const auto shared = has_shared ? View<const Real, 2>(y) : View<const Real, 2>();
-    combine_experts(pass.device, y_slots, saved.assignment.slot_tk, saved.weights_tk, shared, y);
+    combine_experts(pass.device, Ways::collect(pass.device, saved.route, y_sent, room), saved.assignment.slot_tk,
+                    saved.weights_tk, shared, y);
   }
 
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up.
@@ -104,20 +115,25 @@ struct Moe {
     Device& device = pass.device;
     auto scratch = device.scratch();
     const Index tokens = x.rows, slots = tokens * config.top_k;
-    const auto dx_slots = scratch.template take<Real>(slots, S::config.hidden);
-    const auto weight_s = scratch.template take<Real>(slots), dweight_s = scratch.template take<Real>(slots);
+    const auto weight_s = scratch.template take<Real>(slots);
     slot_weights(device, saved.assignment.slot_tk, saved.weights_tk, weight_s);
-    Experts::backward(pass, weights.experts, saved.assignment, x, saved.experts, dy, weight_s, dweight_s, dx_slots,
-                      gradients.experts);
+    const auto& route = saved.route;
+    const Index slots_sent = route.assignment.slots();
+    const auto dx_sent = scratch.template take<Real>(slots_sent, S::config.hidden);
+    const auto dweight_sent = scratch.template take<Real>(slots_sent);
+    Experts::backward(pass, weights.experts, route.assignment, Ways::send(device, route, x, scratch), saved.experts,
+                      Ways::send(device, route, dy, scratch), Ways::send_slots(device, route, weight_s, scratch),
+                      dweight_sent, dx_sent, gradients.experts);
     if constexpr (has_shared) Shared::backward(pass, weights.shared, x, saved.shared, dy, dx, gradients.shared);
 
     const auto ones = scratch.template take<Real>(tokens, config.top_k);
     for_each_row(device, tokens, config.top_k, FillRow<Real>{ones, Real(1)});
-    combine_experts(device, dx_slots, saved.assignment.slot_tk, ones,
+    combine_experts(device, Ways::collect(device, route, dx_sent, scratch), saved.assignment.slot_tk, ones,
                     has_shared ? View<const Real, 2>(dx) : View<const Real, 2>(), dx);
 
     const auto dweights_tk = scratch.template take<Real>(tokens, config.top_k);
-    gather_slots(device, saved.assignment.slot_tk, dweight_s, dweights_tk);
+    gather_slots(device, saved.assignment.slot_tk, Ways::collect_slots(device, route, dweight_sent, scratch),
+                 dweights_tk);
     const auto dx_router = scratch.template take<Real>(tokens, S::config.hidden);
     Router::backward(pass, weights.router, x, saved.router, Routing<Real>{saved.chosen, saved.weights_tk}, dweights_tk,
                      dx_router, gradients.router);

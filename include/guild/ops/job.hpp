@@ -1,4 +1,4 @@
-// The products of a model as jobs: one parallel region runs many independent ones.
+// The products of a model as jobs: one parallel region runs many independent ones, and those of experts in groups.
 #pragma once
 
 #include <cstdint>
@@ -57,5 +57,44 @@ struct BasicGatedJob {
   View<Real, 2> up_out{};    ///< as h: gets x Wup^T; has data where gate_out has
 };
 using GatedJob = BasicGatedJob<float>;
+
+/// y[s] = x[row of s] W^T (or x W) for every slot s, W the matrix of the expert that owns s: offsets [E + 1], in the
+/// device's memory, as `assign_experts` gives them. The row of s is gather[s], or s itself without gather; y has a row
+/// for each slot.
+template <class Real>
+struct GroupedLinear {
+  StackView weights;
+  View<const std::int32_t> offsets;
+  View<const Real, 2> x;
+  View<Real, 2> y;
+  const std::int32_t* gather = nullptr;
+  Product product = Product::x_wt;
+  Update update = Update::overwrite;
+};
+
+/// h[s] = silu(x Wgate^T) * (x Wup^T) for every slot, the first half of its expert's SwiGLU. `gate_out` and `up_out`,
+/// as h, get both products where they have data.
+template <class Real>
+struct GroupedGated {
+  StackView gate;
+  StackView up;
+  View<const std::int32_t> offsets;
+  View<const Real, 2> x;
+  View<Real, 2> h;
+  const std::int32_t* gather = nullptr;
+  View<Real, 2> gate_out{};
+  View<Real, 2> up_out{};
+};
+
+/// dw[e] += sum over the slots s of expert e of dy[row of s]^T x[row of s].
+template <class Real>
+struct GroupedGradient {
+  View<Real, 3> dw;  ///< [E, O, I]
+  View<const std::int32_t> offsets;
+  View<const Real, 2> dy;
+  View<const Real, 2> x;
+  const std::int32_t* dy_gather = nullptr;
+  const std::int32_t* x_gather = nullptr;
+};
 
 }  // namespace guild::inline v1

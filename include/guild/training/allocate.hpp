@@ -11,6 +11,10 @@ struct Allocate {
   template <class T> void operator()(const Path&, const MatrixShape& shape, DenseMatrix<T>& tensor) const {
     tensor = {shape.rows, shape.cols, Buffer<T>(shape.rows * shape.cols)};
   }
+  template <class T>
+  void operator()(const Path&, const StackShape& shape, DenseStack<T>& tensor) const {
+    tensor = {shape.count, shape.rows, shape.cols, Buffer<T>(shape.count * shape.rows * shape.cols)};
+  }
   template <class T> void operator()(const Path&, const VectorShape& shape, DenseVector<T>& tensor) const {
     tensor = {Buffer<T>(shape.size)};
   }

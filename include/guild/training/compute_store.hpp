@@ -14,6 +14,7 @@ template <class T>
 struct ComputeStore {
   using Matrix = DenseMatrix<T>;
   using Vector = DenseVector<float>;
+  using Stack = DenseStack<T>;
 };
 
 /// Rounds every tensor of `masters` to its copy (to nearest, ties to even), and gives copies memory where they have

@@ -1,9 +1,11 @@
 // The first weights of a model: random matrices, norms of one.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include <guild/device/cpu.hpp>
 #include <guild/ops/rows/normal.hpp>
@@ -19,6 +21,37 @@ struct InitializeOptions {
   /// deviation / sqrt(2 L), so that L layers add up to what one would (GPT-2, section 2.3).
   Index residual_layers = 0;
 };
+
+namespace detail {
+
+/// What a tensor begins with.
+struct FirstValues {
+  Index index;  ///< of the expert whose matrix it is
+  View<float> values;
+  double deviation;  ///< negative: `constant` everywhere
+  float constant;
+};
+
+/// The number in layers / 3 / feed_forward / experts / 7 / gate / weight that stands before the last two names; -1
+/// elsewhere.
+[[nodiscard]] inline Index index_in(const Path& path) {
+  const Path* const owner = path.parent() != nullptr ? path.parent()->parent() : nullptr;
+  return owner != nullptr ? owner->index() : -1;
+}
+
+/// Tensors draw from streams numbered in their order. A pool of experts is numbered expert by expert, though its stacks
+/// are visited one after the other: numbers of a seed do not depend on how matrices lie in memory.
+inline void order_by_expert(std::vector<FirstValues>& tensors) {
+  const auto outside = [](const FirstValues& tensor) { return tensor.index < 0; };
+  for (auto begin = tensors.begin(); begin != tensors.end();) {
+    begin = std::find_if_not(begin, tensors.end(), outside);
+    const auto end = std::find_if(begin, tensors.end(), outside);
+    std::stable_sort(begin, end, [](const FirstValues& a, const FirstValues& b) { return a.index < b.index; });
+    begin = end;
+  }
+}
+
+}  // namespace detail
 
 /// Gives every tensor its first values, and memory if it has none: matrices normal(0, deviation), vectors 1, tensors of
 /// TensorRole::state 0, shared copies as what they are copies of. The numbers depend on the seed and on the tensor's
@@ -37,24 +70,29 @@ void initialize(Device& device, Weights& weights, const InitializeOptions& optio
       },
       weights);
   Model::visit(AllocateMissing{}, Path{}, weights);
-  constexpr std::uint64_t domain = std::uint64_t{0x696e6974} << 32;  // keeps streams apart from other uses of the seed
-  std::uint64_t number = 0;
+  std::vector<detail::FirstValues> tensors;
   for_each_tensor<Model>(
       [&](const Path& path, const TensorShape& shape, TensorRole role, Buffer<float>& data) {
-        const std::uint64_t stream = domain | number++;
-        if (role == TensorRole::parameter && shape.dimensions >= 2) {
-          const bool to_residual = passes_through(path, "output") || passes_through(path, "down");
-          const double scale = options.residual_layers > 0 && to_residual
-                                   ? 1.0 / std::sqrt(2.0 * static_cast<double>(options.residual_layers))
-                                   : 1.0;
-          const NormalJob job{data.view(), options.seed, stream, options.deviation * scale};
-          for_each_block(device, std::span<const NormalJob>(&job, 1));
-        } else {
-          const FillJob job{data.view(), role == TensorRole::parameter ? 1.0f : 0.0f};
-          for_each_block(device, std::span<const FillJob>(&job, 1));
-        }
+        const bool random = role == TensorRole::parameter && shape.dimensions >= 2;
+        const bool to_residual = passes_through(path, "output") || passes_through(path, "down");
+        const double scale = options.residual_layers > 0 && to_residual
+                                 ? 1.0 / std::sqrt(2.0 * static_cast<double>(options.residual_layers))
+                                 : 1.0;
+        tensors.push_back({detail::index_in(path), data.view(), random ? options.deviation * scale : -1.0,
+                           role == TensorRole::parameter ? 1.0f : 0.0f});
       },
       weights);
+  detail::order_by_expert(tensors);
+  constexpr std::uint64_t domain = std::uint64_t{0x696e6974} << 32;  // keeps streams apart from other uses of the seed
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const detail::FirstValues& tensor = tensors[i];
+    const NormalJob normal{tensor.values, options.seed, domain | i, tensor.deviation};
+    const FillJob fill{tensor.values, tensor.constant};
+    if (tensor.deviation >= 0.0)
+      for_each_block(device, std::span<const NormalJob>(&normal, 1));
+    else
+      for_each_block(device, std::span<const FillJob>(&fill, 1));
+  }
   refresh_shared<Model>(weights);
 }
 

@@ -16,7 +16,7 @@ namespace guild::inline v1 {
 
 namespace detail {
 
-/// Reads every tensor and converts it to float, one at a time.
+/// Reads every matrix and vector and converts it to float, one at a time.
 template <class Names>
 class DenseReader {
  public:
@@ -27,8 +27,13 @@ class DenseReader {
     StoredMatrix stored;
     reader_(path, shape, stored);
     matrix = {shape.rows, shape.cols, Buffer<float>::uninitialized(shape.rows * shape.cols)};
-    const WeightView view = stored.view();
-    for (Index r = 0; r < shape.rows; ++r) expand_row(view, r, 0, shape.cols, matrix.data.data() + r * shape.cols);
+    expand(stored.view(), matrix.data.data());
+  }
+  void operator()(const Path& path, StackShape shape, DenseStack<float>& stack) {
+    const Index size = shape.rows * shape.cols;
+    stack = {shape.count, shape.rows, shape.cols, Buffer<float>::uninitialized(shape.count * size)};
+    const FoundStack found = find_stack<Names>(reader_.finder(), path, shape);
+    for (Index e = 0; e < shape.count; ++e) expand(reader_.matrix_of(found, e).view(), stack.data.data() + e * size);
   }
   void operator()(const Path& path, VectorShape shape, DenseVector<float>& vector) {
     StoredVector stored;
@@ -37,6 +42,10 @@ class DenseReader {
   }
 
  private:
+  static void expand(const WeightView& view, float* to) {
+    for (Index r = 0; r < view.rows; ++r) expand_row(view, r, 0, view.cols, to + r * view.cols);
+  }
+
   WeightReader<Names> reader_;
 };
 
@@ -56,6 +65,9 @@ template <class Model>
     std::int64_t* floats;
     void operator()(const Path&, MatrixShape shape, const DenseMatrix<float>&) const {
       *floats += shape.rows * shape.cols;
+    }
+    void operator()(const Path&, StackShape shape, const DenseStack<float>&) const {
+      *floats += shape.count * shape.rows * shape.cols;
     }
     void operator()(const Path&, VectorShape shape, const DenseVector<float>&) const { *floats += shape.size; }
   };

@@ -1,6 +1,7 @@
 // Walks over the trained tensors of a model, whatever their kind: shape and memory, side by side.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -24,13 +25,32 @@ struct TensorShape {
 
 namespace detail {
 
-/// A visitor that hands all tensors, or only the trained ones, to f(path, TensorShape, role, Buffer&...).
+/// A visitor that hands all tensors to f(path, TensorShape, role, Buffer&...).
 template <class F>
 struct TensorVisitor {
   const F& f;
   template <class Shape, class... Tensor>
   void operator()(const Path& path, const Shape& shape, Tensor&... tensors) const {
     f(path, shape_of(shape), shape.role, tensors.data...);
+  }
+  /// A stack goes matrix by matrix, under the path that each has alone.
+  template <class... Stack>
+  void operator()(const Path& path, const StackShape& shape, Stack&... stacks) const {
+    for (Index e = 0; e < shape.count; ++e)
+      with_matrix_path(path, e,
+                       [&](const Path& matrix) { hand(matrix, shape.matrix(), matrix_of(shape, e, stacks.data)...); });
+  }
+
+ private:
+  template <class... T>
+  void hand(const Path& path, const MatrixShape& shape, Buffer<T>... parts) const {
+    f(path, shape_of(shape), shape.role, parts...);
+  }
+  /// Of memory that is too small or too large, a matrix gets too little or too much: whoever needs it will refuse it.
+  template <class T>
+  static Buffer<T> matrix_of(const StackShape& shape, Index e, const Buffer<T>& all) {
+    const Index size = shape.rows * shape.cols, begin = std::min(e * size, all.size());
+    return all.part(begin, e + 1 < shape.count ? std::min(size, all.size() - begin) : all.size() - begin);
   }
 };
 
@@ -65,8 +85,10 @@ void require_allocated(const Path& path, const TensorShape& shape, const Buffer<
 
 }  // namespace detail
 
-/// Calls f(path, TensorShape, TensorRole, Buffer&...) for every tensor of the weights, in the order of visit.
-/// Throws op_shape if the sides differ in their number of prediction layers.
+/// Calls f(path, TensorShape, TensorRole, Buffer&...) for every tensor of the weights, in the order of visit. Stacks of
+/// experts are handed matrix by matrix, each a part of the stack's memory:
+/// `layers.3.feed_forward.experts.7.gate.weight` is trained, named and saved as any other matrix. Throws op_shape if
+/// the sides differ in their number of prediction layers.
 template <class Model, class F, class First, class... Rest>
 void for_each_tensor(const F& f, First& first, Rest&... rest) {
   (detail::require_same_layers(first, rest), ...);

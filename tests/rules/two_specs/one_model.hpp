@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <guild/models/transformer.hpp>
@@ -17,6 +18,11 @@ struct Filler {
     matrix.rows = shape.rows;
     matrix.cols = shape.cols;
     matrix.data = guild::Buffer<std::byte>(shape.rows * shape.cols * guild::Index{sizeof(float)});
+  }
+  void operator()(const guild::Path& path, guild::StackShape shape, guild::StoredStack& stack) {
+    std::vector<guild::StoredMatrix> matrices(static_cast<std::size_t>(shape.count));
+    for (guild::StoredMatrix& matrix : matrices) (*this)(path, shape.matrix(), matrix);
+    stack = guild::StoredStack(std::move(matrices));
   }
   void operator()(const guild::Path&, guild::VectorShape shape, guild::StoredVector& vector) {
     parameters += shape.size;
