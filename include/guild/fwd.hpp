@@ -549,6 +549,7 @@ struct StepSize;
 template <class Model, class Real> class Objective;
 
 // guild/training/optimizer.hpp
+enum class PredictionLayers : std::uint8_t;
 template <class Model> class Optimizer;
 
 // guild/training/parameter_group.hpp

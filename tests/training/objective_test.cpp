@@ -67,9 +67,9 @@ struct Case {
   Weights weights, gradients;
   guild::Random random{11};
 
-  Case() {
-    weights.mtp.resize(1);
-    gradients.mtp.resize(1);
+  explicit Case(std::size_t prediction_layers = 1) {
+    weights.mtp.resize(prediction_layers);
+    gradients.mtp.resize(prediction_layers);
     guild::allocate<Model>(weights);
     guild::allocate_trained<Model>(gradients);
     Model::visit(guild_test::FillRandom{&random}, guild::Path{}, weights);
@@ -80,26 +80,29 @@ struct Case {
       return sums.count == 0 ? 0.0 : (sums.loss + options.z_loss * sums.z) / static_cast<double>(sums.count);
     };
     double sum = mean(report.next) + options.mtp_weight * mean(report.second);
+    if (report.later[0].count > 0) {  // two prediction layers: each has half of the weight
+      sum += options.mtp_weight / 2 * (mean(report.later[0]) - mean(report.second));
+    }
     for (int layer = 0; layer < statistics.layers(); ++layer) sum += statistics.terms(layer).sum();
     return sum;
   }
 };
 
 template <class S>
-void expect_true_gradients(guild::AttentionMask mask) {
+void expect_true_gradients(guild::AttentionMask mask, std::size_t prediction_layers = 1) {
   using Model = typename Case<S>::Model;
-  Case<S> c;
+  Case<S> c(prediction_layers);
   const guild::TrainingBatch batch = batch_of({5, 1, 7}, S::config.vocab, 2);
   guild::ObjectiveOptions options = all_terms();
   options.mask = mask;
   guild::Objective<Model, double> objective(options);
   guild::StepSize size;
   size.add(batch);
-  guild::RoutingStatistics statistics(3, S::config.moe.experts);
+  guild::RoutingStatistics statistics(2 + static_cast<int>(prediction_layers), S::config.moe.experts);
   objective.learn(c.device, c.weights, batch, size, c.gradients, &statistics);
 
   typename Case<S>::Weights unused;
-  unused.mtp.resize(1);
+  unused.mtp.resize(prediction_layers);
   guild::allocate_trained<Model>(unused);
   std::vector<guild_test::Differentiated> list;
   Model::visit(guild_test::CollectDifferentiated{&list}, guild::Path{}, c.weights, c.gradients);
@@ -118,6 +121,9 @@ TEST(Objective, AllTermsTogetherHaveTheGradientsOfCentralDifferences) {
 }
 TEST(Objective, TiedEmbeddingsCollectTheGradientsOfEmbeddingHeadAndPredictionLayer) {
   expect_true_gradients<TiedSpec>(guild::AttentionMask::causal);
+}
+TEST(Objective, TwoPredictionLayersHaveTrueGradients) {
+  expect_true_gradients<TinySpec>(guild::AttentionMask::causal, 2);
 }
 TEST(Objective, BidirectionalAttentionHasTrueGradients) {
   expect_true_gradients<TinySpec>(guild::AttentionMask::bidirectional);
@@ -207,26 +213,61 @@ TEST(Objective, RefusesBatchesThatDoNotFitTheModel) {
   expect_error(guild::ErrorCode::op_shape, "position 2", [&] { learn(batch); });
 }
 
-TEST(Objective, RefusesMorePredictionLayersThanItTrainsBeforeAnythingChanges) {
+/// Layer d guesses the token d + 2 places ahead from the layer before and the token d + 1 places ahead: without the
+/// objective, by hand, one sequence.
+TEST(Objective, PredictionLayersStandOneOnTheOther) {
   using C = Case<TinySpec>;
-  C c;
-  c.weights.mtp.resize(2);
-  c.gradients.mtp.resize(2);
-  guild::allocate<C::Model>(c.weights);
-  guild::allocate_trained<C::Model>(c.gradients);
-  C::Model::visit(guild_test::FillRandom{&c.random}, guild::Path{}, c.weights);
+  using Mtp = C::Model::Mtp;
+  C c(3);
+  const Index count = 6, hidden = TinySpec::config.hidden;
+  guild::TrainingBatch batch = batch_of({count}, 13, 4);
+  for (std::size_t i = 0; i < batch.targets.size(); ++i) batch.targets[i] = static_cast<std::int32_t>(2 * i);
+  guild::Objective<C::Model, double> objective({.mtp_weight = 0.3});
+  const guild::LossReport report = objective.evaluate(c.device, c.weights, batch);
+  EXPECT_EQ(report.next.count, 6);
+  EXPECT_EQ(report.second.count, 5);
+  EXPECT_EQ(report.later[0].count, 4);
+  EXPECT_EQ(report.later[1].count, 3);
+  EXPECT_EQ(report.later[2].count, 0);
+  guild::StepSize size;
+  size.add(batch);
+  for (std::size_t depth = 0; depth < 4; ++depth) EXPECT_EQ(size.ahead(depth), 5 - static_cast<Index>(depth));
+
+  guild::Pass<guild::Cpu> pass{.device = c.device, .batch = batch.batch()};
+  guild::Buffer<double> states(count * hidden), next(count * hidden), logits(count * 13);
+  C::Model::forward(pass, c.weights, {}, states.view(count, hidden));
+  for (std::size_t depth = 0; depth < 3; ++depth) {
+    const Index places = static_cast<Index>(depth) + 1;
+    std::vector<std::int32_t> tokens(std::size_t{count}, 0);
+    std::copy(batch.tokens.begin() + places, batch.tokens.end(), tokens.begin());
+    pass.batch.tokens = {tokens.data(), count};
+    Mtp::forward(pass, c.weights.mtp[depth], c.weights.embedding.weight.view(), {}, states.view(count, hidden),
+                 next.view(count, hidden));
+    guild::linear(c.device, c.weights.head.weight.view(), next.view(count, hidden), logits.view(count, 13));
+    double loss = 0.0;
+    for (Index t = 0; t + places < count; ++t) {
+      double sum = 0.0;
+      for (Index v = 0; v < 13; ++v) sum += std::exp(logits.view(count, 13)(t, v));
+      loss += std::log(sum) - logits.view(count, 13)(t, 2 * (t + places));
+    }
+    EXPECT_NEAR(depth == 0 ? report.second.loss : report.later[depth - 1].loss, loss, 1e-9) << depth;
+    std::swap(states, next);
+  }
+}
+
+TEST(Objective, RefusesMorePredictionLayersThanItCountsBeforeAnythingChanges) {
+  using C = Case<TinySpec>;
+  C c(5);
   const guild::TrainingBatch batch = batch_of({5, 3}, 13, 1);
   guild::StepSize size;
   size.add(batch);
   for (const double weight : {0.0, 0.3}) {
     guild::Objective<C::Model, double> objective({.mtp_weight = weight});
-    guild::RoutingStatistics statistics(4, TinySpec::config.moe.experts);
-    expect_error(guild::ErrorCode::op_argument, "2 prediction layers, expected at most 1", [&] {
-      objective.learn(c.device, c.weights, batch, size, c.gradients, &statistics);
-    });
-    expect_error(guild::ErrorCode::op_argument, "2 prediction layers", [&] {
-      objective.evaluate(c.device, c.weights, batch);
-    });
+    guild::RoutingStatistics statistics(7, TinySpec::config.moe.experts);
+    expect_error(guild::ErrorCode::op_argument, "5 prediction layers, expected at most 4",
+                 [&] { objective.learn(c.device, c.weights, batch, size, c.gradients, &statistics); });
+    expect_error(guild::ErrorCode::op_argument, "5 prediction layers",
+                 [&] { objective.evaluate(c.device, c.weights, batch); });
     std::vector<guild_test::Differentiated> list;
     C::Model::visit(guild_test::CollectDifferentiated{&list}, guild::Path{}, c.weights, c.gradients);
     ASSERT_FALSE(list.empty());

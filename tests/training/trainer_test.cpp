@@ -576,11 +576,61 @@ TEST(Trainer, RefusesBadOptions) {
   expect_error(ErrorCode::op_shape, "embedding.weight", [] { Trainer(cpu(1), Kept::Weights<guild::Dense<float>>{}); });
 }
 
-TEST(Trainer, RefusesPredictionLayersThatItWouldDecayButNotTrain) {
+/// The values of all prediction layers, one after the other.
+std::vector<float> prediction_layers_of(const Kept::Weights<guild::Dense<float>>& weights) {
+  std::vector<float> all;
+  guild::for_each_tensor<Kept>(
+      [&](const guild::Path& path, const guild::TensorShape&, guild::TensorRole role,
+          const guild::Buffer<float>& data) {
+        if (role == guild::TensorRole::parameter &&
+            path.str().find("layers." + std::to_string(Kept::config.layers)) == 0)
+          all.insert(all.end(), data.data(), data.data() + data.size());
+      },
+      weights);
+  return all;
+}
+
+TEST(Trainer, PredictionLayersWithoutALossRest) {
+  for (const guild::OptimizerOptions& rule : {guild::OptimizerOptions(guild::AdamW{.lr = 1e-2, .weight_decay = 0.5}),
+                                              guild::OptimizerOptions(guild::Muon{.lr = 1e-2, .weight_decay = 0.5})}) {
+    TrainerOptions options;
+    options.optimizer = rule;
+    options.objective.mtp_weight = 0.3;
+    Trainer trainer(cpu(1), first_weights<Kept>(1, Second::with), options);
+    const TrainingBatch batch = batch_of({8, 9}, 1);
+    trainer.step(batch);  // so that there are moments to move on
+    const auto before = prediction_layers_of(trainer.weights());
+    ASSERT_FALSE(before.empty());
+    trainer.objective().mtp_weight = 0.0;
+    trainer.step(batch);
+    EXPECT_TRUE(guild_test::equal_bits(prediction_layers_of(trainer.weights()), before));
+    trainer.objective().mtp_weight = 0.3;
+    trainer.step(batch);
+    EXPECT_FALSE(guild_test::equal_bits(prediction_layers_of(trainer.weights()), before));
+  }
+}
+
+TEST(Trainer, TrainsSeveralPredictionLayers) {
   auto weights = first_weights<Kept>(1, Second::with);
   weights.mtp.resize(2);
   guild::initialize<Kept>(weights, {.seed = 1});
-  expect_error(ErrorCode::op_argument, "2 prediction layers, expected at most 1",
+  TrainerOptions options;
+  options.optimizer = guild::AdamW{.lr = 2e-2};
+  Trainer trainer(cpu(1), std::move(weights), options);
+  const TrainingBatch batch = batch_of({12, 9}, 1);
+  const guild::LossReport first = trainer.step(batch).losses;
+  guild::LossReport last;
+  for (int i = 0; i < 40; ++i) last = trainer.step(batch).losses;
+  ASSERT_GT(first.later[0].count, 0);
+  EXPECT_LT(first.later[0].count, first.second.count);
+  EXPECT_LT(last.second_loss(), 0.5 * first.second_loss());
+  EXPECT_LT(last.later[0].mean_loss(), 0.5 * first.later[0].mean_loss());
+}
+
+TEST(Trainer, RefusesMorePredictionLayersThanItCounts) {
+  auto weights = first_weights<Kept>(1, Second::with);
+  weights.mtp.resize(5);
+  expect_error(ErrorCode::op_argument, "5 prediction layers, expected at most 4",
                [&] { Trainer(cpu(1), std::move(weights)); });
 }
 

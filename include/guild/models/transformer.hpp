@@ -172,10 +172,12 @@ struct Transformer {
   }
 
   /// Runs prediction layer `depth` after `forward`: the tokens of `pass` are those that follow the batch's, states
-  /// [T, hidden] what `forward` gave, logits [T, vocab] the guess of the tokens after the pass's.
+  /// [T, hidden] what `forward` gave, or for a deeper layer `own_states` [T, hidden] of the one before; logits
+  /// [T, vocab] the guess of the tokens after the pass's.
   template <class Device, class Store>
   static void predict_second(const Pass<Device>& pass, const Weights<Store>& weights, std::span<Cache* const> caches,
-                             View<const float, 2> states, View<float, 2> logits, std::size_t depth = 0) {
+                             View<const float, 2> states, View<float, 2> logits, std::size_t depth = 0,
+                             View<float, 2> own_states = {}) {
     check(pass.batch);
     if (depth >= weights.mtp.size())
       throw Error(ErrorCode::op_argument, "prediction layer " + std::to_string(depth) + " was asked for, but " +
@@ -204,7 +206,8 @@ struct Transformer {
     at.layer = config.layers + static_cast<int>(depth);
     or_rewind(pass, layer_caches, [&] {
       auto scratch = pass.device.scratch();
-      const auto guess = scratch.template take<float>(states.rows, config.hidden);
+      const auto guess =
+          own_states.data != nullptr ? own_states : scratch.template take<float>(states.rows, config.hidden);
       Mtp::forward(at, layer, layer.embedding.weight.view(), layer_caches, states, guess);
       Mtp::Head::forward(pass.device, layer.head, guess, logits);
       raise_faults(pass.device);

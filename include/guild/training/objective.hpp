@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -20,7 +21,9 @@ namespace guild::inline v1 {
 struct ObjectiveOptions {
   AttentionMask mask = AttentionMask::causal;  ///< bidirectional: masked language models
   double z_loss = 0.0;                         ///< coefficient of the mean squared log-sum-exp of the head's logits
-  double mtp_weight = 0.3;  ///< of the prediction layer's loss, where the weights have one (DeepSeek-V3: 0.3, then 0.1)
+  /// Of the mean loss of the prediction layers, where the weights have any (DeepSeek-V3: 0.3, then 0.1). At 0 they
+  /// rest.
+  double mtp_weight = 0.3;
   BalanceOptions balance{};
 };
 
@@ -41,17 +44,18 @@ inline void check(const ObjectiveOptions& options) {
   require(options.balance.router_z, "BalanceOptions::router_z");
 }
 
+/// Prediction layers that can be trained, one after the other: layer d guesses the token d + 2 places ahead.
+inline constexpr std::size_t most_prediction_layers = 4;
+
 namespace detail {
 
-/// Hands the weights on; throws op_argument if they have prediction layers that the objective would not train: the
-/// optimizer would decay them all the same.
+/// Hands the weights on; throws op_argument if they have more prediction layers than the objective counts.
 template <class Weights>
 Weights&& require_trainable(Weights&& weights) {
-  if (weights.mtp.size() > 1)
+  if (weights.mtp.size() > most_prediction_layers)
     throw Error(ErrorCode::op_argument,
-                "the weights have " + std::to_string(weights.mtp.size()) +
-                    " prediction layers, expected at most 1: deeper ones have no loss; resize `mtp` to 1 in a model "
-                    "whose config has one, or to 0 (load without LoadOptions::mtp)",
+                "the weights have " + std::to_string(weights.mtp.size()) + " prediction layers, expected at most " +
+                    std::to_string(most_prediction_layers) + "; resize `mtp`, or load without LoadOptions::mtp",
                 Where{.key = "weights.mtp"});
   return std::forward<Weights>(weights);
 }
@@ -61,15 +65,19 @@ Weights&& require_trainable(Weights&& weights) {
 /// Sums over what was seen; `loss()` and `second_loss()` are means over its supervised tokens.
 struct LossReport {
   LossSums next;    ///< the main model's predictions
-  LossSums second;  ///< the prediction layer's: the tokens after the next
+  LossSums second;  ///< the first prediction layer's: the tokens after the next
+  std::array<LossSums, most_prediction_layers - 1> later{};  ///< further prediction layers'
   [[nodiscard]] double loss() const { return next.mean_loss(); }
   [[nodiscard]] double second_loss() const { return second.mean_loss(); }
+  /// Of prediction layer `depth`, from 0.
+  [[nodiscard]] LossSums& ahead(std::size_t depth) { return depth == 0 ? second : later[depth - 1]; }
   [[nodiscard]] double accuracy() const {
     return next.count > 0 ? static_cast<double>(next.correct) / static_cast<double>(next.count) : 0.0;
   }
   LossReport& operator+=(const LossReport& other) {
     next += other.next;
     second += other.second;
+    for (std::size_t i = 0; i < later.size(); ++i) later[i] += other.later[i];
     return *this;
   }
 };
@@ -78,16 +86,23 @@ struct LossReport {
 struct StepSize {
   Index tokens = 0;
   Index next = 0;    ///< supervised tokens
-  Index second = 0;  ///< those of them that are not the first of their sequence: the prediction layer's
+  Index second = 0;  ///< those of them that are not the first of their sequence: the first prediction layer's
+  std::array<Index, most_prediction_layers - 1> later{};  ///< and not the second, third...: further prediction layers'
 
+  /// Of prediction layer `depth`, from 0.
+  [[nodiscard]] Index ahead(std::size_t depth) const { return depth == 0 ? second : later[depth - 1]; }
   /// Throws op_shape for a batch that is none.
   void add(const TrainingBatch& batch) {
     check(batch);
     tokens += batch.size();
     next += batch.supervised();
     for (const Chunk& chunk : batch.chunks)
-      for (Index i = 1; i < chunk.count; ++i)
-        second += batch.targets[static_cast<std::size_t>(chunk.begin + i)] >= 0 ? 1 : 0;
+      for (Index i = 1; i < chunk.count; ++i) {
+        if (batch.targets[static_cast<std::size_t>(chunk.begin + i)] < 0) continue;
+        ++second;
+        for (std::size_t depth = 1; depth < most_prediction_layers; ++depth)
+          later[depth - 1] += i > static_cast<Index>(depth) ? 1 : 0;
+      }
   }
 };
 
@@ -107,7 +122,7 @@ class Objective {
   /// Adds one batch's gradients: of the mean over a step of `size`, which the batch is part of. `choices`: see Pass;
   /// prediction layers choose for themselves. `statistics` (may be null) counts routing and the balancing losses.
   /// Throws op_shape, op_argument, in_token, in_context, op_nonfinite; then gradients are partly added to and must be
-  /// cleared. Weights of more than one prediction layer are refused (op_argument) before anything changes.
+  /// cleared. Weights of more than `most_prediction_layers` are refused (op_argument) before anything changes.
   template <class Device, class Store, class Gradients>
   LossReport learn(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, const StepSize& size,
                    Weights<Gradients>& gradients, RoutingStatistics* statistics,
@@ -128,19 +143,31 @@ class Objective {
     const auto dhead = Model::head_of(gradients).matrix();
     report.next = cross_entropy_head(device, head, View<const Real, 2>(states), batch.target_view(),
                                      head_options(1.0, size.next), dstates, dhead);
-    if (!weights.mtp.empty() && options_.mtp_weight > 0.0) {
+    ahead_.resize(options_.mtp_weight > 0.0 ? weights.mtp.size() : 0);
+    if (!ahead_.empty()) {
       auto own = memory.nested();
-      const Second second = second_of(batch, own);
-      const auto y = own.template take<Real>(states.rows, states.cols);
-      const auto dy = own.template take<Real>(states.rows, states.cols);
-      const Pass<Device> deeper = deeper_pass(pass.with(own), second);
-      typename Model::Mtp::template Saved<Real> saved_mtp;
-      Model::Mtp::forward(deeper, weights.mtp[0], weights.embedding.weight.view(), {}, states, y, &saved_mtp);
-      report.second = cross_entropy_head(device, head, View<const Real, 2>(y), second.targets,
-                                         head_options(options_.mtp_weight, size.second), dy, dhead);
-      Model::Mtp::backward(deeper, weights.mtp[0], states, saved_mtp, dy, y, gradients.embedding.weight.matrix(),
-                           gradients.mtp[0]);
-      add(device, dstates, y);
+      const Pass<Device> keeping = pass.with(own);
+      const double weight = options_.mtp_weight / static_cast<double>(ahead_.size());
+      View<const Real, 2> x = states;
+      for (std::size_t depth = 0; depth < ahead_.size(); ++depth) {
+        Ahead& ahead = ahead_[depth];
+        ahead.tokens = shifted(batch, depth, own);
+        ahead.x = x;
+        ahead.y = own.template take<Real>(states.rows, states.cols);
+        ahead.dy = own.template take<Real>(states.rows, states.cols);
+        Model::Mtp::forward(deeper_pass(keeping, ahead.tokens, depth), weights.mtp[depth],
+                            weights.embedding.weight.view(), {}, x, ahead.y, &ahead.saved);
+        x = ahead.y;
+        report.ahead(depth) = cross_entropy_head(device, head, x, ahead.tokens.targets,
+                                                 head_options(weight, size.ahead(depth)), ahead.dy, dhead);
+      }
+      for (std::size_t depth = ahead_.size(); depth-- > 0;) {
+        Ahead& ahead = ahead_[depth];
+        const View<Real, 2> dx = ahead.y;  // no longer needed
+        Model::Mtp::backward(deeper_pass(keeping, ahead.tokens, depth), weights.mtp[depth], ahead.x, ahead.saved,
+                             ahead.dy, dx, gradients.embedding.weight.matrix(), gradients.mtp[depth]);
+        add(device, depth > 0 ? ahead_[depth - 1].dy : dstates, dx);
+      }
     }
     Model::backward(pass, weights, saved, dstates, gradients);
     raise_faults(device);
@@ -158,42 +185,53 @@ class Objective {
     const WeightView head = Model::head_of(weights).view();
     report.next = cross_entropy_head(device, head, View<const Real, 2>(states), batch.target_view(),
                                      head_options(1.0, 1), View<Real, 2>(), View<Real, 2>());
-    if (!weights.mtp.empty() && options_.mtp_weight > 0.0) {
-      const Second second = second_of(batch, memory);
+    View<const Real, 2> x = states;
+    for (std::size_t depth = 0; depth < weights.mtp.size() && options_.mtp_weight > 0.0; ++depth) {
+      const Shifted tokens = shifted(batch, depth, memory);
       const auto y = memory.template take<Real>(states.rows, states.cols);
-      Model::Mtp::forward(deeper_pass(pass, second), weights.mtp[0], weights.embedding.weight.view(), {}, states, y);
-      report.second = cross_entropy_head(device, head, View<const Real, 2>(y), second.targets, head_options(1.0, 1),
-                                         View<Real, 2>(), View<Real, 2>());
+      Model::Mtp::forward(deeper_pass(pass, tokens, depth), weights.mtp[depth], weights.embedding.weight.view(), {}, x,
+                          y);
+      x = y;
+      report.ahead(depth) =
+          cross_entropy_head(device, head, x, tokens.targets, head_options(1.0, 1), View<Real, 2>(), View<Real, 2>());
     }
     return report;
   }
 
  private:
-  struct Second {
-    View<std::int32_t> tokens;   ///< the token after each; any for the last of a sequence
-    View<std::int32_t> targets;  ///< the target of the token after each; ignored for the last of a sequence
+  struct Shifted {
+    View<std::int32_t> tokens;   ///< the token some places after each; any where the sequence has ended
+    View<std::int32_t> targets;  ///< that token's target; ignored there
+  };
+  /// A prediction layer on its way: x goes in, y comes out and is the next one's x.
+  struct Ahead {
+    Shifted tokens;
+    View<const Real, 2> x;
+    View<Real, 2> y, dy;
+    typename Model::Mtp::template Saved<Real> saved;
   };
 
+  /// What prediction layer `depth` reads and guesses.
   template <class Memory>
-  static Second second_of(const TrainingBatch& batch, Memory& memory) {
-    const Index size = batch.size();
-    const Second second{memory.template take<std::int32_t>(size), memory.template take<std::int32_t>(size)};
+  static Shifted shifted(const TrainingBatch& batch, std::size_t depth, Memory& memory) {
+    const Index size = batch.size(), places = static_cast<Index>(depth) + 1;
+    const Shifted to{memory.template take<std::int32_t>(size), memory.template take<std::int32_t>(size)};
     for (const Chunk& chunk : batch.chunks)
       for (Index i = 0; i < chunk.count; ++i) {
         const Index row = chunk.begin + i;
-        const auto next = static_cast<std::size_t>(row + 1);
-        const bool last = i + 1 == chunk.count;
-        second.tokens[row] = last ? 0 : batch.tokens[next];
-        second.targets[row] = last ? TrainingBatch::ignored : batch.targets[next];
+        const auto there = static_cast<std::size_t>(row + places);
+        const bool ended = i + places >= chunk.count;
+        to.tokens[row] = ended ? 0 : batch.tokens[there];
+        to.targets[row] = ended ? TrainingBatch::ignored : batch.targets[there];
       }
-    return second;
+    return to;
   }
 
-  /// The pass of the prediction layer.
+  /// The pass of prediction layer `depth`.
   template <class Device>
-  static Pass<Device> deeper_pass(Pass<Device> pass, const Second& second) {
-    pass.batch.tokens = second.tokens;
-    pass.layer = Model::config.layers;
+  static Pass<Device> deeper_pass(Pass<Device> pass, const Shifted& tokens, std::size_t depth) {
+    pass.batch.tokens = tokens.tokens;
+    pass.layer = Model::config.layers + static_cast<int>(depth);
     return pass;
   }
 
@@ -229,6 +267,7 @@ class Objective {
   ObjectiveOptions options_;
   Arena arena_;
   typename Model::template Saved<Real> saved_;
+  std::vector<Ahead> ahead_;
   std::vector<Index> offsets_;
 };
 

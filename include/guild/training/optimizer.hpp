@@ -23,6 +23,9 @@ namespace guild::inline v1 {
 /// Which rule, with its numbers.
 using OptimizerOptions = std::variant<AdamW, Muon>;
 
+/// Whether the prediction layers have a loss in this step.
+enum class PredictionLayers : std::uint8_t { trained, resting };
+
 /// Changes weights by gradients. It owns the moments: two tensors for each that AdamW trains, one for Muon's, none for
 /// what is not trained. Results depend neither on threads nor on how tensors are put together in memory.
 template <class Model>
@@ -44,15 +47,17 @@ class Optimizer {
   }
 
   /// One step: lr is multiplied by `rate` (a schedule's factor), gradients by `gradient_scale` (clipping, averaging).
+  /// Prediction layers without a loss rest: they neither decay nor move on what they remember.
   /// Throws op_argument unless both are finite and `rate` is not negative, op_shape if a tensor has not the memory of
   /// its shape: then nothing has changed. Gradients must be finite (see gradient_norm): they are not looked at here.
   template <class Device>
-  void step(Device& device, Weights& weights, const Weights& gradients, double rate = 1.0,
-            double gradient_scale = 1.0) {
+  void step(Device& device, Weights& weights, const Weights& gradients, double rate = 1.0, double gradient_scale = 1.0,
+            PredictionLayers ahead = PredictionLayers::trained) {
     detail::require_option(detail::at_least_zero(rate), "rate", "the rate must be finite and not negative");
     detail::require_option(std::isfinite(gradient_scale), "gradient_scale",
                            "the scale of the gradients must be finite; skip steps with non-finite gradients");
     collect(weights, gradients);
+    ahead_ = ahead;
     const auto scale = static_cast<float>(gradient_scale);
     if (const Muon* muon = std::get_if<Muon>(&options_)) step_muon(device, *muon, rate, scale);
     step_adamw(device, adamw_options(), rate, scale);
@@ -96,6 +101,7 @@ class Optimizer {
     UpdateRule rule;  ///< adamw or muon
     double lr_scale;
     double decay_scale;
+    bool is_ahead;         ///< part of a prediction layer
     Buffer<float> first;   ///< AdamW's first moment or Muon's momentum
     Buffer<float> second;  ///< AdamW's second moment
   };
@@ -113,8 +119,17 @@ class Optimizer {
         (group.rule == UpdateRule::muon || (group.rule == UpdateRule::automatic && is_hidden_matrix(path, shape)));
     const Index size = group.lr_scale > 0.0 ? shape.size() : 0;
     slots_.push_back({path.str(), shape, is_muon ? UpdateRule::muon : UpdateRule::adamw, group.lr_scale,
-                      group.decay_scale, Buffer<float>(size), Buffer<float>(is_muon ? 0 : size)});
+                      group.decay_scale, is_ahead(path), Buffer<float>(size), Buffer<float>(is_muon ? 0 : size)});
   }
+
+  /// True for the tensors of prediction layers, which are numbered behind the others.
+  [[nodiscard]] static bool is_ahead(const Path& path) {
+    if constexpr (requires { Model::config.layers; })
+      for (const Path* step = &path; step->parent() != nullptr; step = step->parent())
+        if (step->parent()->name() == "layers") return step->index() >= Index{Model::config.layers};
+    return false;
+  }
+  [[nodiscard]] bool rests(const Slot& slot) const { return slot.is_ahead && ahead_ == PredictionLayers::resting; }
 
   [[nodiscard]] const AdamW& adamw_options() const {
     const Muon* muon = std::get_if<Muon>(&options_);
@@ -155,7 +170,7 @@ class Optimizer {
     const double second_correction = 1.0 - std::pow(options.beta2, t);
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       Slot& slot = slots_[i];
-      if (slot.rule != UpdateRule::adamw || slot.lr_scale == 0.0) continue;
+      if (slot.rule != UpdateRule::adamw || slot.lr_scale == 0.0 || rests(slot)) continue;
       const double lr = options.lr * rate * slot.lr_scale;
       jobs.add({.weight = weights_[i],
                 .gradient = gradients_[i],
@@ -182,7 +197,7 @@ class Optimizer {
       Index count = 0, floats = 0;
       for (; end < slots_.size(); ++end) {
         const Slot& slot = slots_[end];
-        if (slot.rule != UpdateRule::muon) continue;
+        if (slot.rule != UpdateRule::muon || rests(slot)) continue;
         const Index more = slot.shape.size() + orthogonalize_scratch(slot.shape.rows, slot.shape.cols);
         if (count > 0 && floats + more > most_scratch) break;
         floats += more;
@@ -203,7 +218,7 @@ class Optimizer {
     Staged<Device, DescendJob<float>> descents(device, count);
     for (std::size_t i = begin; i < end; ++i) {
       Slot& slot = slots_[i];
-      if (slot.rule != UpdateRule::muon) continue;
+      if (slot.rule != UpdateRule::muon || rests(slot)) continue;
       const double lr = options.lr * rate * slot.lr_scale;
       const View<float> update = scratch.template take<float>(slot.shape.size());
       momenta.add({gradients_[i], slot.first.view(), update, gradient_scale, static_cast<float>(options.momentum)});
@@ -219,6 +234,7 @@ class Optimizer {
 
   Options options_;
   Index steps_ = 0;
+  PredictionLayers ahead_ = PredictionLayers::trained;  ///< of the step at hand
   std::vector<Slot> slots_;
   std::vector<View<float>> weights_;  ///< of the step at hand, as slots_
   std::vector<View<const float>> gradients_;

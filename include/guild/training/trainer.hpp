@@ -164,7 +164,9 @@ class Trainer {
   }
 
   void apply(double gradient_scale) {
-    optimizer_.step(device_, weights_, gradients_, options_.schedule(steps_), gradient_scale);
+    const bool rest = objective().mtp_weight == 0.0;
+    optimizer_.step(device_, weights_, gradients_, options_.schedule(steps_), gradient_scale,
+                    rest ? PredictionLayers::resting : PredictionLayers::trained);
     if (options_.bias_rate > 0.0 && Model::config.moe.experts > 0)
       for_each_tensor<Model>(
           [&](const Path& path, const TensorShape&, TensorRole role, Buffer<float>& data) {
