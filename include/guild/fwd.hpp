@@ -81,8 +81,7 @@ class HostTeams;
 enum class Isa : std::uint8_t;
 
 // guild/device/staged.hpp
-template <class Device, class Job>
-class Staged;
+template <class Device, class Job> class Staged;
 
 // guild/device/team.hpp
 struct SerialTeam;
@@ -281,12 +280,10 @@ template <class S, class MixerType, class FeedForwardType> struct Block;
 template <class S> struct DenseFeedForward;
 
 // guild/modules/cached_attention.hpp
-template <class S, class Cache>
-struct CachedLatentAttention;
+template <class S, class Cache> struct CachedLatentAttention;
 
 // guild/modules/caches.hpp
-template <class Cache>
-class Caches;
+template <class Cache> class Caches;
 
 // guild/modules/embedding.hpp
 template <Index Vocab, Index Size> struct Embedding;
@@ -295,8 +292,7 @@ template <Index Vocab, Index Size> struct Embedding;
 template <class S> struct ExpertPool;
 
 // guild/modules/latent_cache.hpp
-template <class ElementType, Index Width>
-class LatentCache;
+template <class ElementType, Index Width> class LatentCache;
 
 // guild/modules/linear.hpp
 template <Index Outputs, Index Inputs> struct Linear;
@@ -325,10 +321,8 @@ template <Index Size> struct RmsNorm;
 class Observer;
 
 // guild/modules/pass.hpp
-template <class Device>
-struct Pass;
-template <class Frame>
-class Room;
+template <class Device> struct Pass;
+template <class Frame> class Room;
 
 // guild/modules/router.hpp
 template <class S> struct TopKRouter;
@@ -368,16 +362,14 @@ struct BlockRange;
 struct CrossEntropyOptions;
 
 // guild/ops/experts.hpp
-template <class GateOf, class UpOf, class Real>
-struct GroupedGated;
+template <class GateOf, class UpOf, class Real> struct GroupedGated;
 template <class Real, class GradientOf> struct GroupedGradient;
 template <class Real, class WeightOf> struct GroupedLinear;
 
 // guild/ops/job.hpp
 enum class Product : std::uint8_t;
 enum class Update : std::uint8_t;
-template <class Real>
-struct BasicGatedJob;
+template <class Real> struct BasicGatedJob;
 template <class Real> struct BasicLinearJob;
 template <class Real> struct WeightGradientJob;
 
