@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include <guild/training/allocate.hpp>
+
 #include "../support/ragged.hpp"
 #include "../support/random_weights.hpp"
 
@@ -131,6 +133,30 @@ TEST(Stack, MayHaveAnEmptySegment) {
   x.values.assign(x.values.size(), 0.5f);
   std::vector<Matrix> streams;
   EXPECT_EQ(events_of<Layers>(x, streams), (std::vector<std::string>{"routing 4", "layer 4"}));
+}
+
+TEST(Stack, ObserversSeeALayerThatIsComputedAgainOnce) {
+  using Layers = guild::Stack<0, guild::Recompute<guild::Segment<Dense, 1>>, guild::Segment<Sparse, 1>>;
+  guild::Cpu device({.threads = 1});
+  const auto weights = random_weights<Layers>();
+  Layers::Weights<guild::Dense<float>> gradients;
+  guild::allocate<Layers>(gradients);
+  const Tokens none(5);
+  const Flat flat({{0, &none, 0, 5}});
+  Matrix x(5, TinySpec::config.hidden), y = x;
+  x.values.assign(x.values.size(), 0.5f);
+  std::vector<std::string> events;
+  std::vector<Matrix> streams;
+  Watch watch(events, streams);
+  guild::Arena arena;
+  guild::Arena::Frame memory(arena);
+  const guild::Pass pass{.device = device, .batch = flat.batch(), .memory = &memory, .observer = &watch};
+  Layers::Saved<float> saved;
+  Layers::forward(pass, weights, {}, x.view(), y.view(), &saved);
+  EXPECT_EQ(events, (std::vector<std::string>{"layer 0", "routing 1", "layer 1"}));
+  EXPECT_TRUE(same_bits(streams.back(), y));
+  Layers::backward(pass, weights, saved, y.view(), gradients);
+  EXPECT_EQ(events.size(), 3U);
 }
 
 TEST(Block, AddsTheMixerAndThenTheFeedForwardToTheResidualStream) {
