@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -290,6 +291,35 @@ std::vector<BadStack> rows() {
   };
 }
 INSTANTIATE_TEST_SUITE_P(Table, BadStacks, ::testing::ValuesIn(rows()), [](const auto& row) { return row.param.id; });
+
+TEST(StoredStack, PackedExpertsAreOnePieceToo) {
+  // Two experts [3, 64] in MXFP4: rows of 32 bytes and 2 scales. Every element of expert e is 1.0 * 2^(r + e).
+  const TempFolder folder;
+  std::vector<std::string> bytes;
+  std::vector<guild::TensorSource> sources;
+  bytes.reserve(4);
+  for (int e = 0; e < 2; ++e) {
+    const std::string name = "model.layers.1.mlp.experts." + std::to_string(e) + ".up_proj.weight";
+    bytes.push_back(std::string(3 * 32, '\x22'));
+    sources.push_back({name + "_packed", DType::u8, {3, 32}, bytes.back().data()});
+    bytes.emplace_back();
+    for (int r = 0; r < 3; ++r) bytes.back().append(2, static_cast<char>(127 + r + e));
+    sources.push_back({name + "_scale", DType::u8, {3, 2}, bytes.back().data()});
+  }
+  guild::write_safetensors(folder.path("model.safetensors"), sources);
+  const auto checkpoint = guild::Checkpoint::open(folder.path());
+  const guild::Path root, layers = root / "layers", layer = layers / 1, feed = layer / "feed_forward",
+                          experts = feed / "experts", up = experts / "up";
+  for (const auto residence : {Residence::owned, Residence::mapped}) {
+    const LoadOptions options{.residence = residence};
+    guild::StoredStack stack;
+    guild::detail::WeightReader<guild::PublishedNames>(checkpoint, options, 1)(up / "weight",
+                                                                               guild::StackShape{2, 3, 64}, stack);
+    EXPECT_EQ(stack.pieces.size(), residence == Residence::owned ? 1U : 2U);
+    for (Index e = 0; e < 2; ++e)
+      for (Index r = 0; r < 3; ++r) EXPECT_EQ(stack.view()[e].at(r, 63), std::ldexp(1.0f, static_cast<int>(r + e)));
+  }
+}
 
 TEST(StoredStack, BlocksOfScalesDoNotTakeTurns) {
   const TempFolder folder;

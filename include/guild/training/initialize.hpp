@@ -26,7 +26,8 @@ namespace detail {
 
 /// What a tensor begins with.
 struct FirstValues {
-  Index index;  ///< of the expert whose matrix it is
+  Index index;         ///< of the expert whose matrix it is
+  std::size_t number;  ///< in the order of visit
   View<float> values;
   double deviation;  ///< negative: `constant` everywhere
   float constant;
@@ -46,7 +47,9 @@ inline void order_by_expert(std::vector<FirstValues>& tensors) {
   for (auto begin = tensors.begin(); begin != tensors.end();) {
     begin = std::find_if_not(begin, tensors.end(), outside);
     const auto end = std::find_if(begin, tensors.end(), outside);
-    std::stable_sort(begin, end, [](const FirstValues& a, const FirstValues& b) { return a.index < b.index; });
+    std::sort(begin, end, [](const FirstValues& a, const FirstValues& b) {
+      return a.index != b.index ? a.index < b.index : a.number < b.number;
+    });
     begin = end;
   }
 }
@@ -78,8 +81,8 @@ void initialize(Device& device, Weights& weights, const InitializeOptions& optio
         const double scale = options.residual_layers > 0 && to_residual
                                  ? 1.0 / std::sqrt(2.0 * static_cast<double>(options.residual_layers))
                                  : 1.0;
-        tensors.push_back({detail::index_in(path), data.view(), random ? options.deviation * scale : -1.0,
-                           role == TensorRole::parameter ? 1.0f : 0.0f});
+        tensors.push_back({detail::index_in(path), tensors.size(), data.view(),
+                           random ? options.deviation * scale : -1.0, role == TensorRole::parameter ? 1.0f : 0.0f});
       },
       weights);
   detail::order_by_expert(tensors);
