@@ -75,13 +75,12 @@ TYPED_TEST(GatedLinear, WithoutThemComputesTheSameUpToRounding) {
 TYPED_TEST(GatedLinear, GroupsWriteBothProductsOfEverySlotAndOfWhatRunsBeside) {
   Products<TypeParam> p, beside;
   const std::vector<std::int32_t> offsets = {0, 4, 4, 11};
-  const auto gate_of = [&](Index) { return p.weight(p.gate_w); };
-  const auto up_of = [&](Index) { return p.weight(p.up_w); };
+  const auto for_all = [](const guild::WeightView& weight) { return guild::StackView{weight, 3, 0, 0, nullptr}; };
   const auto job = beside.job(true);
   const View<const TypeParam, 2> x = p.x.view(rows, in);
-  const guild::GroupedGated<decltype(gate_of), decltype(up_of), TypeParam> group{
-      gate_of,
-      up_of,
+  const guild::GroupedGated<TypeParam> group{
+      for_all(p.weight(p.gate_w)),
+      for_all(p.weight(p.up_w)),
       View<const std::int32_t>(offsets.data(), 4),
       x,
       p.h.view(rows, out),
