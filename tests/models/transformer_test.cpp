@@ -476,6 +476,39 @@ TEST(Transformer, RefusesABatchThatDoesNotFitItsCaches) {
   EXPECT_EQ(runner.caches[0]->length(), 8);
 }
 
+/// Decoded in two pieces, each layer from the states of the one before, against whole sequences without a cache.
+TEST(Transformer, ADeeperPredictionLayerStandsOnTheOneBefore) {
+  using Model = guild::Transformer<TinySpec>;
+  using Mtp = Model::Mtp;
+  Runner<TinySpec> runner(guild::DType::f32, 2, 1, 2);
+  const Tokens tokens = random_tokens(20, 97, 8);
+  constexpr Index count = 18, split = 7;
+  const Flat whole({{0, &tokens, 0, count}});
+  Matrix x = runner.states({{0, &tokens, 0, count}}), y(count, 48), expected(count, 97);
+  for (std::size_t depth = 0; depth < 2; ++depth) {
+    const auto& layer = runner.weights.mtp[depth];
+    const guild::Pass pass{.device = runner.device, .batch = following(whole, tokens.data() + depth + 1)};
+    Mtp::forward(pass, layer, layer.embedding.weight.view(), {}, x.view(), y.view());
+    Mtp::Head::forward(runner.device, layer.head, y.view(), expected.view());
+    std::swap(x, y);
+  }
+  runner.clear(1);
+  Matrix found;
+  for (const auto& [begin, end] : {std::pair<Index, Index>{0, split}, {split, count}}) {
+    const Flat flat({{0, &tokens, begin, end}});
+    Matrix states = runner.states({{0, &tokens, begin, end}}), own(end - begin, 48), out(end - begin, 97);
+    const auto list = runner.pointers();
+    for (std::size_t depth = 0; depth < 2; ++depth) {
+      const guild::Pass pass{.device = runner.device,
+                             .batch = following(flat, tokens.data() + begin + static_cast<Index>(depth) + 1)};
+      Model::predict_second(pass, runner.weights, list, states.view(), out.view(), depth, own.view());
+      std::swap(states, own);
+    }
+    found.append(out);
+  }
+  EXPECT_LT(relative_error(found, expected), 1e-5);
+}
+
 TEST(Transformer, RefusesAPredictionLayerThatIsNotThere) {
   using Model = guild::Transformer<TinySpec>;
   Runner<TinySpec> without(guild::DType::f32, 2, 1, 0), with_one(guild::DType::f32, 2, 1, 1);

@@ -8,6 +8,8 @@
 
 #include <guild/core/random.hpp>
 
+#include "../core/code_of.hpp"
+
 namespace experts_test {
 
 using guild::Buffer;
@@ -110,23 +112,17 @@ TEST_F(GroupedProducts, RefuseAStackWithoutAMatrixForEachExpert) {
   Buffer<float> y(slots * out);
   StackView few = of(weights);
   few.count = experts - 1;
-  const auto code_of = [&](const auto& call) {
-    try {
-      call();
-    } catch (const guild::Error& error) { return error.code(); }
-    return guild::ErrorCode::io_open;
-  };
   const View<const float, 2> rows(x.data(), tokens, in);
-  EXPECT_EQ(code_of([&] {
+  EXPECT_EQ(guild_test::code_of([&] {
               guild::grouped_linear<float>(device, {}, {{few, offsets, rows, y.view(slots, out), token.data()}});
             }),
             guild::ErrorCode::op_shape);
   EXPECT_EQ(
-      code_of([&] {
+      guild_test::code_of([&] {
         guild::grouped_gated<float>(device, {}, {of(weights), few, offsets, rows, y.view(slots, out), token.data()});
       }),
       guild::ErrorCode::op_shape);
-  EXPECT_EQ(code_of([&] {
+  EXPECT_EQ(guild_test::code_of([&] {
               guild::grouped_gradient<float>(device, {{View<float, 3>(weights.data(), experts - 1, out, in), offsets,
                                                        y.view(slots, out), rows, nullptr, token.data()}});
             }),

@@ -27,8 +27,7 @@ template <class Real>
 void grouped_linear(Cpu& device, std::span<const BasicLinearJob<Real>> beside,
                     std::initializer_list<GroupedLinear<Real>> groups) {
   for (const GroupedLinear<Real>& group : groups) detail::require_experts(group.weights.count, group.offsets);
-  Arena::Frame frame = device.scratch();
-  linear(device, cpu::linear_jobs(frame, beside, groups));
+  cpu::with_linear_jobs(device, beside, groups, [&](auto jobs) { linear(device, jobs); });
 }
 
 namespace detail {
@@ -53,8 +52,7 @@ void grouped_gated(Cpu& device, std::type_identity_t<std::span<const BasicGatedJ
   detail::require_experts(group.up.count, group.offsets);
   if constexpr (std::is_same_v<Real, float>) {
     if (group.gate_out.data == nullptr) {
-      Arena::Frame frame = device.scratch();
-      gated_linear(device, cpu::gated_jobs(frame, beside, group));
+      cpu::with_gated_jobs(device, beside, group, [&](auto jobs) { gated_linear(device, jobs); });
       return;
     }
   }
@@ -65,8 +63,7 @@ void grouped_gated(Cpu& device, std::type_identity_t<std::span<const BasicGatedJ
 template <class Real>
 void grouped_gradient(Cpu& device, std::initializer_list<GroupedGradient<Real>> groups) {
   for (const GroupedGradient<Real>& group : groups) detail::require_experts(group.dw.count, group.offsets);
-  Arena::Frame frame = device.scratch();
-  weight_gradient(device, cpu::gradient_jobs(frame, groups));
+  cpu::with_gradient_jobs(device, groups, [&](auto jobs) { weight_gradient(device, jobs); });
 }
 
 }  // namespace guild::inline v1

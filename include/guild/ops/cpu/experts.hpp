@@ -2,24 +2,12 @@
 #pragma once
 
 #include <guild/device/cpu.hpp>
+#include <guild/device/staged.hpp>
 #include <guild/ops/job.hpp>
 #include <initializer_list>
 #include <span>
 
 namespace guild::inline v1::cpu {
-
-/// A list of jobs in host memory, as long as the caller's frame lives.
-template <class Job>
-class JobList {
- public:
-  JobList(Arena::Frame& frame, Index most) : jobs_(frame.take<Job>(most)) {}
-  void add(const Job& job) { jobs_[used_++] = job; }
-  [[nodiscard]] std::span<const Job> jobs() const { return {jobs_.data, static_cast<std::size_t>(used_)}; }
-
- private:
-  View<Job> jobs_;
-  Index used_ = 0;
-};
 
 /// Calls f(expert, first slot, slots) for each expert that serves somebody.
 template <class F>
@@ -37,45 +25,44 @@ inline const std::int32_t* gather_of(const std::int32_t* gather, Index begin) {
   return gather != nullptr ? gather + begin : nullptr;
 }
 
-/// `beside` and a product for each expert of each group that serves somebody.
-template <class Real>
-std::span<const BasicLinearJob<Real>> linear_jobs(Arena::Frame& frame, std::span<const BasicLinearJob<Real>> beside,
-                                                  std::initializer_list<GroupedLinear<Real>> groups) {
+/// Lists `beside` and a product for each expert of each group that serves somebody, and calls run(jobs).
+template <class Real, class Run>
+void with_linear_jobs(Cpu& device, std::span<const BasicLinearJob<Real>> beside,
+                      std::initializer_list<GroupedLinear<Real>> groups, Run&& run) {
   Index most = static_cast<Index>(beside.size());
   for (const auto& group : groups) most += group.weights.count;
-  JobList<BasicLinearJob<Real>> list(frame, most);
+  Staged<Cpu, BasicLinearJob<Real>> list(device, most);
   for (const auto& job : beside) list.add(job);
   for (const auto& group : groups)
     for_each_used(group.offsets, [&](Index e, Index begin, Index rows) {
       list.add({group.weights[e], rows_of(group.x, group.gather, begin, rows), group.y.middle_rows(begin, rows),
                 gather_of(group.gather, begin), group.product, group.update});
     });
-  return list.jobs();
+  run(list.ready());
 }
 
-inline std::span<const GatedJob> gated_jobs(Arena::Frame& frame, std::span<const GatedJob> beside,
-                                            const GroupedGated<float>& group) {
-  JobList<GatedJob> list(frame, static_cast<Index>(beside.size()) + group.gate.count);
+template <class Run>
+void with_gated_jobs(Cpu& device, std::span<const GatedJob> beside, const GroupedGated<float>& group, Run&& run) {
+  Staged<Cpu, GatedJob> list(device, static_cast<Index>(beside.size()) + group.gate.count);
   for (const GatedJob& job : beside) list.add(job);
   for_each_used(group.offsets, [&](Index e, Index begin, Index rows) {
     list.add({group.gate[e], group.up[e], rows_of(group.x, group.gather, begin, rows), group.h.middle_rows(begin, rows),
               gather_of(group.gather, begin)});
   });
-  return list.jobs();
+  run(list.ready());
 }
 
-template <class Real>
-std::span<const WeightGradientJob<Real>> gradient_jobs(Arena::Frame& frame,
-                                                       std::initializer_list<GroupedGradient<Real>> groups) {
+template <class Real, class Run>
+void with_gradient_jobs(Cpu& device, std::initializer_list<GroupedGradient<Real>> groups, Run&& run) {
   Index most = 0;
   for (const auto& group : groups) most += group.dw.count;
-  JobList<WeightGradientJob<Real>> list(frame, most);
+  Staged<Cpu, WeightGradientJob<Real>> list(device, most);
   for (const auto& group : groups)
     for_each_used(group.offsets, [&](Index e, Index begin, Index rows) {
       list.add({rows, rows_of(group.dy, group.dy_gather, begin, rows), rows_of(group.x, group.x_gather, begin, rows),
                 group.dw[e], gather_of(group.dy_gather, begin), gather_of(group.x_gather, begin)});
     });
-  return list.jobs();
+  run(list.ready());
 }
 
 }  // namespace guild::inline v1::cpu
