@@ -94,7 +94,7 @@ std::string stream(Generation&& generation) {
 template <class Spec>
 void run(const Settings& settings) {
   using Model = guild::Transformer<Spec>;
-  constexpr auto count = guild::parameter_count(Spec::config);
+  constexpr auto count = guild::parameter_count(guild::config_of<Spec>);
   const guild::Cpu device({.threads = settings.threads});
   if (!settings.quiet)
     std::fprintf(
@@ -102,8 +102,9 @@ void run(const Settings& settings) {
         "%d layers, %.4g million parameters (%.4g active per token), cache %lld bytes per token, 1/%.1f of multi-head "
         "attention; %d threads\n",
         Spec::config.layers, static_cast<double>(count.total) / 1e6, static_cast<double>(count.active) / 1e6,
-        static_cast<long long>(guild::cache_bytes_per_token(Spec::config, sizeof(typename Spec::CacheElement))),
-        guild::cache_ratio(Spec::config), device.threads());
+        static_cast<long long>(
+            guild::cache_bytes_per_token(guild::config_of<Spec>, sizeof(typename Spec::CacheElement))),
+        guild::cache_ratio(guild::config_of<Spec>), device.threads());
   const auto start = std::chrono::steady_clock::now();
   const auto model = load<Model>(device, settings);
   const double load_seconds = seconds_since(start);
@@ -157,9 +158,15 @@ void run(const Settings& settings) {
 }
 
 /// Runs the first of the compiled model types that has the numbers of config.json.
-template <class... Specs>
-bool run_matching(const Settings& settings, const guild::ModelConfig& file) {
-  return ((Specs::config == file ? (run<Specs>(settings), true) : false) || ...);
+template <class... Specs, class Config>
+bool run_matching(const Settings& settings, const Config& file) {
+  const auto matches = [&]<class Spec>(std::type_identity<Spec>) {
+    if constexpr (std::is_same_v<Config, typename Spec::Family::Config>)
+      return canonical(guild::config_of<Spec>) == file;
+    else
+      return false;
+  };
+  return ((matches(std::type_identity<Specs>{}) ? (run<Specs>(settings), true) : false) || ...);
 }
 
 }  // namespace
@@ -193,20 +200,23 @@ int main(int argc, char** argv) {
     settings.prompts = {"What is 17 + 5 * 3?", "What is 17 * 23?", "Compute (4 + 8) * 6."};
   std::signal(SIGINT, interrupt);
   try {
-    const guild::ModelConfig file = guild::read_config(settings.folder).model;
-    const bool known = run_matching<guild::MiniR1Spec, guild::DeepSeekR1Spec, guild::DeepSeekV2LiteSpec,
-                                    guild::MoonlightSpec, guild::KimiK2Spec
+    const std::string path = guild::path_in(settings.folder, "config.json");
+    const auto run_this = [&]<class Family>(const guild::PublishedModel<Family>& file) {
+      const bool known = run_matching<guild::MiniR1Spec, guild::DeepSeekR1Spec, guild::DeepSeekV2LiteSpec,
+                                      guild::MoonlightSpec, guild::KimiK2Spec
 #if defined(GUILD_CHAT_SPEC)
-                                    ,
-                                    GUILD_CHAT_SPEC
+                                      ,
+                                      GUILD_CHAT_SPEC
 #endif
-                                    >(settings, file);
-    if (known) return 0;
-    std::fprintf(stderr,
-                 "None of the model types in this program has the numbers of %s/config.json:\n%s"
-                 "Configure with -DGUILD_CHAT_CONFIG=%s/config.json to add one (./quickstart -m does it for you).\n",
-                 settings.folder.c_str(), guild::describe(file).c_str(), settings.folder.c_str());
-    return 3;
+                                      >(settings, canonical(file.model));
+      if (known) return 0;
+      std::fprintf(stderr,
+                   "None of the model types in this program has the numbers of %s:\n%s"
+                   "Configure with -DGUILD_CHAT_CONFIG=%s to add one (./quickstart -m does it for you).\n",
+                   path.c_str(), guild::describe<Family>(file.model).c_str(), path.c_str());
+      return 3;
+    };
+    return guild::with_config<guild::Families>(guild::read_text(path, 1 << 20), path, run_this);
   } catch (const guild::Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

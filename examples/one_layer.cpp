@@ -82,9 +82,8 @@ int main(int argc, char** argv) {
                 static_cast<double>(fill.allocated) * 1e-9, experts, device.threads());
 
     // A token reads attention, router and shared expert, and the weights of its top_k experts.
-    constexpr auto& moe = Spec::config.moe;
-    constexpr double expert_bytes = 3.0 * moe.hidden * Spec::config.hidden * (1.0 + 4.0 / (128 * 128));
-    const double bytes = static_cast<double>(fill.allocated) - (experts - moe.top_k) * expert_bytes;
+    constexpr double expert_bytes = 3.0 * Spec::experts.hidden * Spec::config.hidden * (1.0 + 4.0 / (128 * 128));
+    const double bytes = static_cast<double>(fill.allocated) - (experts - Spec::routing.top_k) * expert_bytes;
 
     Layer::Cache cache;
     cache.reserve(context + tokens + 1);

@@ -12,16 +12,12 @@
 namespace {
 
 struct ByteSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = {
-      .vocab = 256,
-      .hidden = 128,
-      .layers = 4,
-      .dense_layers = 1,
-      .dense_hidden = 256,
-      .context = 128,
-      .attention = {.heads = 4, .query_rank = 64, .latent_rank = 64, .nope_dim = 16, .rope_dim = 16, .value_dim = 32},
-      .moe = {.experts = 8, .top_k = 2, .hidden = 64, .shared_experts = 1, .groups = 4, .top_groups = 2, .scale = 2.5},
-  };
+  static constexpr guild::TrunkConfig config = {.vocab = 256, .hidden = 128, .layers = 4, .context = 128};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 4, .query_rank = 64, .latent_rank = 64, .nope_dim = 16, .rope_dim = 16, .value_dim = 32};
+  static constexpr guild::DenseConfig dense = {.hidden = 256, .layers = 1};
+  static constexpr guild::TopKConfig routing = {.experts = 8, .top_k = 2, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 64, .shared = 1};
 };
 using Model = guild::Transformer<ByteSpec>;
 

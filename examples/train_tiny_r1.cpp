@@ -25,13 +25,18 @@ struct Settings {
 
 /// A model for a minute or two.
 struct SmallSpec : guild::MiniR1Spec {
-  static constexpr guild::ModelConfig config = [] {
-    guild::ModelConfig c = guild::MiniR1Spec::config;
-    c.vocab = 384, c.hidden = 96, c.layers = 2, c.dense_hidden = 192;
-    c.attention = {.heads = 3, .query_rank = 48, .latent_rank = 32, .nope_dim = 32, .rope_dim = 16, .value_dim = 32};
-    c.moe.experts = 8, c.moe.top_k = 2, c.moe.hidden = 48;
-    return c;
-  }();
+  static constexpr guild::TrunkConfig config = {
+      .vocab = 384, .hidden = 96, .layers = 2, .mtp_layers = 1, .context = 2048};
+  static constexpr guild::MlaConfig attention = {.heads = 3,
+                                                 .query_rank = 48,
+                                                 .latent_rank = 32,
+                                                 .nope_dim = 32,
+                                                 .rope_dim = 16,
+                                                 .value_dim = 32,
+                                                 .rope = guild::MiniR1Spec::attention.rope};
+  static constexpr guild::DenseConfig dense = {.hidden = 192};
+  static constexpr guild::TopKConfig routing = {.experts = 8, .top_k = 2, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 48};
 };
 
 std::vector<guild::Message> small_conversation(guild::Random& random) {

@@ -5,11 +5,13 @@
 #include <exception>
 #include <string>
 #include <string_view>
+#include <tuple>
 
-#include <guild/core/config_fields.hpp>
+#include <guild/core/config.hpp>
 #include <guild/core/memory.hpp>
 #include <guild/io/config.hpp>
 #include <guild/io/file.hpp>
+#include <guild/models/families.hpp>
 
 namespace {
 
@@ -30,6 +32,8 @@ std::string literal(double value) {
 }
 std::string literal(guild::Scoring value) { return "guild::Scoring::" + std::string(guild::name(value)); }
 std::string literal(guild::Selection value) { return "guild::Selection::" + std::string(guild::name(value)); }
+std::string literal(guild::RopeScaling value) { return "guild::RopeScaling::" + std::string(guild::name(value)); }
+std::string literal(guild::RopePairs value) { return "guild::RopePairs::" + std::string(guild::name(value)); }
 
 /// 671026419200 as "671.0 billion".
 std::string billions(std::int64_t count) {
@@ -39,46 +43,45 @@ std::string billions(std::int64_t count) {
   return text;
 }
 
-/// `.hidden = 7168,` a line, nested structs in braces of their own.
-std::string initialiser(const guild::ModelConfig& config) {
-  std::string text, open;  // open: the nested struct that is being written
+/// A part as a member of a Spec, `.hidden = 7168,` a line, nested structs in braces of their own.
+template <class Part>
+std::string member(const Part& part) {
+  std::string text =
+      "  static constexpr guild::" + std::string(Part::part.type) + " " + std::string(Part::part.member) + " = {\n";
+  std::string open;  // the nested struct that is being written
   const auto close = [&] {
     if (!open.empty()) text += "      },\n";
     open.clear();
   };
-  guild::for_each_config_field(
+  Part::fields(
       [&](const guild::ConfigField& field, const auto& value) {
         const std::size_t dot = field.member.find('.');
         const std::string group(dot == std::string_view::npos ? "" : field.member.substr(0, dot));
-        const std::string member(dot == std::string_view::npos ? field.member : field.member.substr(dot + 1));
+        const std::string name(dot == std::string_view::npos ? field.member : field.member.substr(dot + 1));
         if (group != open) {
           close();
           if (!group.empty()) text += "      ." + group + " = {\n";
           open = group;
         }
-        text += std::string(open.empty() ? "      ." : "          .") + member + " = " + literal(value) + ",\n";
+        text += std::string(open.empty() ? "      ." : "          .") + name + " = " + literal(value) + ",\n";
       },
-      config);
+      part);
   close();
-  return text;
+  return text + "  };\n";
 }
 
-std::string header(const guild::PublishedConfig& published, const std::string& name) {
-  const guild::ParameterCount count = guild::parameter_count(published.model);
-  return "// The numbers of " + name +
-         ", written from config.json by guild_add_spec: change that file, not this one.\n"
-         "#pragma once\n\n"
-         "#include <guild/models/spec.hpp>\n\n"
-         "/// A " +
-         published.model_type + " of " + billions(count.total) + " billion parameters, " + billions(count.active) +
-         " of them active for a token.\n"
-         "struct " +
-         name +
-         " : guild::SpecDefaults {\n"
-         "  static constexpr guild::ModelConfig config = {\n" +
-         initialiser(published.model) +
-         "  };\n"
-         "};\n";
+template <class Family>
+std::string header(const guild::PublishedModel<Family>& published, const std::string& name) {
+  const auto model = canonical(published.model);
+  const guild::ParameterCount count = guild::parameter_count(model);
+  std::string text = "// The numbers of " + name +
+                     ", written from config.json by guild_add_spec: change that file, not this one.\n"
+                     "#pragma once\n\n#include <" +
+                     std::string(Family::header) + ">\n\n/// A " + published.model_type + " of " +
+                     billions(count.total) + " billion parameters, " + billions(count.active) +
+                     " of them active for a token.\nstruct " + name + " : guild::" + std::string(Family::base) + " {\n";
+  std::apply([&](const auto&... parts) { ((text += member(parts)), ...); }, model);
+  return text + "};\n";
 }
 
 }  // namespace
@@ -99,7 +102,8 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "error: \"%s\" is not a C++ identifier: choose a NAME such as MySpec\n", name.c_str());
       return 2;
     }
-    const std::string text = header(guild::parse_config(guild::read_text(path, 1 << 20), path), name);
+    const std::string text = guild::with_config<guild::Families>(
+        guild::read_text(path, 1 << 20), path, [&](const auto& published) { return header(published, name); });
     guild::AtomicFile file(argv[3]);
     file.write(text);
     file.commit();

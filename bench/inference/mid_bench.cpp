@@ -25,17 +25,12 @@ using namespace guild;
 using namespace guild_bench;
 
 struct MidSpec : SpecDefaults {
-  static constexpr ModelConfig config = {
-      .vocab = 32000,
-      .hidden = 2048,
-      .layers = 9,
-      .dense_layers = 1,
-      .dense_hidden = 8192,
-      .context = 8192,
-      .attention =
-          {.heads = 16, .query_rank = 768, .latent_rank = 512, .nope_dim = 128, .rope_dim = 64, .value_dim = 128},
-      .moe = {
-          .experts = 64, .top_k = 6, .hidden = 1408, .shared_experts = 1, .groups = 8, .top_groups = 4, .scale = 2.5}};
+  static constexpr TrunkConfig config = {.vocab = 32000, .hidden = 2048, .layers = 9, .context = 8192};
+  static constexpr MlaConfig attention = {
+      .heads = 16, .query_rank = 768, .latent_rank = 512, .nope_dim = 128, .rope_dim = 64, .value_dim = 128};
+  static constexpr DenseConfig dense = {.hidden = 8192, .layers = 1};
+  static constexpr TopKConfig routing = {.experts = 64, .top_k = 6, .groups = 8, .top_groups = 4, .scale = 2.5};
+  static constexpr ExpertConfig experts = {.hidden = 1408, .shared = 1};
 };
 using Mid = Transformer<MidSpec>;
 
@@ -47,7 +42,7 @@ struct ActiveBytes {
     if (path.parent()->name() == "embedding") return;
     bool expert = false;
     for (const Path* step = &path; step != nullptr; step = step->parent()) expert = expert || step->name() == "experts";
-    const double share = expert ? static_cast<double>(MidSpec::config.moe.top_k) / MidSpec::config.moe.experts : 1.0;
+    const double share = expert ? static_cast<double>(MidSpec::routing.top_k) / MidSpec::routing.experts : 1.0;
     bytes += share * static_cast<double>(matrix.bytes());
   }
   void operator()(const Path&, VectorShape, const StoredVector&) {}
@@ -155,7 +150,7 @@ void measure(Cpu& device, DType type, int tokens, bool busy) {
   shares.clear();
   constexpr Index rows = 512;
   // As in docs/performance.md: multiplications of the linear layers, without head and attention scores.
-  const ParameterCount count = parameter_count(MidSpec::config);
+  const ParameterCount count = parameter_count(config_of<MidSpec>);
   const double operations = 2.0 * rows * (static_cast<double>(count.active) - 32000.0 * 2048.0);
   for (int round = 0; round < 5; ++round) {
     const double peak =
@@ -197,7 +192,7 @@ int main(int argc, char** argv) {
   if (types.empty()) types = {DType::bf16, DType::f8_e4m3};
   Cpu device({.threads = threads, .isa = best_isa()});
   std::printf("mid: %.1f million parameters, %.1f active; %d threads\n",
-              static_cast<double>(parameter_count(MidSpec::config).total) * 1e-6,
-              static_cast<double>(parameter_count(MidSpec::config).active) * 1e-6, device.threads());
+              static_cast<double>(parameter_count(config_of<MidSpec>).total) * 1e-6,
+              static_cast<double>(parameter_count(config_of<MidSpec>).active) * 1e-6, device.threads());
   for (const DType type : types) measure(device, type, tokens, busy);
 }

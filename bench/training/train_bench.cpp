@@ -30,16 +30,12 @@ using namespace guild;
 using namespace guild_bench;
 
 struct Moe25Spec : SpecDefaults {
-  static constexpr ModelConfig config = {
-      .vocab = 8192,
-      .hidden = 384,
-      .layers = 8,
-      .dense_layers = 1,
-      .dense_hidden = 1024,
-      .context = 2048,
-      .attention = {.heads = 6, .query_rank = 0, .latent_rank = 128, .nope_dim = 32, .rope_dim = 32, .value_dim = 64},
-      .moe = {
-          .experts = 16, .top_k = 4, .hidden = 96, .shared_experts = 1, .groups = 4, .top_groups = 2, .scale = 2.5}};
+  static constexpr TrunkConfig config = {.vocab = 8192, .hidden = 384, .layers = 8, .context = 2048};
+  static constexpr MlaConfig attention = {
+      .heads = 6, .query_rank = 0, .latent_rank = 128, .nope_dim = 32, .rope_dim = 32, .value_dim = 64};
+  static constexpr DenseConfig dense = {.hidden = 1024, .layers = 1};
+  static constexpr TopKConfig routing = {.experts = 16, .top_k = 4, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr ExpertConfig experts = {.hidden = 96, .shared = 1};
 };
 struct Moe25RecomputedSpec : Moe25Spec {
   template <class SegmentType>
@@ -88,9 +84,9 @@ struct ActiveParameters {
       embedding = embedding || step->name() == "embedding" || step->name() == "mtp_embedding";
     }
     if (embedding) return;  // mtp_head shares the head's values, and multiplies
-    constexpr MoeConfig moe = Model::config.moe;
-    count +=
-        (expert ? static_cast<double>(moe.top_k) / moe.experts : 1.0) * static_cast<double>(shape.rows * shape.cols);
+    constexpr TopKConfig routing = Model::Spec::routing;
+    count += (expert ? static_cast<double>(routing.top_k) / routing.experts : 1.0) *
+             static_cast<double>(shape.rows * shape.cols);
   }
   template <class Tensor>
   void operator()(const Path& path, const StackShape& shape, const Tensor& stack) {
@@ -107,7 +103,7 @@ template <class Model, class Weights>
 double step_flops(const Weights& weights, int sequences, int length) {
   ActiveParameters<Model> active;
   Model::visit(active, Path(), weights);
-  constexpr AttentionConfig attention = Model::config.attention;
+  constexpr MlaConfig attention = Model::Spec::attention;
   const double pairs = 0.5 * sequences * length * (length + 1.0);
   const double layers = Model::config.layers + static_cast<double>(weights.mtp.size());
   return 6.0 * active.count * sequences * length +

@@ -21,7 +21,7 @@ struct EqualShares : guild::TopKRouter<S> {  // chooses experts as DeepSeek-R1 d
   static void forward(const guild::Pass<Device>& pass, const Weights& weights, guild::View<const Real, 2> x,
                       const guild::Routing<Real>& routing, Saved* keep) {
     Base::forward(pass, weights, x, routing, keep);
-    const auto share = static_cast<Real>(S::config.moe.scale / S::config.moe.top_k);
+    const auto share = static_cast<Real>(S::routing.scale / S::routing.top_k);
     guild::for_each_row(pass.device, x.rows, routing.weights.cols, Fill<Real>{routing.weights, share});
   }
   template <class Device, class Weights, class Real, class Saved, class Gradients>
@@ -33,8 +33,8 @@ struct EqualShares : guild::TopKRouter<S> {  // chooses experts as DeepSeek-R1 d
   }
 };
 struct MySpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = {
-      .vocab = 32000, .hidden = 1024, .layers = 12, .moe = {.experts = 32, .top_k = 4, .groups = 4, .top_groups = 2}};
+  static constexpr guild::TrunkConfig config = {.vocab = 32000, .hidden = 1024, .layers = 12};
+  static constexpr guild::TopKConfig routing = {.experts = 32, .top_k = 4, .groups = 4, .top_groups = 2};
   template <class S> using Router = EqualShares<S>;
 };
 using MyModel = guild::Transformer<MySpec>;
@@ -44,14 +44,12 @@ template guild::LanguageModel<MyModel, guild::Cpu> guild::load<MyModel, guild::C
                                                                                     const guild::LoadOptions&);
 
 struct SmallSpec : MySpec {  // the same router in a model small enough to be trained here
-  static constexpr guild::ModelConfig config = {
-      .vocab = 32,
-      .hidden = 16,
-      .layers = 2,
-      .dense_hidden = 16,
-      .context = 64,
-      .attention = {.heads = 2, .latent_rank = 8, .nope_dim = 4, .rope_dim = 4, .value_dim = 4},
-      .moe = {.experts = 8, .top_k = 2, .hidden = 8, .groups = 4, .top_groups = 2, .scale = 2.5}};
+  static constexpr guild::TrunkConfig config = {.vocab = 32, .hidden = 16, .layers = 2, .context = 64};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 2, .latent_rank = 8, .nope_dim = 4, .rope_dim = 4, .value_dim = 4};
+  static constexpr guild::DenseConfig dense = {.hidden = 16};
+  static constexpr guild::TopKConfig routing = {.experts = 8, .top_k = 2, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 8};
 };
 using Small = guild::Transformer<SmallSpec>;
 
@@ -66,7 +64,7 @@ struct EveryShareIsEqual final : guild::Observer {
 };
 
 int main() {
-  const guild::ParameterCount count = guild::parameter_count(MyModel::config);
+  const guild::ParameterCount count = guild::parameter_count(guild::config_of<MySpec>);
   std::printf("%lld parameters, %lld active\n", static_cast<long long>(count.total), static_cast<long long>(count.active));
 
   // Trained: a sequence that it can learn by heart.

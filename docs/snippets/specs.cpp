@@ -4,8 +4,8 @@
 
 int main() {
   // [begin]
-  constexpr guild::ModelConfig r1 = guild::DeepSeekR1Spec::config;
-  static_assert(r1.moe.experts == 256 && r1.attention.cache_dim() == 576);
+  constexpr auto r1 = guild::config_of<guild::DeepSeekR1Spec>;
+  static_assert(guild::DeepSeekR1Spec::routing.experts == 256 && guild::DeepSeekR1Spec::attention.cache_dim() == 576);
 
   const guild::ParameterCount parameters = guild::parameter_count(r1);  // 671.0e9 in all, 36.6e9 for each token
   const guild::MemoryEstimate memory = guild::estimate_memory(r1, guild::DType::f8_e4m3, /*tokens=*/8192);

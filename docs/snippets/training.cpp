@@ -10,15 +10,13 @@
 
 // [begin]
 struct TinySpec : guild::SpecDefaults {  // a model is a type
-  static constexpr guild::ModelConfig config = {
-      .vocab = guild::MiniR1Spec::config.vocab,
-      .hidden = 64,
-      .layers = 3,
-      .dense_layers = 1,
-      .dense_hidden = 128,
-      .context = 64,
-      .attention = {.heads = 2, .query_rank = 32, .latent_rank = 32, .nope_dim = 16, .rope_dim = 16, .value_dim = 32},
-      .moe = {.experts = 8, .top_k = 2, .hidden = 32, .shared_experts = 1, .groups = 4, .top_groups = 2, .scale = 2.5}};
+  static constexpr guild::TrunkConfig config = {
+      .vocab = guild::MiniR1Spec::config.vocab, .hidden = 64, .layers = 3, .context = 64};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 2, .query_rank = 32, .latent_rank = 32, .nope_dim = 16, .rope_dim = 16, .value_dim = 32};
+  static constexpr guild::DenseConfig dense = {.hidden = 128, .layers = 1};
+  static constexpr guild::TopKConfig routing = {.experts = 8, .top_k = 2, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 32, .shared = 1};
 };
 using Model = guild::Transformer<TinySpec>;
 

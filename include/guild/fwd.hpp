@@ -11,19 +11,35 @@ using Index = std::int64_t;
 struct HostMemory;
 template <class T> class Buffer;
 
-// guild/core/config.hpp
+// guild/core/config/attention.hpp
+struct GqaConfig;
+struct MlaConfig;
+
+// guild/core/config/family.hpp
+struct FixedKey;
+struct KeyRule;
+
+// guild/core/config/feed_forward.hpp
 enum class Scoring : std::uint8_t;
 enum class Selection : std::uint8_t;
-struct AttentionConfig;
-struct ModelConfig;
-struct MoeConfig;
-struct RopeConfig;
+struct DenseConfig;
+struct ExpertConfig;
+struct TopKConfig;
 
-// guild/core/config_check.hpp
+// guild/core/config/field.hpp
+enum class Absent : std::uint8_t;
+struct ConfigField;
+struct ConfigPart;
 struct ConfigProblem;
 
-// guild/core/config_fields.hpp
-struct ConfigField;
+// guild/core/config/rope.hpp
+enum class RopePairs : std::uint8_t;
+enum class RopeScaling : std::uint8_t;
+struct RopeConfig;
+
+// guild/core/config/trunk.hpp
+struct NormConfig;
+struct TrunkConfig;
 
 // guild/core/error.hpp
 class Error;
@@ -158,6 +174,9 @@ struct CheckpointIndex;
 class Checksum;
 
 // guild/io/config.hpp
+template <class Family> struct PublishedModel;
+
+// guild/io/config_file.hpp
 struct PublishedConfig;
 struct QuantizationConfig;
 
@@ -252,6 +271,9 @@ struct TokenizerFile;
 // guild/io/utf8.hpp
 struct Utf8Char;
 
+// guild/models/deepseek_family.hpp
+struct DeepSeekFamily;
+
 // guild/models/deepseek_r1_spec.hpp
 struct DeepSeekR1Spec;
 
@@ -276,6 +298,7 @@ struct NameRule;
 struct PublishedNames;
 
 // guild/models/spec.hpp
+struct SpecBase;
 struct SpecDefaults;
 
 // guild/models/transformer.hpp
@@ -290,7 +313,7 @@ template <class S, class MixerType, class FeedForwardType> struct Block;
 template <class S> struct DenseFeedForward;
 
 // guild/modules/cached_attention.hpp
-template <class S, class Cache> struct CachedLatentAttention;
+template <class Attention, class Cache> struct CachedLatentAttention;
 
 // guild/modules/caches.hpp
 template <class Cache> class Caches;
@@ -311,7 +334,7 @@ template <class ElementType, Index Width> class LatentCache;
 template <Index Outputs, Index Inputs> struct Linear;
 
 // guild/modules/mla.hpp
-template <class S> struct Mla;
+template <class S, const MlaConfig& Config> struct Mla;
 
 // guild/modules/mlp.hpp
 template <Index Size, Index Hidden> struct Mlp;

@@ -8,9 +8,14 @@
 #include <guild/core/codec/mxfp4.hpp>
 #include <guild/core/codec/plain.hpp>
 #include <guild/core/config.hpp>
+#include <guild/core/config/attention.hpp>
+#include <guild/core/config/family.hpp>
+#include <guild/core/config/feed_forward.hpp>
+#include <guild/core/config/field.hpp>
+#include <guild/core/config/rope.hpp>
+#include <guild/core/config/trunk.hpp>
 #include <guild/core/config_check.hpp>
-#include <guild/core/config_compare.hpp>
-#include <guild/core/config_fields.hpp>
+#include <guild/core/config_text.hpp>
 #include <guild/core/error.hpp>
 #include <guild/core/format.hpp>
 #include <guild/core/machine_flags.hpp>
@@ -55,6 +60,7 @@
 #include <guild/io/checkpoint_index.hpp>
 #include <guild/io/checksum.hpp>
 #include <guild/io/config.hpp>
+#include <guild/io/config_file.hpp>
 #include <guild/io/config_values.hpp>
 #include <guild/io/config_writer.hpp>
 #include <guild/io/durable_file.hpp>
@@ -97,8 +103,10 @@
 #include <guild/io/tokenizer_file.hpp>
 #include <guild/io/tokenizer_writer.hpp>
 #include <guild/io/utf8.hpp>
+#include <guild/models/deepseek_family.hpp>
 #include <guild/models/deepseek_r1_spec.hpp>
 #include <guild/models/deepseek_v2_lite_spec.hpp>
+#include <guild/models/families.hpp>
 #include <guild/models/kimi_k2_spec.hpp>
 #include <guild/models/mini_r1_spec.hpp>
 #include <guild/models/moonlight_spec.hpp>

@@ -3,9 +3,11 @@
 
 struct Spec : guild::SpecDefaults {
 #if defined(GUILD_FIXED)
-  static constexpr guild::ModelConfig config = {.attention = {.heads = 1}};
+  static constexpr guild::TrunkConfig config = {};
+  static constexpr guild::MlaConfig attention = {.heads = 1};
 #else
-  static constexpr guild::ModelConfig config = {.attention = {.heads = 0}};
+  static constexpr guild::TrunkConfig config = {};
+  static constexpr guild::MlaConfig attention = {.heads = 0};
 #endif
 };
 guild::Transformer<Spec>::Weights<guild::Published> weights;

@@ -2,7 +2,7 @@
 #include <guild/models/transformer.hpp>
 
 struct Spec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = {};
+  static constexpr guild::TrunkConfig config = {};
 #if !defined(GUILD_FIXED)
   using CacheElement = int;
 #endif

@@ -4,7 +4,7 @@
 template <class S>
 struct Nowhere {};
 struct Spec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = {};
+  static constexpr guild::TrunkConfig config = {};
 #if !defined(GUILD_FIXED)
   template <class S>
   using Dispatch = Nowhere<S>;

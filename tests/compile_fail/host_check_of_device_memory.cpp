@@ -14,5 +14,5 @@ struct Far : guild::Cpu {  // stands for a device that flags no faults
 
 void run(Far& device, guild::View<const float, 2> logits, guild::View<std::int32_t, 2> experts,
          guild::View<float, 2> weights) {
-  guild::route(device, guild::MoeConfig{}, logits, {}, experts, weights);
+  guild::route(device, guild::TopKConfig{}, logits, {}, experts, weights);
 }

@@ -13,7 +13,7 @@ struct Unfinished {
   static void visit(Visitor&&, const guild::Path&, W&...) {}
 };
 struct Spec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = {};
+  static constexpr guild::TrunkConfig config = {};
 #if !defined(GUILD_FIXED)
   template <class S>
   using Mixer = Unfinished<S>;

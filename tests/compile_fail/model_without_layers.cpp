@@ -3,9 +3,11 @@
 
 struct Spec : guild::SpecDefaults {
 #if defined(GUILD_FIXED)
-  static constexpr guild::ModelConfig config = {.layers = 1, .dense_layers = 0};
+  static constexpr guild::TrunkConfig config = {.layers = 1};
+  static constexpr guild::DenseConfig dense = {.layers = 0};
 #else
-  static constexpr guild::ModelConfig config = {.layers = 0, .dense_layers = 0};
+  static constexpr guild::TrunkConfig config = {.layers = 0};
+  static constexpr guild::DenseConfig dense = {.layers = 0};
 #endif
 };
 guild::Transformer<Spec>::Weights<guild::Published> weights;

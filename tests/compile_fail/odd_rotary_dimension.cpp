@@ -3,9 +3,11 @@
 
 struct Spec : guild::SpecDefaults {
 #if defined(GUILD_FIXED)
-  static constexpr guild::ModelConfig config = {.attention = {.rope_dim = 62}};
+  static constexpr guild::TrunkConfig config = {};
+  static constexpr guild::MlaConfig attention = {.rope_dim = 62};
 #else
-  static constexpr guild::ModelConfig config = {.attention = {.rope_dim = 63}};
+  static constexpr guild::TrunkConfig config = {};
+  static constexpr guild::MlaConfig attention = {.rope_dim = 63};
 #endif
 };
 guild::Transformer<Spec>::Weights<guild::Published> weights;

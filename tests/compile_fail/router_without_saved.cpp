@@ -9,7 +9,7 @@ struct Forgetful {
   static void visit(Visitor&&, const guild::Path&, W&...) {}
 };
 struct Spec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = {};
+  static constexpr guild::TrunkConfig config = {};
 #if !defined(GUILD_FIXED)
   template <class S>
   using Router = Forgetful<S>;

@@ -1,13 +1,14 @@
 // A Spec whose numbers are no possible model is refused where it is first compared with a file.
-// expect: Spec::config is no possible model: see core/config_check.hpp
+// expect: the numbers of this Spec are no possible model: see core/config_check.hpp
 #include <guild/io/config.hpp>
+#include <guild/models/spec.hpp>
 
-struct OddRotary {
+struct OddRotary : guild::SpecDefaults {
 #ifdef GUILD_FIXED
-  static constexpr guild::ModelConfig config = {.attention = {.rope_dim = 64}};
+  static constexpr guild::MlaConfig attention = {.rope_dim = 64};
 #else
-  static constexpr guild::ModelConfig config = {.attention = {.rope_dim = 63}};
+  static constexpr guild::MlaConfig attention = {.rope_dim = 63};
 #endif
 };
 
-void f(const guild::PublishedConfig& published) { guild::check_config<OddRotary>(published); }
+void f(const guild::PublishedModel<guild::DeepSeekFamily>& published) { guild::check_config<OddRotary>(published); }

@@ -5,7 +5,7 @@
 
 #if __has_include(<FromFile.hpp>)
 #include <FromFile.hpp>  // written by guild_add_spec, where the way of taking guild in has it
-static_assert(FromFile::config == guild::MoonlightSpec::config);
+static_assert(guild::config_of<FromFile> == guild::config_of<guild::MoonlightSpec>);
 #endif
 
 int main() {

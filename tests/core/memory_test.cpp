@@ -18,7 +18,7 @@ namespace memory_test {
 using guild::DType;
 
 struct Row {
-  guild::ModelConfig config;
+  guild::DeepSeekFamily::Config config;
   std::int64_t total, active, mtp, stored, bf16, fp8, f32, mtp_fp8, stored_fp8;
 };
 
@@ -45,8 +45,8 @@ TEST(Memory, KnowsTheBytesOfEveryStoredForm) {
   }
 }
 
-constexpr guild::ModelConfig r1 = guild::DeepSeekR1Spec::config;
-constexpr guild::ModelConfig v2_lite = guild::DeepSeekV2LiteSpec::config;
+constexpr auto r1 = guild::config_of<guild::DeepSeekR1Spec>;
+constexpr auto v2_lite = guild::config_of<guild::DeepSeekV2LiteSpec>;
 
 TEST(Memory, AgreesWithThePublishedSizes) {
   EXPECT_EQ(std::llround(double(guild::parameter_count(r1).total) / 1e9), 671);
@@ -55,7 +55,7 @@ TEST(Memory, AgreesWithThePublishedSizes) {
   EXPECT_EQ(std::llround(double(guild::parameter_count(v2_lite).total) / 1e8), 157);
   EXPECT_GE(guild::parameter_count(v2_lite).active, 2'400'000'000);
   EXPECT_LE(guild::parameter_count(v2_lite).active, 2'660'000'000);
-  EXPECT_EQ(std::llround(double(guild::parameter_count(guild::KimiK2Spec::config).active) / 1e9), 32);
+  EXPECT_EQ(std::llround(double(guild::parameter_count(guild::config_of<guild::KimiK2Spec>).active) / 1e9), 32);
   // The 163 published files of DeepSeek-V3 have 688586727753 bytes; what is more than the tensors are their headers,
   // about 130 bytes for each of some 91 thousand tensors.
   const std::int64_t headers = 688'586'727'753 - table[0].stored_fp8;
@@ -77,15 +77,15 @@ TEST(Memory, IsKnownAtCompileTime) {
 }
 
 TEST(Memory, CountsDenseAndTiedModels) {
-  guild::ModelConfig c = v2_lite;
-  c.tied_embeddings = true;
+  guild::DeepSeekFamily::Config c = v2_lite;
+  std::get<guild::TrunkConfig>(c).tied_embeddings = true;
   EXPECT_EQ(guild::parameter_count(c).total, guild::parameter_count(v2_lite).total - 102400 * 2048);
   EXPECT_EQ(guild::parameter_count(c).active, guild::parameter_count(v2_lite).active);
-  // Without experts every layer has the dense MLP, whatever dense_layers says.
-  c.moe.experts = 0;
+  // Without experts every layer has the dense MLP, whatever `dense.layers` says.
+  std::get<guild::TopKConfig>(c).experts = 0;
   const auto dense = guild::parameter_count(c);
   EXPECT_EQ(dense.total, dense.active);
-  c.dense_layers = c.layers;
+  std::get<guild::DenseConfig>(c).layers = std::get<guild::TrunkConfig>(c).layers;
   EXPECT_EQ(guild::parameter_count(c), dense);
 }
 
@@ -96,17 +96,12 @@ TEST(Memory, SaturatesInsteadOfWrapping) {
 }
 
 // The largest numbers that config_check.hpp lets through must not overflow; constant evaluation would refuse to.
-constexpr guild::ModelConfig largest() {
-  guild::ModelConfig c = {.vocab = 1 << 27,
-                          .hidden = 1 << 20,
-                          .layers = 1 << 10,
-                          .dense_layers = 1 << 10,
-                          .dense_hidden = 1 << 20,
-                          .mtp_layers = 16,
-                          .context = 1 << 28};
-  c.attention = {1 << 12, 1 << 16, 1 << 16, 1 << 12, 1 << 12, 1 << 12};
-  c.moe = {.experts = 1 << 10, .top_k = 1 << 10, .hidden = 256, .shared_experts = 1};
-  return c;
+constexpr guild::DeepSeekFamily::Config largest() {
+  return {{.vocab = 1 << 27, .hidden = 1 << 20, .layers = 1 << 10, .mtp_layers = 16, .context = 1 << 28},
+          {1 << 12, 1 << 16, 1 << 16, 1 << 12, 1 << 12, 1 << 12},
+          {.hidden = 1 << 20, .layers = 1 << 10},
+          {.experts = 1 << 10, .top_k = 1 << 10},
+          {.hidden = 256, .shared = 1}};
 }
 static_assert(guild::config_problem(largest()) == nullptr);
 static_assert(guild::parameter_count(largest()).stored > 0 && guild::weight_bytes(largest(), DType::f32) > 0 &&

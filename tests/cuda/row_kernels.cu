@@ -49,7 +49,7 @@ void routes(guild::Cpu& cpu, guild::Cuda& cuda) {
     for (auto selection :
          {guild::Selection::greedy, guild::Selection::group_limited_greedy, guild::Selection::noaux_tc})
       for (Index tokens : {1, 33, 1000}) {
-        const guild::MoeConfig config{.experts = 256,
+        const guild::TopKConfig config{.experts = 256,
                                       .top_k = 8,
                                       .groups = 8,
                                       .top_groups = 4,
@@ -72,7 +72,7 @@ void routes(guild::Cpu& cpu, guild::Cuda& cuda) {
         indices.compare(cuda, 0, what);
         weights.compare(cuda, 5e-6, what);
       }
-  const guild::MoeConfig config{.experts = 16, .top_k = 2};
+  const guild::TopKConfig config{.experts = 16, .top_k = 2};
   Twin<float> logits(cuda, 4, 16, 16, std::vector<float>(64, 0.5f));
   logits.host[40] = std::numeric_limits<float>::quiet_NaN();
   guild::copy_to_device<float>(cuda, logits.flat_host(), logits.device.view());

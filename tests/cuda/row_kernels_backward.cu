@@ -74,7 +74,7 @@ void tables(guild::Cpu& cpu, guild::Cuda& cuda) {
 
 void routes(guild::Cpu& cpu, guild::Cuda& cuda) {
   for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax}) {
-    const guild::MoeConfig config{.experts = 256, .top_k = 8, .scoring = scoring, .scale = 2.5};
+    const guild::TopKConfig config{.experts = 256, .top_k = 8, .scoring = scoring, .scale = 2.5};
     std::mt19937 random(4);
     auto logits = matrix<float>(cuda, random, 100, 256, 1), dlogits = matrix<float>(cuda, random, 100, 256, 1),
          dweights = matrix<float>(cuda, random, 100, 8), weights = matrix<float>(cuda, random, 100, 8);

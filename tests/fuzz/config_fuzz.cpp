@@ -5,10 +5,11 @@
 #include <string_view>
 
 #include <guild/core/config_check.hpp>
-#include <guild/core/config_compare.hpp>
+#include <guild/core/config_text.hpp>
 #include <guild/core/memory.hpp>
 #include <guild/io/config.hpp>
 #include <guild/io/generation_config.hpp>
+#include <guild/models/families.hpp>
 
 namespace {
 void require(bool condition) {
@@ -19,17 +20,20 @@ void require(bool condition) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   try {
-    const guild::PublishedConfig file = guild::parse_config(text, "config.json");
-    // What is accepted keeps every rule, and arithmetic on it stays inside 63 bits.
-    require(guild::config_problem(file.model) == nullptr);
-    require(guild::differences(file.model, file.model).empty());
-    require(!guild::describe(file.model).empty());
-    const auto count = guild::parameter_count(file.model);
-    require(count.active > 0 && count.active <= count.total && count.total <= count.stored && count.mtp >= 0);
-    const auto estimate = guild::estimate_memory(file.model, guild::DType::f32, file.model.context);
-    require(estimate.weights > 0 && estimate.cache > 0 && estimate.total() >= estimate.weights);
-    for (const int id : file.eos) require(id >= 0 && id < file.model.vocab);
-    if (file.quantization) require(file.quantization->block_rows > 0 && file.quantization->block_cols > 0);
+    guild::with_config<guild::Families>(text, "config.json", [](const auto& file) {
+      // What is accepted keeps every rule, and arithmetic on it stays inside 63 bits.
+      require(guild::config_problem(file.model) == nullptr);
+      require(guild::differences(file.model, file.model).empty());
+      require(!guild::describe(file.model).empty());
+      const auto count = guild::parameter_count(file.model);
+      require(count.active > 0 && count.active <= count.total && count.total <= count.stored && count.mtp >= 0);
+      const auto estimate =
+          guild::estimate_memory(file.model, guild::DType::f32, std::get<guild::TrunkConfig>(file.model).context);
+      require(estimate.weights > 0 && estimate.cache > 0 && estimate.total() >= estimate.weights);
+      for (const int id : file.eos) require(id >= 0 && id < std::get<guild::TrunkConfig>(file.model).vocab);
+      if (file.quantization) require(file.quantization->block_rows > 0 && file.quantization->block_cols > 0);
+      return true;
+    });
   } catch (const guild::Error& error) {
     require(error.code() < guild::ErrorCode::count_ && !error.message().empty() && error.path() == "config.json");
   }

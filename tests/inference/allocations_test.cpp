@@ -28,8 +28,8 @@ using namespace guild_test;
 #define NEEDS_COUNTS() \
   if (GUILD_TEST_COUNTS_ALLOCATIONS == 0) GTEST_SKIP() << "allocations are the sanitizer's"
 
-struct LongSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) { c.context = 2048; });
+struct LongSpec : SmallSpec {
+  static constexpr guild::TrunkConfig config = with(SmallSpec::config, [](guild::TrunkConfig& c) { c.context = 2048; });
 };
 using LongModel = guild::Transformer<LongSpec>;
 

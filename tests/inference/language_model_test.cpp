@@ -24,11 +24,12 @@ using namespace guild_test;
 const std::string mini = GUILD_SOURCE_DIR "/checkpoints/mini-r1";
 
 struct OtherSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = with(guild::MiniR1Spec::config, [](guild::ModelConfig& c) {
-    c.hidden = 160;
-    c.moe.top_k = 6;
-    c.rope.factor = 8.0;
-  });
+  static constexpr guild::TrunkConfig config =
+      with(guild::MiniR1Spec::config, [](guild::TrunkConfig& c) { c.hidden = 160; });
+  static constexpr guild::TopKConfig routing =
+      with(guild::MiniR1Spec::routing, [](guild::TopKConfig& c) { c.top_k = 6; });
+  static constexpr guild::MlaConfig attention =
+      with(guild::MiniR1Spec::attention, [](guild::MlaConfig& c) { c.rope.factor = 8.0; });
 };
 
 TEST(Load, ListsEveryFieldInWhichConfigAndSpecDiffer) {  // C21
@@ -70,7 +71,7 @@ TEST(Load, NamesTheFileThatIsMissing) {
 }
 
 struct SmallSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = with(ScriptSpec::config, [](guild::ModelConfig& c) { c.vocab = 290; });
+  static constexpr guild::TrunkConfig config = with(ScriptSpec::config, [](guild::TrunkConfig& c) { c.vocab = 290; });
 };
 
 TEST(LanguageModel, RefusesATokenizerWithIdsBeyondTheVocabulary) {

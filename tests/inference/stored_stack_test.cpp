@@ -31,13 +31,14 @@ using guild::test::TempFolder;
 using namespace guild_test;
 
 /// Experts wider than a block of fp8 scales, which their rows do not fill.
-struct WideSpec : guild::SpecDefaults {
+struct WideSpec : SmallSpec {
   using CacheElement = float;
-  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) { c.moe.hidden = 160; });
+  static constexpr guild::ExpertConfig experts =
+      with(SmallSpec::experts, [](guild::ExpertConfig& c) { c.hidden = 160; });
 };
 using Model = guild::Transformer<WideSpec>;
 using Tensors = CheckpointTensors<Model>;
-constexpr auto moe = WideSpec::config.moe;
+constexpr auto routing = WideSpec::routing;
 
 /// Gate and up with their rows in turns, as GPT-OSS has them.
 struct InTurnNames : guild::PublishedNames {
@@ -56,13 +57,13 @@ struct InTurnSpec : WideSpec {
 Stored fuse(Tensors& tensors, const std::string& experts, const std::vector<std::string>& kinds,
             const std::string& suffix, bool rows_in_turn) {
   Stored fused;
-  for (int e = 0; e < moe.experts; ++e) {
+  for (int e = 0; e < routing.experts; ++e) {
     std::vector<Stored> parts;
     for (const std::string& kind : kinds)
       parts.push_back(tensors.take(experts + std::to_string(e) + "." + kind + ".weight" + suffix));
     const auto rows = static_cast<std::size_t>(parts[0].shape[0]), row = parts[0].bytes.size() / rows;
     fused.type = parts[0].type;
-    fused.shape = {moe.experts, static_cast<std::int64_t>(kinds.size()) * parts[0].shape[0], parts[0].shape[1]};
+    fused.shape = {routing.experts, static_cast<std::int64_t>(kinds.size()) * parts[0].shape[0], parts[0].shape[1]};
     if (rows_in_turn)
       for (std::size_t r = 0; r < rows; ++r)
         for (const Stored& part : parts) fused.bytes += part.bytes.substr(r * row, row);
@@ -75,7 +76,7 @@ Stored fuse(Tensors& tensors, const std::string& experts, const std::vector<std:
 /// The checkpoint as transformers 5 writes it with save_original_format=False.
 Tensors fused_checkpoint(DType type = DType::f32, int mtp_layers = 0, bool rows_in_turn = false) {
   Tensors tensors(type, mtp_layers);
-  for (int layer = WideSpec::config.dense_layers; layer < WideSpec::config.layers + mtp_layers; ++layer) {
+  for (int layer = WideSpec::dense.layers; layer < WideSpec::config.layers + mtp_layers; ++layer) {
     const std::string experts = "model.layers." + std::to_string(layer) + ".mlp.experts.";
     for (const std::string suffix : {"", "_scale_inv"}) {
       if (!suffix.empty() && type != DType::f8_e4m3) continue;
@@ -127,7 +128,7 @@ TEST(StoredStack, OwnedStacksAreOnePieceAndMappedOnesStayInTheFile) {
   Tensors(DType::bf16).write(separate);
   for (const auto& [folder, residence, pieces] :
        {std::tuple{&fused, Residence::owned, 1}, std::tuple{&separate, Residence::owned, 1},
-        std::tuple{&fused, Residence::mapped, 1}, std::tuple{&separate, Residence::mapped, moe.experts}}) {
+        std::tuple{&fused, Residence::mapped, 1}, std::tuple{&separate, Residence::mapped, routing.experts}}) {
     const auto weights = load(*folder, {.residence = residence});
     const auto& up = std::get<1>(weights.layers.segments)[0].feed_forward.experts.up;
     EXPECT_EQ(up.pieces.size(), static_cast<std::size_t>(pieces));
@@ -157,7 +158,7 @@ TEST(StoredStack, RowsMayTakeTurns) {
     const auto expected = load(separate);
     const auto& found = std::get<1>(weights.layers.segments)[1].feed_forward.experts;
     const auto& wanted = std::get<1>(expected.layers.segments)[1].feed_forward.experts;
-    for (Index e = 0; e < moe.experts; ++e)
+    for (Index e = 0; e < routing.experts; ++e)
       for (const auto& [a, b] :
            {std::pair{found.gate.view()[e], wanted.gate.view()[e]}, std::pair{found.up.view()[e], wanted.up.view()[e]},
             std::pair{found.down.view()[e], wanted.down.view()[e]}})
@@ -184,7 +185,7 @@ TEST(StoredStack, TrainingReadsBothToo) {
           ++compared;
         },
         a, b);
-    EXPECT_GT(compared, 2 * 3 * moe.experts);
+    EXPECT_GT(compared, 2 * 3 * routing.experts);
   }
 }
 

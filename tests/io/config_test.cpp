@@ -17,13 +17,22 @@
 #include <guild/core/memory.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/io/config.hpp>
+#include <guild/models/deepseek_family.hpp>
 #include <guild/models/deepseek_r1_spec.hpp>
 #include <guild/models/deepseek_v2_lite_spec.hpp>
 
 namespace config_test {
 
 using guild::ErrorCode;
-using guild::parse_config;
+using Family = guild::DeepSeekFamily;
+using Config = Family::Config;
+
+guild::PublishedModel<Family> parse_config(const std::string& text, const std::string& path = "config.json") {
+  return guild::parse_config<Family>(text, path);
+}
+
+const Config r1 = guild::config_of<guild::DeepSeekR1Spec>;
+const Config v2_lite = guild::config_of<guild::DeepSeekV2LiteSpec>;
 
 const std::string fixtures = std::string(GUILD_SOURCE_DIR) + "/tests/fixtures/configs/";
 
@@ -258,7 +267,7 @@ TEST(Config, ReadsTheNewerSpellingsAsTheSameModel) {
   text = with(with(text, "torch_dtype", ""), "dtype", "\"float32\"");
   text = with(text, "rope_interleave", "true");
   const auto renamed = parse_config(text);
-  EXPECT_EQ(renamed.model, guild::DeepSeekR1Spec::config);
+  EXPECT_EQ(renamed.model, r1);
   EXPECT_EQ(renamed.dtype, guild::DType::f32);
 }
 
@@ -270,14 +279,14 @@ TEST(Config, DefaultsWhatTheConfigurationClassesDocument) {
                           "rope_scaling.mscale", "quantization_config.fmt", "quantization_config.weight_block_size"})
     v3 = with(v3, key, "");
   const auto file = parse_config(v3);
-  EXPECT_EQ(file.model, guild::DeepSeekR1Spec::config);
+  EXPECT_EQ(file.model, r1);
   EXPECT_EQ(file.dtype, guild::DType::bf16);
   EXPECT_EQ(file.quantization, guild::QuantizationConfig{});
 
   std::string v2 = fixture("deepseek_v2_lite");
   for (const char* key : {"scoring_func", "topk_method", "norm_topk_prob", "routed_scaling_factor", "n_group"})
     v2 = with(v2, key, "");
-  EXPECT_EQ(parse_config(with(v2, "topk_group", "null")).model, guild::DeepSeekV2LiteSpec::config);
+  EXPECT_EQ(parse_config(with(v2, "topk_group", "null")).model, v2_lite);
 }
 
 TEST(Config, PackedMxfp4IsAQuantizationToo) {
@@ -294,7 +303,7 @@ TEST(Config, AcceptsIntegersForFloatsAndSeveralEndTokens) {
   EXPECT_EQ(file.eos, (std::vector<int>{1, 128000}));
   EXPECT_EQ(file.bos, std::nullopt);
   EXPECT_EQ(file.pad, std::nullopt);
-  EXPECT_EQ(file.model.moe.scale, 3.0);
+  EXPECT_EQ(std::get<guild::TopKConfig>(file.model).scale, 3.0);
   EXPECT_EQ(parse_config(with(text, "pad_token_id", "2")).pad, 2);
   EXPECT_TRUE(parse_config(with(text, "eos_token_id", "")).eos.empty());
 }
@@ -303,7 +312,7 @@ TEST(Config, ReadsPlainRotaryPositionAndNoQuantization) {
   for (const char* scaling : {"null", "", R"({"rope_type": "default"})", "{}"}) {
     const auto file =
         parse_config(with(with(fixture("deepseek_r1"), "rope_scaling", scaling), "quantization_config", ""));
-    EXPECT_EQ(file.model.rope, guild::RopeConfig{}) << scaling;
+    EXPECT_EQ(std::get<guild::MlaConfig>(file.model).rope, guild::RopeConfig{}) << scaling;
     EXPECT_EQ(file.quantization, std::nullopt);
   }
 }
@@ -313,25 +322,24 @@ TEST(Config, ReadsAModelWithoutExpertsAsDense) {
   for (const char* key : {"num_experts_per_tok", "moe_intermediate_size", "n_shared_experts", "first_k_dense_replace"})
     text = with(text, key, "");
   const auto file = parse_config(text);
-  EXPECT_EQ(file.model.moe.experts, 0);
-  EXPECT_EQ(file.model.dense_layers, file.model.layers);
+  EXPECT_EQ(std::get<guild::TopKConfig>(file.model).experts, 0);
+  EXPECT_EQ(std::get<guild::DenseConfig>(file.model).layers, std::get<guild::TrunkConfig>(file.model).layers);
 }
 
 TEST(Config, IgnoresUnknownKeys) {
-  EXPECT_EQ(parse_config(with(fixture("deepseek_r1"), "a_new_key", R"({"b": [1, 2, {"c": null}]})")).model,
-            guild::DeepSeekR1Spec::config);
+  EXPECT_EQ(parse_config(with(fixture("deepseek_r1"), "a_new_key", R"({"b": [1, 2, {"c": null}]})")).model, r1);
 }
 
 TEST(Config, IsReadFromItsFolderAndNamesTheMissingFile) {
   const std::string folder = testing::TempDir() + "guild_config_test";
   std::filesystem::create_directories(folder);
   std::filesystem::remove(folder + "/config.json");
-  const guild::Error missing = refusal([&] { (void)guild::read_config(folder); });
+  const guild::Error missing = refusal([&] { (void)guild::read_config<Family>(folder); });
   EXPECT_EQ(missing.code(), ErrorCode::io_open);
   EXPECT_EQ(missing.path(), folder + "/config.json");
   std::ofstream(folder + "/config.json") << fixture("deepseek_r1");
-  EXPECT_EQ(guild::read_config(folder).model, guild::DeepSeekR1Spec::config);
-  EXPECT_EQ(guild::read_config(folder + "/").path, folder + "/config.json");
+  EXPECT_EQ(guild::read_config<Family>(folder).model, r1);
+  EXPECT_EQ(guild::read_config<Family>(folder + "/").path, folder + "/config.json");
   std::filesystem::remove_all(folder);
 }
 
@@ -341,7 +349,7 @@ TEST(Config, DescribesEveryModelFixtureDownToItsLastParameter) {
        std::filesystem::directory_iterator(std::string(GUILD_SOURCE_DIR) + "/tests/fixtures/models")) {
     const std::string folder = entry.path().string();
     if (!std::filesystem::exists(folder + "/config.json")) continue;
-    const auto file = guild::read_config(folder);
+    const auto file = guild::read_config<Family>(folder);
     std::int64_t stored = 0;
     const auto checkpoint = guild::Checkpoint::open(folder);
     for (const guild::TensorInfo& tensor : checkpoint.tensors()) {
@@ -364,9 +372,9 @@ TEST(Config, ListsEveryDifferenceBetweenProgramAndFileAtOnce) {  // C21
   const std::string expected =
       "hidden_size: compiled 7168, file 2048\n"
       "q_lora_rank: compiled 1536, file null\n"
-      "scoring_func: compiled sigmoid, file softmax\n"
-      "rope_scaling.factor: compiled 40, file 1.5\n";
-  EXPECT_EQ(guild::differences(guild::DeepSeekR1Spec::config, file.model), expected);
+      "rope_scaling.factor: compiled 40, file 1.5\n"
+      "scoring_func: compiled sigmoid, file softmax\n";
+  EXPECT_EQ(guild::differences(r1, file.model), expected);
   const guild::Error error = refusal([&] { guild::check_config<guild::DeepSeekR1Spec>(file); });
   EXPECT_EQ(error.code(), ErrorCode::cf_static_mismatch);
   EXPECT_EQ(error.path(), "m/config.json");
@@ -377,8 +385,8 @@ TEST(Config, ListsEveryDifferenceBetweenProgramAndFileAtOnce) {  // C21
 TEST(Config, EveryFieldTakesPartInTheComparison) {
   // Each field is changed alone; if one were forgotten in the list, its change would compare equal in text only.
   int fields = 0;
-  const guild::ModelConfig one = guild::DeepSeekR1Spec::config;
-  guild::ModelConfig two = one;
+  const Config one = r1;
+  Config two = one;
   const auto change = [&](const guild::ConfigField& field, auto& value) {
     ++fields;
     const auto before = value;
@@ -388,17 +396,17 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
       value = static_cast<std::remove_reference_t<decltype(value)>>(static_cast<double>(value) == 0 ? 1 : 0);
     EXPECT_FALSE(one == two) << field.key;
     const std::string text = guild::differences(one, two);
-    EXPECT_EQ(text.substr(0, text.find(':')), field.key);
+    EXPECT_EQ(text.substr(0, text.find(':')), field.key.empty() ? field.member : field.key);
     EXPECT_EQ(text.find('\n'), text.size() - 1) << "one line for one field";
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 32);
+  EXPECT_EQ(fields, 36);
   EXPECT_EQ(one, two);
 }
 
 TEST(Config, DescribesEveryFieldByItsPublishedName) {
-  const std::string text = guild::describe(guild::DeepSeekV2LiteSpec::config);
+  const std::string text = guild::describe(v2_lite);
   for (const char* line : {"vocab_size: 102400\n", "q_lora_rank: null\n", "topk_method: greedy\n",
                            "rms_norm_eps: 1e-06\n", "norm_topk_prob: false\n", "rope_scaling.mscale: 0.707\n"})
     EXPECT_NE(text.find(line), std::string::npos) << text;
@@ -406,29 +414,33 @@ TEST(Config, DescribesEveryFieldByItsPublishedName) {
 
 // -- the rules of the value, at compile time --------------------------------------------------------------------------
 
-constexpr guild::ModelConfig with_rope_dim(int dim) {
-  guild::ModelConfig c;
-  c.attention.rope_dim = dim;
+constexpr Config with_rope_dim(int dim) {
+  Config c;
+  std::get<guild::MlaConfig>(c).rope_dim = dim;
   return c;
 }
-static_assert(guild::config_problem(guild::ModelConfig{}) == nullptr);
+constexpr Config with_routing(const guild::TopKConfig& routing) {
+  Config c;
+  std::get<guild::TopKConfig>(c) = routing;
+  return c;
+}
+static_assert(guild::config_problem(Config{}) == nullptr);
 static_assert(guild::config_problem(with_rope_dim(63)) != nullptr);
 static_assert(guild::find_config_problem(with_rope_dim(63))->code == ErrorCode::cf_rope);
-static_assert(guild::find_config_problem({.moe = {.experts = 4, .top_k = 8}})->code == ErrorCode::cf_moe);
+static_assert(guild::find_config_problem(with_routing({.experts = 4, .top_k = 8}))->code == ErrorCode::cf_moe);
 // Groups of one expert have no two best.
-static_assert(guild::find_config_problem({.moe = {.experts = 8, .top_k = 2, .groups = 8, .top_groups = 4}})->code ==
-              ErrorCode::cf_moe);
-static_assert(guild::config_problem({.moe = {.experts = 8, .top_k = 2, .groups = 4, .top_groups = 4}}) == nullptr);
-static_assert(guild::config_problem({.moe = {.experts = 0, .top_k = 8}}) == nullptr);
-static_assert(guild::find_config_problem({.norm_epsilon = std::numeric_limits<double>::quiet_NaN()})->code ==
+static_assert(guild::find_config_problem(with_routing({.experts = 8, .top_k = 2, .groups = 8, .top_groups = 4}))
+                  ->code == ErrorCode::cf_moe);
+static_assert(guild::config_problem(with_routing({.experts = 8, .top_k = 2, .groups = 4, .top_groups = 4})) == nullptr);
+static_assert(guild::config_problem(with_routing({.experts = 0, .top_k = 8})) == nullptr);
+static_assert(guild::TrunkConfig{.norm = {.epsilon = std::numeric_limits<double>::quiet_NaN()}}.problem()->code ==
               ErrorCode::cf_range);
-static_assert(guild::find_config_problem({.rope = {.base = std::numeric_limits<double>::infinity()}})->code ==
-              ErrorCode::cf_rope);
+static_assert(guild::RopeConfig{.base = std::numeric_limits<double>::infinity()}.problem()->code == ErrorCode::cf_rope);
 
 TEST(Config, ValidateThrowsTheProblemOfAValueMadeInCode) {
-  guild::ModelConfig c;
+  Config c;
   EXPECT_NO_THROW(guild::validate(c));
-  c.moe.top_groups = 3;
+  std::get<guild::TopKConfig>(c).top_groups = 3;
   const guild::Error error = refusal([&] { guild::validate(c); });
   EXPECT_EQ(error.code(), ErrorCode::cf_moe);
   EXPECT_EQ(error.key(), "topk_group");

@@ -14,10 +14,13 @@
 namespace guild::test {
 namespace config_writer_test {
 
-void expect_round_trip(const ModelConfig& config, const ConfigWriteOptions& options = {}) {
-  const PublishedConfig read = parse_config(config_json(config, options));
+using Family = DeepSeekFamily;
+using Config = Family::Config;
+
+void expect_round_trip(const Config& config, const ConfigWriteOptions& options = {}) {
+  const auto read = parse_config<Family>(config_json<Family>(config, options));
   EXPECT_EQ(read.model, canonical(config))
-      << differences(canonical(config), read.model) << config_json(config, options);
+      << differences(canonical(config), read.model) << config_json<Family>(config, options);
   EXPECT_EQ(read.bos, options.bos);
   EXPECT_EQ(read.eos, options.eos);
   EXPECT_EQ(read.pad, options.pad);
@@ -25,14 +28,15 @@ void expect_round_trip(const ModelConfig& config, const ConfigWriteOptions& opti
 }
 
 TEST(ConfigWriter, GivesBackEveryPreset) {
-  expect_round_trip(DeepSeekR1Spec::config, {.bos = 0, .eos = {1}});
-  expect_round_trip(DeepSeekV2LiteSpec::config, {.dtype = DType::f16, .bos = 100000, .eos = {100001, 7}, .pad = 3});
-  expect_round_trip(MoonlightSpec::config, {.dtype = DType::f32});
-  expect_round_trip(KimiK2Spec::config, {.model_type = "kimi_k2"});
-  expect_round_trip(MiniR1Spec::config);
-  EXPECT_EQ(parse_config(config_json(DeepSeekV2LiteSpec::config)).model_type, "deepseek_v2");
-  EXPECT_EQ(parse_config(config_json(DeepSeekR1Spec::config)).model_type, "deepseek_v3");
-  EXPECT_EQ(parse_config(config_json(KimiK2Spec::config, {.model_type = "kimi_k2"})).model_type, "kimi_k2");
+  expect_round_trip(config_of<DeepSeekR1Spec>, {.bos = 0, .eos = {1}});
+  expect_round_trip(config_of<DeepSeekV2LiteSpec>, {.dtype = DType::f16, .bos = 100000, .eos = {100001, 7}, .pad = 3});
+  expect_round_trip(config_of<MoonlightSpec>, {.dtype = DType::f32});
+  expect_round_trip(config_of<KimiK2Spec>, {.model_type = "kimi_k2"});
+  expect_round_trip(config_of<MiniR1Spec>);
+  EXPECT_EQ(parse_config<Family>(config_json<Family>(config_of<DeepSeekV2LiteSpec>)).model_type, "deepseek_v2");
+  EXPECT_EQ(parse_config<Family>(config_json<Family>(config_of<DeepSeekR1Spec>)).model_type, "deepseek_v3");
+  EXPECT_EQ(parse_config<Family>(config_json<Family>(config_of<KimiK2Spec>, {.model_type = "kimi_k2"})).model_type,
+            "kimi_k2");
 }
 
 /// Random configs, the impossible ones left out.
@@ -44,39 +48,35 @@ TEST(ConfigWriter, GivesBackEveryPossibleConfig) {
   const auto coin = [&] { return below(2) == 0; };
   int possible = 0, without_experts = 0, yarn = 0;
   for (int i = 0; i < 3000; ++i) {
-    ModelConfig c;
-    c.vocab = 1 + below(200000);
-    c.hidden = 1 + below(10000);
-    c.layers = 1 + below(70);
-    c.dense_layers = below(c.layers + 1);
-    c.dense_hidden = 1 + below(20000);
-    c.mtp_layers = below(3);
-    c.context = 1 + below(200000);
-    c.norm_epsilon = coin() ? 1e-6 : real(1e-9, 1e-3);
-    c.tied_embeddings = coin();
-    c.attention = {1 + below(200), coin() ? 0 : 1 + below(2000), 1 + below(600),
-                   1 + below(200), 2 * (1 + below(64)),          1 + below(200)};
-    c.moe.groups = 1 + below(8);
-    c.moe.experts = below(5) == 0 ? 0 : c.moe.groups * (1 + below(40));
-    c.moe.top_groups = 1 + below(c.moe.groups);
-    c.moe.top_k = 1 + below(8);
-    c.moe.hidden = 1 + below(3000);
-    c.moe.shared_experts = below(4);
-    c.moe.scoring = coin() ? Scoring::sigmoid : Scoring::softmax;
-    c.moe.selection = static_cast<Selection>(below(3));
-    c.moe.normalize = coin();
-    c.moe.scale = coin() ? 1.0 : real(0.1, 20.0);
-    c.rope.base = coin() ? 10000.0 : real(2.0, 1e7);
+    Config c;
+    auto& [trunk, attention, dense, routing, experts] = c;
+    trunk = {.vocab = 1 + below(200000), .hidden = 1 + below(10000), .layers = 1 + below(70), .mtp_layers = below(3)};
+    trunk.context = 1 + below(200000);
+    trunk.tied_embeddings = coin();
+    trunk.norm.epsilon = coin() ? 1e-6 : real(1e-9, 1e-3);
+    dense = {.hidden = 1 + below(20000), .layers = below(trunk.layers + 1)};
+    attention = {1 + below(200), coin() ? 0 : 1 + below(2000), 1 + below(600),
+                 1 + below(200), 2 * (1 + below(64)),          1 + below(200)};
+    routing.groups = 1 + below(8);
+    routing.experts = below(5) == 0 ? 0 : routing.groups * (1 + below(40));
+    routing.top_groups = 1 + below(routing.groups);
+    routing.top_k = 1 + below(8);
+    experts = {.hidden = 1 + below(3000), .shared = below(4)};
+    routing.scoring = coin() ? Scoring::sigmoid : Scoring::softmax;
+    routing.selection = static_cast<Selection>(below(3));
+    routing.normalize = coin();
+    routing.scale = coin() ? 1.0 : real(0.1, 20.0);
+    attention.rope.base = coin() ? 10000.0 : real(2.0, 1e7);
     if (coin())
-      c.rope = {c.rope.base,    real(1.0, 50.0), real(5.0, 40.0), real(0.1, 5.0),
-                real(0.0, 2.0), real(0.0, 2.0),  1 + below(9000)};
+      attention.rope = {attention.rope.base, real(1.0, 50.0), real(5.0, 40.0), real(0.1, 5.0),
+                        real(0.0, 2.0),      real(0.0, 2.0),  1 + below(9000)};
     if (find_config_problem(c)) {
-      EXPECT_THROW((void)config_json(c), Error);
+      EXPECT_THROW((void)config_json<Family>(c), Error);
       continue;
     }
     ++possible;
-    without_experts += c.moe.experts == 0 ? 1 : 0;
-    yarn += c.rope.factor > 1.0 ? 1 : 0;
+    without_experts += routing.experts == 0 ? 1 : 0;
+    yarn += attention.rope.factor > 1.0 ? 1 : 0;
     expect_round_trip(c);
   }
   EXPECT_GT(possible, 1000);
@@ -85,22 +85,25 @@ TEST(ConfigWriter, GivesBackEveryPossibleConfig) {
 }
 
 struct NoExperts : SpecDefaults {
-  static constexpr ModelConfig config = {.layers = 3, .dense_layers = 1, .moe = {.experts = 0, .top_k = 3}};
+  static constexpr TrunkConfig config = {.layers = 3};
+  static constexpr DenseConfig dense = {.layers = 1};
+  static constexpr TopKConfig routing = {.experts = 0, .top_k = 3};
 };
 
 TEST(ConfigWriter, ASpecWithoutExpertsAcceptsItsOwnFile) {
-  EXPECT_NO_THROW(check_config<NoExperts>(parse_config(config_json(NoExperts::config))));
-  ModelConfig other = NoExperts::config;
-  other.layers = 4;
-  EXPECT_GUILD_ERROR(ErrorCode::cf_static_mismatch, (check_config<NoExperts>(parse_config(config_json(other))), 0));
+  EXPECT_NO_THROW(check_config<NoExperts>(parse_config<Family>(config_json<Family>(config_of<NoExperts>))));
+  Config other = config_of<NoExperts>;
+  std::get<TrunkConfig>(other).layers = 4;
+  EXPECT_GUILD_ERROR(ErrorCode::cf_static_mismatch,
+                     (check_config<NoExperts>(parse_config<Family>(config_json<Family>(other))), 0));
 }
 
 TEST(ConfigWriter, RefusesWhatTheReaderWouldRefuse) {
-  EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json(MiniR1Spec::config, {.model_type = "llama"}));
-  EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json(MiniR1Spec::config, {.dtype = DType::i8}));
-  ModelConfig impossible;
-  impossible.hidden = 0;
-  EXPECT_GUILD_ERROR(ErrorCode::cf_range, config_json(impossible));
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<Family>(config_of<MiniR1Spec>, {.model_type = "llama"}));
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<Family>(config_of<MiniR1Spec>, {.dtype = DType::i8}));
+  Config impossible;
+  std::get<TrunkConfig>(impossible).hidden = 0;
+  EXPECT_GUILD_ERROR(ErrorCode::cf_range, config_json<Family>(impossible));
 }
 
 }  // namespace config_writer_test

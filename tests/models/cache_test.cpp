@@ -92,7 +92,7 @@ TEST(Cache, TakesTheBytesItSays) {
   EXPECT_EQ(Rows::bytes(10), 10 * 3 * 2);
   EXPECT_EQ(Model::Cache::bytes(100), TinySpec::config.layers * Model::Mixer::Cache::bytes(100));
   EXPECT_EQ(guild::DeepSeekR1::Cache::bytes(4096),
-            guild::estimate_memory(guild::DeepSeekR1::config, guild::DType::f8_e4m3, 4096).cache);
+            guild::estimate_memory(guild::config_of<guild::DeepSeekR1Spec>, guild::DType::f8_e4m3, 4096).cache);
 }
 
 /// A model, its states for a chunk of one sequence, and its prediction layer.

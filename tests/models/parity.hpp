@@ -29,30 +29,28 @@ struct Tiny : guild::SpecDefaults {
 };
 
 /// The numbers that most fixtures share.
-inline constexpr guild::ModelConfig base_config = {
-    .vocab = 101,
-    .hidden = 40,
-    .layers = 2,
-    .dense_layers = 1,
-    .dense_hidden = 52,
-    .context = 64,
-    .attention = {.heads = 3, .query_rank = 18, .latent_rank = 20, .nope_dim = 10, .rope_dim = 8, .value_dim = 9},
-    .moe = {.experts = 8, .top_k = 3, .hidden = 11, .shared_experts = 1, .groups = 4, .top_groups = 2, .scale = 2.5},
+struct BaseSpec : Tiny {
+  static constexpr guild::TrunkConfig config = {.vocab = 101, .hidden = 40, .layers = 2, .context = 64};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 3, .query_rank = 18, .latent_rank = 20, .nope_dim = 10, .rope_dim = 8, .value_dim = 9};
+  static constexpr guild::DenseConfig dense = {.hidden = 52, .layers = 1};
+  static constexpr guild::TopKConfig routing = {.experts = 8, .top_k = 3, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 11, .shared = 1};
 };
 
-/// `config` after `change(config)`.
-template <class Change>
-constexpr guild::ModelConfig with(guild::ModelConfig config, Change change) {
-  change(config);
-  return config;
+/// A part's config after `change(part)`.
+template <class Part, class Change>
+constexpr Part with(Part part, Change change) {
+  change(part);
+  return part;
 }
 
-inline constexpr guild::ModelConfig small_config = with(base_config, [](guild::ModelConfig& c) {
-  c.vocab = 67;
-  c.hidden = 28;
-  c.dense_hidden = 37;
-  c.attention.latent_rank = 17;
-});
+struct SmallSpec : BaseSpec {
+  static constexpr guild::TrunkConfig config = {.vocab = 67, .hidden = 28, .layers = 2, .context = 64};
+  static constexpr guild::MlaConfig attention =
+      with(BaseSpec::attention, [](guild::MlaConfig& c) { c.latent_rank = 17; });
+  static constexpr guild::DenseConfig dense = {.hidden = 37, .layers = 1};
+};
 
 /// A row-major matrix of its own.
 template <class T>
@@ -146,7 +144,7 @@ class Runner {
 
   explicit Runner(const Fixture& fixture, const guild::LoadOptions& options = {}) {
     const std::string path = fixture.folder + "/config.json";
-    guild::check_config<S>(guild::parse_config(guild::read_text(path, 1 << 20), path));
+    guild::check_config<S>(guild::parse_config<typename S::Family>(guild::read_text(path, 1 << 20), path));
     weights_ = guild::load_weights<Model>(guild::Checkpoint::open(fixture.folder), options);
     clear();
   }
@@ -246,7 +244,7 @@ void expect_parity(const std::string& name, double tolerance = 1e-4) {
       const auto states = runner.states({{i, &tokens[i], 0, sizes[i]}}, form, &recorder);
       const std::string which = ", sequence " + std::to_string(i) + ", " + form_name;
       expect(runner.logits(states), expected[i], "logits" + which);
-      EXPECT_EQ(choices.size(), static_cast<std::size_t>(S::config.layers - S::config.dense_layers));
+      EXPECT_EQ(choices.size(), static_cast<std::size_t>(expert_layers(guild::config_of<S>)));
       for (const auto& [layer, experts] : choices) {
         const std::string key = "experts_" + std::to_string(i) + "." + std::to_string(layer);
         EXPECT_EQ(experts.values, fixture.expected<std::int32_t>(key).values) << key << which;

@@ -4,24 +4,28 @@
 
 namespace parity_attention_test {
 
-using guild::ModelConfig;
+using guild::DenseConfig;
+using guild::ExpertConfig;
+using guild::MlaConfig;
+using guild::TopKConfig;
+using guild::TrunkConfig;
 using parity::expect_parity;
-using parity::small_config;
+using parity::SmallSpec;
 using parity::with;
 
-struct NoQueryLatent : parity::Tiny {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) { c.attention.query_rank = 0; });
+struct NoQueryLatent : SmallSpec {
+  static constexpr MlaConfig attention = with(SmallSpec::attention, [](MlaConfig& c) { c.query_rank = 0; });
 };
-struct Yarn : parity::Tiny {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) {
-    c.attention.rope_dim = 12;
+struct Yarn : SmallSpec {
+  static constexpr MlaConfig attention = with(SmallSpec::attention, [](MlaConfig& c) {
+    c.rope_dim = 12;
     c.rope = {.factor = 4.0, .mscale_all_dim = 1.0, .original_context = 16};
   });
 };
-struct Yarn0707 : parity::Tiny {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) {
-    c.dense_layers = 2;
-    c.attention.rope_dim = 16;
+struct Yarn0707 : SmallSpec {
+  static constexpr DenseConfig dense = with(SmallSpec::dense, [](DenseConfig& c) { c.layers = 2; });
+  static constexpr MlaConfig attention = with(SmallSpec::attention, [](MlaConfig& c) {
+    c.rope_dim = 16;
     c.rope = {.base = 100.0,
               .factor = 4.0,
               .beta_fast = 1.0,
@@ -31,45 +35,51 @@ struct Yarn0707 : parity::Tiny {
               .original_context = 16};
   });
 };
-struct YarnRatio : parity::Tiny {
-  static constexpr ModelConfig config = with(Yarn0707::config, [](ModelConfig& c) {
+struct YarnRatio : Yarn0707 {
+  static constexpr MlaConfig attention = with(Yarn0707::attention, [](MlaConfig& c) {
     c.rope.beta_fast = 2.0;
     c.rope.beta_slow = 0.1;
     c.rope.mscale = 1.3;
     c.rope.mscale_all_dim = 0.6;
   });
 };
-struct Moonlight : parity::Tiny {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) {
-    c.norm_epsilon = 1e-5;
-    c.attention.query_rank = 0;
-    c.moe.shared_experts = 2;
-    c.moe.groups = 1;
-    c.moe.top_groups = 1;
-    c.moe.scale = 2.446;
+struct Moonlight : SmallSpec {
+  static constexpr TrunkConfig config = with(SmallSpec::config, [](TrunkConfig& c) { c.norm.epsilon = 1e-5; });
+  static constexpr MlaConfig attention = with(SmallSpec::attention, [](MlaConfig& c) {
+    c.query_rank = 0;
     c.rope.base = 50000.0;
   });
-};
-constexpr ModelConfig v2_config = with(small_config, [](ModelConfig& c) {
-  c.hidden = 27;
-  c.attention.latent_rank = 18;
-  c.moe.shared_experts = 2;
-  c.moe.scoring = guild::Scoring::softmax;
-  c.moe.normalize = false;
-});
-struct V2Lite : parity::Tiny {
-  static constexpr ModelConfig config = with(v2_config, [](ModelConfig& c) {
-    c.attention.query_rank = 0;
-    c.moe.selection = guild::Selection::greedy;
-    c.moe.groups = 1;
-    c.moe.top_groups = 1;
-    c.rope = {.factor = 40.0, .mscale = 0.707, .mscale_all_dim = 0.707, .original_context = 16};
+  static constexpr ExpertConfig experts = with(SmallSpec::experts, [](ExpertConfig& c) { c.shared = 2; });
+  static constexpr TopKConfig routing = with(SmallSpec::routing, [](TopKConfig& c) {
+    c.groups = 1;
+    c.top_groups = 1;
+    c.scale = 2.446;
   });
 };
-struct V2Grouped : parity::Tiny {
-  static constexpr ModelConfig config = with(v2_config, [](ModelConfig& c) {
-    c.moe.selection = guild::Selection::group_limited_greedy;
-    c.moe.scale = 16.0;
+struct V2Spec : SmallSpec {
+  static constexpr TrunkConfig config = with(SmallSpec::config, [](TrunkConfig& c) { c.hidden = 27; });
+  static constexpr MlaConfig attention = with(SmallSpec::attention, [](MlaConfig& c) { c.latent_rank = 18; });
+  static constexpr TopKConfig routing = with(SmallSpec::routing, [](TopKConfig& c) {
+    c.scoring = guild::Scoring::softmax;
+    c.normalize = false;
+  });
+  static constexpr ExpertConfig experts = with(SmallSpec::experts, [](ExpertConfig& c) { c.shared = 2; });
+};
+struct V2Lite : V2Spec {
+  static constexpr MlaConfig attention = with(V2Spec::attention, [](MlaConfig& c) {
+    c.query_rank = 0;
+    c.rope = {.factor = 40.0, .mscale = 0.707, .mscale_all_dim = 0.707, .original_context = 16};
+  });
+  static constexpr TopKConfig routing = with(V2Spec::routing, [](TopKConfig& c) {
+    c.selection = guild::Selection::greedy;
+    c.groups = 1;
+    c.top_groups = 1;
+  });
+};
+struct V2Grouped : V2Spec {
+  static constexpr TopKConfig routing = with(V2Spec::routing, [](TopKConfig& c) {
+    c.selection = guild::Selection::group_limited_greedy;
+    c.scale = 16.0;
   });
 };
 

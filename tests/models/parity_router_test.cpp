@@ -4,37 +4,39 @@
 
 namespace parity_router_test {
 
-using guild::ModelConfig;
+using guild::DenseConfig;
+using guild::ExpertConfig;
+using guild::MlaConfig;
+using guild::TopKConfig;
+using guild::TrunkConfig;
 using parity::expect_parity;
-using parity::small_config;
+using parity::SmallSpec;
 using parity::with;
 
-struct Small : parity::Tiny {
-  static constexpr ModelConfig config = small_config;
-};
-struct TopKOverGroups : parity::Tiny {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) {
-    c.moe.experts = 12;
-    c.moe.top_k = 5;
+struct Small : SmallSpec {};
+struct TopKOverGroups : SmallSpec {
+  static constexpr TopKConfig routing = with(SmallSpec::routing, [](TopKConfig& c) {
+    c.experts = 12;
+    c.top_k = 5;
   });
 };
-struct TwoShared : parity::Tiny {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) { c.moe.shared_experts = 2; });
+struct TwoShared : SmallSpec {
+  static constexpr ExpertConfig experts = with(SmallSpec::experts, [](ExpertConfig& c) { c.shared = 2; });
 };
-struct DenseOnly : parity::Tiny {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) { c.dense_layers = 2; });
+struct DenseOnly : SmallSpec {
+  static constexpr DenseConfig dense = with(SmallSpec::dense, [](DenseConfig& c) { c.layers = 2; });
 };
-struct MoeOnlyTied : parity::Tiny {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) {
-    c.dense_layers = 0;
+struct MoeOnlyTied : SmallSpec {
+  static constexpr DenseConfig dense = with(SmallSpec::dense, [](DenseConfig& c) { c.layers = 0; });
+  static constexpr TrunkConfig config = with(SmallSpec::config, [](TrunkConfig& c) {
     c.tied_embeddings = true;
-    c.norm_epsilon = 1e-4;
+    c.norm.epsilon = 1e-4;
   });
 };
-struct NotNormalized : parity::Tiny {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) {
-    c.moe.normalize = false;
-    c.moe.scale = 1.7;
+struct NotNormalized : SmallSpec {
+  static constexpr TopKConfig routing = with(SmallSpec::routing, [](TopKConfig& c) {
+    c.normalize = false;
+    c.scale = 1.7;
   });
 };
 

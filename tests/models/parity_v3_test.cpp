@@ -4,29 +4,28 @@
 
 namespace parity_v3_test {
 
-using guild::ModelConfig;
+using guild::DenseConfig;
+using guild::ExpertConfig;
+using guild::MlaConfig;
+using guild::TopKConfig;
+using guild::TrunkConfig;
 using parity::expect_parity;
-using parity::small_config;
+using parity::SmallSpec;
 using parity::with;
 
-struct V3Base : parity::Tiny {
-  static constexpr ModelConfig config = with(parity::base_config, [](ModelConfig& c) { c.layers = 3; });
+struct V3Base : parity::BaseSpec {
+  static constexpr TrunkConfig config = with(parity::BaseSpec::config, [](TrunkConfig& c) { c.layers = 3; });
 };
-struct V3Mtp : parity::Tiny {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) { c.mtp_layers = 1; });
+struct V3Mtp : SmallSpec {
+  static constexpr TrunkConfig config = with(SmallSpec::config, [](TrunkConfig& c) { c.mtp_layers = 1; });
 };
 struct V3Fp8 : parity::Tiny {
-  static constexpr ModelConfig config = with(parity::base_config, [](ModelConfig& c) {
-    c.vocab = 48;
-    c.hidden = 144;
-    c.dense_hidden = 136;
-    c.attention = {.heads = 5, .query_rank = 40, .latent_rank = 132, .nope_dim = 18, .rope_dim = 8, .value_dim = 16};
-    c.moe.experts = 4;
-    c.moe.top_k = 2;
-    c.moe.hidden = 16;
-    c.moe.groups = 2;
-    c.moe.top_groups = 1;
-  });
+  static constexpr TrunkConfig config = {.vocab = 48, .hidden = 144, .layers = 2, .context = 64};
+  static constexpr MlaConfig attention = {
+      .heads = 5, .query_rank = 40, .latent_rank = 132, .nope_dim = 18, .rope_dim = 8, .value_dim = 16};
+  static constexpr DenseConfig dense = {.hidden = 136, .layers = 1};
+  static constexpr TopKConfig routing = {.experts = 4, .top_k = 2, .groups = 2, .top_groups = 1, .scale = 2.5};
+  static constexpr ExpertConfig experts = {.hidden = 16, .shared = 1};
 };
 
 TEST(Parity, LogitsChoicesAndHiddenStatesEqualTransformers) { expect_parity<V3Base>("v3_base"); }

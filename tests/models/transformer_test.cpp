@@ -23,17 +23,17 @@ using guild::Index;
 using guild::LatentForm;
 using namespace guild_test;
 
-struct DenseOnly : guild::SpecDefaults {
+struct DenseOnly : SmallSpec {
   using CacheElement = float;
-  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) { c.moe.experts = 0; });
+  static constexpr guild::TopKConfig routing = with(SmallSpec::routing, [](guild::TopKConfig& c) { c.experts = 0; });
 };
-struct MoeOnlyTied : guild::SpecDefaults {
+struct MoeOnlyTied : SmallSpec {
   using CacheElement = float;
-  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) {
-    c.dense_layers = 0;
-    c.tied_embeddings = true;
-    c.attention.query_rank = 0;
-  });
+  static constexpr guild::DenseConfig dense = with(SmallSpec::dense, [](guild::DenseConfig& c) { c.layers = 0; });
+  static constexpr guild::TrunkConfig config =
+      with(SmallSpec::config, [](guild::TrunkConfig& c) { c.tied_embeddings = true; });
+  static constexpr guild::MlaConfig attention =
+      with(SmallSpec::attention, [](guild::MlaConfig& c) { c.query_rank = 0; });
 };
 
 /// A model in double, written as plainly as possible; rotary position without YaRN.
@@ -41,8 +41,8 @@ template <class S>
 struct Naive {
   using Model = guild::Transformer<S>;
   using Vec = std::vector<double>;
-  static constexpr guild::ModelConfig c = S::config;
-  static constexpr guild::AttentionConfig a = c.attention;
+  static constexpr guild::TrunkConfig c = S::config;
+  static constexpr guild::MlaConfig a = S::attention;
   const typename Model::template Weights<guild::Published>& weights;
 
   static double at(const guild::StoredMatrix& m, Index row, Index col) {
@@ -67,7 +67,7 @@ struct Naive {
   static Vec rotated(Vec x, std::size_t position) {
     for (std::size_t i = 0; i < x.size(); i += 2) {
       const double angle = static_cast<double>(position) *
-                           std::pow(c.rope.base, -static_cast<double>(i) / static_cast<double>(x.size()));
+                           std::pow(a.rope.base, -static_cast<double>(i) / static_cast<double>(x.size()));
       const double u = x[i], v = x[i + 1];
       x[i] = u * std::cos(angle) - v * std::sin(angle);
       x[i + 1] = u * std::sin(angle) + v * std::cos(angle);
@@ -127,7 +127,7 @@ struct Naive {
   }
   template <class W>
   static Vec experts(const W& w, const Vec& x) {
-    constexpr guild::MoeConfig m = c.moe;
+    constexpr guild::TopKConfig m = S::routing;
     const Vec logits = times(w.router.weight, x);
     Vec score(logits.size()), choice(logits.size()), group(m.groups);
     for (std::size_t e = 0; e < score.size(); ++e) {
@@ -162,11 +162,11 @@ struct Naive {
   template <class Block, class W>
   void block(const W& w, std::vector<Vec>& x) const {
     std::vector<Vec> normed;
-    for (const Vec& row : x) normed.push_back(norm(row, w.mixer_norm.weight, c.norm_epsilon));
+    for (const Vec& row : x) normed.push_back(norm(row, w.mixer_norm.weight, c.norm.epsilon));
     const auto update = attend(w.mixer, normed);
     for (std::size_t t = 0; t < x.size(); ++t) {
       add(x[t], update[t]);
-      const Vec row = norm(x[t], w.feed_forward_norm.weight, c.norm_epsilon);
+      const Vec row = norm(x[t], w.feed_forward_norm.weight, c.norm.epsilon);
       if constexpr (std::is_same_v<Block, typename Model::MoeBlock>)
         add(x[t], experts(w.feed_forward, row));
       else
@@ -185,7 +185,7 @@ struct Naive {
     for (const auto& w : std::get<0>(weights.layers.segments)) block<typename Model::DenseBlock>(w, x);
     if constexpr (Model::has_moe)
       for (const auto& w : std::get<1>(weights.layers.segments)) block<typename Model::MoeBlock>(w, x);
-    for (Vec& row : x) row = norm(row, weights.final_norm.weight, c.norm_epsilon);
+    for (Vec& row : x) row = norm(row, weights.final_norm.weight, c.norm.epsilon);
     return x;
   }
   [[nodiscard]] Matrix logits(const Tokens& tokens) const {
@@ -205,15 +205,15 @@ struct Naive {
     for (std::size_t t = 0; t < x.size(); ++t) {
       Vec row(c.hidden);
       for (Index i = 0; i < c.hidden; ++i) row[static_cast<std::size_t>(i)] = at(w.embedding.weight, tokens[t + 1], i);
-      Vec joined = norm(row, w.embedding_norm.weight, c.norm_epsilon);
-      const Vec hidden = norm(x[t], w.hidden_norm.weight, c.norm_epsilon);
+      Vec joined = norm(row, w.embedding_norm.weight, c.norm.epsilon);
+      const Vec hidden = norm(x[t], w.hidden_norm.weight, c.norm.epsilon);
       joined.insert(joined.end(), hidden.begin(), hidden.end());
       x[t] = times(w.projection.weight, joined);
     }
     block<typename Model::Mtp::Block>(w.block, x);
     Matrix out(static_cast<Index>(x.size()), c.vocab);
     for (std::size_t t = 0; t < x.size(); ++t) {
-      const Vec y = times(w.head.weight, norm(x[t], w.head_norm.weight, c.norm_epsilon));
+      const Vec y = times(w.head.weight, norm(x[t], w.head_norm.weight, c.norm.epsilon));
       for (std::size_t i = 0; i < y.size(); ++i)
         out.view()(static_cast<Index>(t), static_cast<Index>(i)) = static_cast<float>(y[i]);
     }

@@ -99,9 +99,7 @@ static_assert(guild::Dispatch<Ranks> && guild::Dispatch<guild::Here>);
 static_assert(!guild::Dispatch<guild::Observer>);
 static_assert(std::is_empty_v<guild::Here>);
 
-struct HereSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = small_numbers;
-};
+struct HereSpec : SmallSpec {};
 struct RanksSpec : HereSpec {
   template <class S>
   using Dispatch = Ranks;

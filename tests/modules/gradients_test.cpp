@@ -16,29 +16,32 @@ using guild::View;
 using guild_test::gradient_check;
 
 struct TinySpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = {
-      .vocab = 19,
-      .hidden = 12,
-      .layers = 2,
-      .dense_layers = 1,
-      .dense_hidden = 14,
-      .context = 64,
-      .attention = {.heads = 2, .query_rank = 6, .latent_rank = 5, .nope_dim = 4, .rope_dim = 4, .value_dim = 3},
-      .moe = {.experts = 8, .top_k = 3, .hidden = 5, .shared_experts = 1, .groups = 4, .top_groups = 2, .scale = 2.5},
-      .rope = {.factor = 4.0, .mscale = 1.0, .mscale_all_dim = 1.0, .original_context = 16},
-  };
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 2,
+      .query_rank = 6,
+      .latent_rank = 5,
+      .nope_dim = 4,
+      .rope_dim = 4,
+      .value_dim = 3,
+      .rope = {.factor = 4.0, .mscale = 1.0, .mscale_all_dim = 1.0, .original_context = 16}};
+  static constexpr guild::DenseConfig dense = {.hidden = 14, .layers = 1};
+  static constexpr guild::TopKConfig routing = {.experts = 8, .top_k = 3, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 1};
 };
 struct PlainQuerySpec : TinySpec {
-  static constexpr guild::ModelConfig config = [] {
-    auto c = TinySpec::config;
-    c.attention.query_rank = 0;
-    c.moe.shared_experts = 0;
-    c.moe.scoring = guild::Scoring::softmax;
-    c.moe.selection = guild::Selection::greedy;
-    c.moe.groups = c.moe.top_groups = 1;
-    c.moe.normalize = false;
-    return c;
+  static constexpr guild::MlaConfig attention = [] {
+    auto a = TinySpec::attention;
+    a.query_rank = 0;
+    return a;
   }();
+  static constexpr guild::TopKConfig routing = {.experts = 8,
+                                                .top_k = 3,
+                                                .scoring = guild::Scoring::softmax,
+                                                .selection = guild::Selection::greedy,
+                                                .normalize = false,
+                                                .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 0};
 };
 
 /// What most modules share: hidden in, hidden out, and a pass.
@@ -153,7 +156,7 @@ struct ModelCase : LayerCase<guild::Transformer<S>, S> {
   }
 };
 struct TiedSpec : TinySpec {
-  static constexpr guild::ModelConfig config = [] {
+  static constexpr guild::TrunkConfig config = [] {
     auto c = TinySpec::config;
     c.tied_embeddings = true;
     return c;

@@ -13,14 +13,14 @@ using guild::Index;
 using guild::LatentForm;
 using namespace guild_test;
 
-struct WithoutQueryLatent : guild::SpecDefaults {
+struct WithoutQueryLatent : SmallSpec {
   using CacheElement = float;
-  static constexpr guild::ModelConfig config =
-      with(small_numbers, [](guild::ModelConfig& c) { c.attention.query_rank = 0; });
+  static constexpr guild::MlaConfig attention =
+      with(SmallSpec::attention, [](guild::MlaConfig& c) { c.query_rank = 0; });
 };
-struct WithYarn : guild::SpecDefaults {
+struct WithYarn : SmallSpec {
   using CacheElement = float;
-  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) {
+  static constexpr guild::MlaConfig attention = with(SmallSpec::attention, [](guild::MlaConfig& c) {
     c.rope = {.factor = 4.0, .mscale_all_dim = 1.0, .original_context = 16};
   });
 };
@@ -184,8 +184,8 @@ void for_each_row(CopyCounter& device, Index rows, Index row_work, const Kernel&
 TEST(Mla, EveryElementToAndFromTheCachesAndEveryRotatedPartIsCopiedByRowKernels) {
   using Mla = guild::Mla<TinyBf16Spec>;
   const auto weights = random_weights<Mla>(guild::DType::f32);
-  const guild::Buffer<float> inputs = random_values(100 * small_numbers.hidden, 7);
-  const auto& numbers = small_numbers.attention;
+  const guild::Buffer<float> inputs = random_values(100 * SmallSpec::config.hidden, 7);
+  const auto& numbers = SmallSpec::attention;
   for (const LatentForm form : {LatentForm::absorbed, LatentForm::expanded}) {
     CopyCounter device({.threads = 2});
     device.tuning().latent_form = form;
@@ -194,7 +194,7 @@ TEST(Mla, EveryElementToAndFromTheCachesAndEveryRotatedPartIsCopiedByRowKernels)
     const Tokens none(60);
     const auto run = [&](const std::vector<Piece>& pieces) {
       const Flat flat(pieces);
-      Matrix y(flat.batch().size(), small_numbers.hidden);
+      Matrix y(flat.batch().size(), SmallSpec::config.hidden);
       const guild::View<const float, 2> x(inputs.data(), y.rows, y.cols);
       device.copied = 0;
       const auto cache = [&](int sequence) -> Mla::Cache& { return caches[sequence]; };
@@ -228,7 +228,7 @@ struct BoundedBatch {
     std::vector<Piece> pieces;
     for (int s = 0; s < sequences; ++s) pieces.push_back({s, &none, before, before + (s == 4 ? 0 : count - s)});
     const Flat flat(pieces);
-    const guild::Buffer<float> inputs = random_values(flat.batch().size() * small_numbers.hidden, 7);
+    const guild::Buffer<float> inputs = random_values(flat.batch().size() * SmallSpec::config.hidden, 7);
     Mla::Cache caches[sequences];
     for (int s = 0; s < sequences; ++s) {
       caches[s].reserve(before + count);
@@ -237,7 +237,7 @@ struct BoundedBatch {
       for (Index i = 0; i < rows.size(); ++i) held.data[i] = guild::bf16(rows[i]);
     }
     guild::Cpu device({.threads = 2});
-    Matrix y(flat.batch().size(), small_numbers.hidden);
+    Matrix y(flat.batch().size(), SmallSpec::config.hidden);
     const guild::View<const float, 2> x(inputs.data(), y.rows, y.cols);
     device.tuning() = {.latent_form = form, .most_expanded = most};
     const auto cache = [&](int sequence) -> Mla::Cache& { return caches[sequence]; };

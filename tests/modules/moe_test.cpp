@@ -15,16 +15,16 @@ using guild::Index;
 using namespace guild_test;
 
 template <int Shared>
-struct MoeSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config =
-      with(small_numbers, [](guild::ModelConfig& c) { c.moe.shared_experts = Shared; });
+struct MoeSpec : SmallSpec {
+  static constexpr guild::ExpertConfig experts =
+      with(SmallSpec::experts, [](guild::ExpertConfig& c) { c.shared = Shared; });
 };
-struct SoftmaxSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = with(small_numbers, [](guild::ModelConfig& c) {
-    c.moe.scoring = guild::Scoring::softmax;
-    c.moe.selection = guild::Selection::greedy;
-    c.moe.groups = c.moe.top_groups = 1;
-    c.moe.normalize = false;
+struct SoftmaxSpec : SmallSpec {
+  static constexpr guild::TopKConfig routing = with(SmallSpec::routing, [](guild::TopKConfig& c) {
+    c.scoring = guild::Scoring::softmax;
+    c.selection = guild::Selection::greedy;
+    c.groups = c.top_groups = 1;
+    c.normalize = false;
   });
 };
 
@@ -77,7 +77,7 @@ struct Fixture {
   /// In double, from the choice that the router reported.
   Matrix naive(const Matrix& x) const {
     Matrix y(x.rows, x.cols);
-    constexpr std::size_t top_k = S::config.moe.top_k;
+    constexpr std::size_t top_k = S::routing.top_k;
     for (Index t = 0; t < x.rows; ++t) {
       std::vector<double> sum(static_cast<std::size_t>(x.cols));
       for (std::size_t k = 0; k < top_k; ++k) {
@@ -96,7 +96,7 @@ struct Fixture {
 };
 
 Matrix random_rows(Index rows, std::uint64_t seed = 3) {
-  Matrix x(rows, small_numbers.hidden);
+  Matrix x(rows, SmallSpec::config.hidden);
   const auto values = random_values(rows * x.cols, seed);
   std::copy(values.view().begin(), values.view().end(), x.values.begin());
   return x;

@@ -124,8 +124,8 @@ TEST_F(ModelPass, TheExpertsOfDecodingAreReplayedByAPassWithoutCaches) {
   std::vector<guild::View<std::int32_t, 2>> choices(seen.of.size());
   for (std::size_t layer = 0; layer < choices.size(); ++layer)
     if (!seen.of[layer].empty()) {
-      for (std::int32_t& expert : seen.of[layer]) expert = (expert + 1) % TinySpec::config.moe.experts;
-      choices[layer] = {seen.of[layer].data(), 50, TinySpec::config.moe.top_k};
+      for (std::int32_t& expert : seen.of[layer]) expert = (expert + 1) % TinySpec::routing.experts;
+      choices[layer] = {seen.of[layer].data(), 50, TinySpec::routing.top_k};
     }
   const guild::Pass pass{.device = device, .batch = flat.batch(), .observer = &again, .choices = choices};
   Model::forward(pass, weights, {}, other.view());

@@ -82,11 +82,11 @@ struct Watch final : guild::Observer {
   void on_routing(int layer, guild::View<const std::int32_t, 2> experts, guild::View<const float, 2> weights) override {
     events->push_back("routing " + std::to_string(layer));
     EXPECT_EQ(experts.rows, weights.rows);
-    EXPECT_EQ(experts.cols, TinySpec::config.moe.top_k);
+    EXPECT_EQ(experts.cols, TinySpec::routing.top_k);
     for (Index t = 0; t < experts.rows; ++t) {
       float sum = 0.0f;
       for (Index k = 0; k < experts.cols; ++k) {
-        EXPECT_TRUE(experts(t, k) >= 0 && experts(t, k) < TinySpec::config.moe.experts);
+        EXPECT_TRUE(experts(t, k) >= 0 && experts(t, k) < TinySpec::routing.experts);
         sum += weights(t, k);
       }
       EXPECT_NEAR(sum, 2.5f, 1e-4f);  // normalised, then scaled
@@ -179,10 +179,10 @@ TEST(Block, AddsTheMixerAndThenTheFeedForwardToTheResidualStream) {
   const auto add = [&] {
     for (std::size_t i = 0; i < step.values.size(); ++i) step.values[i] += update.values[i];
   };
-  Dense::Norm::forward(device, weights.mixer_norm, step.view(), normed.view(), TinySpec::config.norm_epsilon);
+  Dense::Norm::forward(device, weights.mixer_norm, step.view(), normed.view(), TinySpec::config.norm.epsilon);
   Dense::Mixer::forward(pass, weights.mixer, second, normed.view(), update.view());
   add();
-  Dense::Norm::forward(device, weights.feed_forward_norm, step.view(), normed.view(), TinySpec::config.norm_epsilon);
+  Dense::Norm::forward(device, weights.feed_forward_norm, step.view(), normed.view(), TinySpec::config.norm.epsilon);
   Dense::FeedForward::forward(pass, weights.feed_forward, normed.view(), update.view());
   add();
   EXPECT_TRUE(same_bits(x, step));

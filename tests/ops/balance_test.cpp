@@ -14,17 +14,17 @@ using namespace guild_test;
 using guild::BalanceOptions;
 using guild::BalanceTerms;
 using guild::ErrorCode;
-using guild::MoeConfig;
 using guild::Scoring;
+using guild::TopKConfig;
 
 /// Logits of tokens, the experts that `route` chooses for them under a bias, and two sequences of 4 and the rest.
 struct Case {
-  MoeConfig config;
+  TopKConfig config;
   Matrix<double> logits;
   Matrix<std::int32_t> chosen;
   std::vector<Index> offsets;
 
-  Case(const MoeConfig& config_, Index tokens, unsigned seed)
+  Case(const TopKConfig& config_, Index tokens, unsigned seed)
       : config(config_),
         logits(tokens, config.experts, config.experts + 3),
         chosen(tokens, config.top_k, config.top_k + 1),
@@ -54,11 +54,11 @@ struct Case {
   }
 };
 
-MoeConfig config_of(Scoring scoring, bool normalize) {
+TopKConfig config_of(Scoring scoring, bool normalize) {
   return {.experts = 9, .top_k = 3, .scoring = scoring, .normalize = normalize, .scale = 2.5};
 }
-std::vector<MoeConfig> configs() {
-  std::vector<MoeConfig> all;
+std::vector<TopKConfig> configs() {
+  std::vector<TopKConfig> all;
   for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax})
     for (bool normalize : {true, false}) all.push_back(config_of(scoring, normalize));
   return all;
@@ -113,7 +113,7 @@ BalanceTerms textbook(const Case& at, double noise) {
 }
 
 TEST(Balance, TermsAreTheTextbookFormulas) {
-  for (const MoeConfig& config : configs()) {
+  for (const TopKConfig& config : configs()) {
     const Case at(config, 13, 5);
     const auto expected = textbook(at, 0.7);
     const auto got =
@@ -132,7 +132,7 @@ TEST(Balance, GradientsEqualCentralDifferences) {
       {.importance = 0.7}, {.load = 0.9, .load_noise = 0.8},
       {.auxiliary = 1.1},  {.sequence = 1.3},
       {.router_z = 0.1},   {.importance = 0.7, .load = 0.9, .auxiliary = 1.1, .sequence = 1.3, .router_z = 0.1}};
-  for (const MoeConfig& config : configs())
+  for (const TopKConfig& config : configs())
     for (const BalanceOptions& options : each) {
       Case at(config, 7, 3);
       at.offsets = {0, 4, 4, 7};
@@ -153,7 +153,7 @@ TEST(Balance, GradientsEqualCentralDifferences) {
 }
 
 TEST(Balance, InFloatIsNearDouble) {
-  for (const MoeConfig& config : configs()) {
+  for (const TopKConfig& config : configs()) {
     Case at(config, 40, 9);
     at.logits = cast<double>(cast<float>(at.logits));
     const BalanceOptions options{.importance = 0.1, .load = 0.1, .auxiliary = 1, .sequence = 1, .router_z = 1};
@@ -260,7 +260,7 @@ TEST(Balance, GivesTheSameBitsForAnyThreadCountAndNearlyThoseOfTeams) {
   const auto terms = at.run<float>(options, &one, 1.0f, 1);
   EXPECT_EQ(terms.sum(), at.run<float>(options, &four, 1.0f, 4).sum());
   EXPECT_EQ(one.data, four.data);
-  for (const MoeConfig& config : configs()) {
+  for (const TopKConfig& config : configs()) {
     const Case small(config, 9, 2);
     Matrix<double> expected(9, 9), got(9, 9);
     for (double& value : expected.data) value = 0;

@@ -124,11 +124,11 @@ TEST(RopeTable, ScalesCosinesAndTheSoftmaxAsTransformersDoes) {
         Case{8, 0, 0, 1.2079441541679836, 0.07216878364870322}, Case{1, 1, 2, 1.0, 0.07216878364870322}}) {
     guild::RopeConfig config{.factor = c.factor, .mscale = c.mscale, .mscale_all_dim = c.mscale_all_dim};
     EXPECT_NEAR(guild::rope_magnitude(config), c.magnitude, 1e-12);
-    EXPECT_NEAR(guild::softmax_scale({.nope_dim = 128, .rope_dim = 64}, config), c.softmax, 1e-8);
+    EXPECT_NEAR(guild::softmax_scale({.nope_dim = 128, .rope_dim = 64, .rope = config}), c.softmax, 1e-8);
   }
   const guild::RopeConfig ratio{.factor = 4, .mscale = 1, .mscale_all_dim = 0.5};
   EXPECT_NEAR(guild::rope_magnitude(ratio), 1.0648216253695715, 1e-12);
-  EXPECT_NEAR(guild::softmax_scale({.nope_dim = 128, .rope_dim = 16}, ratio), 0.09528616385426425, 1e-8);
+  EXPECT_NEAR(guild::softmax_scale({.nope_dim = 128, .rope_dim = 16, .rope = ratio}), 0.09528616385426425, 1e-8);
 }
 
 TEST(Rope, AnglesAreExactAtEveryPosition) {

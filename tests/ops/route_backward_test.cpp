@@ -20,7 +20,7 @@ Matrix<double> distinct_logits(Index tokens, Index experts) {
   return logits;
 }
 
-void expect_central_differences(const guild::MoeConfig& config, const std::vector<double>& bias) {
+void expect_central_differences(const guild::TopKConfig& config, const std::vector<double>& bias) {
   guild::Cpu device({.threads = 2});
   std::mt19937 random(3);
   const Index tokens = 4, experts = config.experts, top_k = config.top_k;
@@ -50,14 +50,14 @@ TEST(RouteBackward, EqualsCentralDifferencesForEveryKindOfRouter) {
     for (bool normalize : {false, true})
       for (Selection selection : {Selection::greedy, Selection::group_limited_greedy, Selection::noaux_tc}) {
         SCOPED_TRACE(std::to_string(int(scoring)) + std::to_string(normalize) + std::to_string(int(selection)));
-        const guild::MoeConfig config{.experts = 12,
-                                      .top_k = 3,
-                                      .groups = 3,
-                                      .top_groups = 2,
-                                      .scoring = scoring,
-                                      .selection = selection,
-                                      .normalize = normalize,
-                                      .scale = 2.5};
+        const guild::TopKConfig config{.experts = 12,
+                                       .top_k = 3,
+                                       .groups = 3,
+                                       .top_groups = 2,
+                                       .scoring = scoring,
+                                       .selection = selection,
+                                       .normalize = normalize,
+                                       .scale = 2.5};
         expect_central_differences(config, {});
         std::vector<double> bias(12);
         for (std::size_t e = 0; e < 12; ++e) bias[e] = 0.3 * double(e % 4) + 0.001 * double(e);
@@ -67,7 +67,7 @@ TEST(RouteBackward, EqualsCentralDifferencesForEveryKindOfRouter) {
 
 TEST(RouteBackward, GivesNothingToExpertsThatSigmoidScoresDidNotChoose) {
   guild::Cpu device({.threads = 1});
-  const guild::MoeConfig config{.experts = 6, .top_k = 2};
+  const guild::TopKConfig config{.experts = 6, .top_k = 2};
   auto logits = distinct_logits(3, 6);
   Matrix<double> weights(3, 2), dweights(3, 2), dlogits(3, 6);
   Matrix<std::int32_t> indices(3, 2);
@@ -86,7 +86,7 @@ TEST(RouteBackward, GivesNothingToExpertsThatSigmoidScoresDidNotChoose) {
 TEST(RouteBackward, StaysFiniteForLogitsOfAnySizeAndForRowsWithoutAChoice) {
   guild::Cpu device({.threads = 1});
   for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax}) {
-    const guild::MoeConfig config{.experts = 4, .top_k = 2, .scoring = scoring};
+    const guild::TopKConfig config{.experts = 4, .top_k = 2, .scoring = scoring};
     Matrix<float> logits(2, 4), weights(2, 2), dweights(2, 2), dlogits(2, 4);
     Matrix<std::int32_t> indices(2, 2);
     const float values[] = {-3e38f, 3e38f, -200.0f, 200.0f};
@@ -105,7 +105,7 @@ TEST(RouteBackward, StaysFiniteForLogitsOfAnySizeAndForRowsWithoutAChoice) {
 
 TEST(RouteBackward, RefusesShapesThatDoNotFit) {
   guild::Cpu device({.threads = 1});
-  const guild::MoeConfig config{.experts = 4, .top_k = 2};
+  const guild::TopKConfig config{.experts = 4, .top_k = 2};
   Matrix<float> logits(3, 4), weights(3, 2), dweights(3, 2), dlogits(3, 4), wide(3, 5);
   Matrix<std::int32_t> indices(3, 2);
   for (auto& index : indices.data) index = 0;

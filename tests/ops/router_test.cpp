@@ -18,7 +18,7 @@ struct Routes {
   Matrix<float> weights;
 };
 
-Routes run(const guild::MoeConfig& config, const Matrix<float>& logits, const std::vector<float>& bias,
+Routes run(const guild::TopKConfig& config, const Matrix<float>& logits, const std::vector<float>& bias,
            int threads = 2) {
   guild::Cpu device({.threads = threads});
   Routes out{Matrix<std::int32_t>(logits.rows, config.top_k, config.top_k + 1),
@@ -30,7 +30,7 @@ Routes run(const guild::MoeConfig& config, const Matrix<float>& logits, const st
 }
 
 /// The contract of `route` in another way: full sorts of (value, index), in double.
-void expect_contract(const guild::MoeConfig& config, const Matrix<float>& logits, const std::vector<float>& bias) {
+void expect_contract(const guild::TopKConfig& config, const Matrix<float>& logits, const std::vector<float>& bias) {
   const Routes got = run(config, logits, bias);
   const auto experts = static_cast<std::size_t>(config.experts);
   const std::size_t size = experts / static_cast<std::size_t>(config.groups);
@@ -92,7 +92,7 @@ std::vector<float> bias_of(Index experts, unsigned seed) {
 }
 
 TEST(Router, FollowsTheContractOfR1) {
-  guild::MoeConfig config{.experts = 256, .top_k = 8, .groups = 8, .top_groups = 4, .scale = 2.5};
+  guild::TopKConfig config{.experts = 256, .top_k = 8, .groups = 8, .top_groups = 4, .scale = 2.5};
   expect_contract(config, logits_of(50, 256, 1), bias_of(256, 2));
   expect_contract(config, logits_of(50, 256, 3), {});
 }
@@ -106,14 +106,14 @@ TEST(Router, FollowsTheContractForManyShapes) {
              {std::array{4, 1, 1, 1}, std::array{6, 6, 1, 1}, std::array{16, 4, 4, 2}, std::array{24, 5, 3, 3},
               std::array{64, 6, 1, 1}, std::array{30, 4, 5, 1}, std::array{160, 6, 8, 3}}) {
           ++seed;
-          guild::MoeConfig config{.experts = experts,
-                                  .top_k = top_k,
-                                  .groups = groups,
-                                  .top_groups = top_groups,
-                                  .scoring = scoring,
-                                  .selection = selection,
-                                  .normalize = normalize,
-                                  .scale = 1.5};
+          guild::TopKConfig config{.experts = experts,
+                                   .top_k = top_k,
+                                   .groups = groups,
+                                   .top_groups = top_groups,
+                                   .scoring = scoring,
+                                   .selection = selection,
+                                   .normalize = normalize,
+                                   .scale = 1.5};
           expect_contract(config, logits_of(9, experts, seed),
                           seed % 3 == 0 ? std::vector<float>{} : bias_of(experts, seed));
         }
@@ -127,7 +127,7 @@ constexpr int published_logits[3][16] = {{39, -8, 5, 27, -37, 19, -9, -34, -20, 
 const std::vector<float> published_bias = {-0.876f, -0.444f, 0.129f,  -0.61f,  -0.535f, -0.001f, -0.255f, -0.244f,
                                            -0.122f, -0.827f, -0.509f, -0.563f, -0.134f, -0.697f, -0.38f,  -0.706f};
 
-void expect_published(const guild::MoeConfig& config, const std::vector<float>& bias,
+void expect_published(const guild::TopKConfig& config, const std::vector<float>& bias,
                       const std::vector<std::vector<std::pair<int, double>>>& expected) {
   Matrix<float> logits(3, 16);
   for (Index t = 0; t < 3; ++t)
@@ -172,7 +172,7 @@ TEST(Router, ChoosesAndWeighsAsTransformersDoesForV2) {
 }
 
 TEST(Router, BreaksTiesOfExpertsAndGroupsByTheLowerIndex) {
-  guild::MoeConfig config{.experts = 12, .top_k = 4, .groups = 4, .top_groups = 2};
+  guild::TopKConfig config{.experts = 12, .top_k = 4, .groups = 4, .top_groups = 2};
   Matrix<float> logits(1, 12);
   for (Index e = 0; e < 12; ++e) logits(0, e) = 0.5f;
   auto got = run(config, logits, {});
@@ -183,7 +183,7 @@ TEST(Router, BreaksTiesOfExpertsAndGroupsByTheLowerIndex) {
 }
 
 TEST(Router, TheBiasChoosesButDoesNotWeigh) {
-  guild::MoeConfig config{.experts = 3, .top_k = 1, .normalize = false};
+  guild::TopKConfig config{.experts = 3, .top_k = 1, .normalize = false};
   Matrix<float> logits(1, 3);
   logits(0, 0) = 2, logits(0, 1) = 0, logits(0, 2) = 1;
   const auto got = run(config, logits, {0.0f, 5.0f, 0.0f});
@@ -192,7 +192,7 @@ TEST(Router, TheBiasChoosesButDoesNotWeigh) {
 }
 
 TEST(Router, SurvivesLogitsOfAnyFiniteSize) {
-  guild::MoeConfig config{.experts = 4, .top_k = 2};
+  guild::TopKConfig config{.experts = 4, .top_k = 2};
   Matrix<float> logits(1, 4);
   logits(0, 0) = -3e38f, logits(0, 1) = 3e38f, logits(0, 2) = -200.0f, logits(0, 3) = 200.0f;
   for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax}) {
@@ -207,7 +207,7 @@ TEST(Router, SurvivesLogitsOfAnyFiniteSize) {
 }
 
 TEST(Router, RefusesLogitsThatAreNotFinite) {
-  guild::MoeConfig config{.experts = 40, .top_k = 2};
+  guild::TopKConfig config{.experts = 40, .top_k = 2};
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                     -std::numeric_limits<float>::infinity()})
     for (Index where : {0, 17, 39}) {
@@ -224,7 +224,7 @@ TEST(Router, RefusesLogitsThatAreNotFinite) {
 }
 
 TEST(Router, RefusesConfigsAndShapesThatDoNotFit) {
-  const auto code = [](guild::MoeConfig config, Index cols, Index bias_size) {
+  const auto code = [](guild::TopKConfig config, Index cols, Index bias_size) {
     return code_of([&] { (void)run(config, logits_of(2, cols, 1), std::vector<float>(std::size_t(bias_size))); });
   };
   using guild::ErrorCode;
@@ -238,7 +238,7 @@ TEST(Router, RefusesConfigsAndShapesThatDoNotFit) {
 }
 
 TEST(Router, GivesTheSameBitsForAnyThreadCount) {
-  guild::MoeConfig config{.experts = 64, .top_k = 6, .groups = 8, .top_groups = 4};
+  guild::TopKConfig config{.experts = 64, .top_k = 6, .groups = 8, .top_groups = 4};
   const auto logits = logits_of(300, 64, 4);
   const auto bias = bias_of(64, 5);
   const auto one = run(config, logits, bias, 1), four = run(config, logits, bias, 4);

@@ -124,13 +124,13 @@ class RowBatchInvariance : public BatchInvariance {
     for (const auto selection : {Selection::greedy, Selection::group_limited_greedy, Selection::noaux_tc})
       for (const auto scoring : {Scoring::sigmoid, Scoring::softmax})
         expect_rows_as_alone("route", [&](Cpu& device, Index first, Index n) {
-          const MoeConfig config{.experts = static_cast<int>(dim),
-                                 .top_k = 3,
-                                 .groups = 3,
-                                 .top_groups = 2,
-                                 .scoring = scoring,
-                                 .selection = selection,
-                                 .scale = 2.5};
+          const TopKConfig config{.experts = static_cast<int>(dim),
+                                  .top_k = 3,
+                                  .groups = 3,
+                                  .top_groups = 2,
+                                  .scoring = scoring,
+                                  .selection = selection,
+                                  .scale = 2.5};
           const auto logits = a.view().middle_rows(first, n);
           Matrix<std::int32_t> indices(n, 3);
           Matrix<float> chosen(n, 3), dlogits(n, dim);

@@ -12,43 +12,45 @@
 
 namespace {
 
-using guild::ModelConfig;
+using guild::DenseConfig;
+using guild::ExpertConfig;
+using guild::MlaConfig;
+using guild::TopKConfig;
+using guild::TrunkConfig;
 
-constexpr ModelConfig small_config = {
-    .vocab = 67,
-    .hidden = 28,
-    .layers = 2,
-    .dense_layers = 1,
-    .dense_hidden = 37,
-    .context = 64,
-    .attention = {.heads = 3, .query_rank = 18, .latent_rank = 17, .nope_dim = 10, .rope_dim = 8, .value_dim = 9},
-    .moe = {.experts = 8, .top_k = 3, .hidden = 11, .shared_experts = 1, .groups = 4, .top_groups = 2, .scale = 2.5},
+struct SmallSpec : guild::SpecDefaults {
+  static constexpr TrunkConfig config = {.vocab = 67, .hidden = 28, .layers = 2, .context = 64};
+  static constexpr MlaConfig attention = {
+      .heads = 3, .query_rank = 18, .latent_rank = 17, .nope_dim = 10, .rope_dim = 8, .value_dim = 9};
+  static constexpr DenseConfig dense = {.hidden = 37, .layers = 1};
+  static constexpr TopKConfig routing = {.experts = 8, .top_k = 3, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr ExpertConfig experts = {.hidden = 11, .shared = 1};
 };
-template <class Change>
-constexpr ModelConfig with(ModelConfig config, Change change) {
-  change(config);
-  return config;
+template <class Part, class Change>
+constexpr Part with(Part part, Change change) {
+  change(part);
+  return part;
 }
 
-struct Base : guild::SpecDefaults {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) {
+struct Base : SmallSpec {
+  static constexpr TrunkConfig config = with(SmallSpec::config, [](TrunkConfig& c) {
     c.vocab = 101;
     c.hidden = 40;
     c.layers = 3;
-    c.dense_hidden = 52;
-    c.attention.latent_rank = 20;
   });
+  static constexpr DenseConfig dense = with(SmallSpec::dense, [](DenseConfig& c) { c.hidden = 52; });
+  static constexpr MlaConfig attention = with(SmallSpec::attention, [](MlaConfig& c) { c.latent_rank = 20; });
 };
-struct Yarn : guild::SpecDefaults {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) {
-    c.attention.rope_dim = 12;
+struct Yarn : SmallSpec {
+  static constexpr MlaConfig attention = with(SmallSpec::attention, [](MlaConfig& c) {
+    c.rope_dim = 12;
     c.rope = {.factor = 4.0, .mscale_all_dim = 1.0, .original_context = 16};
   });
 };
-struct YarnRatio : guild::SpecDefaults {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) {
-    c.dense_layers = 2;
-    c.attention.rope_dim = 16;
+struct YarnRatio : SmallSpec {
+  static constexpr DenseConfig dense = with(SmallSpec::dense, [](DenseConfig& c) { c.layers = 2; });
+  static constexpr MlaConfig attention = with(SmallSpec::attention, [](MlaConfig& c) {
+    c.rope_dim = 16;
     c.rope = {.base = 100.0,
               .factor = 4.0,
               .beta_fast = 2.0,
@@ -58,45 +60,49 @@ struct YarnRatio : guild::SpecDefaults {
               .original_context = 16};
   });
 };
-struct Tied : guild::SpecDefaults {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) {
-    c.dense_layers = 0;
+struct Tied : SmallSpec {
+  static constexpr DenseConfig dense = with(SmallSpec::dense, [](DenseConfig& c) { c.layers = 0; });
+  static constexpr TrunkConfig config = with(SmallSpec::config, [](TrunkConfig& c) {
     c.tied_embeddings = true;
-    c.norm_epsilon = 1e-4;
+    c.norm.epsilon = 1e-4;
   });
 };
-struct NoQueryLatent : guild::SpecDefaults {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) { c.attention.query_rank = 0; });
+struct NoQueryLatent : SmallSpec {
+  static constexpr MlaConfig attention = with(SmallSpec::attention, [](MlaConfig& c) { c.query_rank = 0; });
 };
-struct Mtp : guild::SpecDefaults {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) { c.mtp_layers = 1; });
+struct Mtp : SmallSpec {
+  static constexpr TrunkConfig config = with(SmallSpec::config, [](TrunkConfig& c) { c.mtp_layers = 1; });
 };
-struct NotNormalized : guild::SpecDefaults {
-  static constexpr ModelConfig config = with(small_config, [](ModelConfig& c) {
-    c.moe.normalize = false;
-    c.moe.scale = 1.7;
+struct NotNormalized : SmallSpec {
+  static constexpr TopKConfig routing = with(SmallSpec::routing, [](TopKConfig& c) {
+    c.normalize = false;
+    c.scale = 1.7;
   });
 };
-constexpr ModelConfig v2_config = with(small_config, [](ModelConfig& c) {
-  c.hidden = 27;
-  c.attention.latent_rank = 18;
-  c.moe.shared_experts = 2;
-  c.moe.scoring = guild::Scoring::softmax;
-  c.moe.normalize = false;
-});
-struct V2Lite : guild::SpecDefaults {
-  static constexpr ModelConfig config = with(v2_config, [](ModelConfig& c) {
-    c.attention.query_rank = 0;
-    c.moe.selection = guild::Selection::greedy;
-    c.moe.groups = 1;
-    c.moe.top_groups = 1;
+struct V2Spec : SmallSpec {
+  static constexpr TrunkConfig config = with(SmallSpec::config, [](TrunkConfig& c) { c.hidden = 27; });
+  static constexpr MlaConfig attention = with(SmallSpec::attention, [](MlaConfig& c) { c.latent_rank = 18; });
+  static constexpr TopKConfig routing = with(SmallSpec::routing, [](TopKConfig& c) {
+    c.scoring = guild::Scoring::softmax;
+    c.normalize = false;
+  });
+  static constexpr ExpertConfig experts = with(SmallSpec::experts, [](ExpertConfig& c) { c.shared = 2; });
+};
+struct V2Lite : V2Spec {
+  static constexpr MlaConfig attention = with(V2Spec::attention, [](MlaConfig& c) {
+    c.query_rank = 0;
     c.rope = {.factor = 40.0, .mscale = 0.707, .mscale_all_dim = 0.707, .original_context = 16};
   });
+  static constexpr TopKConfig routing = with(V2Spec::routing, [](TopKConfig& c) {
+    c.selection = guild::Selection::greedy;
+    c.groups = 1;
+    c.top_groups = 1;
+  });
 };
-struct V2Grouped : guild::SpecDefaults {
-  static constexpr ModelConfig config = with(v2_config, [](ModelConfig& c) {
-    c.moe.selection = guild::Selection::group_limited_greedy;
-    c.moe.scale = 16.0;
+struct V2Grouped : V2Spec {
+  static constexpr TopKConfig routing = with(V2Spec::routing, [](TopKConfig& c) {
+    c.selection = guild::Selection::group_limited_greedy;
+    c.scale = 16.0;
   });
 };
 

@@ -129,31 +129,27 @@ inline guild::Buffer<float> random_values(Index size, std::uint64_t seed) {
 }
 
 /// The numbers of a small model with every part of DeepSeek-R1. Heads and latent_up cross the blocks of fp8 scales.
-inline constexpr guild::ModelConfig small_numbers = {
-    .vocab = 97,
-    .hidden = 48,
-    .layers = 3,
-    .dense_layers = 1,
-    .dense_hidden = 272,
-    .mtp_layers = 1,
-    .context = 192,
-    .attention = {.heads = 4, .query_rank = 40, .latent_rank = 32, .nope_dim = 24, .rope_dim = 8, .value_dim = 20},
-    .moe = {.experts = 8, .top_k = 3, .hidden = 28, .shared_experts = 1, .groups = 4, .top_groups = 2, .scale = 2.5},
+struct SmallSpec : guild::SpecDefaults {
+  static constexpr guild::TrunkConfig config = {
+      .vocab = 97, .hidden = 48, .layers = 3, .mtp_layers = 1, .context = 192};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 4, .query_rank = 40, .latent_rank = 32, .nope_dim = 24, .rope_dim = 8, .value_dim = 20};
+  static constexpr guild::DenseConfig dense = {.hidden = 272, .layers = 1};
+  static constexpr guild::TopKConfig routing = {.experts = 8, .top_k = 3, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 28, .shared = 1};
 };
 
-/// `config` after `change(config)`.
-template <class Change>
-constexpr guild::ModelConfig with(guild::ModelConfig config, Change change) {
-  change(config);
-  return config;
+/// A part's config after `change(part)`.
+template <class Part, class Change>
+constexpr Part with(Part part, Change change) {
+  change(part);
+  return part;
 }
 
-struct TinySpec : guild::SpecDefaults {
+struct TinySpec : SmallSpec {
   using CacheElement = float;
-  static constexpr guild::ModelConfig config = small_numbers;
 };
-struct TinyBf16Spec : guild::SpecDefaults {  // the cache in bf16
-  static constexpr guild::ModelConfig config = small_numbers;
+struct TinyBf16Spec : SmallSpec {  // the cache in bf16
 };
 
 }  // namespace guild_test

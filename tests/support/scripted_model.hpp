@@ -17,15 +17,12 @@ namespace guild_test {
 /// Ids 0..255 are bytes, 300 `<s>`, 301 `</s>`, 302 `<think>`, from 303 the script's texts; the others have no token.
 struct ScriptSpec : guild::SpecDefaults {
   using CacheElement = float;
-  static constexpr guild::ModelConfig config = {
-      .vocab = 352,
-      .hidden = 64,
-      .layers = 2,
-      .dense_layers = 1,
-      .dense_hidden = 32,
-      .context = 64,
-      .attention = {.heads = 2, .query_rank = 0, .latent_rank = 16, .nope_dim = 8, .rope_dim = 8, .value_dim = 8},
-      .moe = {.experts = 4, .top_k = 2, .hidden = 16, .shared_experts = 1, .groups = 1, .top_groups = 1}};
+  static constexpr guild::TrunkConfig config = {.vocab = 352, .hidden = 64, .layers = 2, .context = 64};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 2, .query_rank = 0, .latent_rank = 16, .nope_dim = 8, .rope_dim = 8, .value_dim = 8};
+  static constexpr guild::DenseConfig dense = {.hidden = 32, .layers = 1};
+  static constexpr guild::TopKConfig routing = {.experts = 4, .top_k = 2, .groups = 1, .top_groups = 1};
+  static constexpr guild::ExpertConfig experts = {.hidden = 16, .shared = 1};
 };
 using ScriptModel = guild::Transformer<ScriptSpec>;
 using ScriptLanguage = guild::LanguageModel<ScriptModel, guild::Cpu>;
@@ -80,7 +77,6 @@ class Script {
     config.eos_token = "</s>";
     config.chat_template = chat_template;
     guild::PublishedConfig published;
-    published.model = ScriptSpec::config;
     return {guild::Cpu({.threads = threads}),
             std::move(weights),
             std::move(published),

@@ -49,7 +49,7 @@ class Faults : public ::testing::Test {
     return code;
   }
   ErrorCode of_route(std::vector<float> logits, guild::Choice choice = guild::Choice::made, std::int32_t given = 0) {
-    const guild::MoeConfig config{.experts = 4, .top_k = 2};
+    const guild::TopKConfig config{.experts = 4, .top_k = 2};
     std::vector<std::int32_t> experts(6, given);
     std::vector<float> weights(6);
     return of_step([&] {

@@ -86,7 +86,7 @@ TEST(RowTeamsBackward, SlotsAndTablesAgree) {
 
 TEST(RowTeamsBackward, RoutingWeightsAgree) {
   for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax}) {
-    const guild::MoeConfig config{.experts = 24, .top_k = 4, .scoring = scoring, .scale = 2.5};
+    const guild::TopKConfig config{.experts = 24, .top_k = 4, .scoring = scoring, .scale = 2.5};
     expect_same(
         [&](auto& device) {
           std::mt19937 random(4);

@@ -73,13 +73,13 @@ TEST(RowTeams, RoutesAgree) {
   for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax})
     for (auto selection :
          {guild::Selection::greedy, guild::Selection::group_limited_greedy, guild::Selection::noaux_tc}) {
-      const guild::MoeConfig config{.experts = 24,
-                                    .top_k = 4,
-                                    .groups = 4,
-                                    .top_groups = 2,
-                                    .scoring = scoring,
-                                    .selection = selection,
-                                    .scale = 2.5};
+      const guild::TopKConfig config{.experts = 24,
+                                     .top_k = 4,
+                                     .groups = 4,
+                                     .top_groups = 2,
+                                     .scoring = scoring,
+                                     .selection = selection,
+                                     .scale = 2.5};
       Matrix<float> logits(3, 24);
       for (Index t = 0; t < 3; ++t)
         for (Index e = 0; e < 24; ++e) logits(t, e) = float((t * 31 + e * 17) % 9) * 0.25f;  // many ties
@@ -99,7 +99,7 @@ TEST(RowTeams, RoutesAgree) {
 }
 
 TEST(RowTeams, ARowWithoutFiniteLogitsIsRefusedByEveryTeam) {
-  const guild::MoeConfig config{.experts = 24, .top_k = 4};
+  const guild::TopKConfig config{.experts = 24, .top_k = 4};
   Matrix<float> logits(3, 24), weights(3, 4);
   Matrix<std::int32_t> indices(3, 4);
   std::mt19937 random(1);

@@ -18,9 +18,7 @@ using guild::bf16;
 using guild::ErrorCode;
 using namespace guild_test;
 
-struct TinySpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = small_numbers;
-};
+struct TinySpec : SmallSpec {};
 using Model = guild::Transformer<TinySpec>;
 
 TEST(ComputeStore, RoundsMatricesAndCopiesVectors) {

@@ -15,12 +15,10 @@ using namespace guild_test;
 
 using Large = guild::Linear<501, 1001>;
 
-struct TinySpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = small_numbers;
-};
-struct Tied : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config =
-      with(small_numbers, [](guild::ModelConfig& c) { c.tied_embeddings = true; });
+struct TinySpec : SmallSpec {};
+struct Tied : SmallSpec {
+  static constexpr guild::TrunkConfig config =
+      with(SmallSpec::config, [](guild::TrunkConfig& c) { c.tied_embeddings = true; });
 };
 using Model = guild::Transformer<TinySpec>;
 

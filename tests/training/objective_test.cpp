@@ -16,20 +16,15 @@ using guild::Dense;
 using guild::Index;
 
 struct TinySpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = {
-      .vocab = 13,
-      .hidden = 8,
-      .layers = 2,
-      .dense_layers = 1,
-      .dense_hidden = 6,
-      .mtp_layers = 1,
-      .context = 64,
-      .attention = {.heads = 2, .query_rank = 4, .latent_rank = 4, .nope_dim = 2, .rope_dim = 2, .value_dim = 3},
-      .moe = {.experts = 6, .top_k = 2, .hidden = 4, .shared_experts = 1, .groups = 3, .top_groups = 2, .scale = 2.5},
-  };
+  static constexpr guild::TrunkConfig config = {.vocab = 13, .hidden = 8, .layers = 2, .mtp_layers = 1, .context = 64};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 2, .query_rank = 4, .latent_rank = 4, .nope_dim = 2, .rope_dim = 2, .value_dim = 3};
+  static constexpr guild::DenseConfig dense = {.hidden = 6, .layers = 1};
+  static constexpr guild::TopKConfig routing = {.experts = 6, .top_k = 2, .groups = 3, .top_groups = 2, .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 4, .shared = 1};
 };
 struct TiedSpec : TinySpec {
-  static constexpr guild::ModelConfig config = [] {
+  static constexpr guild::TrunkConfig config = [] {
     auto c = TinySpec::config;
     c.tied_embeddings = true;
     return c;
@@ -98,7 +93,7 @@ void expect_true_gradients(guild::AttentionMask mask, std::size_t prediction_lay
   guild::Objective<Model, double> objective(options);
   guild::StepSize size;
   size.add(batch);
-  guild::RoutingStatistics statistics(2 + static_cast<int>(prediction_layers), S::config.moe.experts);
+  guild::RoutingStatistics statistics(2 + static_cast<int>(prediction_layers), S::routing.experts);
   objective.learn(c.device, c.weights, batch, size, c.gradients, &statistics);
 
   typename Case<S>::Weights unused;
@@ -263,7 +258,7 @@ TEST(Objective, RefusesMorePredictionLayersThanItCountsBeforeAnythingChanges) {
   size.add(batch);
   for (const double weight : {0.0, 0.3}) {
     guild::Objective<C::Model, double> objective({.mtp_weight = weight});
-    guild::RoutingStatistics statistics(7, TinySpec::config.moe.experts);
+    guild::RoutingStatistics statistics(7, TinySpec::routing.experts);
     expect_error(guild::ErrorCode::op_argument, "5 prediction layers, expected at most 4",
                  [&] { objective.learn(c.device, c.weights, batch, size, c.gradients, &statistics); });
     expect_error(guild::ErrorCode::op_argument, "5 prediction layers",

@@ -22,12 +22,10 @@ using guild::ParameterGroup;
 using guild::UpdateRule;
 using namespace guild_test;
 
-struct TinySpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = small_numbers;
-};
-struct Tied : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config =
-      with(small_numbers, [](guild::ModelConfig& c) { c.tied_embeddings = true; });
+struct TinySpec : SmallSpec {};
+struct Tied : SmallSpec {
+  static constexpr guild::TrunkConfig config =
+      with(SmallSpec::config, [](guild::TrunkConfig& c) { c.tied_embeddings = true; });
 };
 using Model = guild::Transformer<TinySpec>;
 using ModelWeights = Model::Weights<guild::Dense<float>>;

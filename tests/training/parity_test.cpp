@@ -21,50 +21,36 @@ using guild::Dense;
 using guild::Index;
 
 struct R1Spec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = {
-      .vocab = 61,
-      .hidden = 36,
-      .layers = 3,
-      .dense_layers = 1,
-      .dense_hidden = 44,
-      .context = 64,
-      .attention = {.heads = 3, .query_rank = 14, .latent_rank = 16, .nope_dim = 8, .rope_dim = 6, .value_dim = 10},
-      .moe = {.experts = 8, .top_k = 3, .hidden = 12, .shared_experts = 1, .groups = 4, .top_groups = 2, .scale = 2.5},
-  };
+  static constexpr guild::TrunkConfig config = {.vocab = 61, .hidden = 36, .layers = 3, .context = 64};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 3, .query_rank = 14, .latent_rank = 16, .nope_dim = 8, .rope_dim = 6, .value_dim = 10};
+  static constexpr guild::DenseConfig dense = {.hidden = 44, .layers = 1};
+  static constexpr guild::TopKConfig routing = {.experts = 8, .top_k = 3, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 12, .shared = 1};
 };
-template <class Change>
-constexpr guild::ModelConfig with(Change change) {
-  guild::ModelConfig config = R1Spec::config;
-  change(config);
-  return config;
-}
 struct MtpSpec : R1Spec {
-  static constexpr guild::ModelConfig config = with([](guild::ModelConfig& c) {
-    c.layers = 2;
-    c.mtp_layers = 1;
-  });
+  static constexpr guild::TrunkConfig config = {.vocab = 61, .hidden = 36, .layers = 2, .mtp_layers = 1, .context = 64};
 };
 struct NoQueryRankSpec : R1Spec {
-  static constexpr guild::ModelConfig config = with([](guild::ModelConfig& c) {
-    c.attention.query_rank = 0;
-    c.moe.groups = 2;
-    c.moe.top_groups = 1;
-    c.moe.top_k = 2;
-    c.moe.shared_experts = 2;
-    c.moe.scale = 1.5;
-    c.norm_epsilon = 1e-5;
-    c.rope.factor = 4.0;
-    c.rope.mscale = 1.0;
-    c.rope.mscale_all_dim = 1.0;
-    c.rope.original_context = 16;
-  });
+  static constexpr guild::TrunkConfig config = {
+      .vocab = 61, .hidden = 36, .layers = 3, .context = 64, .norm = {.epsilon = 1e-5}};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 3,
+      .query_rank = 0,
+      .latent_rank = 16,
+      .nope_dim = 8,
+      .rope_dim = 6,
+      .value_dim = 10,
+      .rope = {.factor = 4.0, .mscale = 1.0, .mscale_all_dim = 1.0, .original_context = 16}};
+  static constexpr guild::TopKConfig routing = {.experts = 8, .top_k = 2, .groups = 2, .top_groups = 1, .scale = 1.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 12, .shared = 2};
 };
 struct DenseTiedSpec : R1Spec {
-  static constexpr guild::ModelConfig config = with([](guild::ModelConfig& c) {
-    c.dense_layers = 3;
-    c.attention.query_rank = 0;
-    c.tied_embeddings = true;
-  });
+  static constexpr guild::TrunkConfig config = {
+      .vocab = 61, .hidden = 36, .layers = 3, .context = 64, .tied_embeddings = true};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 3, .query_rank = 0, .latent_rank = 16, .nope_dim = 8, .rope_dim = 6, .value_dim = 10};
+  static constexpr guild::DenseConfig dense = {.hidden = 44, .layers = 3};
 };
 
 /// A safetensors file by names.

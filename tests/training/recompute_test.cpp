@@ -81,7 +81,10 @@ struct Row {
 };
 
 TEST(Recompute, LayersKeepWhatTheManualSays) {
-  constexpr guild::ModelConfig c = Kept::config;
+  using S = Kept::Spec;
+  constexpr guild::TrunkConfig c = S::config;
+  constexpr guild::TopKConfig routing = S::routing;
+  constexpr guild::ExpertConfig experts = S::experts;
   constexpr Index tokens = 200, real = sizeof(float), integer = sizeof(std::int32_t);
   guild::Cpu device({.threads = 1});
   const auto weights = first_weights<Kept>(1, Second::without);
@@ -100,7 +103,7 @@ TEST(Recompute, LayersKeepWhatTheManualSays) {
   const auto& block = std::get<1>(saved.layers.segments).blocks[1];
   const auto& mla = block.mixer;
   const auto& moe = block.feed_forward;
-  const auto& a = c.attention;
+  constexpr guild::MlaConfig a = S::attention;
   const std::vector<Row> rows = {
       {"layer's input", bytes_of(std::get<1>(saved.layers.segments).inputs[1]), tokens * c.hidden * real},
       {"Mla",
@@ -110,17 +113,17 @@ TEST(Recompute, LayersKeepWhatTheManualSays) {
            (a.query_rank + a.heads * (a.nope_dim + a.rope_dim) + a.latent_rank + a.rope_dim +
             a.heads * (a.nope_dim + a.value_dim) + a.heads * a.value_dim + a.heads)},
       {"between the two", bytes_of(block.middle), tokens * c.hidden * real},
-      {"TopKRouter", bytes_of(moe.router.logits), tokens * c.moe.experts * real},
+      {"TopKRouter", bytes_of(moe.router.logits), tokens * routing.experts * real},
       {"Moe",
        bytes_of(moe.chosen) + bytes_of(moe.weights_tk) + bytes_of(moe.assignment.offsets) +
            bytes_of(moe.assignment.token) + bytes_of(moe.assignment.slot_tk),
-       tokens * c.moe.top_k * (real + 3 * integer) + (c.moe.experts + 1) * integer},
+       tokens * routing.top_k * (real + 3 * integer) + (routing.experts + 1) * integer},
       {"ExpertPool", bytes_of(moe.experts.gate) + bytes_of(moe.experts.up),
-       2 * tokens * c.moe.top_k * c.moe.hidden * real},
+       2 * tokens * routing.top_k * experts.hidden * real},
       {"shared experts", bytes_of(moe.shared.gate) + bytes_of(moe.shared.up),
-       2 * tokens * c.moe.shared_experts * c.moe.hidden * real},
+       2 * tokens * experts.shared * experts.hidden * real},
       {"dense Mlp", bytes_of(dense.feed_forward.gate) + bytes_of(dense.feed_forward.up),
-       2 * tokens * c.dense_hidden * real}};
+       2 * tokens * S::dense.hidden * real}};
   std::printf("bytes kept for each token:\n");
   Index moe_layer = 0;
   for (const Row& row : rows) {
@@ -159,7 +162,7 @@ TEST(Recompute, KeepsInputsAndOneLayerAlone) {
   std::printf("activations: %lld bytes, recomputed %lld at most\n", static_cast<long long>(most_with_all),
               static_cast<long long>(most));
   EXPECT_EQ(most_with_all, all) << "nothing more in backward";
-  constexpr Index choices = 2 * tokens * Kept::config.moe.top_k * Index{sizeof(std::int32_t)};
+  constexpr Index choices = 2 * tokens * Kept::Spec::routing.top_k * Index{sizeof(std::int32_t)};
   EXPECT_EQ(inputs, 4 * stream + choices) << "three layers' inputs, the last output, the experts of two layers";
   EXPECT_GT(most, inputs);
   // One layer at a time: its output, and what an expert layer keeps beside its input.

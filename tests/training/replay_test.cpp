@@ -30,7 +30,7 @@ struct Restless : guild::TopKRouter<S> {
     if (routing.choice == Choice::given) return;
     ++calls;
     for (Index t = 0; t < x.rows; ++t)
-      for (std::int32_t& e : routing.experts.row(t)) e = (e + calls) % S::config.moe.experts;
+      for (std::int32_t& e : routing.experts.row(t)) e = (e + calls) % S::routing.experts;
     Base::forward(pass, weights, x, {routing.experts, routing.weights, Choice::given}, keep);
   }
 };

@@ -33,9 +33,9 @@ using guild::TensorRole;
 using guild::TensorShape;
 using guild::test::TempFolder;
 using Model = guild::Transformer<guild_test::TinySpec>;
-struct TiedSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config =
-      guild_test::with(guild_test::small_numbers, [](guild::ModelConfig& c) { c.tied_embeddings = true; });
+struct TiedSpec : guild_test::SmallSpec {
+  static constexpr guild::TrunkConfig config =
+      guild_test::with(guild_test::SmallSpec::config, [](guild::TrunkConfig& c) { c.tied_embeddings = true; });
 };
 using TiedModel = guild::Transformer<TiedSpec>;
 
@@ -126,7 +126,7 @@ TEST(SaveModel, RoundsMatricesAndKeepsVectors) {
     const TempFolder home;
     Masters<Model> weights = random_masters(1);
     guild::save_model<Model>(home.path("m"), weights, {.dtype = dtype});
-    EXPECT_EQ(guild::read_config(home.path("m")).dtype, dtype);
+    EXPECT_EQ(guild::read_config<guild::DeepSeekFamily>(home.path("m")).dtype, dtype);
     Masters<Model> loaded = guild::load_dense<Model>(home.path("m"), {.mtp = true});
     compare(weights, loaded,
             [&](const Path& path, const TensorShape& shape, TensorRole role, const auto& a, const auto& b) {
@@ -152,7 +152,8 @@ TEST(SaveModel, SavesTheShippedModelSoThatItLoadsAsPublished) {
   const TempFolder home;
   const auto weights = guild::load_dense<guild::MiniR1>(source, {.mtp = true});
   guild::save_model<guild::MiniR1>(home.path("m"), weights, {.max_shard_bytes = 2'000'000, .companions = source});
-  const guild::PublishedConfig config = guild::read_config(home.path("m")), original = guild::read_config(source);
+  using Family = guild::DeepSeekFamily;
+  const auto config = guild::read_config<Family>(home.path("m")), original = guild::read_config<Family>(source);
   EXPECT_EQ(config.model, original.model);
   EXPECT_EQ(config.model_type, original.model_type);
   EXPECT_EQ(config.bos, original.bos);

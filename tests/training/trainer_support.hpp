@@ -18,17 +18,12 @@ namespace guild_test {
 using guild::Index;
 
 struct KeptSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = {
-      .vocab = 17,
-      .hidden = 8,
-      .layers = 3,
-      .dense_layers = 1,
-      .dense_hidden = 6,
-      .mtp_layers = 1,
-      .context = 64,
-      .attention = {.heads = 2, .query_rank = 4, .latent_rank = 4, .nope_dim = 2, .rope_dim = 2, .value_dim = 3},
-      .moe = {.experts = 6, .top_k = 2, .hidden = 4, .shared_experts = 1, .groups = 3, .top_groups = 2, .scale = 2.5},
-  };
+  static constexpr guild::TrunkConfig config = {.vocab = 17, .hidden = 8, .layers = 3, .mtp_layers = 1, .context = 64};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 2, .query_rank = 4, .latent_rank = 4, .nope_dim = 2, .rope_dim = 2, .value_dim = 3};
+  static constexpr guild::DenseConfig dense = {.hidden = 6, .layers = 1};
+  static constexpr guild::TopKConfig routing = {.experts = 6, .top_k = 2, .groups = 3, .top_groups = 2, .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 4, .shared = 1};
 };
 struct RecomputedSpec : KeptSpec {
   template <class SegmentType>

@@ -507,16 +507,12 @@ TEST(Trainer, KeepsAMovingAverageOfTheWeights) {
 }
 
 struct DenseSpec : guild::SpecDefaults {
-  static constexpr guild::ModelConfig config = {
-      .vocab = 17,
-      .hidden = 8,
-      .layers = 2,
-      .dense_hidden = 12,
-      .context = 64,
-      .tied_embeddings = true,
-      .attention = {.heads = 2, .query_rank = 0, .latent_rank = 4, .nope_dim = 2, .rope_dim = 2, .value_dim = 3},
-      .moe = {.experts = 0},
-  };
+  static constexpr guild::TrunkConfig config = {
+      .vocab = 17, .hidden = 8, .layers = 2, .context = 64, .tied_embeddings = true};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 2, .query_rank = 0, .latent_rank = 4, .nope_dim = 2, .rope_dim = 2, .value_dim = 3};
+  static constexpr guild::DenseConfig dense = {.hidden = 12};
+  static constexpr guild::TopKConfig routing = {.experts = 0};
 };
 
 TEST(Trainer, TrainsADenseModelWithTiedEmbeddings) {

@@ -1,80 +1,100 @@
-// The numbers of a model as one printable, comparable value that can be a compile-time constant.
+// The numbers of a model: a small config for each of its parts, side by side.
 #pragma once
 
-#include <cstdint>
+#include <concepts>
+#include <optional>
+#include <tuple>
+#include <type_traits>
+
+#include <guild/core/config/attention.hpp>
+#include <guild/core/config/feed_forward.hpp>
+#include <guild/core/config/field.hpp>
+#include <guild/core/config/trunk.hpp>
 
 namespace guild::inline v1 {
 
-/// How router logits become scores. Source: DeepSeek-V3 report, eq. 15 (sigmoid); DeepSeek-V2 report, eq. 21 (softmax).
-enum class Scoring : std::uint8_t { sigmoid, softmax };
-
-/// How experts are selected from scores; the names are those of `topk_method` in config.json.
-enum class Selection : std::uint8_t {
-  greedy,                ///< the best top_k of all experts (V2-Lite)
-  group_limited_greedy,  ///< groups ranked by their best expert (V2)
-  noaux_tc,              ///< score + selection bias, groups ranked by the sum of their two best (V3, R1, Kimi-K2)
+/// A part's config: a value with a list of its fields, and rules that it may break.
+template <class C>
+concept PartConfig = std::regular<C> && requires(const C& config) {
+  { C::part } -> std::convertible_to<ConfigPart>;
+  C::fields([](const ConfigField&, const auto&) {}, config);
+  { config.problem() } -> std::same_as<std::optional<ConfigProblem>>;
 };
 
-/// Multi-head latent attention (DeepSeek-V2 report, section 2.1).
-struct AttentionConfig {
-  int heads = 16;
-  int query_rank = 0;     ///< `q_lora_rank`; 0: queries are projected directly
-  int latent_rank = 512;  ///< `kv_lora_rank`: latent values cached per token
-  int nope_dim = 128;     ///< `qk_nope_head_dim`: part of a head without rotary position
-  int rope_dim = 64;      ///< `qk_rope_head_dim`: part with rotary position, its key shared by all heads
-  int value_dim = 128;    ///< `v_head_dim`
-  [[nodiscard]] constexpr int query_dim() const { return nope_dim + rope_dim; }
-  [[nodiscard]] constexpr int cache_dim() const { return latent_rank + rope_dim; }
-  friend constexpr bool operator==(const AttentionConfig&, const AttentionConfig&) = default;
-};
+/// All numbers of a model as one value: `std::get<MlaConfig>(config)`.
+template <PartConfig... Parts>
+using ModelConfig = std::tuple<Parts...>;
 
-/// Mixture of experts (DeepSeek-V3 report, section 2.1.2).
-struct MoeConfig {
-  int experts = 64;        ///< `n_routed_experts`; 0: every layer is dense
-  int top_k = 6;           ///< `num_experts_per_tok`
-  int hidden = 1408;       ///< `moe_intermediate_size` of one expert
-  int shared_experts = 1;  ///< `n_shared_experts`, run as one MLP of shared_experts * hidden
-  int groups = 1;          ///< `n_group`
-  int top_groups = 1;      ///< `topk_group`
-  Scoring scoring = Scoring::sigmoid;
-  Selection selection = Selection::noaux_tc;
-  bool normalize = true;  ///< `norm_topk_prob`: chosen weights are divided by their sum
-  double scale = 1.0;     ///< `routed_scaling_factor`, after normalising
-  friend constexpr bool operator==(const MoeConfig&, const MoeConfig&) = default;
-};
+/// The numbers of a Spec as one value: its members that `S::parts` lists.
+template <class S>
+inline constexpr auto config_of = S::template parts<S>();
 
-/// Rotary position embedding with YaRN interpolation (arXiv 2309.00071) when factor > 1.
-struct RopeConfig {
-  double base = 10000.0;  ///< `rope_theta`
-  double factor = 1.0;    ///< 1: plain rotary embedding
-  double beta_fast = 32.0;
-  double beta_slow = 1.0;
-  double mscale = 1.0;
-  double mscale_all_dim = 0.0;  ///< 0: the softmax scale is not corrected
-  int original_context = 4096;  ///< `original_max_position_embeddings`
-  friend constexpr bool operator==(const RopeConfig&, const RopeConfig&) = default;
-};
+namespace detail {
+template <class Part, class Config>
+inline constexpr bool has_part = false;
+template <class Part, class... Parts>
+inline constexpr bool has_part<Part, std::tuple<Parts...>> = (std::is_same_v<Part, Parts> || ...);
+}  // namespace detail
 
-/// Everything config.json says about the architecture. Field by field the comment names the published key.
-struct ModelConfig {
-  int vocab = 32000;             ///< `vocab_size`: rows of the embedding
-  int hidden = 2048;             ///< `hidden_size`
-  int layers = 9;                ///< `num_hidden_layers`, without the MTP layers
-  int dense_layers = 1;          ///< `first_k_dense_replace`: leading layers with one dense MLP
-  int dense_hidden = 8192;       ///< `intermediate_size` of the dense MLP
-  int mtp_layers = 0;            ///< `num_nextn_predict_layers`, stored after the main layers
-  int context = 4096;            ///< `max_position_embeddings`
-  double norm_epsilon = 1e-6;    ///< `rms_norm_eps`
-  bool tied_embeddings = false;  ///< `tie_word_embeddings`
-  AttentionConfig attention{};
-  MoeConfig moe{};
-  RopeConfig rope{};
-  friend constexpr bool operator==(const ModelConfig&, const ModelConfig&) = default;
-};
+/// True if a model has such a part: `has_part<TopKConfig>(config)`.
+template <class Part, class... Parts>
+[[nodiscard]] constexpr bool has_part(const std::tuple<Parts...>&) {
+  return detail::has_part<Part, std::tuple<Parts...>>;
+}
+
+/// The part of a model, or `otherwise` if it has none such.
+template <class Part, class... Parts>
+[[nodiscard]] constexpr Part part_or(const std::tuple<Parts...>& config, const Part& otherwise) {
+  if constexpr (detail::has_part<Part, std::tuple<Parts...>>)
+    return std::get<Part>(config);
+  else
+    return otherwise;
+}
+
+/// How many layers have experts; the layers before them are dense.
+template <class... Parts>
+[[nodiscard]] constexpr int expert_layers(const std::tuple<Parts...>& config) {
+  if (part_or(config, TopKConfig{.experts = 0}).experts == 0) return 0;
+  return std::get<TrunkConfig>(config).layers - part_or(config, DenseConfig{.layers = 0}).layers;
+}
+
+/// Calls `f(ConfigField, value...)` for every field of every part in the order of declaration, with the value in each
+/// of the configs. Values are int, double, bool or an enumeration with a `name`.
+template <class F, class First, class... Rest>
+constexpr void for_each_config_field(F&& f, First& first, Rest&... rest) {
+  const auto fields_of = [&]<class Part>(Part& part, auto&... others) {
+    std::remove_const_t<Part>::fields(f, part, others...);
+  };
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    const auto at = [&]<std::size_t J>(std::integral_constant<std::size_t, J>) {
+      fields_of(std::get<J>(first), std::get<J>(rest)...);
+    };
+    (at(std::integral_constant<std::size_t, I>{}), ...);
+  }
+  (std::make_index_sequence<std::tuple_size_v<std::remove_const_t<First>>>{});
+}
+
+/// The same model, with the numbers that mean nothing for it at their defaults: without experts the rest of their parts
+/// is not looked at, and all layers are dense; without scaling of positions its numbers are not. Configs that describe
+/// the same model become equal.
+template <class... Parts>
+[[nodiscard]] constexpr std::tuple<Parts...> canonical(std::tuple<Parts...> config) {
+  const auto of_part = [](auto& part) {
+    if constexpr (requires { part.rope; }) part.rope = part.rope.canonical();
+  };
+  (of_part(std::get<Parts>(config)), ...);
+  if (part_or(config, TopKConfig{.experts = 0}).experts != 0) return config;
+  if constexpr (detail::has_part<TopKConfig, std::tuple<Parts...>>)
+    std::get<TopKConfig>(config) = TopKConfig{.experts = 0};
+  if constexpr (detail::has_part<ExpertConfig, std::tuple<Parts...>>) std::get<ExpertConfig>(config) = ExpertConfig{};
+  if constexpr (detail::has_part<DenseConfig, std::tuple<Parts...>>)
+    std::get<DenseConfig>(config).layers = std::get<TrunkConfig>(config).layers;
+  return config;
+}
 
 // Canary: some compiler pairs (nvcc 13 with a clang 14 host) zero the defaults of skipped designated fields.
 static_assert(
-    ModelConfig{.vocab = 7}.attention.rope_dim == 64 && ModelConfig{.moe = {.experts = 8}}.moe.top_k == 6,
+    TrunkConfig{.vocab = 7}.norm.epsilon == 1e-6 && MlaConfig{.rope = {.base = 7.0}}.rope.beta_fast == 32.0,
     "this compiler drops default member initialisers in designated initialisation; use another host compiler");
 
 }  // namespace guild::inline v1

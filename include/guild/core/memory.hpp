@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <tuple>
 
 #include <guild/core/config.hpp>
 #include <guild/core/error.hpp>
@@ -44,20 +45,38 @@ constexpr Tally matrix(std::int64_t outputs, std::int64_t inputs) {
   return {.linear = outputs * inputs, .blocks = (outputs + 127) / 128 * ((inputs + 127) / 128)};
 }
 
-/// Attention and the two norms of a block.
-constexpr Tally attention_tally(const ModelConfig& c) {
-  const AttentionConfig& a = c.attention;
+constexpr Tally attention_tally(std::int64_t hidden, const MlaConfig& a) {
   const std::int64_t queries = std::int64_t{a.heads} * a.query_dim();
-  Tally t = {.plain = 2 * std::int64_t{c.hidden} + a.latent_rank};
+  Tally t = {.plain = a.latent_rank};
   if (a.query_rank > 0) {
-    t = t + matrix(a.query_rank, c.hidden) + matrix(queries, a.query_rank);
+    t = t + matrix(a.query_rank, hidden) + matrix(queries, a.query_rank);
     t.plain += a.query_rank;
   } else {
-    t = t + matrix(queries, c.hidden);
+    t = t + matrix(queries, hidden);
   }
-  return t + matrix(a.cache_dim(), c.hidden) +
-         matrix(std::int64_t{a.heads} * (a.nope_dim + a.value_dim), a.latent_rank) +
-         matrix(c.hidden, std::int64_t{a.heads} * a.value_dim);
+  return t + matrix(a.cache_dim(), hidden) + matrix(std::int64_t{a.heads} * (a.nope_dim + a.value_dim), a.latent_rank) +
+         matrix(hidden, std::int64_t{a.heads} * a.value_dim);
+}
+constexpr Tally attention_tally(std::int64_t hidden, const GqaConfig& a) {
+  const std::int64_t queries = std::int64_t{a.heads} * a.head_dim, keys = std::int64_t{a.key_heads} * a.head_dim;
+  const std::int64_t plain = (a.bias ? queries + 2 * keys : 0) + (a.query_key_norm ? 2 * a.head_dim : 0);
+  return matrix(queries, hidden) + 2 * matrix(keys, hidden) + matrix(hidden, queries) + Tally{.plain = plain};
+}
+
+/// The first part that is a kind of attention.
+template <class First, class... Rest>
+constexpr const auto& attention_part(const std::tuple<First, Rest...>& c) {
+  if constexpr (has_part<MlaConfig, std::tuple<First, Rest...>>)
+    return std::get<MlaConfig>(c);
+  else
+    return std::get<GqaConfig>(c);
+}
+
+/// Attention and the two norms of a block.
+template <class Config>
+constexpr Tally mixer_tally(const Config& c) {
+  const std::int64_t hidden = std::get<TrunkConfig>(c).hidden;
+  return attention_tally(hidden, attention_part(c)) + Tally{.plain = 2 * hidden};
 }
 
 /// A gated MLP: gate and up projection, down projection.
@@ -65,33 +84,44 @@ constexpr Tally mlp_tally(std::int64_t hidden, std::int64_t inner) {
   return 2 * matrix(inner, hidden) + matrix(hidden, inner);
 }
 
-/// Router, shared experts and `experts` routed ones.
-constexpr Tally experts_tally(const ModelConfig& c, std::int64_t experts) {
-  const MoeConfig& m = c.moe;
-  Tally t = experts * mlp_tally(c.hidden, m.hidden);
-  if (m.shared_experts > 0) t = t + mlp_tally(c.hidden, std::int64_t{m.shared_experts} * m.hidden);
-  t.plain += std::int64_t{m.experts} * c.hidden;
-  if (m.selection == Selection::noaux_tc) t.bias += m.experts;
+/// Router, shared experts and `count` routed ones.
+template <class Config>
+constexpr Tally experts_tally(const Config& c, std::int64_t count) {
+  const TopKConfig routing = part_or(c, TopKConfig{.experts = 0});
+  const ExpertConfig experts = part_or(c, ExpertConfig{.shared = 0});
+  const std::int64_t hidden = std::get<TrunkConfig>(c).hidden;
+  Tally t = count * mlp_tally(hidden, experts.hidden);
+  if (experts.shared > 0) t = t + mlp_tally(hidden, std::int64_t{experts.shared} * experts.hidden);
+  t.plain += std::int64_t{routing.experts} * hidden;
+  if (routing.selection == Selection::noaux_tc) t.bias += routing.experts;
   return t;
 }
 
-constexpr std::int64_t embedding_count(const ModelConfig& c) { return std::int64_t{c.vocab} * c.hidden; }
+template <class Config>
+constexpr std::int64_t embedding_count(const Config& c) {
+  return std::int64_t{std::get<TrunkConfig>(c).vocab} * std::get<TrunkConfig>(c).hidden;
+}
 
-constexpr Tally main_tally(const ModelConfig& c, std::int64_t experts) {
-  const std::int64_t dense = c.moe.experts > 0 ? c.dense_layers : c.layers;
-  Tally t = c.layers * attention_tally(c) + dense * mlp_tally(c.hidden, c.dense_hidden);
-  if (dense < c.layers) t = t + (c.layers - dense) * experts_tally(c, experts);
-  t.plain += c.hidden + (c.tied_embeddings ? 1 : 2) * embedding_count(c);
+/// The main model, with `experts` of the routed ones.
+template <class Config>
+constexpr Tally main_tally(const Config& c, std::int64_t experts) {
+  const TrunkConfig& trunk = std::get<TrunkConfig>(c);
+  const std::int64_t sparse = expert_layers(c), dense = trunk.layers - sparse;
+  Tally t = trunk.layers * mixer_tally(c) + dense * mlp_tally(trunk.hidden, part_or(c, DenseConfig{}).hidden);
+  if (sparse > 0) t = t + sparse * experts_tally(c, experts);
+  t.plain += trunk.hidden + (trunk.tied_embeddings ? 1 : 2) * embedding_count(c);
   return t;
 }
 
 /// A block, the norms of its two inputs, of its output, and the projection of the inputs side by side.
-constexpr Tally mtp_tally(const ModelConfig& c) {
-  const std::int64_t hidden = c.hidden;
+template <class Config>
+constexpr Tally mtp_tally(const Config& c) {
+  const std::int64_t hidden = std::get<TrunkConfig>(c).hidden;
+  const int experts = part_or(c, TopKConfig{.experts = 0}).experts;
   Tally t =
-      attention_tally(c) + (c.moe.experts > 0 ? experts_tally(c, c.moe.experts) : mlp_tally(hidden, c.dense_hidden));
+      mixer_tally(c) + (experts > 0 ? experts_tally(c, experts) : mlp_tally(hidden, part_or(c, DenseConfig{}).hidden));
   t.plain += 3 * hidden + hidden * 2 * hidden;
-  return c.mtp_layers * t;
+  return std::get<TrunkConfig>(c).mtp_layers * t;
 }
 
 constexpr std::int64_t bytes_of(const Tally& t, DType type) {
@@ -107,39 +137,56 @@ constexpr std::int64_t saturating_product(std::int64_t a, std::int64_t b) {
 }  // namespace detail
 
 /// DeepSeek-R1: 671.0e9 in all, 36.6e9 active, 11.6e9 for MTP. Source of the shapes: the published weight names.
-[[nodiscard]] constexpr ParameterCount parameter_count(const ModelConfig& c) {
+template <class... Parts>
+[[nodiscard]] constexpr ParameterCount parameter_count(const std::tuple<Parts...>& c) {
+  const TrunkConfig& trunk = std::get<TrunkConfig>(c);
+  const TopKConfig routing = part_or(c, TopKConfig{.experts = 0});
   ParameterCount n;
-  n.total = detail::main_tally(c, c.moe.experts).count();
+  n.total = detail::main_tally(c, routing.experts).count();
   // A tied embedding table is read as the head.
-  n.active = detail::main_tally(c, c.moe.top_k).count() - (c.tied_embeddings ? 0 : detail::embedding_count(c));
+  n.active = detail::main_tally(c, routing.top_k).count() - (trunk.tied_embeddings ? 0 : detail::embedding_count(c));
   n.mtp = detail::mtp_tally(c).count();
-  n.stored = n.total + n.mtp + std::int64_t{c.mtp_layers} * 2 * detail::embedding_count(c);
+  n.stored = n.total + n.mtp + std::int64_t{trunk.mtp_layers} * 2 * detail::embedding_count(c);
   return n;
 }
 
 /// Bytes of the main model's weights. With f8_e4m3, as published: projections and MLPs one byte each and a float scale
 /// for every 128 x 128 block; embedding, head, norms and router in bf16; selection biases in float.
-[[nodiscard]] constexpr std::int64_t weight_bytes(const ModelConfig& c, DType type) {
-  return detail::bytes_of(detail::main_tally(c, c.moe.experts), type);
+template <class... Parts>
+[[nodiscard]] constexpr std::int64_t weight_bytes(const std::tuple<Parts...>& c, DType type) {
+  return detail::bytes_of(detail::main_tally(c, part_or(c, TopKConfig{.experts = 0}).experts), type);
 }
 
 /// Bytes the MTP layers add, without the copies of embedding and head that the published files hold.
-[[nodiscard]] constexpr std::int64_t mtp_weight_bytes(const ModelConfig& c, DType type) {
+template <class... Parts>
+[[nodiscard]] constexpr std::int64_t mtp_weight_bytes(const std::tuple<Parts...>& c, DType type) {
   return detail::bytes_of(detail::mtp_tally(c), type);
 }
 
-/// Bytes a token occupies in the latent cache of all layers: latent_rank + rope_dim values each.
-[[nodiscard]] constexpr std::int64_t cache_bytes_per_token(const ModelConfig& c, int element_bytes = 2) {
-  return std::int64_t{c.layers} * c.attention.cache_dim() * element_bytes;
+/// Bytes a token occupies in the caches of all layers: of latent attention latent_rank + rope_dim values each, of
+/// grouped-query attention the keys and values of its key heads.
+template <class... Parts>
+[[nodiscard]] constexpr std::int64_t cache_bytes_per_token(const std::tuple<Parts...>& c, int element_bytes = 2) {
+  return std::int64_t{std::get<TrunkConfig>(c).layers} * detail::attention_part(c).cache_dim() * element_bytes;
 }
 
 /// Bytes the same token would occupy with keys and values kept for every head.
-[[nodiscard]] constexpr std::int64_t expanded_cache_bytes_per_token(const ModelConfig& c, int element_bytes = 2) {
-  return std::int64_t{c.layers} * c.attention.heads * (c.attention.query_dim() + c.attention.value_dim) * element_bytes;
+template <class... Parts>
+[[nodiscard]] constexpr std::int64_t expanded_cache_bytes_per_token(const std::tuple<Parts...>& c,
+                                                                    int element_bytes = 2) {
+  const auto& attention = detail::attention_part(c);
+  const std::int64_t value = [&] {
+    if constexpr (requires { attention.value_dim; })
+      return attention.value_dim;
+    else
+      return attention.head_dim;
+  }();
+  return std::get<TrunkConfig>(c).layers * attention.heads * (attention.query_dim() + value) * element_bytes;
 }
 
-/// How many times smaller the latent cache is: 71 for DeepSeek-R1.
-[[nodiscard]] constexpr double cache_ratio(const ModelConfig& c) {
+/// How many times smaller the cache is: 71 for DeepSeek-R1.
+template <class... Parts>
+[[nodiscard]] constexpr double cache_ratio(const std::tuple<Parts...>& c) {
   return static_cast<double>(expanded_cache_bytes_per_token(c)) / static_cast<double>(cache_bytes_per_token(c));
 }
 
@@ -155,8 +202,9 @@ struct MemoryEstimate {
 };
 
 /// `tokens` is the sum of the lengths of all sequences that are kept at once.
-[[nodiscard]] constexpr MemoryEstimate estimate_memory(const ModelConfig& c, DType weights, std::int64_t tokens,
-                                                       int cache_element_bytes = 2) {
+template <class... Parts>
+[[nodiscard]] constexpr MemoryEstimate estimate_memory(const std::tuple<Parts...>& c, DType weights,
+                                                       std::int64_t tokens, int cache_element_bytes = 2) {
   return {weight_bytes(c, weights), detail::saturating_product(cache_bytes_per_token(c, cache_element_bytes), tokens)};
 }
 

@@ -21,8 +21,9 @@ template <class Model, class Device>
                                                 const LoadOptions& options = {}) {
   static_assert(std::is_same_v<typename Device::Memory, HostMemory>,
                 "load: weights are loaded into host memory so far; load for guild::Cpu");
-  PublishedConfig config = read_config(folder);
-  check_config<typename Model::Spec>(config);
+  using Spec = typename Model::Spec;
+  auto config = read_config<typename Spec::Family>(folder);
+  check_config<Spec>(config);
   check_scale_blocks(config);
   Tokenizer tokenizer = Tokenizer::read(folder);
   tokenizer.require_vocab_size(Model::config.vocab);

@@ -3,15 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include <guild/core/config_compare.hpp>
+#include <guild/core/config_text.hpp>
 #include <guild/core/error.hpp>
 #include <guild/io/json.hpp>
 
@@ -53,9 +53,10 @@ inline constexpr std::string_view config_hint = ". Use the file that was publish
 }
 
 /// The member under any of its spellings, or nothing; a null counts as nothing. Numbers in two spellings must agree.
-[[nodiscard]] inline std::optional<Json> find_value(const Json& object, std::initializer_list<const char*> spellings) {
+[[nodiscard]] inline std::optional<Json> find_value(const Json& object, std::span<const char* const> spellings) {
   std::optional<Json> found;
   for (const char* spelling : spellings) {
+    if (spelling == nullptr) continue;
     auto member = object.find(spelling);
     if (!member || member->is_null()) continue;
     if (found && found->is_number() && member->is_number() && found->number() != member->number())
@@ -67,6 +68,11 @@ inline constexpr std::string_view config_hint = ". Use the file that was publish
   return found;
 }
 
+/// The member under its only spelling.
+[[nodiscard]] inline std::optional<Json> find_value(const Json& object, const char* key) {
+  return find_value(object, std::span<const char* const>(&key, 1));
+}
+
 [[noreturn]] inline void refuse_missing(const Json& object, const char* key, std::string_view expected) {
   const std::string prefix = object.where().empty() ? "" : object.where() + ".";
   throw Error(object.rules().missing,
@@ -76,7 +82,7 @@ inline constexpr std::string_view config_hint = ". Use the file that was publish
 
 /// The member, which must be there and not null.
 [[nodiscard]] inline Json require_value(const Json& object, const char* key, std::string_view expected) {
-  auto member = find_value(object, {key});
+  auto member = find_value(object, key);
   if (!member) refuse_missing(object, key, expected);
   return *std::move(member);
 }

@@ -1,14 +1,19 @@
 // config.json of a model, with the keys that the published files have.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include <guild/core/config.hpp>
-#include <guild/core/config_compare.hpp>
-#include <guild/core/config_fields.hpp>
+#include <guild/core/config/family.hpp>
+#include <guild/core/config_text.hpp>
 #include <guild/core/error.hpp>
 #include <guild/core/types.hpp>
 #include <guild/io/atomic_folder.hpp>
@@ -18,9 +23,7 @@ namespace guild::inline v1 {
 
 /// What config.json says besides the numbers of the model.
 struct ConfigWriteOptions {
-  /// `model_type`: deepseek_v3, deepseek_v2 or kimi_k2. Empty: deepseek_v2 where scores are softmax and chosen without
-  /// a bias, because other programs take a deepseek_v3 for sigmoid and noaux_tc whatever the file says; else
-  /// deepseek_v3.
+  /// `model_type`, one of the family's. Empty: what the numbers are in this family.
   std::string model_type{};
   DType dtype = DType::bf16;  ///< `torch_dtype`: of the weights; f32, bf16 or f16
   std::optional<int> bos{};   ///< `bos_token_id`
@@ -30,22 +33,54 @@ struct ConfigWriteOptions {
 
 namespace detail {
 
-inline void write_tokens(JsonWriter& writer, std::string_view key, const std::vector<int>& ids) {
-  writer.key(key);
-  if (ids.empty()) {
-    writer.value(nullptr);
-  } else if (ids.size() == 1) {
-    writer.value(ids.front());
-  } else {
-    writer.begin_array();
-    for (const int id : ids) writer.value(id);
-    writer.end_array();
+/// The members of an object by their keys, in alphabetical order, as published files have them.
+class SortedMembers {
+ public:
+  template <class T>
+  void put(std::string_view key, const T& value) {
+    members_[std::string(key)] = [value](JsonWriter& writer) {
+      if constexpr (std::is_enum_v<T>)
+        writer.value(name(value));
+      else
+        writer.value(value);
+    };
   }
-}
+  void put_tokens(std::string_view key, const std::vector<int>& ids) {
+    members_[std::string(key)] = [ids](JsonWriter& writer) {
+      if (ids.empty()) {
+        writer.value(nullptr);
+      } else if (ids.size() == 1) {
+        writer.value(ids.front());
+      } else {
+        writer.begin_array();
+        for (const int id : ids) writer.value(id);
+        writer.end_array();
+      }
+    };
+  }
+  void put_token(std::string_view key, const std::optional<int>& id) {
+    put_tokens(key, id ? std::vector<int>{*id} : std::vector<int>{});
+  }
+  void put_object(std::string_view key, SortedMembers members) {
+    members_[std::string(key)] = [members](JsonWriter& writer) { members.write(writer); };
+  }
+  void put_list(std::string_view key, std::string_view text) {
+    members_[std::string(key)] = [text = std::string(text)](JsonWriter& writer) {
+      writer.begin_array().value(text).end_array();
+    };
+  }
+  void write(JsonWriter& writer) const {
+    writer.begin_object();
+    for (const auto& [key, write_value] : members_) {
+      writer.key(key);
+      write_value(writer);
+    }
+    writer.end_object();
+  }
 
-inline void write_token(JsonWriter& writer, std::string_view key, const std::optional<int>& id) {
-  write_tokens(writer, key, id ? std::vector<int>{*id} : std::vector<int>{});
-}
+ private:
+  std::map<std::string, std::function<void(JsonWriter&)>> members_;
+};
 
 inline std::string_view torch_name(DType dtype) {
   switch (dtype) {
@@ -61,85 +96,98 @@ inline std::string_view torch_name(DType dtype) {
   }
 }
 
+/// The text of a FixedKey as a value.
+inline void put_fixed(SortedMembers& members, const FixedKey& key) {
+  if (key.only == "null")
+    members.put(key.key, nullptr);
+  else if (key.only == "true" || key.only == "false")
+    members.put(key.key, key.only == "true");
+  else if (key.only.starts_with('"'))
+    members.put(key.key, std::string(key.only.substr(1, key.only.size() - 2)));
+  else
+    members.put(key.key, std::stoi(std::string(key.only)));
+}
+
+/// `rope_scaling` as published: null where nothing is scaled.
+inline void put_rope(SortedMembers& members, const RopeConfig& rope) {
+  members.put("rope_theta", rope.base);
+  if (rope.factor == 1.0) return members.put("rope_scaling", nullptr);
+  SortedMembers scaling;
+  RopeConfig::fields(
+      [&](const ConfigField& field, const auto& value) {
+        constexpr std::string_view prefix = "rope_scaling.";
+        const bool of_llama3 = field.key.ends_with("_freq_factor"),
+                   of_both = field.key == "rope_scaling.factor" ||
+                             field.key == "rope_scaling.original_max_position_embeddings";
+        if (!field.key.starts_with(prefix) || field.member == "rope.scaling") return;
+        if (of_both || of_llama3 == (rope.scaling == RopeScaling::llama3))
+          scaling.put(field.key.substr(prefix.size()), value);
+      },
+      rope);
+  scaling.put("rope_type", rope.scaling);
+  scaling.put("type", rope.scaling);
+  members.put_object("rope_scaling", std::move(scaling));
+}
+
 }  // namespace detail
 
-/// The text of a config.json: `parse_config` of it gives `canonical(config)` again. Throws the cf_ codes of `validate`
-/// for a config that is no possible model, op_argument for a model type or dtype that is none.
-[[nodiscard]] inline std::string config_json(const ModelConfig& config, const ConfigWriteOptions& options = {}) {
-  validate(config);
-  const ModelConfig c = canonical(config);
-  const bool has_moe = c.moe.experts > 0;
-  const bool v2_router = has_moe && c.moe.scoring == Scoring::softmax && c.moe.selection != Selection::noaux_tc;
-  // The reader refuses a deepseek_v2 that normalises and scales: published programs disagree on its meaning.
-  const bool v2 = v2_router && !(c.moe.normalize && c.moe.scale != 1.0);
-  const std::string type = !options.model_type.empty() ? options.model_type : v2 ? "deepseek_v2" : "deepseek_v3";
-  if (type != "deepseek_v3" && type != "deepseek_v2" && type != "kimi_k2")
-    throw Error(ErrorCode::op_argument, "is \"" + type + "\", expected deepseek_v3, deepseek_v2 or kimi_k2",
-                {{}, "model_type", -1});
-
-  JsonWriter w;
-  w.begin_object();
-  w.key("architectures").begin_array();
-  w.value(type == "deepseek_v2" ? "DeepseekV2ForCausalLM" : "DeepseekV3ForCausalLM").end_array();
-  w.member("attention_bias", false).member("attention_dropout", 0.0);
-  detail::write_token(w, "bos_token_id", options.bos);
-  detail::write_tokens(w, "eos_token_id", options.eos);
-  w.member("first_k_dense_replace", c.dense_layers);
-  w.member("hidden_act", "silu");
-  w.member("hidden_size", c.hidden);
-  w.member("initializer_range", 0.02);
-  w.member("intermediate_size", c.dense_hidden);
-  w.member("kv_lora_rank", c.attention.latent_rank);
-  w.member("max_position_embeddings", c.context);
-  w.member("model_type", type);
-  w.member("moe_intermediate_size", c.moe.hidden).member("moe_layer_freq", 1);
-  w.member("n_group", c.moe.groups);
-  w.key("n_routed_experts");
-  if (has_moe)
-    w.value(c.moe.experts);
-  else
-    w.value(nullptr);
-  w.member("n_shared_experts", c.moe.shared_experts);
-  w.member("norm_topk_prob", c.moe.normalize);
-  w.member("num_attention_heads", c.attention.heads);
-  w.member("num_experts_per_tok", c.moe.top_k);
-  w.member("num_hidden_layers", c.layers);
-  w.member("num_key_value_heads", c.attention.heads);
-  w.member("num_nextn_predict_layers", c.mtp_layers);
-  detail::write_token(w, "pad_token_id", options.pad);
-  w.key("q_lora_rank");
-  if (c.attention.query_rank > 0)
-    w.value(c.attention.query_rank);
-  else
-    w.value(nullptr);
-  w.member("qk_nope_head_dim", c.attention.nope_dim);
-  w.member("qk_rope_head_dim", c.attention.rope_dim);
-  w.member("rms_norm_eps", c.norm_epsilon);
-  w.key("rope_scaling");
-  if (c.rope == RopeConfig{.base = c.rope.base}) {
-    w.value(nullptr);
-  } else {
-    w.begin_object().member("type", "yarn").member("factor", c.rope.factor);
-    w.member("beta_fast", c.rope.beta_fast).member("beta_slow", c.rope.beta_slow);
-    w.member("mscale", c.rope.mscale).member("mscale_all_dim", c.rope.mscale_all_dim);
-    w.member("original_max_position_embeddings", c.rope.original_context).end_object();
+/// The text of a config.json: `parse_config<Family>` of it gives `canonical(config)` again. Throws the cf_ codes of
+/// `validate` for numbers that are no possible model, op_argument for a model type that is none of the family or a
+/// dtype that has no name.
+template <class Family>
+[[nodiscard]] std::string config_json(const typename Family::Config& config, const ConfigWriteOptions& options = {}) {
+  validate<Family>(config);
+  const auto c = canonical(config);
+  const std::string type = options.model_type.empty() ? std::string(Family::model_type(c)) : options.model_type;
+  std::string known;
+  bool is_known = false;
+  for (const std::string_view one : Family::model_types) {
+    known += (known.empty() ? "" : ", ") + std::string(one);
+    is_known |= one == type;
   }
-  w.member("rope_theta", c.rope.base);
-  w.member("routed_scaling_factor", c.moe.scale);
-  w.member("scoring_func", name(c.moe.scoring));
-  w.member("tie_word_embeddings", c.tied_embeddings);
-  w.member("topk_group", c.moe.top_groups);
-  w.member("topk_method", name(c.moe.selection));
-  w.member("torch_dtype", detail::torch_name(options.dtype));
-  w.member("use_cache", true);
-  w.member("v_head_dim", c.attention.value_dim);
-  w.member("vocab_size", c.vocab);
-  return w.end_object().take();
+  if (!is_known)
+    throw Error(ErrorCode::op_argument, "is \"" + type + "\", expected one of " + known, {{}, "model_type", -1});
+
+  detail::SortedMembers members;
+  for (const FixedKey& key : Family::fixed)
+    if (key.written) detail::put_fixed(members, key);
+  for_each_config_field(
+      [&]<class T>(const ConfigField& of_part, const T& value) {
+        const ConfigField field = published_field<Family>(of_part);
+        if (field.key.empty() || field.member.starts_with("rope.")) return;
+        if (detail::config_text(field, value) == "null")
+          members.put(field.key, nullptr);
+        else
+          members.put(field.key, value);
+      },
+      c);
+  if constexpr (detail::has_part<TopKConfig, typename Family::Config>)
+    if (std::get<TopKConfig>(c).experts == 0)
+      members.put(published_field<Family>({"n_routed_experts", "experts"}).key, nullptr);
+  const auto of_part = [&](const auto& part) {
+    if constexpr (requires { part.rope; }) detail::put_rope(members, part.rope);
+  };
+  std::apply([&](const auto&... parts) { (of_part(parts), ...); }, c);
+  if constexpr (requires { Family::complete_file(c, [](std::string_view, const auto&) {}); })
+    Family::complete_file(c, [&](std::string_view key, const auto& value) { members.put(key, value); });
+  members.put_list("architectures", Family::architecture(type));
+  members.put("attention_dropout", 0.0);
+  members.put_token("bos_token_id", options.bos);
+  members.put_tokens("eos_token_id", options.eos);
+  members.put("initializer_range", 0.02);
+  members.put("model_type", type);
+  members.put_token("pad_token_id", options.pad);
+  members.put("torch_dtype", std::string(detail::torch_name(options.dtype)));
+  members.put("use_cache", true);
+  JsonWriter writer;
+  members.write(writer);
+  return writer.take();
 }
 
 /// Writes config.json into a folder. Throws as `config_json` and `AtomicFolder::write` do.
-inline void write_config(AtomicFolder& folder, const ModelConfig& config, const ConfigWriteOptions& options = {}) {
-  folder.write("config.json", config_json(config, options));
+template <class Family>
+void write_config(AtomicFolder& folder, const typename Family::Config& config, const ConfigWriteOptions& options = {}) {
+  folder.write("config.json", config_json<Family>(config, options));
 }
 
 }  // namespace guild::inline v1

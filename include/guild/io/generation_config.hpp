@@ -33,7 +33,7 @@ namespace detail::published {
 /// The number if it is there, refused unless `fits`.
 template <class Fits>
 [[nodiscard]] std::optional<float> optional_float(const Json& root, const char* key, Fits fits, const char* expected) {
-  const auto value = find_value(root, {key});
+  const auto value = find_value(root, key);
   if (!value) return std::nullopt;
   const auto number = static_cast<float>(to_number(*value));  // as float: what is kept must fit, not what is written
   if (!fits(number)) refuse(*value, ErrorCode::cf_range, expected);
@@ -41,7 +41,7 @@ template <class Fits>
 }
 
 [[nodiscard]] inline std::optional<int> optional_int(const Json& root, const char* key, int least) {
-  const auto value = find_value(root, {key});
+  const auto value = find_value(root, key);
   if (!value) return std::nullopt;
   const int number = to_int(*value);
   if (number < least) refuse(*value, ErrorCode::cf_range, std::to_string(least) + " or more");
@@ -57,9 +57,9 @@ template <class Fits>
   const Json root = Json::parse(json, {.path = path, .max_depth = 16});
   constexpr float largest = 1e6f;  // far above any sensible value, and below infinity
   GenerationDefaults out;
-  if (const auto bos = find_value(root, {"bos_token_id"})) out.bos = to_token(*bos);
-  if (const auto eos = find_value(root, {"eos_token_id"})) out.eos = to_tokens(*eos);
-  out.do_sample = bool_or(find_value(root, {"do_sample"}), false);
+  if (const auto bos = find_value(root, "bos_token_id")) out.bos = to_token(*bos);
+  if (const auto eos = find_value(root, "eos_token_id")) out.eos = to_tokens(*eos);
+  out.do_sample = bool_or(find_value(root, "do_sample"), false);
   out.temperature = optional_float(
       root, "temperature", [](float x) { return x >= 0.0f && x <= largest; }, "a number from 0 to 1000000");
   out.top_p =

@@ -21,17 +21,19 @@ namespace guild::inline v1 {
 template <class S>
 struct Transformer {
   using Spec = S;
-  static constexpr ModelConfig config = S::config;
+  static constexpr TrunkConfig config = S::config;
   static_assert(config.layers > 0, "Transformer: config.layers must be positive");
-  static_assert(config.dense_layers >= 0 && config.dense_layers <= config.layers,
-                "Transformer: config.dense_layers must be in [0, config.layers]");
-  static_assert(config_problem(S::config) == nullptr,
-                "Transformer: Spec::config is no possible model; guild::config_problem(Spec::config) says why");
+  static_assert(expert_layers(config_of<S>) >= 0 && expert_layers(config_of<S>) <= config.layers,
+                "Transformer: dense.layers must be in [0, config.layers]");
+  static_assert(config_problem(config_of<S>) == nullptr,
+                "Transformer: the numbers of this Spec are no possible model; "
+                "guild::config_problem(guild::config_of<Spec>) says why");
 
   using Mixer = typename S::template Mixer<S>;
   using DenseBlock = Block<S, Mixer, DenseFeedForward<S>>;
   using MoeBlock = Block<S, Mixer, Moe<S>>;
-  static constexpr int dense_layers = config.moe.experts > 0 ? config.dense_layers : config.layers;
+  static constexpr int routed_experts = part_or(config_of<S>, TopKConfig{.experts = 0}).experts;  ///< of a layer
+  static constexpr int dense_layers = config.layers - expert_layers(config_of<S>);
   static constexpr bool has_moe = dense_layers < config.layers;
   using Layers =
       std::conditional_t<has_moe,
@@ -149,7 +151,7 @@ struct Transformer {
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved,
                        View<Real, 2> dstates, Weights<Gradients>& gradients) {
     Norm::backward(pass.device, weights.final_norm, saved.last, dstates, dstates, gradients.final_norm,
-                   config.norm_epsilon);
+                   config.norm.epsilon);
     Layers::backward(pass, weights.layers, saved.layers, dstates, gradients.layers);
     TokenEmbedding::backward(pass.device, pass.batch.tokens, View<const Real, 2>(dstates), gradients.embedding);
   }
@@ -224,7 +226,7 @@ struct Transformer {
     if (keep) keep->last = last;
     TokenEmbedding::forward(pass.device, weights.embedding, pass.batch.tokens, x);
     Layers::forward(pass, weights.layers, caches, x, last, part_of(keep, &Saved<Real>::layers));
-    Norm::forward(pass.device, weights.final_norm, last, states, config.norm_epsilon);
+    Norm::forward(pass.device, weights.final_norm, last, states, config.norm.epsilon);
     raise_faults(pass.device);
   }
 

@@ -14,7 +14,7 @@ namespace guild::inline v1 {
 
 /// The leading layers' feed-forward: one dense SwiGLU network, with the interface of Moe.
 template <class S>
-struct DenseFeedForward : Mlp<S::config.hidden, S::config.dense_hidden> {
+struct DenseFeedForward : Mlp<S::config.hidden, S::dense.hidden> {
   static constexpr Index chosen_experts = 0;
 };
 
@@ -72,13 +72,13 @@ struct Block {
     const auto mixer_keep = part_of(keep, &Saved<Real>::mixer);
     const auto feed_forward_keep = part_of(keep, &Saved<Real>::feed_forward);
 
-    Norm::forward(device, weights.mixer_norm, x, normed, S::config.norm_epsilon);
+    Norm::forward(device, weights.mixer_norm, x, normed, S::config.norm.epsilon);
     static_assert(
         requires { Mixer::forward(pass, weights.mixer, caches, normed, middle, mixer_keep); },
         "Block: Spec::Mixer needs a static forward(pass, weights, caches, x, y, keep) as Mla has");
     Mixer::forward(pass, weights.mixer, caches, normed, middle, mixer_keep);
     add(device, middle, x);
-    Norm::forward(device, weights.feed_forward_norm, middle, normed, S::config.norm_epsilon);
+    Norm::forward(device, weights.feed_forward_norm, middle, normed, S::config.norm.epsilon);
     FeedForward::forward(pass, weights.feed_forward, normed, y, feed_forward_keep);
     add(device, y, middle);
     if constexpr (std::is_same_v<Real, float>)
@@ -95,14 +95,13 @@ struct Block {
     const auto normed = scratch.template take<Real>(x.rows, x.cols);
     const auto dnormed = scratch.template take<Real>(x.rows, x.cols);
     const auto dmiddle = scratch.template take<Real>(x.rows, x.cols);
-    Norm::forward(device, weights.feed_forward_norm, saved.middle, normed, S::config.norm_epsilon);
+    Norm::forward(device, weights.feed_forward_norm, saved.middle, normed, S::config.norm.epsilon);
     FeedForward::backward(pass, weights.feed_forward, normed, saved.feed_forward, dy, dnormed, gradients.feed_forward);
     Norm::backward(device, weights.feed_forward_norm, saved.middle, dnormed, dmiddle, gradients.feed_forward_norm,
-                   S::config.norm_epsilon, dy);
-    Norm::forward(device, weights.mixer_norm, x, normed, S::config.norm_epsilon);
+                   S::config.norm.epsilon, dy);
+    Norm::forward(device, weights.mixer_norm, x, normed, S::config.norm.epsilon);
     Mixer::backward(pass, weights.mixer, normed, saved.mixer, dmiddle, dnormed, gradients.mixer);
-    Norm::backward(device, weights.mixer_norm, x, dnormed, dx, gradients.mixer_norm, S::config.norm_epsilon,
-                   dmiddle);
+    Norm::backward(device, weights.mixer_norm, x, dnormed, dx, gradients.mixer_norm, S::config.norm.epsilon, dmiddle);
   }
 };
 

@@ -19,10 +19,10 @@
 
 namespace guild::inline v1 {
 
-/// `Cache` holds rows [latent C | rotated key R].
-template <class S, class Cache>
+/// Of the latent attention `Attention`. `Cache` holds rows [latent C | rotated key R].
+template <class Attention, class Cache>
 struct CachedLatentAttention {
-  static constexpr auto config = S::config.attention;
+  static constexpr MlaConfig config = Attention::config;
   static constexpr Index heads = config.heads, latent = config.latent_rank, nope = config.nope_dim,
                          rotary = config.rope_dim, value = config.value_dim, width = Cache::width;
   using Element = typename Cache::Element;
@@ -70,7 +70,7 @@ struct CachedLatentAttention {
 
  private:
   static Index length_of(const Chunk& chunk) { return chunk.first_position + chunk.count; }
-  static float scale() { return softmax_scale(config, S::config.rope); }
+  static float scale() { return softmax_scale(config); }
 
   /// Writes the new rows behind what the caches hold, rounded to their elements.
   template <class Device>

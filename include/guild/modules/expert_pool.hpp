@@ -16,8 +16,8 @@ namespace guild::inline v1 {
 
 template <class S>
 struct ExpertPool {
-  static constexpr Index count = S::config.moe.experts;
-  static constexpr Index size = S::config.hidden, hidden = S::config.moe.hidden;
+  static constexpr Index count = S::routing.experts;
+  static constexpr Index size = S::config.hidden, hidden = S::experts.hidden;
 
   /// Expert e is the SwiGLU network of the three matrices e: y = down(silu(gate x) * up x).
   template <class Store>
@@ -36,7 +36,7 @@ struct ExpertPool {
 
   template <class Real>
   struct Saved {
-    View<Real, 2> gate, up;  ///< [S, moe.hidden] each, before the gate's nonlinearity
+    View<Real, 2> gate, up;  ///< [S, hidden of an expert] each, before the gate's nonlinearity
   };
 
   /// x [T, hidden]; y [S, hidden]: slot s holds what its expert makes of row token[s]. `gated` and `down` are products

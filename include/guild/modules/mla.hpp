@@ -20,9 +20,10 @@
 
 namespace guild::inline v1 {
 
-template <class S>
+/// `Config` is the part of the Spec that says its numbers: a Spec may have several kinds of attention.
+template <class S, const MlaConfig& Config = S::attention>
 struct Mla {
-  static constexpr AttentionConfig config = S::config.attention;
+  static constexpr MlaConfig config = Config;
   static constexpr Index hidden = S::config.hidden;
   static constexpr Index heads = config.heads, latent = config.latent_rank, nope = config.nope_dim,
                          rotary = config.rope_dim, value = config.value_dim, width = config.cache_dim();
@@ -42,7 +43,7 @@ struct Mla {
   static_assert(Cache::type == DType::f32 || Cache::type == DType::bf16,
                 "Mla: Spec::CacheElement must be float or bf16");
 
-  using CachedAttention = CachedLatentAttention<S, Cache>;
+  using CachedAttention = CachedLatentAttention<Mla, Cache>;
 
   template <class Store>
   struct Weights {
@@ -53,7 +54,7 @@ struct Mla {
     typename LatentNorm::template Weights<Store> latent_norm;
     typename LatentUp::template Weights<Store> latent_up;  ///< per head [nope key, value] rows
     typename Output::template Weights<Store> output;
-    RopeTable rope{S::config.rope, config.rope_dim};  ///< derived, not visited
+    RopeTable rope{config.rope, config.rope_dim};  ///< derived, not visited
   };
 
   template <class Visitor, class... W>
@@ -213,7 +214,7 @@ struct Mla {
   }
   template <class Real>
   static Real scale() {
-    return static_cast<Real>(softmax_scale(config, S::config.rope));
+    return static_cast<Real>(softmax_scale(config));
   }
 
   template <class Device, class Store, class Real, class Memory>

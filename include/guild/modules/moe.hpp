@@ -15,13 +15,13 @@ namespace guild::inline v1 {
 
 template <class S>
 struct Moe {
-  static constexpr MoeConfig config = S::config.moe;
-  static constexpr bool has_shared = config.shared_experts > 0;
+  static constexpr TopKConfig config = S::routing;
+  static constexpr bool has_shared = S::experts.shared > 0;
   using Router = typename S::template Router<S>;
   using Experts = typename S::template Experts<S>;
   using Ways = typename S::template Dispatch<S>;         ///< to the experts and back
   static constexpr Index chosen_experts = config.top_k;  ///< of each token: what a pass that replays must bring
-  using Shared = Mlp<S::config.hidden, Index{config.shared_experts} * config.hidden>;
+  using Shared = Mlp<S::config.hidden, Index{S::experts.shared} * S::experts.hidden>;
   static_assert(Module<Router>, "Moe: Spec::Router needs a nested Weights<Store> and a static visit(visitor, path, "
                                 "weights...), see guild/modules/module.hpp");
   static_assert(Module<Experts>, "Moe: Spec::Experts needs a nested Weights<Store> and a static visit(visitor, path, "
@@ -35,7 +35,8 @@ struct Moe {
   static_assert(Dispatch<Ways>,
                 "Moe: Spec::Dispatch needs a nested Route with an assignment, and static route, send, "
                 "send_slots, collect and collect_slots, see guild/modules/dispatch.hpp");
-  static_assert(config.top_k > 0 && config.top_k <= config.experts, "Moe: moe.top_k must be in [1, moe.experts]");
+  static_assert(config.top_k > 0 && config.top_k <= config.experts,
+                "Moe: routing.top_k must be in [1, routing.experts]");
 
   template <class Store>
   struct Weights {

@@ -71,7 +71,7 @@ struct MtpLayer {
     join(pass.device, weights, saved.embedded, hidden_states, joined);
     Projection::forward(pass.device, weights.projection, joined, saved.x);
     Block::forward(pass, weights.block, caches, saved.x, saved.y, part_of(keep, &Saved<Real>::block));
-    Norm::forward(pass.device, weights.head_norm, saved.y, y, S::config.norm_epsilon);
+    Norm::forward(pass.device, weights.head_norm, saved.y, y, S::config.norm.epsilon);
   }
 
   /// dy [T, hidden] is overwritten. Adds to the gradients of the layer and of the shared embedding [vocab, hidden];
@@ -83,7 +83,7 @@ struct MtpLayer {
                        View<std::type_identity_t<Real>, 2> dhidden_states,
                        View<std::type_identity_t<Real>, 2> dembedding, Weights<Gradients>& gradients) {
     Device& device = pass.device;
-    constexpr double epsilon = S::config.norm_epsilon;
+    constexpr double epsilon = S::config.norm.epsilon;
     Norm::backward(device, weights.head_norm, saved.y, dy, dy, gradients.head_norm, epsilon);
     Block::backward(pass, weights.block, saved.x, saved.block, dy, dy, gradients.block);
     auto scratch = device.scratch();
@@ -102,9 +102,9 @@ struct MtpLayer {
   template <class Device, class Store, class Real>
   static void join(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> embedded,
                    View<const std::type_identity_t<Real>, 2> hidden_states, View<Real, 2> joined) {
-    Norm::forward(device, weights.embedding_norm, embedded, joined.middle_cols(0, hidden), S::config.norm_epsilon);
+    Norm::forward(device, weights.embedding_norm, embedded, joined.middle_cols(0, hidden), S::config.norm.epsilon);
     Norm::forward(device, weights.hidden_norm, hidden_states, joined.middle_cols(hidden, hidden),
-                  S::config.norm_epsilon);
+                  S::config.norm.epsilon);
   }
 };
 

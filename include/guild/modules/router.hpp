@@ -12,11 +12,11 @@
 
 namespace guild::inline v1 {
 
-/// Top-k selection as `S::config.moe` says: sigmoid or softmax scores, groups, selection bias (DeepSeek-V3 report,
+/// Top-k selection as `S::routing` says: sigmoid or softmax scores, groups, selection bias (DeepSeek-V3 report,
 /// section 2.1.2). Logits, scores and weights are float whatever the storage of the weights.
 template <class S>
 struct TopKRouter {
-  static constexpr MoeConfig config = S::config.moe;
+  static constexpr TopKConfig config = S::routing;
   static constexpr bool has_bias = config.selection == Selection::noaux_tc;
 
   template <class Store>

@@ -78,7 +78,7 @@ inline void check_sequences(std::span<const Index> offsets, Index tokens) {
 /// (where sequences begin, and T) is read if `sequence` is on. For devices whose memory is the host's. Throws op_shape,
 /// op_argument.
 template <class Device, class Real>
-BalanceTerms balance_losses(Device& device, const MoeConfig& config, const BalanceOptions& options,
+BalanceTerms balance_losses(Device& device, const TopKConfig& config, const BalanceOptions& options,
                             View<const Real, 2> logits, View<const std::int32_t, 2> chosen,
                             std::span<const Index> sequence_offsets, std::type_identity_t<Real> scale,
                             View<std::type_identity_t<Real>, 2> dlogits) {

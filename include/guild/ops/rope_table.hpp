@@ -40,7 +40,8 @@ inline double rope_magnitude(const RopeConfig& config) {
 
 /// The factor of query-key products before the softmax: query_dim^-0.5 * m(factor, mscale_all_dim)^2; the correction is
 /// left out where mscale_all_dim is 0. query_dim is nope_dim + rope_dim, in the absorbed form too.
-inline float softmax_scale(const AttentionConfig& attention, const RopeConfig& rope) {
+inline float softmax_scale(const MlaConfig& attention) {
+  const RopeConfig& rope = attention.rope;
   const double m = rope.mscale_all_dim != 0.0 ? detail::yarn_mscale(rope.factor, rope.mscale_all_dim) : 1.0;
   return static_cast<float>(m * m / std::sqrt(static_cast<double>(attention.query_dim())));
 }

@@ -75,7 +75,7 @@ void refuse_unknown_experts(Device& device, View<const std::int32_t, 2> indices,
 /// all that is computed: the bits are those of the call that chose them. Throws op_shape, op_argument, and op_nonfinite
 /// for logits that are NaN or infinite.
 template <class Device, class Real>
-void route(Device& device, const MoeConfig& config, View<const std::type_identity_t<Real>, 2> logits,
+void route(Device& device, const TopKConfig& config, View<const std::type_identity_t<Real>, 2> logits,
            View<const std::type_identity_t<Real>> bias, View<std::int32_t, 2> indices, View<Real, 2> weights,
            Choice made_or_given = Choice::made) {
   const Index tokens = logits.rows;

@@ -83,8 +83,9 @@ template <class Model>
 template <class Model>
 [[nodiscard]] typename Model::template Weights<Dense<float>> load_dense(const std::string& folder,
                                                                         const LoadOptions& options = {}) {
-  const PublishedConfig config = read_config(folder);
-  check_config<typename Model::Spec>(config);
+  using Spec = typename Model::Spec;
+  const auto config = read_config<typename Spec::Family>(folder);
+  check_config<Spec>(config);
   check_scale_blocks(config);
   return load_dense<Model>(Checkpoint::open(folder, options.checkpoint), options);
 }

@@ -95,10 +95,11 @@ const Buffer<float>* shared_source(const Weights& weights, const Path& path) {
 }
 
 /// The numbers of config.json that SaveOptions leave open, from the config.json of the companions.
-inline ConfigWriteOptions completed(ConfigWriteOptions config, const SaveOptions& options) {
+template <class Family>
+ConfigWriteOptions completed(ConfigWriteOptions config, const SaveOptions& options) {
   config.dtype = options.dtype;
   if (options.companions.empty() || !ModelFolder(options.companions).exists("config.json")) return config;
-  const PublishedConfig source = read_config(options.companions);
+  const PublishedConfig source = read_config<Family>(options.companions);
   if (config.model_type.empty()) config.model_type = source.model_type;
   if (!config.bos) config.bos = source.bos;
   if (config.eos.empty()) config.eos = source.eos;
@@ -122,7 +123,8 @@ template <class Model>
 void save_model(AtomicFolder& folder, const typename Model::template Weights<Dense<float>>& weights,
                 const SaveOptions& options = {}) {
   using Names = typename Model::Spec::Names;
-  write_config(folder, Model::config, detail::completed(options.config, options));
+  using Family = typename Model::Spec::Family;
+  write_config<Family>(folder, config_of<typename Model::Spec>, detail::completed<Family>(options.config, options));
   std::int64_t done = 0, total = 0;
   const auto start = std::chrono::steady_clock::now();
   const auto report = [&](std::int64_t bytes) {

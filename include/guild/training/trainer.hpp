@@ -49,7 +49,7 @@ class Trainer {
         weights_(detail::require_trainable(std::move(weights))),
         optimizer_(weights_, options_.optimizer, options_.groups),
         objective_(options_.objective),
-        statistics_(Model::config.layers + static_cast<int>(weights_.mtp.size()), Model::config.moe.experts) {
+        statistics_(Model::config.layers + static_cast<int>(weights_.mtp.size()), Model::routed_experts) {
     detail::require_option(options_.clip > 0.0, "TrainerOptions::clip", "the limit must be positive; infinity is none");
     set_bias_rate(options_.bias_rate);
     detail::require_option(detail::in_unit_interval(options_.average), "TrainerOptions::average",
@@ -167,7 +167,7 @@ class Trainer {
     const bool rest = objective().mtp_weight == 0.0;
     optimizer_.step(device_, weights_, gradients_, options_.schedule(steps_), gradient_scale,
                     rest ? PredictionLayers::resting : PredictionLayers::trained);
-    if (options_.bias_rate > 0.0 && Model::config.moe.experts > 0)
+    if (options_.bias_rate > 0.0 && Model::routed_experts > 0)
       for_each_tensor<Model>(
           [&](const Path& path, const TensorShape&, TensorRole role, Buffer<float>& data) {
             if (role == TensorRole::state)

@@ -41,7 +41,7 @@ struct TopKBorder {
 /// Views of one batch that the kernels below share. Those without data belong to losses that are off.
 template <class Real>
 struct BalanceViews {
-  MoeConfig config;
+  TopKConfig config;
   Real noise;                          ///< deviation of the load's smooth step
   View<const Real, 2> logits;          ///< [T, E]
   View<const std::int32_t, 2> chosen;  ///< [T, K]

@@ -17,7 +17,7 @@ template <class Real>
 struct RouteBackwardRow {
   static constexpr bool prefers_warp = true;
 
-  MoeConfig config;
+  TopKConfig config;
   View<const Real, 2> logits;           ///< [T, E]
   View<const std::int32_t, 2> indices;  ///< [T, K]
   View<const Real, 2> weights;          ///< [T, K]

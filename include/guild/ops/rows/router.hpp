@@ -16,7 +16,7 @@ template <class Real>
 struct RouterRow {
   static constexpr bool prefers_warp = true;  ///< on CUDA: many reductions over few experts
 
-  MoeConfig config;
+  TopKConfig config;
   View<const Real, 2> logits;     ///< [T, E]
   View<const Real> bias;          ///< [E] or empty
   View<Real, 2> work;             ///< [T, E + groups]: choice of each expert, then score of each group

@@ -1,0 +1,98 @@
+// The numbers of the kinds of attention.
+#pragma once
+
+#include <optional>
+
+#include <guild/core/config/field.hpp>
+#include <guild/core/config/rope.hpp>
+
+namespace guild::inline v1 {
+
+/// Multi-head latent attention (DeepSeek-V2 report, section 2.1).
+struct MlaConfig {
+  int heads = 16;
+  int query_rank = 0;     ///< `q_lora_rank`; 0: queries are projected directly
+  int latent_rank = 512;  ///< `kv_lora_rank`: latent values cached per token
+  int nope_dim = 128;     ///< `qk_nope_head_dim`: part of a head without rotary position
+  int rope_dim = 64;      ///< `qk_rope_head_dim`: part with rotary position, its key shared by all heads
+  int value_dim = 128;    ///< `v_head_dim`
+  RopeConfig rope{};
+  [[nodiscard]] constexpr int query_dim() const { return nope_dim + rope_dim; }
+  [[nodiscard]] constexpr int cache_dim() const { return latent_rank + rope_dim; }
+  friend constexpr bool operator==(const MlaConfig&, const MlaConfig&) = default;
+
+  static constexpr ConfigPart part = {"MlaConfig", "attention"};
+
+  /// Calls f(ConfigField, value...) for each field, with its value in each of the configs.
+  template <class F, class... C>
+  static constexpr void fields(F&& f, C&... c) {
+    f(ConfigField{"num_attention_heads", "heads"}, c.heads...);
+    f(ConfigField{"q_lora_rank", "query_rank", Absent::null_alone}, c.query_rank...);
+    f(ConfigField{"kv_lora_rank", "latent_rank"}, c.latent_rank...);
+    f(ConfigField{"qk_nope_head_dim", "nope_dim"}, c.nope_dim...);
+    f(ConfigField{"qk_rope_head_dim", "rope_dim"}, c.rope_dim...);
+    f(ConfigField{"v_head_dim", "value_dim"}, c.value_dim...);
+    RopeConfig::fields(f, c.rope...);
+  }
+
+  [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
+    const detail::ConfigRange ranges[] = {
+        {"num_attention_heads", "num_attention_heads must be from 1 to 4096", heads, 1, 1 << 12},
+        {"q_lora_rank", "q_lora_rank must be null or from 1 to 65536", query_rank, 0, 1 << 16},
+        {"kv_lora_rank", "kv_lora_rank must be from 1 to 65536", latent_rank, 1, 1 << 16},
+        {"qk_nope_head_dim", "qk_nope_head_dim must be from 1 to 4096", nope_dim, 1, 1 << 12},
+        {"qk_rope_head_dim", "qk_rope_head_dim must be from 2 to 4096 and even", rope_dim, 1, 1 << 12},
+        {"v_head_dim", "v_head_dim must be from 1 to 4096", value_dim, 1, 1 << 12},
+    };
+    if (auto problem = detail::problem_of(ranges)) return problem;
+    if (rope_dim % 2 != 0)
+      return ConfigProblem{ErrorCode::cf_rope, "qk_rope_head_dim",
+                           "qk_rope_head_dim must be even: rotary position turns pairs", double(rope_dim)};
+    return rope.problem();
+  }
+};
+
+/// Grouped-query attention (arXiv 2305.13245): several query heads share a key head and its values. As many key heads
+/// as heads: multi-head attention; one: multi-query attention.
+struct GqaConfig {
+  int heads = 32;
+  int key_heads = 8;            ///< `num_key_value_heads`: heads / key_heads query heads share one
+  int head_dim = 128;           ///< of queries, keys and values; all of it has rotary position
+  bool bias = false;            ///< queries, keys and values have a bias (Qwen2)
+  bool query_key_norm = false;  ///< each head's query and key is normalised before its rotation (Qwen3)
+  RopeConfig rope = {.pairs = RopePairs::halves};
+  [[nodiscard]] constexpr int query_dim() const { return head_dim; }
+  [[nodiscard]] constexpr int cache_dim() const { return 2 * key_heads * head_dim; }
+  friend constexpr bool operator==(const GqaConfig&, const GqaConfig&) = default;
+
+  static constexpr ConfigPart part = {"GqaConfig", "attention"};
+
+  /// Calls f(ConfigField, value...) for each field, with its value in each of the configs.
+  template <class F, class... C>
+  static constexpr void fields(F&& f, C&... c) {
+    f(ConfigField{"num_attention_heads", "heads"}, c.heads...);
+    f(ConfigField{"num_key_value_heads", "key_heads", Absent::as_default}, c.key_heads...);
+    f(ConfigField{"head_dim", "head_dim", Absent::as_default}, c.head_dim...);
+    f(ConfigField{"", "bias"}, c.bias...);
+    f(ConfigField{"", "query_key_norm"}, c.query_key_norm...);
+    RopeConfig::fields(f, c.rope...);
+  }
+
+  [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
+    const detail::ConfigRange ranges[] = {
+        {"num_attention_heads", "num_attention_heads must be from 1 to 4096", heads, 1, 1 << 12},
+        {"num_key_value_heads", "num_key_value_heads must be from 1 to 4096", key_heads, 1, 1 << 12},
+        {"head_dim", "head_dim must be from 2 to 4096 and even", head_dim, 1, 1 << 12},
+    };
+    if (auto problem = detail::problem_of(ranges)) return problem;
+    if (heads % key_heads != 0)
+      return ConfigProblem{ErrorCode::cf_range, "num_key_value_heads",
+                           "num_key_value_heads must divide num_attention_heads", double(key_heads)};
+    if (head_dim % 2 != 0)
+      return ConfigProblem{ErrorCode::cf_rope, "head_dim", "head_dim must be even: rotary position turns pairs",
+                           double(head_dim)};
+    return rope.problem();
+  }
+};
+
+}  // namespace guild::inline v1

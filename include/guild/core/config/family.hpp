@@ -1,0 +1,51 @@
+// What the config.json files of one family of models have in common, as data. A family is a struct such as
+// DeepSeekFamily (guild/models/deepseek_family.hpp):
+//
+//   struct F {
+//     static constexpr std::string_view model_types[] = {...};   // values of `model_type`
+//     using Config = ModelConfig<TrunkConfig, GqaConfig, ...>;   // the parts its models have
+//     static constexpr std::string_view base = "LlamaSpec", header = "guild/models/llama_spec.hpp";  // of written
+//     Specs static constexpr Config defaults(std::string_view type);   // what files leave out static constexpr KeyRule
+//     keys[] = {...};                   // where it differs from the parts' own keys static constexpr FixedKey fixed[]
+//     = {...};                 // keys of which it knows one value alone static constexpr std::string_view rope_types[]
+//     = {...};    // values of `rope_type` besides "default" template <class File> static void complete(Config&, const
+//     File&);   // what follows from other keys template <class Put> static void complete_file(const Config&, Put&&);
+//     // keys that no field has static std::string_view model_type(const Config&);         // for files that are
+//     written static std::string_view architecture(std::string_view type);
+//   };
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <tuple>
+
+#include <guild/core/config.hpp>
+
+namespace guild::inline v1 {
+
+/// A field whose key, or its meaning when it is absent, is another in this family than its part says.
+struct KeyRule {
+  std::string_view key;        ///< the part's
+  std::string_view published;  ///< the family's; empty: its files do not have it
+  Absent absent = Absent::refused;
+};
+
+/// A key that changes what a model computes, and of which this library knows one value. A file without it has that
+/// value; a list must hold nothing else.
+struct FixedKey {
+  std::string_view key;
+  std::string_view only;        ///< as JSON: false, 1, "silu", null
+  std::string_view why{};       ///< for the message
+  bool null_means_this = true;  ///< a null is as good
+  bool written = true;          ///< into files that this library saves
+};
+
+/// The field as the family's files have it.
+template <class Family>
+[[nodiscard]] constexpr ConfigField published_field(const ConfigField& field) {
+  for (const KeyRule& rule : std::span<const KeyRule>(Family::keys))
+    if (rule.key == field.key) return {rule.published, field.member, rule.absent};
+  return field;
+}
+
+}  // namespace guild::inline v1

@@ -1,0 +1,266 @@
+// One config.json: what it says about any model, and its keys in all of their spellings.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include <guild/core/config/family.hpp>
+#include <guild/core/config_text.hpp>
+#include <guild/core/error.hpp>
+#include <guild/core/types.hpp>
+#include <guild/io/config_values.hpp>
+#include <guild/io/json.hpp>
+
+namespace guild::inline v1 {
+
+/// `quantization_config`: weights of linear layers stored as fp8 e4m3, each block with one scale; or, where `fp8` is
+/// false, as MXFP4 in the layout of compressed-tensors (mxfp4-pack-quantized).
+struct QuantizationConfig {
+  bool fp8 = true;
+  int block_rows = 128;  ///< `weight_block_size[0]`: outputs that share a scale
+  int block_cols = 128;  ///< `weight_block_size[1]`: inputs that share a scale
+  friend constexpr bool operator==(const QuantizationConfig&, const QuantizationConfig&) = default;
+};
+
+/// What config.json says besides the numbers of the model.
+struct PublishedConfig {
+  std::string path{};        ///< the file, for messages
+  std::string model_type{};  ///< deepseek_v3, llama, ...
+  std::optional<QuantizationConfig> quantization{};
+  DType dtype = DType::bf16;  ///< of the tensors that are not quantised
+  std::optional<int> bos{};   ///< `bos_token_id`
+  std::vector<int> eos{};     ///< `eos_token_id`: one, several or none
+  std::optional<int> pad{};   ///< `pad_token_id`
+};
+
+namespace detail::published {
+
+/// The values of an enumeration, by the words that files have for them.
+template <class T>
+inline constexpr T values_of[1] = {};
+template <>
+inline constexpr Scoring values_of<Scoring>[2] = {Scoring::sigmoid, Scoring::softmax};
+template <>
+inline constexpr Selection values_of<Selection>[3] = {Selection::greedy, Selection::group_limited_greedy,
+                                                      Selection::noaux_tc};
+
+class ConfigFile {
+ public:
+  ConfigFile(std::string_view json, const std::string& path)
+      : root_(Json::parse(json, {.path = path, .max_depth = 16})) {}
+
+  [[nodiscard]] const std::string& path() const { return root_.rules().path; }
+  [[nodiscard]] const std::string& model_type() const { return model_type_; }
+
+  /// Reads `model_type`, which must be one of `types`.
+  void read_model_type(std::span<const std::string_view> types) {
+    std::string known;
+    for (std::size_t i = 0; i < types.size(); ++i)
+      known += (i == 0 ? "" : i + 1 == types.size() ? " or " : ", ") + ("\"" + std::string(types[i]) + "\"");
+    const Json value = require_value(root_, "model_type", known);
+    model_type_ = to_text(value);
+    for (const std::string_view type : types)
+      if (type == model_type_) return;
+    value.fail(ErrorCode::cf_model_type, "is \"" + model_type_.substr(0, 40) + "\", supported is only " + known +
+                                             ". A model of another type cannot be run by this version, or not by a "
+                                             "program that was compiled for another family");
+  }
+
+  /// The value of a key in any of its spellings, or nothing; a null counts as nothing. Numbers in two spellings must
+  /// agree.
+  [[nodiscard]] std::optional<Json> find(std::string_view key) const {
+    for (const auto& group : spellings)
+      for (const char* spelling : group)
+        if (spelling != nullptr && spelling == key) return find_value(root_, group);
+    return find_value(root_, key.data());  // keys are literals
+  }
+  /// True if the key is there, perhaps as a null.
+  [[nodiscard]] bool has(std::string_view key) const {
+    for (const auto& group : spellings)
+      for (const char* spelling : group)
+        if (spelling != nullptr && spelling == key)
+          for (const char* other : group)
+            if (other != nullptr && root_.find(other)) return true;
+    return root_.find(key.data()).has_value();
+  }
+
+  /// Throws cf_unsupported unless the key is absent or has its one value.
+  void require(const FixedKey& key) const {
+    const auto value = root_.find(key.key.data());
+    if (!value || (value->is_null() && key.null_means_this)) return;
+    const auto check = [&](const Json& one) {
+      if (json_text(one) != key.only)
+        published::refuse(one, ErrorCode::cf_unsupported,
+                          std::string(key.only) + (key.why.empty() ? "" : ": " + std::string(key.why)));
+    };
+    if (value->is_array())
+      value->for_each_element(check);
+    else
+      check(*value);
+  }
+  /// Throws: the value of `key`, which is there, is not what it should be.
+  [[noreturn]] void refuse(std::string_view key, const std::string& expected) const {
+    published::refuse(*find(key), ErrorCode::cf_unsupported, expected);
+  }
+
+  /// Reads the value of a field of a part, or leaves it as it is where the file may leave it out.
+  template <class T>
+  void read(const ConfigField& field, T& value) const {
+    const auto found = find(field.key);
+    if (!found) {
+      constexpr const char* kind = std::is_same_v<T, int> ? "an integer" : "a number";
+      const bool may_be_null = field.absent == Absent::null_is_none || field.absent == Absent::null_alone;
+      if (field.absent == Absent::refused || (may_be_null && !has(field.key)))
+        refuse_missing(root_, field.key.data(), std::string(kind) + (may_be_null ? ", or null for none" : ""));
+      return;
+    }
+    const T none = value;
+    if constexpr (std::is_same_v<T, int>) {
+      value = to_int(*found);
+      if (field.absent == Absent::null_alone && value == none)
+        published::refuse(*found, ErrorCode::cf_range, "null or a positive integer");
+    } else if constexpr (std::is_same_v<T, double>) {
+      value = to_number(*found);
+    } else if constexpr (std::is_same_v<T, bool>) {
+      value = to_bool(*found);
+    } else {
+      Word<T> words[std::size(values_of<T>)];
+      for (std::size_t i = 0; i < std::size(words); ++i) words[i] = {name(values_of<T>[i]), values_of<T>[i]};
+      value = one_of(*found, words, ErrorCode::cf_unsupported);
+    }
+  }
+
+  /// `rope_theta` and `rope_scaling`, or the newer `rope_parameters` which holds both. `types` are the kinds of scaling
+  /// that the family knows.
+  void read_rope(RopeConfig& r, std::span<const std::string_view> types) const {
+    const auto scaling = find("rope_parameters") ? find("rope_parameters") : find("rope_scaling");
+    const auto base = find("rope_theta");
+    r.base = number_or(base, r.base);
+    if (!scaling) return;
+    if (!scaling->is_object()) published::refuse(*scaling, ErrorCode::cf_type, "an object or null");
+    const auto value = [&](const char* key) { return find_value(*scaling, key); };
+    if (const auto inner = value("rope_theta")) {
+      r.base = to_number(*inner);
+      if (base && to_number(*base) != r.base)
+        published::refuse(*inner, ErrorCode::cf_rope,
+                          "the number that \"rope_theta\" has, " + config_text(to_number(*base)));
+    }
+    if (const auto part = value("partial_rotary_factor"); part && to_number(*part) != 1.0)
+      published::refuse(*part, ErrorCode::cf_rope_unsupported, "1: all of a head turns");
+    if (!read_scaling(*scaling, r, types)) return;
+    r.factor = to_number(require_value(*scaling, "factor", "a number"));
+    r.original_context = to_int(require_value(*scaling, "original_max_position_embeddings", "an integer"));
+    if (r.scaling == RopeScaling::llama3) {
+      r.low_frequency_factor = to_number(require_value(*scaling, "low_freq_factor", "a number"));
+      r.high_frequency_factor = to_number(require_value(*scaling, "high_freq_factor", "a number"));
+      return;
+    }
+    r.beta_fast = number_or(value("beta_fast"), 32.0);
+    r.beta_slow = number_or(value("beta_slow"), 1.0);
+    r.mscale = number_or(value("mscale"), 1.0);
+    r.mscale_all_dim = number_or(value("mscale_all_dim"), 0.0);
+    if (const auto factor = value("attention_factor"))
+      published::refuse(*factor, ErrorCode::cf_rope_unsupported, "null: it follows from mscale and mscale_all_dim");
+    if (const auto truncate = value("truncate"); truncate && !to_bool(*truncate))
+      published::refuse(*truncate, ErrorCode::cf_rope_unsupported, "true");
+  }
+
+  [[nodiscard]] std::optional<QuantizationConfig> quantization() const {
+    constexpr ErrorCode code = ErrorCode::cf_quant;
+    const auto q = find("quantization_config");
+    if (!q) return std::nullopt;
+    if (!q->is_object()) published::refuse(*q, ErrorCode::cf_type, "an object or null");
+    static constexpr Word<int> methods[] = {{"fp8", 0}, {"compressed-tensors", 1}}, formats[] = {{"e4m3", 0}},
+                               schemes[] = {{"dynamic", 0}};
+    if (one_of(require_value(*q, "quant_method", "\"fp8\" or \"compressed-tensors\""), methods, code) == 1) {
+      static constexpr Word<int> packings[] = {{"mxfp4-pack-quantized", 0}};
+      (void)one_of(require_value(*q, "format", "\"mxfp4-pack-quantized\""), packings, code);
+      return QuantizationConfig{.fp8 = false, .block_rows = 1, .block_cols = 32};
+    }
+    if (const auto format = find_value(*q, "fmt")) (void)one_of(*format, formats, code);
+    if (const auto scheme = find_value(*q, "activation_scheme")) (void)one_of(*scheme, schemes, code);
+    QuantizationConfig out;
+    const auto block = q->find("weight_block_size");
+    if (!block) return out;  // 128 x 128 is the documented default
+    constexpr const char* expected = "two integers from 1 to 65536 such as [128, 128]";
+    if (!block->is_array()) published::refuse(*block, code, expected);
+    if (block->size() != 2)
+      block->fail(
+          code, "has " + std::to_string(block->size()) + " elements, expected " + expected + std::string(config_hint));
+    for (std::size_t i = 0; i < 2; ++i) {
+      const Json side = (*block)[i];
+      if (!side.is_integer() || side.integer() < 1 || side.integer() > 1 << 16) published::refuse(side, code, expected);
+      (i == 0 ? out.block_rows : out.block_cols) = static_cast<int>(side.integer());
+    }
+    return out;
+  }
+
+  [[nodiscard]] DType dtype() const {
+    static constexpr Word<DType> types[] = {
+        {"bfloat16", DType::bf16}, {"float16", DType::f16}, {"float32", DType::f32}, {"float8_e4m3fn", DType::f8_e4m3}};
+    const auto value = find("dtype");
+    return value ? one_of(*value, types, ErrorCode::cf_unsupported) : DType::bf16;
+  }
+
+ private:
+  /// Keys that are spelled in several ways.
+  static constexpr std::array<const char*, 4> spellings[] = {
+      {"n_routed_experts", "num_local_experts", "num_experts"},
+      {"num_nextn_predict_layers", "num_mtp_layers"},
+      {"dtype", "torch_dtype"},
+  };
+
+  /// The kind of scaling; false if there is none.
+  [[nodiscard]] static bool read_scaling(const Json& scaling, RopeConfig& r, std::span<const std::string_view> types) {
+    const auto value = [&](const char* key) { return find_value(scaling, key); };
+    auto type = value("rope_type");
+    if (const auto old = value("type"); old && type && to_text(*old) != to_text(*type))
+      published::refuse(*old, ErrorCode::cf_rope, "what \"rope_type\" is, \"" + to_text(*type) + "\"");
+    else if (!type)
+      type = old;
+    if (!type && !value("factor")) return false;
+    std::string known = "\"default\"";
+    for (const std::string_view one : types) known += ", \"" + std::string(one) + "\"";
+    if (!type) refuse_missing(scaling, "type", known);
+    const std::string text = to_text(*type);
+    if (text == "default") return false;
+    for (const std::string_view one : types)
+      if (one == text) {
+        r.scaling = one == name(RopeScaling::llama3) ? RopeScaling::llama3 : RopeScaling::yarn;
+        return true;
+      }
+    type->fail(ErrorCode::cf_rope_unsupported, "is \"" + text.substr(0, 40) + "\", supported is only " + known +
+                                                   ". A model that needs another value cannot be run by this version");
+  }
+
+  /// A bool, integer, string or null as it stands in a file.
+  [[nodiscard]] static std::string json_text(const Json& value) {
+    if (value.is_bool()) return config_text(value.boolean());
+    if (value.is_number()) return config_text(value.number());
+    if (value.is_string()) return "\"" + std::string(value.string()) + "\"";
+    return value.is_null() ? "null" : "";
+  }
+
+  Json root_;
+  std::string model_type_;
+};
+
+/// What any file says besides the numbers. `vocab`: tokens are checked against it.
+inline PublishedConfig besides_numbers(const ConfigFile& file, int vocab) {
+  PublishedConfig out{.path = file.path(), .model_type = file.model_type()};
+  out.quantization = file.quantization();
+  out.dtype = file.dtype();
+  if (const auto bos = file.find("bos_token_id")) out.bos = to_token(*bos, vocab);
+  if (const auto eos = file.find("eos_token_id")) out.eos = to_tokens(*eos, vocab);
+  // Some files write -1 for "no padding token".
+  if (const auto pad = file.find("pad_token_id"); pad && to_int(*pad) != -1) out.pad = to_token(*pad, vocab);
+  return out;
+}
+
+}  // namespace detail::published
+}  // namespace guild::inline v1

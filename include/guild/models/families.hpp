@@ -1,0 +1,13 @@
+// The families of models whose files this library reads.
+#pragma once
+
+#include <tuple>
+
+#include <guild/models/deepseek_family.hpp>
+
+namespace guild::inline v1 {
+
+/// For programs that take any of them: `with_config<Families>(json, path, f)`.
+using Families = std::tuple<DeepSeekFamily>;
+
+}  // namespace guild::inline v1
