@@ -10,7 +10,8 @@ import numpy as np
 
 import reference_forward as reference
 
-FOLDERS = sorted(p.parent for p in (pathlib.Path(__file__).parent.parent / "fixtures" / "models").glob("*/config.json"))
+MODELS = pathlib.Path(__file__).resolve().parent.parent / "fixtures" / "models"
+FOLDERS = sorted(p.parent for p in MODELS.glob("*/config.json") if "kv_lora_rank" in json.loads(p.read_text()))
 NOTICED = 1e-2
 
 

@@ -1,0 +1,178 @@
+"""What the fixtures of make_family_fixtures.py would notice: plants known mistakes into family_forward.py, one at a
+time, and prints how far the logits of each fixture move. `python family_sensitivity.py` fails if a mistake is not seen
+by the fixtures that are there for it: if it moves none of them by 1e-2, a hundred times what a test lets pass.
+"""
+import json
+import sys
+
+import numpy as np
+
+import family_forward
+import reference_forward as reference
+from fixture_sensitivity import MODELS, NOTICED
+
+FOLDERS = ("llama", "llama_tied", "qwen2", "qwen3", "qwen3_tied", "mixtral", "mixtral_fused")
+
+
+class Interleaved(family_forward.Model):
+    def rotate(self, x):
+        half = self.head_dim // 2
+        order = np.stack([np.arange(half), np.arange(half) + half], axis=1).reshape(-1)
+        return super().rotate(x[..., np.argsort(order)])[..., order]
+
+
+class KeyHeadsInTurn(family_forward.Model):
+    def key_head_of(self):
+        return np.arange(self.heads) % self.key_heads
+
+
+class ScaleOfDerivedWidth(family_forward.Model):
+    def heads_of(self, x, prefix, kind, heads):
+        right = self.c["hidden_size"] / self.heads / self.head_dim
+        return super().heads_of(x, prefix, kind, heads) * (right**-0.5 if kind == "q" else 1)
+
+
+class NoHeadNorm(family_forward.Model):
+    def head_norm(self, x, name):
+        return x
+
+
+class HeadNormOfRow(family_forward.Model):
+    def head_norm(self, x, name):
+        if name not in self.w:
+            return x
+        return x / np.sqrt((x * x).mean(axis=(1, 2), keepdims=True) + self.epsilon) * self.w[name]
+
+
+class HeadNormEpsilon(family_forward.Model):
+    def head_norm(self, x, name):
+        return reference.rms_norm(x, self.w[name], 1e-6) if name in self.w else x
+
+
+class HeadNormAfterRotation(family_forward.Model):  # queries are rotated first
+    def attention(self, x, prefix):
+        self.prefix, self.kind = prefix, "q"
+        return super().attention(x, prefix)
+
+    def head_norm(self, x, name):
+        return x
+
+    def rotate(self, x):
+        name = f"{self.prefix}{self.kind}_norm.weight"
+        self.kind = "k"
+        return family_forward.Model.head_norm(self, super().rotate(x), name)
+
+
+class Window(family_forward.Model):
+    def mask(self, tokens):
+        return super().mask(tokens) & ~np.tril(np.ones((tokens, tokens), bool), -(self.c.get("sliding_window") or 999))
+
+
+class NotNormalised(family_forward.Model):
+    def chosen_weights(self, logits, chosen):
+        return np.take_along_axis(reference.softmax(logits), chosen, axis=-1)
+
+
+class GateAndUpSwapped(family_forward.Model):
+    def mlp(self, x, gate, up, down):
+        return super().mlp(x, up, gate, down)
+
+
+def attribute(**changes):
+    """The model after some of its derived numbers were changed; each change is a function of the model."""
+
+    class Changed(family_forward.Model):
+        def __init__(self, config, weights):
+            super().__init__(config, weights)
+            for name, change in changes.items():
+                setattr(self, name, change(self))
+
+    return Changed
+
+
+def weights(change):
+    """The model of other weights: `change(name, w)`."""
+
+    class Changed(family_forward.Model):
+        def __init__(self, config, original):
+            super().__init__(config, {name: change(name, w) for name, w in original.items()})
+
+    return Changed
+
+
+def stretched(model, ramp):
+    """The frequencies with another ramp between those that stay (1) and those that are divided (0)."""
+    rope = family_forward.rope_settings(model.c)
+    if rope["rope_type"] != "llama3":
+        return model.plain
+    rotations = rope["original_max_position_embeddings"] * model.plain / (2 * np.pi)
+    keep = ramp(rotations, rope["low_freq_factor"], rope["high_freq_factor"])
+    return model.plain * keep + model.plain / rope["factor"] * (1 - keep)
+
+
+def zero(ending):
+    return weights(lambda name, w: 0 * w if name.endswith(ending) else w)
+
+
+def ones(ending):
+    return weights(lambda name, w: np.ones_like(w) if name.endswith(ending) else w)
+
+
+ALL = FOLDERS
+FAULTS = {  # what is wrong: the model, the fixtures that must notice
+    "rotary pairs as neighbours": (Interleaved, ALL),
+    "no rotation": (attribute(frequencies=lambda m: 0 * m.plain), ALL),
+    "rope_theta ten times as large": (
+        attribute(frequencies=lambda m: m.plain * 10 ** (-np.arange(0, m.head_dim, 2) / m.head_dim)), ALL),
+    "rope scaling ignored": (attribute(frequencies=lambda m: m.plain), ("llama",)),
+    "rope scaling: every pair divided": (
+        attribute(frequencies=lambda m: stretched(m, lambda r, low, high: 0 * r)), ("llama",)),
+    "rope scaling: no ramp, low_freq_factor alone": (
+        attribute(frequencies=lambda m: stretched(m, lambda r, low, high: r > low)), ("llama",)),
+    "rope scaling: no ramp, high_freq_factor alone": (
+        attribute(frequencies=lambda m: stretched(m, lambda r, low, high: r > high)), ("llama",)),
+    "rope scaling: ramp of wavelengths": (
+        attribute(frequencies=lambda m: stretched(
+            m, lambda r, low, high: np.clip((1 / low - 1 / r) / (1 / low - 1 / high), 0, 1))), ("llama",)),
+    "key heads in turn": (KeyHeadsInTurn, ("llama", "qwen2", "qwen3", "qwen3_tied", "mixtral", "mixtral_fused")),
+    "softmax scale of hidden / heads": (ScaleOfDerivedWidth, ("llama_tied", "qwen3", "qwen3_tied")),
+    "no bias of queries": (zero("q_proj.bias"), ("qwen2",)),
+    "no bias of keys": (zero("k_proj.bias"), ("qwen2",)),
+    "no bias of values": (zero("v_proj.bias"), ("qwen2",)),
+    "sliding_window without use_sliding_window": (Window, ("qwen2",)),
+    "no q and k norm": (NoHeadNorm, ("qwen3", "qwen3_tied")),
+    "q and k norm of the whole row": (HeadNormOfRow, ("qwen3", "qwen3_tied")),
+    "q and k norm after the rotation": (HeadNormAfterRotation, ("qwen3", "qwen3_tied")),
+    "q and k norm with 1e-6": (HeadNormEpsilon, ("qwen3_tied",)),
+    "no weight of q norm": (ones("q_norm.weight"), ("qwen3", "qwen3_tied")),
+    "no weight of k norm": (ones("k_norm.weight"), ("qwen3", "qwen3_tied")),
+    "no weight of the first norm": (ones("input_layernorm.weight"), ALL),
+    "no weight of the second norm": (ones("post_attention_layernorm.weight"), ALL),
+    "no weight of the last norm": (ones("model.norm.weight"), ALL),
+    "rms_norm_eps 1e-6": (attribute(epsilon=lambda m: 1e-6), ("llama_tied", "qwen3_tied")),
+    "gate and up swapped": (GateAndUpSwapped, ALL),
+    "weights of experts not normalised": (NotNormalised, ("mixtral", "mixtral_fused")),
+}
+
+
+def main() -> int:
+    fixtures = {}
+    for name in FOLDERS:
+        folder = MODELS / name
+        settings, tensors = json.loads((folder / "config.json").read_text()), reference.read_weights(folder)
+        tokens = reference.read_safetensors(folder / "expected.safetensors", keep_integers=True)["tokens_0"]
+        fixtures[name] = settings, tensors, tokens, family_forward.Model(settings, tensors).forward(tokens)["logits"]
+    missed = 0
+    for fault, (broken, names) in FAULTS.items():
+        errors = {}
+        for name in names:
+            settings, tensors, tokens, right = fixtures[name]
+            errors[name] = reference.row_error(broken(settings, tensors).forward(tokens)["logits"], right)
+        unseen = [name for name, error in errors.items() if error <= NOTICED]
+        missed += len(unseen)
+        print(f"{fault:46} {', '.join(f'{n} {e:.1e}' for n, e in errors.items())}{'  MISSED' if unseen else ''}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,358 @@
+"""Makes the folders of tests/fixtures/models that are no DeepSeek: Llama, Qwen2, Qwen3, Mixtral, tiny and random, and
+what transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
+
+`python make_family_fixtures.py [NAME...]` (20 seconds, one thread; the same bytes every time) writes all folders or
+those named. Every expected value comes from Hugging Face transformers in float32 with eager attention, loaded from the
+very folder that is shipped; `family_forward.py` (float64, from the formulas) must agree within 1e-5 or nothing is
+written.
+
+A sequence is a random prompt and 24 tokens that greedy decoding adds. A prompt is drawn again until, at each of these
+24, the best logit leads the second by 1 % of the row's largest magnitude, and no token of either part has a router
+logit of a chosen expert nearer than 0.005 to one that is not: other rounding makes the same choices.
+"""
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+import family_forward
+import reference_forward as reference
+from make_model_fixtures import OUT, as_float64, load_with_transformers, run_transformers, write_folder
+
+CONFIGS = OUT.parent / "configs"
+GREEDY, GREEDY_MARGIN, ROUTER_MARGIN = 24, 0.01, 0.005
+DISTINCT = 10  # a continuation that repeats a few tokens would test little
+
+# The keys that published files of the family have, in the published spelling; numbers are our own.
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "hidden_act": "silu",
+    "hidden_size": 36,
+    "initializer_range": 0.02,
+    "intermediate_size": 23,
+    "max_position_embeddings": 256,
+    "mlp_bias": False,
+    "model_type": "llama",
+    "num_attention_heads": 6,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "pretraining_tp": 1,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": {
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+        "rope_type": "llama3",
+    },
+    "rope_theta": 20.0,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "transformers_version": "4.43.0.dev0",
+    "use_cache": True,
+    "vocab_size": 67,
+}
+QWEN2 = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "hidden_act": "silu",
+    "hidden_size": 48,
+    "initializer_range": 0.02,
+    "intermediate_size": 29,
+    "max_position_embeddings": 128,
+    "max_window_layers": 1,
+    "model_type": "qwen2",
+    "num_attention_heads": 6,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 3,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 10000,
+    "sliding_window": 8,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "transformers_version": "4.44.0",
+    "use_cache": True,
+    "use_mrope": False,
+    "use_sliding_window": False,
+    "vocab_size": 71,
+}
+QWEN3 = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "head_dim": 8,
+    "hidden_act": "silu",
+    "hidden_size": 30,
+    "initializer_range": 0.02,
+    "intermediate_size": 19,
+    "max_position_embeddings": 128,
+    "max_window_layers": 3,
+    "model_type": "qwen3",
+    "num_attention_heads": 6,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 1000,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "transformers_version": "4.51.0",
+    "use_cache": True,
+    "use_sliding_window": False,
+    "vocab_size": 69,
+}
+MIXTRAL = {
+    "architectures": ["MixtralForCausalLM"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "hidden_act": "silu",
+    "hidden_size": 24,
+    "initializer_range": 0.02,
+    "intermediate_size": 7,
+    "max_position_embeddings": 128,
+    "model_type": "mixtral",
+    "num_attention_heads": 6,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "num_local_experts": 5,
+    "output_router_logits": False,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 100.0,
+    "router_aux_loss_coef": 0.02,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "transformers_version": "4.36.0.dev0",
+    "use_cache": True,
+    "vocab_size": 64,
+}
+# `_...` entries steer this script and are not written. `_v5` names the config of tests/fixtures/configs.
+FIXTURES = {
+    "llama": LLAMA | {"_lengths": (37, 9), "_v5": "llama_v5"},
+    "llama_tied": LLAMA
+    | {
+        "head_dim": 8,
+        "hidden_size": 28,
+        "intermediate_size": 19,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "rms_norm_eps": 0.01,
+        "rope_scaling": None,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+        "vocab_size": 65,
+        "_lengths": (11, 4),
+        "_embedding_gain": 0.3,
+    },
+    "qwen2": QWEN2 | {"_lengths": (17, 7), "_v5": "qwen2_v5"},
+    "qwen3": QWEN3 | {"_lengths": (17, 7), "_v5": "qwen3_v5"},
+    "qwen3_tied": QWEN3
+    | {
+        "head_dim": 10,
+        "hidden_size": 28,
+        "intermediate_size": 17,
+        "num_attention_heads": 4,
+        "rms_norm_eps": 0.003,
+        "tie_word_embeddings": True,
+        "vocab_size": 65,
+        "_lengths": (13, 5),
+        "_embedding_gain": 0.3,
+        "_head_gain": 0.15,
+    },
+    "mixtral": MIXTRAL | {"_lengths": (15, 6), "_v5": "mixtral_v5", "_fused": "mixtral_fused"},
+}
+
+
+def shapes(c: dict) -> dict:
+    """Published name -> shape, in the order of the published files."""
+    hidden, inner, dim = c["hidden_size"], c["intermediate_size"], c.get("head_dim")
+    dim = dim or hidden // c["num_attention_heads"]
+    out = {"model.embed_tokens.weight": (c["vocab_size"], hidden)}
+    for layer in range(c["num_hidden_layers"]):
+        p = f"model.layers.{layer}."
+        out[p + "input_layernorm.weight"] = (hidden,)
+        for kind in "qkv":
+            rows = dim * (c["num_attention_heads"] if kind == "q" else c["num_key_value_heads"])
+            out[f"{p}self_attn.{kind}_proj.weight"] = (rows, hidden)
+            if c["model_type"] == "qwen2":
+                out[f"{p}self_attn.{kind}_proj.bias"] = (rows,)
+        if c["model_type"] == "qwen3":
+            out[p + "self_attn.q_norm.weight"] = out[p + "self_attn.k_norm.weight"] = (dim,)
+        out[p + "self_attn.o_proj.weight"] = (hidden, dim * c["num_attention_heads"])
+        out[p + "post_attention_layernorm.weight"] = (hidden,)
+        if c["model_type"] == "mixtral":
+            out[p + "block_sparse_moe.gate.weight"] = (c["num_local_experts"], hidden)
+            for expert in range(c["num_local_experts"]):
+                e = f"{p}block_sparse_moe.experts.{expert}."
+                out |= {e + "w1.weight": (inner, hidden), e + "w2.weight": (hidden, inner)}
+                out |= {e + "w3.weight": (inner, hidden)}
+        else:
+            out[p + "mlp.gate_proj.weight"] = out[p + "mlp.up_proj.weight"] = (inner, hidden)
+            out[p + "mlp.down_proj.weight"] = (hidden, inner)
+    out["model.norm.weight"] = (hidden,)
+    if not c["tie_word_embeddings"]:
+        out["lm_head.weight"] = (c["vocab_size"], hidden)
+    return out
+
+
+def random_weights(c: dict, changes: dict, seed: int) -> dict:
+    """float32. Much wider than a trained model's, so that a wrong term is seen in the logits."""
+    random = np.random.default_rng(seed)
+    weights = {}
+    for name, shape in shapes(c).items():
+        if name.endswith(".bias"):
+            w = 0.7 * random.standard_normal(shape)
+        elif len(shape) == 1:
+            w = 1 + 0.3 * random.standard_normal(shape)
+        elif "embed_tokens" in name:
+            w = changes.get("_embedding_gain", 0.8) * random.standard_normal(shape)
+        else:
+            gain = 1.6 if "moe.gate." in name else 1.2
+            gain *= changes.get("_head_gain", 1.0) if ".q_proj." in name or ".k_proj." in name else 1.0
+            w = random.standard_normal(shape) * gain * shape[1] ** -0.5
+        weights[name] = torch.from_numpy(w.astype(np.float32))
+    return weights
+
+
+def lead(row: np.ndarray) -> float:
+    """How far the best logit is before the second, relative to the row's largest magnitude."""
+    second, best = np.sort(row)[-2:]
+    return float((best - second) / np.abs(row).max())
+
+
+def choose_sequence(model, length: int, random) -> tuple:
+    """(prompt and its greedy continuation, the smallest lead, prompts that were tried)"""
+    for attempt in range(1, 2000):
+        tokens, leads = random.integers(2, model.c["vocab_size"], length).tolist(), []
+        for _ in range(GREEDY):
+            row = model.forward(tokens)["logits"][-1]
+            leads.append(lead(row))
+            if leads[-1] < GREEDY_MARGIN or np.min(model.margin) < ROUTER_MARGIN:
+                break
+            tokens.append(int(row.argmax()))
+        else:
+            model.forward(tokens)
+            if np.min(model.margin) >= ROUTER_MARGIN and len(set(tokens[length:])) >= DISTINCT:
+                return tokens, min(leads), attempt
+    raise AssertionError("no prompt has a clear greedy continuation")
+
+
+
+def save_as_transformers_does(model, folder: pathlib.Path, fused: bool) -> None:
+    """config.json and model.safetensors of save_pretrained; `fused` keeps the experts as transformers computes them."""
+    with tempfile.TemporaryDirectory() as temporary:
+        model.save_pretrained(temporary, save_original_format=not fused)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("config.json", "model.safetensors"):
+            shutil.copyfile(pathlib.Path(temporary) / name, folder / name)
+
+
+def expect(model, exact, sequences, lengths) -> tuple:
+    """(expected.safetensors' tensors, what was measured): transformers against float64."""
+    expected = {}
+    report = {"transformers_to_float64": 0.0, "greedy_lead": np.inf, "router_margin": np.inf}
+    loads = {}
+    for i, (tokens, length) in enumerate(zip(sequences, lengths)):
+        found, wanted = run_transformers(model, tokens), exact.forward(tokens)
+        errors = [reference.row_error(found["logits"].numpy(), wanted["logits"])]
+        errors += [reference.row_error(found["hidden"][l].numpy(), h) for l, h in enumerate(wanted["hidden"])]
+        assert found["experts"].keys() == exact.choices.keys()
+        for layer, chosen in exact.choices.items():
+            assert (found["experts"][layer].numpy() == chosen).all(), ("choice of experts", layer)
+            expected[f"experts_{i}.{layer}"] = found["experts"][layer]
+            loads[layer] = loads.get(layer, 0) + np.bincount(chosen.reshape(-1), minlength=exact.c["num_local_experts"])
+        assert found["logits"][length - 1 : -1].argmax(dim=-1).tolist() == tokens[length:], "greedy continuation"
+        expected[f"tokens_{i}"] = torch.tensor(tokens, dtype=torch.int32)
+        expected[f"greedy_{i}"] = torch.tensor(tokens[length:], dtype=torch.int32)
+        expected[f"logits_{i}"] = found["logits"]
+        report["transformers_to_float64"] = max(report["transformers_to_float64"], *errors)
+        report["greedy_lead"] = min(report["greedy_lead"], *map(lead, wanted["logits"][length - 1 : -1]))
+        report["router_margin"] = min(report["router_margin"], float(np.min(exact.margin)))
+    report["largest_logit"] = max(float(expected[f"logits_{i}"].abs().max()) for i in (0, 1))
+    report["rows_of_experts"] = {layer: rows.tolist() for layer, rows in loads.items()}
+    assert report["transformers_to_float64"] <= reference.ERROR_LIMIT, report
+    assert report["greedy_lead"] >= GREEDY_MARGIN and report["router_margin"] >= ROUTER_MARGIN, report
+    assert all(min(rows) > 0 for rows in report["rows_of_experts"].values()), report
+    return expected, {k: None if v == np.inf else v for k, v in report.items()}
+
+
+def finish(name: str, folder: pathlib.Path, expected: dict, report: dict) -> dict:
+    save_file(expected, folder / "expected.safetensors")
+    report["bytes"] = sum(f.stat().st_size for f in folder.iterdir())
+    print(f"{name:14} {report}", flush=True)
+    return {name: report}
+
+
+def make(name: str) -> dict:
+    changes = FIXTURES[name]
+    config = dict(sorted((k, v) for k, v in changes.items() if k[0] != "_"))
+    seed = 3000 + list(FIXTURES).index(name)
+    tensors = random_weights(config, changes, seed)
+    exact = family_forward.Model(config, as_float64(tensors))
+    if config.get("rope_scaling"):  # a pair that stays, one that is blended, one that is stretched
+        ratio = exact.plain / exact.frequencies
+        assert (ratio == 1).any() and (ratio == 8).any() and ((ratio > 1.05) & (ratio < 7.6)).any(), ratio
+    random = np.random.default_rng(seed + 500)
+    chosen = [choose_sequence(exact, n, random) for n in changes["_lengths"]]
+    sequences = [tokens for tokens, _, _ in chosen]
+
+    folder = OUT / name
+    write_folder(folder, config, tensors, 1)
+    model = load_with_transformers(folder, config, torch.float32)
+    expected, report = expect(model, exact, sequences, changes["_lengths"])
+    report = {"seed": seed, "prompts_tried": [tried for _, _, tried in chosen]} | report
+    measured = finish(name, folder, expected, report)
+
+    if "_v5" in changes:
+        with tempfile.TemporaryDirectory() as temporary:
+            save_as_transformers_does(model, pathlib.Path(temporary), fused=False)
+            saved = load_file(pathlib.Path(temporary) / "model.safetensors")
+            assert saved.keys() == tensors.keys() and all(torch.equal(saved[n], tensors[n]) for n in tensors)
+            shutil.copyfile(pathlib.Path(temporary) / "config.json", CONFIGS / f"{changes['_v5']}.json")
+    if "_fused" in changes:
+        twin = OUT / changes["_fused"]
+        shutil.rmtree(twin, ignore_errors=True)
+        save_as_transformers_does(model, twin, fused=True)
+        config = json.loads((twin / "config.json").read_text())
+        exact = family_forward.Model(config, as_float64(load_file(twin / "model.safetensors")))
+        model = load_with_transformers(twin, config, torch.float32)
+        again, report = expect(model, exact, sequences, changes["_lengths"])
+        assert all(torch.equal(again[key], expected[key]) for key in expected)
+        measured |= finish(twin.name, twin, again, report)
+    return measured
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    measured_path = OUT / "measured_families.json"
+    measured = json.loads(measured_path.read_text())["fixtures"] if measured_path.exists() else {}
+    for name in FIXTURES:
+        if len(sys.argv) == 1 or name in sys.argv[1:]:
+            measured |= make(name)
+    versions = {"transformers": transformers.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    text = json.dumps({"versions": versions, "fixtures": dict(sorted(measured.items()))}, indent=2)
+    measured_path.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
