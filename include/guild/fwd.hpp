@@ -252,6 +252,9 @@ struct TokenizerFile;
 // guild/io/utf8.hpp
 struct Utf8Char;
 
+// guild/models/deepseek_names.hpp
+struct DeepSeekNames;
+
 // guild/models/deepseek_r1_spec.hpp
 struct DeepSeekR1Spec;
 
@@ -261,8 +264,14 @@ struct DeepSeekV2LiteSpec;
 // guild/models/kimi_k2_spec.hpp
 struct KimiK2Spec;
 
+// guild/models/llama_names.hpp
+struct LlamaNames;
+
 // guild/models/mini_r1_spec.hpp
 struct MiniR1Spec;
+
+// guild/models/mixtral_names.hpp
+struct MixtralNames;
 
 // guild/models/moonlight_spec.hpp
 struct MoonlightSpec;
@@ -271,9 +280,6 @@ struct MoonlightSpec;
 struct FusedRows;
 struct FusedTensor;
 struct NameRule;
-
-// guild/models/published_names.hpp
-struct PublishedNames;
 
 // guild/models/spec.hpp
 struct SpecDefaults;

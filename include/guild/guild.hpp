@@ -97,14 +97,16 @@
 #include <guild/io/tokenizer_file.hpp>
 #include <guild/io/tokenizer_writer.hpp>
 #include <guild/io/utf8.hpp>
+#include <guild/models/deepseek_names.hpp>
 #include <guild/models/deepseek_r1_spec.hpp>
 #include <guild/models/deepseek_v2_lite_spec.hpp>
 #include <guild/models/kimi_k2_spec.hpp>
+#include <guild/models/llama_names.hpp>
 #include <guild/models/mini_r1_spec.hpp>
+#include <guild/models/mixtral_names.hpp>
 #include <guild/models/moonlight_spec.hpp>
 #include <guild/models/name_rule.hpp>
 #include <guild/models/presets.hpp>
-#include <guild/models/published_names.hpp>
 #include <guild/models/spec.hpp>
 #include <guild/models/transformer.hpp>
 #include <guild/modules/batch.hpp>

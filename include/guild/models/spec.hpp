@@ -3,7 +3,7 @@
 
 #include <guild/core/config.hpp>
 #include <guild/core/types.hpp>
-#include <guild/models/published_names.hpp>
+#include <guild/models/deepseek_names.hpp>
 #include <guild/modules/block.hpp>
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/expert_pool.hpp>
@@ -17,7 +17,7 @@ namespace guild::inline v1 {
 /// the choices below are DeepSeek-R1's. Each receives the finished Spec, so a replacement reads `S::config`.
 struct SpecDefaults {
   using CacheElement = bf16;       ///< of the latent cache; float for bit-exact studies
-  using Names = PublishedNames;    ///< tensor names in checkpoint files
+  using Names = DeepSeekNames;     ///< tensor names in checkpoint files
   template <class S> using Mixer = Mla<S>;
   template <class S> using Router = TopKRouter<S>;
   template <class S> using Experts = ExpertPool<S>;
