@@ -274,6 +274,9 @@ struct Utf8Char;
 // guild/models/deepseek_family.hpp
 struct DeepSeekFamily;
 
+// guild/models/deepseek_names.hpp
+struct DeepSeekNames;
+
 // guild/models/deepseek_r1_spec.hpp
 struct DeepSeekR1Spec;
 
@@ -283,8 +286,14 @@ struct DeepSeekV2LiteSpec;
 // guild/models/kimi_k2_spec.hpp
 struct KimiK2Spec;
 
+// guild/models/llama_names.hpp
+struct LlamaNames;
+
 // guild/models/mini_r1_spec.hpp
 struct MiniR1Spec;
+
+// guild/models/mixtral_names.hpp
+struct MixtralNames;
 
 // guild/models/moonlight_spec.hpp
 struct MoonlightSpec;
@@ -293,9 +302,6 @@ struct MoonlightSpec;
 struct FusedRows;
 struct FusedTensor;
 struct NameRule;
-
-// guild/models/published_names.hpp
-struct PublishedNames;
 
 // guild/models/spec.hpp
 struct SpecBase;

@@ -292,7 +292,7 @@ TEST(Allocations, AFailedOneWhileLoadingLeavesNothingBehind) {
   struct Collect {
     std::vector<guild::TensorSource>* to;
     void operator()(const guild::Path& path, guild::MatrixShape shape, guild::StoredMatrix& m) const {
-      const std::string name = guild::PublishedNames::name(path);
+      const std::string name = guild::published_name<guild::DeepSeekNames>(path);
       to->push_back({name, m.format.element, {shape.rows, shape.cols}, m.data.data()});
       if (m.scales.size() > 0)
         to->push_back({name + "_scale_inv",
@@ -307,7 +307,8 @@ TEST(Allocations, AFailedOneWhileLoadingLeavesNothingBehind) {
         });
     }
     void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& v) const {
-      to->push_back({guild::PublishedNames::name(path), guild::DType::f32, {shape.size}, v.data.data()});
+      to->push_back(
+          {guild::published_name<guild::DeepSeekNames>(path), guild::DType::f32, {shape.size}, v.data.data()});
     }
   };
   LongModel::visit(Collect{&sources}, guild::Path(), copy);

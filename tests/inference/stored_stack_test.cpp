@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include <guild/inference/load_weights.hpp>
+#include <guild/models/mixtral_names.hpp>
 #include <guild/training/load_dense.hpp>
 #include <guild/training/parameters.hpp>
 
@@ -41,12 +43,12 @@ using Tensors = CheckpointTensors<Model>;
 constexpr auto routing = WideSpec::routing;
 
 /// Gate and up with their rows in turns, as GPT-OSS has them.
-struct InTurnNames : guild::PublishedNames {
-  static std::optional<guild::FusedTensor> fused(const guild::Path& path) {
-    auto tensor = PublishedNames::fused(path);
-    if (tensor && tensor->rows.parts == 2) tensor->rows.in_turn = true;
-    return tensor;
-  }
+struct InTurnNames : guild::DeepSeekNames {
+  static constexpr auto rules = [] {
+    auto changed = std::to_array(DeepSeekNames::rules);
+    for (guild::NameRule& rule : changed) rule.rows.in_turn = rule.rows.parts == 2;
+    return changed;
+  }();
 };
 struct InTurnSpec : WideSpec {
   using Names = InTurnNames;
@@ -54,7 +56,8 @@ struct InTurnSpec : WideSpec {
 
 /// Takes the tensors of all experts `kinds` of a layer out and puts their bytes together: expert after expert, for each
 /// of them kind after kind, or row after row.
-Stored fuse(Tensors& tensors, const std::string& experts, const std::vector<std::string>& kinds,
+template <class M>
+Stored fuse(CheckpointTensors<M>& tensors, const std::string& experts, const std::vector<std::string>& kinds,
             const std::string& suffix, bool rows_in_turn) {
   Stored fused;
   for (int e = 0; e < routing.experts; ++e) {
@@ -293,6 +296,34 @@ std::vector<BadStack> rows() {
 }
 INSTANTIATE_TEST_SUITE_P(Table, BadStacks, ::testing::ValuesIn(rows()), [](const auto& row) { return row.param.id; });
 
+/// Experts in all layers, named as Mixtral's.
+struct MixtralNamedSpec : WideSpec {
+  static constexpr guild::DenseConfig dense = {.hidden = 272, .layers = 0};
+  using Names = guild::MixtralNames;
+};
+
+TEST(StoredStack, FilesSpellARouterAsTheyHoldItsExperts) {
+  using Mixtral = guild::Transformer<MixtralNamedSpec>;
+  CheckpointTensors<Mixtral> tensors;
+  const TempFolder separate, fused;
+  tensors.write(separate);
+  for (int layer = 0; layer < MixtralNamedSpec::config.layers; ++layer) {
+    const std::string of = "model.layers." + std::to_string(layer), moe_of = of + ".block_sparse_moe.";
+    tensors.add(of + ".mlp.gate.weight", tensors.take(moe_of + "gate.weight"));
+    tensors.add(of + ".mlp.experts.gate_up_proj", fuse(tensors, moe_of + "experts.", {"w1", "w3"}, "", false));
+    tensors.add(of + ".mlp.experts.down_proj", fuse(tensors, moe_of + "experts.", {"w2"}, "", false));
+  }
+  tensors.write(fused);
+  EXPECT_TRUE((same_weights<Mixtral>(load<Mixtral>(fused), load<Mixtral>(separate))));
+  tensors.take("model.layers.1.mlp.gate.weight");
+  const TempFolder spoilt;
+  tensors.write(spoilt);
+  const auto error = guild::test::error_of([&] { (void)load<Mixtral>(spoilt); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(name(error->code()), "wt_missing");
+  EXPECT_EQ(error->key(), "model.layers.1.block_sparse_moe.gate.weight");
+}
+
 TEST(StoredStack, PackedExpertsAreOnePieceToo) {
   // Two experts [3, 64] in MXFP4: rows of 32 bytes and 2 scales. Every element of expert e is 1.0 * 2^(r + e).
   const TempFolder folder;
@@ -314,8 +345,8 @@ TEST(StoredStack, PackedExpertsAreOnePieceToo) {
   for (const auto residence : {Residence::owned, Residence::mapped}) {
     const LoadOptions options{.residence = residence};
     guild::StoredStack stack;
-    guild::detail::WeightReader<guild::PublishedNames>(checkpoint, options, 1)(up / "weight",
-                                                                               guild::StackShape{2, 3, 64}, stack);
+    guild::detail::WeightReader<guild::DeepSeekNames>(checkpoint, options, 1)(up / "weight",
+                                                                              guild::StackShape{2, 3, 64}, stack);
     EXPECT_EQ(stack.pieces.size(), residence == Residence::owned ? 1U : 2U);
     for (Index e = 0; e < 2; ++e)
       for (Index r = 0; r < 3; ++r) EXPECT_EQ(stack.view()[e].at(r, 63), std::ldexp(1.0f, static_cast<int>(r + e)));

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <guild/io/safetensors.hpp>
+#include <guild/models/name_rule.hpp>
 
 #include "../io/test_files.hpp"
 #include "random_weights.hpp"
@@ -53,10 +54,11 @@ class CheckpointTensors {
   }
 
  private:
+  using Names = typename Model::Spec::Names;
   struct Collect {
     CheckpointTensors* to;
     void operator()(const guild::Path& path, guild::MatrixShape shape, guild::StoredMatrix& matrix) const {
-      const std::string name = guild::PublishedNames::name(path);
+      const std::string name = guild::published_name<Names>(path);
       to->add(name,
               {matrix.format.element, {shape.rows, shape.cols}, bytes_of(matrix.data.data(), matrix.data.size())});
       if (matrix.scales.size() > 0)
@@ -71,7 +73,7 @@ class CheckpointTensors {
         });
     }
     void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& vector) const {
-      to->add(guild::PublishedNames::name(path),
+      to->add(guild::published_name<Names>(path),
               {guild::DType::f32, {shape.size}, bytes_of(vector.data.data(), vector.data.size() * 4)});
     }
     static std::string bytes_of(const void* data, Index size) {

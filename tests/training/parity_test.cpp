@@ -121,7 +121,7 @@ void expect_equal_gradients(const std::string& name, const std::string& objectiv
   int compared = 0;
   guild::for_each_parameter<Model>(
       [&](const guild::Path& path, const guild::TensorShape&, const guild::Buffer<float>& found) {
-        const std::string published = guild::PublishedNames::name(path);
+        const std::string published = guild::published_name<guild::DeepSeekNames>(path);
         if (options.mtp_weight == 0.0 && published.find("layers." + std::to_string(S::config.layers)) == 6) return;
         const auto wanted = gradients_expected.read<float>(published);
         ASSERT_EQ(static_cast<Index>(wanted.size()), found.size()) << published;

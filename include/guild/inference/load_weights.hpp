@@ -30,7 +30,7 @@ class WeightReader {
       : checkpoint_(checkpoint), finder_(checkpoint, Names::scale_suffix), options_(options), total_(total) {}
 
   void operator()(const Path& path, MatrixShape shape, StoredMatrix& matrix) {
-    const StoredTensor found = finder_.find(Names::name(path), shape);
+    const StoredTensor found = finder_.find(finder_.name_of<Names>(path), shape);
     const TensorInfo& info = *found.elements;
     matrix.format = found.format;
     matrix.rows = shape.rows;
@@ -70,7 +70,8 @@ class WeightReader {
   [[nodiscard]] const TensorFinder& finder() const { return finder_; }
 
   void operator()(const Path& path, VectorShape shape, StoredVector& vector) {
-    const TensorInfo& info = *checkpoint_.find(Names::name(path));
+    const std::string name = finder_.name_of<Names>(path);
+    const TensorInfo& info = *checkpoint_.find(name);
     StoredMatrix stored;
     stored.format = info.dtype;
     stored.rows = 1;

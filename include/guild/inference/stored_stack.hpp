@@ -71,15 +71,13 @@ struct FoundStack {
 template <class Names>
 [[nodiscard]] FoundStack find_stack(const TensorFinder& finder, const Path& path, StackShape shape) {
   FoundStack found{shape, {}, {}};
-  if constexpr (requires { Names::fused(path); }) {
-    if (const std::optional<FusedTensor> fused = Names::fused(path)) {
-      const StoredTensor tensor = finder.find_fused(fused->name, shape, fused->rows);
-      if (tensor.elements != nullptr) return {shape, {tensor}, {fused->name}, fused->rows};
-      found.fused_name = fused->name;
-    }
+  if (const std::optional<FusedTensor> fused = fused_name<Names>(path)) {
+    const StoredTensor tensor = finder.find_fused(fused->name, shape, fused->rows);
+    if (tensor.elements != nullptr) return {shape, {tensor}, {fused->name}, fused->rows};
+    found.fused_name = fused->name;
   }
   for (Index e = 0; e < shape.count; ++e)
-    found.names.push_back(with_matrix_path(path, e, [](const Path& matrix) { return Names::name(matrix); }));
+    found.names.push_back(with_matrix_path(path, e, [&](const Path& matrix) { return finder.name_of<Names>(matrix); }));
   const StoredTensor* first = nullptr;
   found.tensors.reserve(found.names.size());
   for (const std::string& name : found.names) {

@@ -9,6 +9,7 @@
 
 #include <guild/core/error.hpp>
 #include <guild/core/format.hpp>
+#include <guild/core/path.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/models/name_rule.hpp>
 #include <guild/modules/module.hpp>
@@ -48,6 +49,15 @@ class TensorFinder {
   /// `scale_suffix` follows the name of an f8_e4m3 matrix in the name of its scales.
   TensorFinder(const Checkpoint& checkpoint, std::string_view scale_suffix)
       : checkpoint_(checkpoint), scale_suffix_(scale_suffix) {}
+
+  /// The name of a matrix or vector: of several spellings the one that is there, or else the first.
+  template <class Names>
+  [[nodiscard]] std::string name_of(const Path& path) const {
+    const std::vector<std::string> names = published_names<Names>(path);
+    for (const std::string& name : names)
+      if (names.size() > 1 && has(name)) return name;
+    return names.front();
+  }
 
   /// Finds a matrix and checks shapes and types. Throws wt_shape, wt_dtype, wt_scale_missing, wt_scale_shape.
   [[nodiscard]] StoredTensor find(const std::string& name, MatrixShape shape) const {
@@ -90,6 +100,10 @@ class TensorFinder {
   }
 
  private:
+  [[nodiscard]] bool has(const std::string& name) const {
+    const std::string packed = name + std::string(packed_suffix);
+    return checkpoint_.find(name) != nullptr || checkpoint_.find(packed) != nullptr;
+  }
   static std::vector<std::int64_t> grid(const Format& format, MatrixShape shape) {
     return {(shape.rows + format.block_rows - 1) / format.block_rows,
             (shape.cols + format.block_cols - 1) / format.block_cols};

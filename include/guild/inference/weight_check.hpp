@@ -13,6 +13,7 @@
 #include <guild/inference/stored_stack.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/io/config.hpp>
+#include <guild/models/name_rule.hpp>
 #include <guild/modules/module.hpp>
 
 namespace guild::inline v1 {
@@ -28,7 +29,7 @@ class WeightCheck {
 
   template <class Tensor>
   void operator()(const Path& path, MatrixShape shape, Tensor&) {
-    const std::string name = Names::name(path);
+    const std::string name = finder_.name_of<Names>(path);
     take(finder_.find(name, shape), name);
   }
 
@@ -52,7 +53,7 @@ class WeightCheck {
 
   template <class Tensor>
   void operator()(const Path& path, VectorShape shape, Tensor&) {
-    const std::string name = Names::name(path);
+    const std::string name = finder_.name_of<Names>(path);
     const TensorInfo* info = take(checkpoint_.find(name), name);
     if (info == nullptr) return;
     if (info->shape.size() != 1 || info->shape[0] != shape.size)
@@ -90,7 +91,8 @@ class WeightCheck {
     if (!extra.empty())
       throw Error(ErrorCode::wt_unexpected,
                   std::to_string(count) + " tensors of the checkpoint are not in the model: " + join(extra) +
-                      (count > extra.size() ? ", ..." : "") + "; the folder holds another model than config.json says",
+                      (count > extra.size() ? ", ..." : "") + "; " + place_of(extra.front()) +
+                      "; the folder holds another model than config.json says",
                   {folder(), extra.front(), -1});
   }
 
@@ -129,6 +131,12 @@ class WeightCheck {
         for (const std::string& name : stack.names) note_missing(name);
       }
     }
+  }
+  /// Where a tensor that the model has not would belong in it, by its name.
+  static std::string place_of(const std::string& name) {
+    const std::vector<std::string> paths = our_paths<Names>(name);
+    return paths.empty() ? "no part of the model has names like \"" + name + "\""
+                         : "\"" + name + "\" would be " + join(paths) + " of the model";
   }
   static bool is_skipped(std::string_view name, const std::vector<std::string>& skipped) {
     for (const std::string& prefix : skipped)
@@ -169,8 +177,8 @@ WeightBytes check_weights(const Checkpoint& checkpoint, const LoadOptions& optio
   std::vector<std::string> skipped;
   const Path root, layers = root / "layers";
   for (int i = 0; !options.mtp && i < Model::config.mtp_layers; ++i)
-    skipped.push_back(Names::name(layers / (Model::config.layers + i)) + ".");
-  if (Model::config.tied_embeddings) skipped.push_back(Names::name(root / "head"));
+    skipped.push_back(published_name<Names>(layers / (Model::config.layers + i)) + ".");
+  if (Model::config.tied_embeddings) skipped.push_back(published_name<Names>(root / "head"));
   check.finish(skipped);
   return check.bytes();
 }

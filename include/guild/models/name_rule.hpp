@@ -1,11 +1,29 @@
-// A rule of translation between our paths and the names of a file, for a whole path at once.
+// How files of a family name the tensors of our paths: rules, read in both directions.
+//
+//   struct Names {
+//     static constexpr NameRule rules[] = {{"layers.*.mixer", "model.layers.*.self_attn"},
+//                                          {"layers.*.mixer.output", "model.layers.*.self_attn.o_proj"}, ...};
+//     static constexpr std::string_view scale_suffix = "_scale_inv";  // f8_e4m3 matrix X has its scales in X_scale_inv
+//   };
+//
+// A rule is for the beginning of a path, in whole steps. Of all rules that a path begins with the longest holds, and
+// what follows is kept: layers.3.mixer.output.weight is model.layers.3.self_attn.o_proj.weight. So one rule names a
+// module with its weight, bias and scales; a rule down to the last step names a tensor alone; and what a module of
+// your own adds keeps its own name behind that of the part it belongs to: layers.3.mixer.taps is
+// model.layers.3.self_attn.taps. A path that begins as no rule does has no name, which is an error.
+// Rules for the same beginning are spellings of one name: files are read in any and written in the first.
 #pragma once
 
+#include <algorithm>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include <guild/core/error.hpp>
+#include <guild/core/path.hpp>
 #include <guild/core/view.hpp>
 
 namespace guild::inline v1 {
@@ -22,11 +40,20 @@ struct FusedRows {
   [[nodiscard]] constexpr Index step() const { return in_turn ? parts : 1; }
 };
 
-/// Both names in steps with dots between them; a star stands for a number, the same on both sides.
+/// Both names in steps with dots between them; a star stands for a number, the first star for the same on both sides,
+/// and so on. A rule whose path is that of a whole stack (layers.*.feed_forward.experts.gate.weight, no number of an
+/// expert) says which tensor may hold all of its matrices, and where.
 struct NameRule {
   std::string_view ours;
   std::string_view published;
   FusedRows rows{};
+};
+
+/// What `Names` of a Spec is: a table of rules and nothing else.
+template <class T>
+concept NameTable = requires {
+  T::rules[0].ours;
+  T::scale_suffix.size();
 };
 
 /// A stack of experts as one tensor [experts, parts * rows, cols] of a file.
@@ -35,25 +62,118 @@ struct FusedTensor {
   FusedRows rows;
 };
 
-/// The published name of our `path`; nothing if the rule is for other paths.
-[[nodiscard]] inline std::optional<std::string> translate(const NameRule& rule, std::string_view path) {
-  const auto step_of = [](std::string_view& names) {
-    const std::size_t dot = names.find('.');
-    const std::string_view step = names.substr(0, dot);
-    names = dot == std::string_view::npos ? std::string_view() : names.substr(dot + 1);
-    return step;
-  };
-  std::vector<std::string_view> numbers;
-  for (std::string_view ours = rule.ours; !ours.empty() || !path.empty();) {
-    const std::string_view wanted = step_of(ours), step = step_of(path);
-    const bool number = wanted == "*" && step.find_first_not_of("0123456789") == std::string_view::npos;
-    if (step.empty() || (step != wanted && !number)) return std::nullopt;
-    if (number) numbers.push_back(step);
+namespace detail {
+
+constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/// The length of that beginning of `name` which the steps of a rule stand for; 0 if it begins otherwise.
+constexpr std::size_t matched(std::string_view steps, std::string_view name) {
+  std::size_t at = 0;
+  for (;;) {
+    const std::size_t star = steps.find('*');
+    const std::string_view literal = steps.substr(0, star);
+    if (!name.substr(at).starts_with(literal)) return 0;
+    at += literal.size();
+    if (star == std::string_view::npos) break;
+    const std::size_t number = at;
+    while (at < name.size() && is_digit(name[at])) ++at;
+    if (at == number) return 0;
+    steps.remove_prefix(star + 1);
   }
-  std::string name;
-  auto next = numbers.begin();
-  for (const char c : rule.published) c == '*' ? name.append(*next++) : name.append(1, c);
-  return name;
+  return at == name.size() || name[at] == '.' ? at : 0;
+}
+
+/// `name`, whose beginning matches `from`, with `to` in its place.
+inline std::string renamed(std::string_view from, std::string_view to, std::string_view name) {
+  std::string out;
+  std::size_t star = 0, at = 0;  // in `from` and `name`, side by side
+  for (const char c : to) {
+    if (c != '*') {
+      out += c;
+      continue;
+    }
+    for (; from[star] != '*'; ++star) ++at;
+    for (++star; at < name.size() && is_digit(name[at]); ++at) out += name[at];
+  }
+  return out.append(name.substr(matched(from, name)));
+}
+
+/// The rules of a table, which is checked when it is compiled.
+template <class Names>
+constexpr std::span<const NameRule> rules_of() {
+  static_assert(NameTable<Names>, "Names: needs `static constexpr NameRule rules[]` and a `scale_suffix`");
+  if constexpr (NameTable<Names>) {
+    constexpr bool sound = std::ranges::all_of(Names::rules, [](const NameRule& rule) {
+      return !rule.ours.empty() && !rule.published.empty() &&
+             std::ranges::count(rule.ours, '*') == std::ranges::count(rule.published, '*');
+    });
+    static_assert(sound, "Names: a rule needs a name on both sides, with as many stars in both");
+    return Names::rules;
+  }
+}
+
+/// The rules that hold for `name`: those for its longest beginning, of `length` characters.
+struct Longest {
+  std::size_t length = 0;
+  std::vector<const NameRule*> rules{};
+
+  Longest(std::span<const NameRule> all, std::string_view NameRule::*side, std::string_view name) {
+    for (const NameRule& rule : all) {
+      const std::size_t here = matched(rule.*side, name);
+      if (here == 0 || here < length) continue;
+      if (here > length) rules.clear();
+      length = here;
+      rules.push_back(&rule);
+    }
+  }
+};
+
+}  // namespace detail
+
+/// The spellings of a tensor's name in files, the one that is written first. Throws op_argument if the path begins as
+/// no rule does.
+template <class Names>
+[[nodiscard]] std::vector<std::string> published_names(const Path& path) {
+  const std::string ours = path.str();
+  const detail::Longest longest(detail::rules_of<Names>(), &NameRule::ours, ours);
+  if (longest.rules.empty())
+    throw Error(ErrorCode::op_argument, "the model's names have no rule for \"" + ours + "\"; add one to Spec::Names",
+                {{}, ours, -1});
+  std::vector<std::string> names;
+  for (const NameRule* rule : longest.rules) names.push_back(detail::renamed(rule->ours, rule->published, ours));
+  return names;
+}
+
+/// The name of a tensor in the files that are written.
+template <class Names>
+[[nodiscard]] std::string published_name(const Path& path) {
+  return published_names<Names>(path).front();
+}
+
+/// The tensor that may hold all of a stack; nothing if no rule is for the stack's whole path. Files without it hold
+/// each expert's matrix under its own name, as this library writes them.
+template <class Names>
+[[nodiscard]] std::optional<FusedTensor> fused_name(const Path& stack) {
+  const std::string ours = stack.str();
+  for (const NameRule& rule : detail::rules_of<Names>())
+    if (detail::matched(rule.ours, ours) == ours.size())
+      return FusedTensor{detail::renamed(rule.ours, rule.published, ours), rule.rows};
+  return std::nullopt;
+}
+
+/// The way back: the path whose name this is, the paths of all parts of a fused tensor, or none for names that no path
+/// has, such as those of other families.
+template <class Names>
+[[nodiscard]] std::vector<std::string> our_paths(std::string_view published) {
+  constexpr std::span<const NameRule> rules = detail::rules_of<Names>();
+  std::vector<std::string> paths;
+  const detail::Longest longest(rules, &NameRule::published, published);
+  for (const NameRule* rule : longest.rules) {
+    std::string ours = detail::renamed(rule->published, rule->ours, published);
+    const bool leads_here = std::ranges::count(detail::Longest(rules, &NameRule::ours, ours).rules, rule) > 0;
+    if (leads_here) paths.push_back(std::move(ours));
+  }
+  return paths;
 }
 
 }  // namespace guild::inline v1

@@ -6,7 +6,7 @@
 #include <guild/core/config.hpp>
 #include <guild/core/types.hpp>
 #include <guild/models/deepseek_family.hpp>
-#include <guild/models/published_names.hpp>
+#include <guild/models/deepseek_names.hpp>
 #include <guild/modules/block.hpp>
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/expert_pool.hpp>
@@ -42,7 +42,7 @@ struct SpecDefaults : SpecBase {
   }
 
   using Family = DeepSeekFamily;   ///< what its config.json may say
-  using Names = PublishedNames;    ///< tensor names in checkpoint files
+  using Names = DeepSeekNames;     ///< tensor names in checkpoint files
   template <class S> using Mixer = Mla<S>;
   template <class S> using Router = TopKRouter<S>;
   template <class S>

@@ -19,6 +19,7 @@
 #include <guild/io/config_writer.hpp>
 #include <guild/io/model_folder.hpp>
 #include <guild/io/safetensors_writer.hpp>
+#include <guild/models/name_rule.hpp>
 #include <guild/training/parameters.hpp>
 
 namespace guild::inline v1 {
@@ -144,7 +145,7 @@ void save_model(AtomicFolder& folder, const typename Model::template Weights<Den
         detail::require_allocated(path, shape, data, "the tensor to be saved");
         const bool matrix = shape.dimensions == 2;
         const DType dtype = matrix ? options.dtype : DType::f32;
-        writer.add(Names::name(path), dtype,
+        writer.add(published_name<Names>(path), dtype,
                    matrix ? std::vector<std::int64_t>{shape.rows, shape.cols} : std::vector<std::int64_t>{shape.rows},
                    detail::ConvertedTensor(data.data(), data.size(), dtype, report));
       },
