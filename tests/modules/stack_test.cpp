@@ -452,25 +452,26 @@ struct Doubling {
 };
 
 TEST(NestedStack, JoinsCachesThatDiffer) {
-  using Layers = Stack<Repeat<Stack<Segment<Doubling, 1>, Segment<Dense, 1>>, 2>, Segment<Doubling, 2>>;
+  using Layers = Stack<Repeat<Stack<Segment<Doubling, 1>, Segment<Dense, 1>>, 2>, Segment<Doubling, 1>>;
   static_assert(std::is_same_v<Layers::LastLayer, Doubling>);
   EXPECT_EQ(Layers::Cache::bytes(10), 2 * Dense::Cache::bytes(10));
   Layers::Cache cache;
   cache.reserve(12);
   EXPECT_EQ(cache.reserved(), 12);
-  auto& parts = std::get<0>(cache.parts).parts;
-  for (auto& part : parts) {
-    std::get<0>(part.parts).parts[0].held = 6;
-    (void)std::get<1>(part.parts).parts[0].append(6);
-  }
+  auto& patterns = std::get<0>(cache.parts).parts;
+  auto& last = std::get<1>(cache.parts).parts[0];
+  for (auto& pattern : patterns) (void)std::get<1>(pattern.parts).parts[0].append(6);
+  last.held = 1;
   EXPECT_EQ(cache.length(), 0) << "as many as all layers hold";
-  for (auto& layer : std::get<1>(cache.parts).parts) layer.held = 6;
-  EXPECT_EQ(cache.length(), 6);
+  for (auto& pattern : patterns) std::get<0>(pattern.parts).parts[0].held = 6;
+  EXPECT_EQ(cache.length(), 1);
   EXPECT_EQ(cache.oldest(), 4) << "as far back as all layers can";
-  const Layers::Cache::Mark mark = cache.mark(4);
-  cache.rewind(mark);
-  EXPECT_EQ(std::get<1>(parts[1].parts).parts[0].length(), 4);
-  EXPECT_EQ(std::get<1>(cache.parts).parts[1].held, 4);
+  last.held = 6;
+  EXPECT_EQ(cache.length(), 6);
+  cache.rewind(cache.mark(4));
+  EXPECT_EQ(std::get<0>(patterns[0].parts).parts[0].held, 4);
+  EXPECT_EQ(std::get<1>(patterns[1].parts).parts[0].length(), 4);
+  EXPECT_EQ(last.held, 4);
   EXPECT_EQ(cache.oldest(), 2);
 }
 
