@@ -333,6 +333,9 @@ template <Index Vocab, Index Size> struct Embedding;
 // guild/modules/expert_pool.hpp
 template <class S> struct ExpertPool;
 
+// guild/modules/joint_cache.hpp
+template <class Self> struct JointCache;
+
 // guild/modules/latent_cache.hpp
 template <class ElementType, Index Width> class LatentCache;
 
@@ -367,6 +370,13 @@ class Observer;
 template <class Device> struct Pass;
 template <class Frame> class Room;
 
+// guild/modules/recompute.hpp
+template <class Layer> struct RecomputedLayer;
+template <class Part> struct Recompute;
+
+// guild/modules/repeat.hpp
+template <class Pattern, int Times> struct Repeat;
+
 // guild/modules/router.hpp
 template <class S> struct TopKRouter;
 
@@ -377,11 +387,11 @@ template <class Real> struct Routing;
 // guild/modules/routing_statistics.hpp
 class RoutingStatistics;
 
+// guild/modules/segment.hpp
+template <class LayerType, int Count> struct Segment;
+
 // guild/modules/stack.hpp
-enum class Activations : std::uint8_t;
-template <class BlockType, int Count> struct Segment;
-template <class SegmentType> struct Recompute;
-template <int FirstLayer, class... Segments> struct Stack;
+template <class... Parts> struct Stack;
 
 // guild/ops/assignment.hpp
 struct Assignment;

@@ -124,7 +124,9 @@
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/expert_pool.hpp>
+#include <guild/modules/joint_cache.hpp>
 #include <guild/modules/latent_cache.hpp>
+#include <guild/modules/layer_stack.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/mla.hpp>
 #include <guild/modules/mlp.hpp>
@@ -134,9 +136,12 @@
 #include <guild/modules/norm.hpp>
 #include <guild/modules/observer.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/recompute.hpp>
+#include <guild/modules/repeat.hpp>
 #include <guild/modules/router.hpp>
 #include <guild/modules/routing.hpp>
 #include <guild/modules/routing_statistics.hpp>
+#include <guild/modules/segment.hpp>
 #include <guild/modules/sequence_cache.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/ops/adamw.hpp>

@@ -1,8 +1,9 @@
 // expect: Segment: the number of layers must not be negative
-#include <guild/modules/stack.hpp>
+#include <guild/models/presets.hpp>
+#include <guild/modules/segment.hpp>
 
 #if defined(GUILD_FIXED)
-guild::Segment<int, 1> segment;
+guild::Segment<guild::MiniR1::DenseBlock, 1> segment;
 #else
-guild::Segment<int, -1> segment;
+guild::Segment<guild::MiniR1::DenseBlock, -1> segment;
 #endif

@@ -324,7 +324,7 @@ TEST(Generation, AFailedStepLeavesTheSessionAsItWasAndMayBeTriedAgain) {
   script.says('a', {"1", "2"});
   const auto model = script.model();
   // The weights are shared and constant; only this test knows that the memory behind them is not.
-  auto& router = std::get<1>(model.weights().layers.segments)[0].feed_forward.router.weight;
+  auto& router = std::get<1>(model.weights().layers.parts).layers[0].feed_forward.router.weight;
   auto* value = reinterpret_cast<float*>(const_cast<std::byte*>(router.data.data()));
   auto generation = guild::complete(model, "a");
   EXPECT_EQ(generation.next()->text, "1");

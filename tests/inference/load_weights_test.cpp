@@ -79,7 +79,7 @@ TEST(LoadWeights, Fp8ScalesOfEveryTypeAreReadAsTheyAre) {
     tensors[name].bytes = bytes;
     tensors.write(folder);
     const auto weights = load(folder);
-    const auto& gate = std::get<0>(weights.layers.segments)[0].feed_forward.gate.weight;
+    const auto& gate = std::get<0>(weights.layers.parts).layers[0].feed_forward.gate.weight;
     EXPECT_EQ(gate.format.scale, type == DType::u8 ? DType::f8_e8m0 : type);
     guild::fp8_e4m3 first;
     std::memcpy(&first, elements.data(), 1);
@@ -324,7 +324,7 @@ TEST(LoadWeights, DoesNotLookAtValuesUnlessAsked) {
   const TempFolder folder;
   tensors.write(folder);
   const auto weights = load(folder);
-  EXPECT_TRUE(std::isnan(std::get<1>(weights.layers.segments)[1].feed_forward.experts.up.view()[7].at(1, 2)));
+  EXPECT_TRUE(std::isnan(std::get<1>(weights.layers.parts).layers[1].feed_forward.experts.up.view()[7].at(1, 2)));
 }
 
 TEST(LoadWeights, ListsTwentyMissingTensorsAndTheirNumber) {

@@ -156,8 +156,9 @@ TEST(MiniR1, TheFp8CopyAnswersNearlyAsWell) {
   SKIP_WITHOUT("accuracy.json");
   const Frozen frozen = read("accuracy.json");
   const Language language = load("mini-r1-fp8");
-  EXPECT_EQ(std::get<1>(language.weights().layers.segments)[0].feed_forward.experts.down.view().first.format.element,
-            guild::DType::f8_e4m3);
+  EXPECT_EQ(
+      std::get<1>(language.weights().layers.parts).layers[0].feed_forward.experts.down.view().first.format.element,
+      guild::DType::f8_e4m3);
   const auto right = answers(language, frozen);
   const auto count = std::count(right.begin(), right.end(), 1);
   const auto reference = std::count_if(frozen.problems.begin(), frozen.problems.end(),

@@ -133,7 +133,7 @@ TEST(StoredStack, OwnedStacksAreOnePieceAndMappedOnesStayInTheFile) {
        {std::tuple{&fused, Residence::owned, 1}, std::tuple{&separate, Residence::owned, 1},
         std::tuple{&fused, Residence::mapped, 1}, std::tuple{&separate, Residence::mapped, routing.experts}}) {
     const auto weights = load(*folder, {.residence = residence});
-    const auto& up = std::get<1>(weights.layers.segments)[0].feed_forward.experts.up;
+    const auto& up = std::get<1>(weights.layers.parts).layers[0].feed_forward.experts.up;
     EXPECT_EQ(up.pieces.size(), static_cast<std::size_t>(pieces));
     EXPECT_EQ(up.view().table != nullptr, pieces > 1);
     for (const auto& piece : up.pieces) EXPECT_EQ(piece.data.is_shared(), residence == Residence::mapped);
@@ -159,8 +159,8 @@ TEST(StoredStack, RowsMayTakeTurns) {
                                                 return last = now.bytes, total = now.total, true;
                                               }});
     const auto expected = load(separate);
-    const auto& found = std::get<1>(weights.layers.segments)[1].feed_forward.experts;
-    const auto& wanted = std::get<1>(expected.layers.segments)[1].feed_forward.experts;
+    const auto& found = std::get<1>(weights.layers.parts).layers[1].feed_forward.experts;
+    const auto& wanted = std::get<1>(expected.layers.parts).layers[1].feed_forward.experts;
     for (Index e = 0; e < routing.experts; ++e)
       for (const auto& [a, b] :
            {std::pair{found.gate.view()[e], wanted.gate.view()[e]}, std::pair{found.up.view()[e], wanted.up.view()[e]},

@@ -25,7 +25,11 @@ TEST(Cache, GrowsByDoublingUpToTheContextAndReservesExactly) {
     guild::grow(cache, tokens, context);
     EXPECT_EQ(cache.reserved(), expected) << tokens;
   }
-  cache.layers.for_each([](const auto& layer) { EXPECT_EQ(layer.reserved(), 200); }, cache.layers.segments);
+  cache.layers.for_each(
+      [](const auto& segment) {
+        for (const auto& layer : segment.parts) EXPECT_EQ(layer.reserved(), 200);
+      },
+      cache.layers.parts);
   cache.reserve(1500);
   guild::grow(cache, 1501, context);
   EXPECT_EQ(cache.reserved(), context);

@@ -182,9 +182,9 @@ struct Naive {
       for (Index i = 0; i < c.hidden; ++i) row[static_cast<std::size_t>(i)] = at(weights.embedding.weight, token, i);
       x.push_back(row);
     }
-    for (const auto& w : std::get<0>(weights.layers.segments)) block<typename Model::DenseBlock>(w, x);
+    for (const auto& w : std::get<0>(weights.layers.parts).layers) block<typename Model::DenseBlock>(w, x);
     if constexpr (Model::has_moe)
-      for (const auto& w : std::get<1>(weights.layers.segments)) block<typename Model::MoeBlock>(w, x);
+      for (const auto& w : std::get<1>(weights.layers.parts).layers) block<typename Model::MoeBlock>(w, x);
     for (Vec& row : x) row = norm(row, weights.final_norm.weight, c.norm.epsilon);
     return x;
   }
@@ -544,7 +544,7 @@ TEST(Transformer, ARouterThatIsNotFiniteLeavesTheCacheAsItWas) {
   (void)runner.run({{0, &tokens, 0, 10}});
   Runner<TinySpec> healthy;
   (void)healthy.run({{0, &tokens, 0, 10}});
-  auto& router = std::get<1>(runner.weights.layers.segments)[1].feed_forward.router.weight;
+  auto& router = std::get<1>(runner.weights.layers.parts).layers[1].feed_forward.router.weight;
   float saved = 0.0f;
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::memcpy(&saved, router.data.data() + 16, 4);

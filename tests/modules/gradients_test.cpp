@@ -8,6 +8,7 @@
 #include <guild/models/transformer.hpp>
 
 #include "../support/gradient_check.hpp"
+#include "../support/whole_stack.hpp"
 
 namespace gradients_test {
 
@@ -114,8 +115,8 @@ using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
 using BlockCase = UncachedCase<guild::Transformer<TinySpec>::MoeBlock, TinySpec>;
 
 template <class S>
-struct StackCase : UncachedCase<typename guild::Transformer<S>::Layers, S> {
-  using Module = typename guild::Transformer<S>::Layers;
+struct StackCase : UncachedCase<guild_test::WholeStack<typename guild::Transformer<S>::Layers>, S> {
+  using Module = guild_test::WholeStack<typename guild::Transformer<S>::Layers>;
   template <class Real>
   using Saved = typename Module::template Saved<Real>;
   template <class P, class W, class X, class SavedHere, class DY, class DX, class G>

@@ -99,7 +99,7 @@ TEST(Initialize, ExpertsKeepTheNumbersThatTheyHadOneByOne) {
         before += reached ? 0 : 1;
       },
       weights);
-  const auto& experts = std::get<1>(weights.layers.segments)[0].feed_forward.experts;
+  const auto& experts = std::get<1>(weights.layers.parts).layers[0].feed_forward.experts;
   for (Index e = 0; e < experts.up.count; ++e) {
     std::uint64_t number = before + 3 * static_cast<std::uint64_t>(e);
     for (const auto* stack : {&experts.gate, &experts.up, &experts.down}) {

@@ -72,7 +72,7 @@ std::vector<float> after_steps(const Optimizer<Model>::Options& options, int thr
 TEST(ForEachTensor, AStackGoesMatrixByMatrix) {
   Model::Weights<guild::Dense<float>> weights;
   guild::allocate<Model>(weights);
-  auto& down = std::get<1>(weights.layers.segments)[0].feed_forward.experts.down;
+  auto& down = std::get<1>(weights.layers.parts).layers[0].feed_forward.experts.down;
   down.matrices()[7](2, 3) = 5.0f;
   int matrices = 0;
   const auto walk = [&] {

@@ -99,13 +99,13 @@ TEST(Recompute, LayersKeepWhatTheManualSays) {
     Kept::forward(pass, weights, {}, guild::View<float, 2>(states.data(), tokens, c.hidden), &saved);
     all = arena.taken();
   }
-  const auto& dense = std::get<0>(saved.layers.segments).blocks[0];
-  const auto& block = std::get<1>(saved.layers.segments).blocks[1];
+  const auto& dense = std::get<0>(saved.layers.parts).layers[0];
+  const auto& block = std::get<1>(saved.layers.parts).layers[1];
   const auto& mla = block.mixer;
   const auto& moe = block.feed_forward;
   constexpr guild::MlaConfig a = S::attention;
   const std::vector<Row> rows = {
-      {"layer's input", bytes_of(std::get<1>(saved.layers.segments).inputs[1]), tokens * c.hidden * real},
+      {"layer's input", bytes_of(std::get<1>(saved.layers.parts).inputs[1]), tokens * c.hidden * real},
       {"Mla",
        bytes_of(mla.compressed) + bytes_of(mla.query) + bytes_of(mla.latents) + bytes_of(mla.keys_values) +
            bytes_of(mla.attended) + bytes_of(mla.lse),

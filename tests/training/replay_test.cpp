@@ -85,7 +85,7 @@ struct Pass {
     states.resize(static_cast<std::size_t>(batch.size() * 8));
     guild_test::Kept::forward(pass, weights, {}, View<float, 2>(states.data(), batch.size(), 8), &saved);
     for (std::size_t i = 0; i < 2; ++i) {
-      const auto chosen = std::get<1>(saved.layers.segments).blocks[i].feed_forward.chosen;
+      const auto chosen = std::get<1>(saved.layers.parts).layers[i].feed_forward.chosen;
       experts[i + 1].assign(chosen.data, chosen.data + chosen.rows * chosen.cols);
     }
   }
@@ -104,7 +104,7 @@ TEST(Replay, APassTakesTheChoicesOfAnEarlierOneWhateverTheWeightsSayNow) {
   EXPECT_TRUE(guild_test::equal_bits(same.states, first.states))
       << "the weights of given experts are those of chosen ones";
 
-  for (auto& block : std::get<1>(weights.layers.segments))
+  for (auto& block : std::get<1>(weights.layers.parts).layers)
     for (Index e = 0; e < 6; ++e) block.feed_forward.router.selection_bias.data[e] = e % 2 == 0 ? 3.0f : -3.0f;
   other.run(weights, batch);
   EXPECT_NE(other.experts, first.experts) << "otherwise this test shows nothing";

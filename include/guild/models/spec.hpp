@@ -11,8 +11,8 @@
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/mla.hpp>
+#include <guild/modules/recompute.hpp>
 #include <guild/modules/router.hpp>
-#include <guild/modules/stack.hpp>
 
 namespace guild::inline v1 {
 

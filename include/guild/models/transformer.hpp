@@ -12,6 +12,8 @@
 #include <guild/models/spec.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/mtp.hpp>
+#include <guild/modules/recompute.hpp>
+#include <guild/modules/segment.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/ops/fault.hpp>
 
@@ -37,13 +39,13 @@ struct Transformer {
   static constexpr bool has_moe = dense_layers < config.layers;
   using Layers =
       std::conditional_t<has_moe,
-                         Stack<0, typename S::template Training<Segment<DenseBlock, dense_layers>>,
+                         Stack<typename S::template Training<Segment<DenseBlock, dense_layers>>,
                                typename S::template Training<Segment<MoeBlock, config.layers - dense_layers>>>,
-                         Stack<0, typename S::template Training<Segment<DenseBlock, config.layers>>>>;
+                         Stack<typename S::template Training<Segment<DenseBlock, config.layers>>>>;
   using TokenEmbedding = Embedding<config.vocab, config.hidden>;
   using Norm = RmsNorm<config.hidden>;
   using Head = Linear<config.vocab, config.hidden>;
-  using Mtp = MtpLayer<S, std::conditional_t<has_moe, MoeBlock, DenseBlock>>;
+  using Mtp = MtpLayer<S, typename Layers::LastLayer>;
   static constexpr std::size_t most_mtp = 16;  ///< prediction layers, as core/config_check.hpp allows
 
   template <class Store>
@@ -114,7 +116,7 @@ struct Transformer {
                                              " prediction layers cannot be walked together; resize `mtp` first");
     TokenEmbedding::visit(visitor, path / "embedding", first.embedding, rest.embedding...);
     const Path layers = path / "layers";
-    Layers::visit(visitor, layers, first.layers, rest.layers...);
+    Layers::visit(visitor, layers, Index{0}, first.layers, rest.layers...);
     Norm::visit(visitor, path / "final_norm", first.final_norm, rest.final_norm...);
     if constexpr (!config.tied_embeddings) Head::visit(visitor, path / "head", first.head, rest.head...);
     for (std::size_t i = 0; i < first.mtp.size(); ++i)

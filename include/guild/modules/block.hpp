@@ -35,6 +35,7 @@ struct Block {
   using FeedForward = FeedForwardType;
   using Norm = RmsNorm<S::config.hidden>;
   using Cache = typename Mixer::Cache;
+  static constexpr Index chosen_experts = FeedForward::chosen_experts;
 
   template <class Store>
   struct Weights {

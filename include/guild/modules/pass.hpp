@@ -57,7 +57,7 @@ struct Pass {
   /// backward. Not needed by a forward that keeps nothing.
   Frame* memory = nullptr;
   AttentionMask mask = AttentionMask::causal;
-  int layer = 0;                 ///< of the module that is called: Stack counts
+  int layer = 0;                 ///< of the layer that is called, or the first of a stack
   Observer* observer = nullptr;  ///< may be none
   LayerChoice choice{};          ///< of the layer that is called: where its experts go, or come from
   /// The experts that each layer of the model must take, [T, K] of them, as an earlier pass over the same tokens chose;

@@ -1,150 +1,83 @@
-// A stack of layers as a few segments of few block types: arrays and loops, never one type per layer.
+// Parts of a model one after the other: a few segments of few layer types, or stacks of such.
 #pragma once
 
-#include <algorithm>
-#include <array>
-#include <cstdint>
-#include <limits>
+#include <cstddef>
 #include <tuple>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
-#include <guild/modules/block.hpp>
+#include <guild/modules/caches.hpp>
+#include <guild/modules/joint_cache.hpp>
+#include <guild/modules/layer_stack.hpp>
+#include <guild/modules/pass.hpp>
 
 namespace guild::inline v1 {
 
-/// What training keeps of a layer's forward pass.
-enum class Activations : std::uint8_t { kept, recomputed };
-
-/// `Count` layers of one block type.
-template <class BlockType, int Count>
-struct Segment {
-  using Block = BlockType;
-  static constexpr int count = Count;
-  static constexpr Activations activations = Activations::kept;
-  static_assert(Count >= 0, "Segment: the number of layers must not be negative");
-};
-
-/// A segment of which training keeps the layers' inputs alone and computes the rest a second time in backward
-/// (arXiv 1604.06174): memory for time. The gradients are the same to the last bit.
-template <class SegmentType>
-struct Recompute : SegmentType {
-  static constexpr Activations activations = Activations::recomputed;
-};
-
-/// Segments one after the other, layers numbered through from FirstLayer.
-template <int FirstLayer, class... Segments>
+/// Each part is a LayerStack; one without layers is passed over. Layers are numbered through.
+template <class... Parts>
 struct Stack {
-  static constexpr int layers = (0 + ... + Segments::count);
-  static constexpr std::size_t segments = sizeof...(Segments);
+  static_assert(sizeof...(Parts) > 0, "Stack: needs at least one part");
+  static_assert((LayerStack<Parts> && ...),
+                "Stack: each part is a Segment, a Stack, a Repeat or another LayerStack, see "
+                "guild/modules/layer_stack.hpp; a single layer is Segment<Layer, 1>");
+  static constexpr int layers = (0 + ... + Parts::layers);
+
+  template <std::size_t I>
+  using Part = std::tuple_element_t<I, std::tuple<Parts...>>;
+  /// The last part that has layers.
+  static constexpr std::size_t last = [] {
+    constexpr int layers_of[] = {Parts::layers...};
+    std::size_t part = sizeof...(Parts) - 1;
+    while (part > 0 && layers_of[part] == 0) --part;
+    return part;
+  }();
+  using LastLayer = typename Part<last>::LastLayer;
 
   template <class Store>
   struct Weights {
-    std::tuple<std::vector<typename Segments::Block::template Weights<Store>>...> segments{
-        std::vector<typename Segments::Block::template Weights<Store>>(std::size_t{Segments::count})...};
+    std::tuple<typename Parts::template Weights<Store>...> parts{};
   };
 
-  /// The caches of one sequence, layer by layer: a SequenceCache.
-  struct Cache {
-    template <class SegmentType>
-    using Layers = std::vector<typename SegmentType::Block::Cache>;
-    template <class SegmentType>
-    using Marks = std::array<typename SegmentType::Block::Cache::Mark, std::size_t{SegmentType::count}>;
-    using Mark = std::tuple<Marks<Segments>...>;
+  /// The caches of one sequence, part by part.
+  struct Cache : JointCache<Cache> {
+    using Mark = std::tuple<typename Parts::Cache::Mark...>;
+    std::tuple<typename Parts::Cache...> parts{};
 
-    std::tuple<Layers<Segments>...> segments{Layers<Segments>(std::size_t{Segments::count})...};
-
-    /// f(layer's cache...) of each layer of `caches`, side by side: caches, or a cache and its marks.
     template <class F, class... C>
     static void for_each(F&& f, C&&... caches) {
-      for_each_segment([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
-        for (std::size_t i = 0; i < std::size_t{SegmentOf<I>::count}; ++i) f(std::get<I>(caches)[i]...);
-      });
+      for_each_part([&]<std::size_t I>(std::integral_constant<std::size_t, I>) { f(std::get<I>(caches)...); });
     }
-
-    [[nodiscard]] Index length() const {
-      return least([](const auto& layer) { return layer.length(); });
-    }
-    [[nodiscard]] Index reserved() const {
-      return least([](const auto& layer) { return layer.reserved(); });
-    }
-    void reserve(Index tokens) {
-      for_each([&](auto& layer) { layer.reserve(tokens); }, segments);
-    }
-    [[nodiscard]] Mark mark() const {
-      Mark marks{};
-      for_each([](const auto& layer, auto& mark) { mark = layer.mark(); }, segments, marks);
-      return marks;
-    }
-    [[nodiscard]] Mark mark(Index tokens) const {
-      Mark marks{};
-      for_each([&](const auto& layer, auto& mark) { mark = layer.mark(tokens); }, segments, marks);
-      return marks;
-    }
-    [[nodiscard]] Index oldest() const {
-      Index most = 0;
-      for_each([&](const auto& layer) { most = std::max(most, layer.oldest()); }, segments);
-      return most;
-    }
-    void rewind(const Mark& marks) {
-      for_each([](auto& layer, const auto& mark) { layer.rewind(mark); }, segments, marks);
-    }
-    [[nodiscard]] static constexpr Index bytes(Index tokens) {
-      return (Index{0} + ... + (Segments::count * Segments::Block::Cache::bytes(tokens)));
-    }
-
-   private:
-    template <class F>
-    [[nodiscard]] Index least(F&& of) const {
-      Index found = layers > 0 ? std::numeric_limits<Index>::max() : 0;
-      for_each([&](const auto& layer) { found = std::min(found, of(layer)); }, segments);
-      return found;
-    }
+    [[nodiscard]] static constexpr Index bytes(Index tokens) { return (Index{0} + ... + Parts::Cache::bytes(tokens)); }
   };
 
-  /// Paths are `path / layer`, with the layer's number in the whole model.
+  /// Paths are `path / layer`.
   template <class Visitor, class... W>
-  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    visit_segments(visitor, path, std::make_index_sequence<segments>{}, weights...);
+  static void visit(Visitor&& visitor, const Path& path, Index first_layer, W&... weights) {
+    for_each_part([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+      Part<I>::visit(visitor, path, first_layer, std::get<I>(weights.parts)...);
+      first_layer += Part<I>::layers;
+    });
   }
 
   template <class Real>
   struct Saved {
-    template <class SegmentType>
-    struct OfSegment {
-      static constexpr bool kept = SegmentType::activations == Activations::kept;
-      std::array<View<Real, 2>, SegmentType::count> inputs{};  ///< [T, hidden] each
-      std::array<typename SegmentType::Block::template Saved<Real>, kept ? SegmentType::count : 0> blocks{};
-      /// What a layer that is computed again must not decide a second time.
-      std::array<LayerChoice, kept ? 0 : SegmentType::count> choices{};
-    };
-    std::tuple<OfSegment<Segments>...> segments;
+    std::tuple<typename Parts::template Saved<Real>...> parts;
   };
 
   /// y [T, hidden] = all layers of x. What is kept refers to x, which must stay then; otherwise y may be x.
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches, View<Real, 2> x,
                       View<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
-    Pass<Device> at = pass;  // the layer that is called
-    at.layer = FirstLayer;
-    auto room = pass.room(keep);
-    for_each_segment([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
-      using SegmentType = SegmentOf<I>;
-      for (std::size_t i = 0; i < std::size_t{SegmentType::count}; ++i, ++at.layer) {
-        const bool last = at.layer + 1 == FirstLayer + layers;
-        const auto next = keep == nullptr || last ? y : room.template keep<Real>(x.rows, x.cols);
-        const auto& block = std::get<I>(weights.segments)[i];
-        const auto cache_of = [&](int sequence) -> auto& { return std::get<I>(caches[sequence].segments)[i]; };
-        using LayerCaches = Caches<typename SegmentType::Block::Cache>;
-        const LayerCaches layer_caches = caches ? LayerCaches(cache_of) : LayerCaches();
-        at.choice = choice_of<SegmentType>(at, x.rows);
-        if (keep == nullptr)
-          SegmentType::Block::forward(at, block, layer_caches, x, next);
-        else
-          forward_and_keep<SegmentType>(at, block, layer_caches, x, next, std::get<I>(keep->segments), i);
-        x = next;
-      }
+    Pass<Device> at = pass;
+    for_each_part([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+      using PartCaches = Caches<typename Part<I>::Cache>;
+      const auto next = keep == nullptr || I == last ? y : pass.kept().template take<Real>(x.rows, x.cols);
+      const auto cache_of = [&](int sequence) -> auto& { return std::get<I>(caches[sequence].parts); };
+      const PartCaches part_caches = caches ? PartCaches(cache_of) : PartCaches();
+      Part<I>::forward(at, std::get<I>(weights.parts), part_caches, x, next,
+                       keep != nullptr ? &std::get<I>(keep->parts) : nullptr);
+      x = next;
+      at.layer += Part<I>::layers;
     });
   }
 
@@ -153,90 +86,28 @@ struct Stack {
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved, View<Real, 2> dx,
                        Weights<Gradients>& gradients) {
     Pass<Device> at = pass;
-    at.layer = FirstLayer + layers;
-    at.observer = nullptr;  // it has seen what is computed again
-    for_each_segment_reversed([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
-      using SegmentType = SegmentOf<I>;
-      auto& of_segment = std::get<I>(saved.segments);
-      for (std::size_t i = std::size_t{SegmentType::count}; i-- > 0;) {
-        --at.layer;
-        const auto& block = std::get<I>(weights.segments)[i];
-        auto& block_gradients = std::get<I>(gradients.segments)[i];
-        const auto x = of_segment.inputs[i];
-        if constexpr (SegmentType::activations == Activations::kept) {
-          SegmentType::Block::backward(at, block, x, of_segment.blocks[i], dx, dx, block_gradients);
-        } else {
-          auto own = pass.kept().nested();
-          at.choice = of_segment.choices[i];
-          const Pass<Device> again = at.with(own);
-          const auto y = own.template take<Real>(x.rows, x.cols);
-          typename SegmentType::Block::template Saved<Real> of_block;
-          SegmentType::Block::forward(again, block, {}, x, y, &of_block);
-          SegmentType::Block::backward(again, block, x, of_block, dx, dx, block_gradients);
-        }
-      }
+    at.layer += layers;
+    for_each_part_reversed([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+      at.layer -= Part<I>::layers;
+      Part<I>::backward(at, std::get<I>(weights.parts), std::get<I>(saved.parts), dx, std::get<I>(gradients.parts));
     });
   }
 
  private:
-  /// What the pass says about the experts of its layer. Throws op_shape for a choice that does not fit.
-  template <class SegmentType, class Device>
-  static LayerChoice choice_of(const Pass<Device>& pass, Index tokens) {
-    const auto layer = static_cast<std::size_t>(pass.layer);
-    if (layer >= pass.choices.size() || pass.choices[layer].data == nullptr) return {};
-    constexpr Index chosen = SegmentType::Block::FeedForward::chosen_experts;
-    const View<std::int32_t, 2> experts = pass.choices[layer];
-    if (experts.rows != tokens || experts.cols != chosen)
-      throw Error(ErrorCode::op_shape, "the experts given for layer " + std::to_string(pass.layer) + " are [" +
-                                           std::to_string(experts.rows) + ", " + std::to_string(experts.cols) +
-                                           "], expected [" + std::to_string(tokens) + ", " + std::to_string(chosen) +
-                                           "]: those of the same tokens and model");
-    return {experts, Choice::given};
-  }
-
-  template <std::size_t I> using SegmentOf = std::tuple_element_t<I, std::tuple<Segments...>>;
-
+  /// f(I) for each part that has layers.
   template <class F>
-  static void for_each_segment(F&& f) {
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (f(std::integral_constant<std::size_t, I>{}), ...);
-    }(std::make_index_sequence<segments>{});
+  static void for_each_part(F&& f) {
+    const auto each = [&]<std::size_t... I>(std::index_sequence<I...>) { (call<I>(f), ...); };
+    each(std::index_sequence_for<Parts...>{});
   }
   template <class F>
-  static void for_each_segment_reversed(F&& f) {
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (f(std::integral_constant<std::size_t, segments - 1 - I>{}), ...);
-    }(std::make_index_sequence<segments>{});
+  static void for_each_part_reversed(F&& f) {
+    const auto each = [&]<std::size_t... I>(std::index_sequence<I...>) { (call<sizeof...(Parts) - 1 - I>(f), ...); };
+    each(std::index_sequence_for<Parts...>{});
   }
-  /// Keeps what backward needs of layer i of a segment: all of it, or what it is computed again from. A layer that is
-  /// computed again computes the first time as it will then, and forgets.
-  template <class SegmentType, class Device, class BlockWeights, class LayerCaches, class Real, class OfSegment>
-  static void forward_and_keep(Pass<Device> pass, const BlockWeights& block, LayerCaches caches, View<Real, 2> x,
-                               View<Real, 2> y, OfSegment& of_segment, std::size_t i) {
-    of_segment.inputs[i] = x;
-    if constexpr (SegmentType::activations == Activations::kept) {
-      SegmentType::Block::forward(pass, block, caches, x, y, &of_segment.blocks[i]);
-    } else {
-      constexpr Index chosen = SegmentType::Block::FeedForward::chosen_experts;
-      if (chosen > 0 && pass.choice.experts.data == nullptr)
-        pass.choice.experts = pass.kept().template take<std::int32_t>(x.rows, chosen);
-      of_segment.choices[i] = {pass.choice.experts, Choice::given};
-      auto own = pass.kept().nested();
-      typename SegmentType::Block::template Saved<Real> forgotten;
-      SegmentType::Block::forward(pass.with(own), block, caches, x, y, &forgotten);
-    }
-  }
-
-  template <class Visitor, std::size_t... I, class... W>
-  static void visit_segments(Visitor&& visitor, const Path& path, std::index_sequence<I...>, W&... weights) {
-    Index layer = FirstLayer;
-    (visit_segment<I>(visitor, path, layer, weights...), ...);
-  }
-  template <std::size_t I, class Visitor, class... W>
-  static void visit_segment(Visitor&& visitor, const Path& path, Index& layer, W&... weights) {
-    using SegmentType = std::tuple_element_t<I, std::tuple<Segments...>>;
-    for (std::size_t i = 0; i < std::size_t{SegmentType::count}; ++i, ++layer)
-      SegmentType::Block::visit(visitor, path / layer, std::get<I>(weights.segments)[i]...);
+  template <std::size_t I, class F>
+  static void call(F& f) {
+    if constexpr (Part<I>::layers > 0) f(std::integral_constant<std::size_t, I>{});
   }
 };
 

@@ -1,0 +1,58 @@
+// The caches of several layers, or of several parts of a stack, as one.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+
+#include <guild/core/view.hpp>
+
+namespace guild::inline v1 {
+
+/// What makes a SequenceCache of `Self::parts`, caches themselves, whose marks together are its Mark. `Self::for_each`
+/// calls f(part...) for each part of such caches and marks, side by side; `Self` adds `bytes`.
+template <class Self>
+struct JointCache {
+  [[nodiscard]] Index length() const {
+    return least([](const auto& part) { return part.length(); });
+  }
+  [[nodiscard]] Index reserved() const {
+    return least([](const auto& part) { return part.reserved(); });
+  }
+  void reserve(Index tokens) {
+    Self::for_each([&](auto& part) { part.reserve(tokens); }, self().parts);
+  }
+  [[nodiscard]] auto mark() const {
+    typename Self::Mark marks{};
+    Self::for_each([](const auto& part, auto& mark) { mark = part.mark(); }, self().parts, marks);
+    return marks;
+  }
+  [[nodiscard]] auto mark(Index tokens) const {
+    typename Self::Mark marks{};
+    Self::for_each([&](const auto& part, auto& mark) { mark = part.mark(tokens); }, self().parts, marks);
+    return marks;
+  }
+  [[nodiscard]] Index oldest() const {
+    Index most = 0;
+    Self::for_each([&](const auto& part) { most = std::max(most, part.oldest()); }, self().parts);
+    return most;
+  }
+  template <class Marks>
+  void rewind(const Marks& marks) {
+    Self::for_each([](auto& part, const auto& mark) { part.rewind(mark); }, self().parts, marks);
+  }
+
+ private:
+  [[nodiscard]] Self& self() { return static_cast<Self&>(*this); }
+  [[nodiscard]] const Self& self() const { return static_cast<const Self&>(*this); }
+
+  /// 0 if there is no part.
+  template <class F>
+  [[nodiscard]] Index least(F&& of) const {
+    constexpr Index none = std::numeric_limits<Index>::max();
+    Index found = none;
+    Self::for_each([&](const auto& part) { found = std::min(found, of(part)); }, self().parts);
+    return found == none ? 0 : found;
+  }
+};
+
+}  // namespace guild::inline v1

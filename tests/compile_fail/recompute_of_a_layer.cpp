@@ -1,0 +1,10 @@
+// expect: Recompute: takes a Segment, a Stack or a Repeat of such
+#include <guild/models/presets.hpp>
+#include <guild/modules/recompute.hpp>
+
+using Layer = guild::MiniR1::DenseBlock;
+#if defined(GUILD_FIXED)
+guild::Recompute<guild::Segment<Layer, 1>> layers;
+#else
+guild::Recompute<Layer> layers;
+#endif
