@@ -57,7 +57,7 @@ struct Bench {
     for (const float x : numbers(sequences * length * width)) cache.emplace_back(x);
     const auto q = numbers(sequences * n * heads * width);
     std::vector<float> out(static_cast<std::size_t>(sequences * n * heads * latent));
-    std::vector<LatentAttentionJob> jobs;
+    std::vector<CachedAttentionJob> jobs;
     for (Index s = 0; s < sequences; ++s)
       jobs.push_back({cache.data() + s * length * width,
                       DType::bf16,
@@ -68,8 +68,36 @@ struct Bench {
                       length - n});
     double pairs = 0;
     for (Index t = 0; t < n; ++t) pairs += static_cast<double>(sequences * heads * (length - n + t + 1));
-    row(what, 2 * pairs * static_cast<double>(width + latent),
-        [&] { latent_attention(device, jobs, heads, latent, rope, 0.1f); });
+    row(what, 2 * pairs * static_cast<double>(width + latent), [&] {
+      cached_attention(device, jobs, {heads, width, latent, 0, 0.1f});
+    });
+  }
+
+  /// Grouped queries: `sequences` chunks of n tokens at the end of contexts of `length`, rows [keys | values].
+  void grouped(Index key_heads, Index group, Index sequences, Index length, Index n) {
+    const Index dim = 128, width = key_heads * dim, cols = group * width;
+    const std::string what = "grouped H" + std::to_string(key_heads * group) + "/" + std::to_string(key_heads) +
+                             " D128, " + std::to_string(sequences) + " x " + std::to_string(n) + " tokens, context " +
+                             std::to_string(length);
+    if (!wants(what)) return;
+    std::vector<bf16> cache;
+    for (const float x : numbers(sequences * length * 2 * width)) cache.emplace_back(x);
+    const auto q = numbers(sequences * n * cols);
+    std::vector<float> out(q.size());
+    std::vector<CachedAttentionJob> jobs;
+    for (Index s = 0; s < sequences; ++s) {
+      const View<const float, 2> queries(q.data() + s * n * cols, n, cols);
+      const View<float, 2> sums(out.data() + s * n * cols, n, cols);
+      for (Index h = 0; h < key_heads; ++h)
+        jobs.push_back({cache.data() + s * length * 2 * width + h * dim, DType::bf16, 2 * width, length,
+                        queries.middle_cols(h * group * dim, group * dim),
+                        sums.middle_cols(h * group * dim, group * dim), length - n});
+    }
+    double pairs = 0;
+    for (Index t = 0; t < n; ++t) pairs += static_cast<double>(sequences * key_heads * group * (length - n + t + 1));
+    row(what, 2 * pairs * static_cast<double>(2 * dim), [&] {
+      cached_attention(device, jobs, {group, dim, dim, width, 0.1f});
+    });
   }
 
   void expanded(Index heads, Index first, Index n) {
@@ -164,6 +192,9 @@ int main(int argc, char** argv) {
     bench.expanded(heads, 0, 128);
     bench.expanded(heads, 0, 512);
   }
+  bench.grouped(8, 4, 1, 1024, 1);
+  bench.grouped(8, 4, 8, 1024, 1);
+  bench.grouped(8, 4, 1, 1024, 64);
   bench.expanded(16, 0, 2048);
   bench.expanded(16, 3072, 256);
 }

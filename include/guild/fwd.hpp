@@ -359,8 +359,8 @@ struct Assignment;
 
 // guild/ops/attention_job.hpp
 enum class AttentionMask : std::uint8_t;
-struct LatentAttentionJob;
-struct LatentAttentionSizes;
+struct CachedAttentionJob;
+struct CachedAttentionSizes;
 template <class Real> struct BasicExpandedAttentionJob;
 template <class Real> struct BasicExpandedAttentionSizes;
 template <class Real> struct ExpandedAttentionGradientJob;

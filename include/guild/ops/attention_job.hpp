@@ -7,15 +7,24 @@
 
 namespace guild::inline v1 {
 
-/// A chunk of n new tokens against the latent cache of their sequence.
-struct LatentAttentionJob {
-  const void* cache = nullptr;    ///< row s at s * cache_pitch elements: [latent C | rotary key R]
+/// A chunk of n new tokens against the cached rows of their sequence.
+struct CachedAttentionJob {
+  const void* cache = nullptr;    ///< row s at s * cache_pitch elements: its key, and its value behind or within it
   DType cache_type = DType::f32;  ///< f32 or bf16
   Index cache_pitch = 0;          ///< elements from one row to the next
   Index length = 0;               ///< rows of the cache, the new tokens' included
-  View<const float, 2> q;         ///< [n, H * (C + R)], absorbed and rotated
-  View<float, 2> out;             ///< [n, H * C]
+  View<const float, 2> q;         ///< [n, H * K], rotated
+  View<float, 2> out;             ///< [n, H * V]
   Index first_position = 0;       ///< position of token 0 of the chunk: it sees rows [0, first_position]
+};
+
+/// Of all jobs of a call. Every head of a job has the same keys and values.
+struct CachedAttentionSizes {
+  Index heads;         ///< H: query heads
+  Index key;           ///< K: columns of a key, from the beginning of the row
+  Index value;         ///< V: columns of a value
+  Index value_offset;  ///< column of the row where the value begins
+  float scale;
 };
 
 /// Which keys a token sees: those up to its own position, or its whole sequence (masked language models).
@@ -60,10 +69,6 @@ struct ExpandedAttentionGradientJob {
   Index value_head_stride = 0;  ///< 0: V
 };
 
-struct LatentAttentionSizes {
-  Index heads, latent, rope;
-  float scale;
-};
 template <class Real>
 struct BasicExpandedAttentionSizes {
   Index heads, nope, rope, value;
