@@ -75,6 +75,29 @@ class AttentionBatchInvariance : public BatchInvariance {
     };
     expect_tokens_as_alone(sizes.heads * sizes.value, run);
   }
+
+  void check_expanded(const ExpandedAttentionSizes& sizes) {
+    const Index keys = sizes.key_heads(), nope = sizes.nope, value = sizes.value;
+    std::mt19937 random(2);
+    Matrix<float> q(context, sizes.heads * sizes.width()), kv(context, keys * (nope + value)),
+        k_rope(context, sizes.rope);
+    for (auto* m : {&q, &kv, &k_rope}) m->fill_normal(random);
+    const auto run = [&](Cpu& device, const std::vector<Chunk>& chunks, std::vector<Matrix<float>>& outs) {
+      std::vector<ExpandedAttentionJob> jobs;
+      for (std::size_t i = 0; i < chunks.size(); ++i) {
+        const Index length = chunks[i].first + chunks[i].count;
+        const View<const float, 2> seen = View<const float, 2>(kv.view()).middle_rows(0, length);
+        jobs.push_back({.q = q.view().middle_rows(chunks[i].first, chunks[i].count),
+                        .k_nope = seen.middle_cols(0, keys * nope),
+                        .k_rope = k_rope.view().middle_rows(0, length),
+                        .v = seen.middle_cols(keys * nope, keys * value),
+                        .out = outs[i].view(),
+                        .first_position = chunks[i].first});
+      }
+      expanded_attention(device, std::span<const ExpandedAttentionJob>(jobs), sizes);
+    };
+    expect_tokens_as_alone(sizes.heads * value, run);
+  }
 };
 
 INSTANTIATE_TEST_SUITE_P(Variants, AttentionBatchInvariance, all_variants(), variant_name);
@@ -116,25 +139,10 @@ TEST_P(AttentionBatchInvariance, LatentTokensHaveThemWhereTheCutOfTheKeysChanges
 }
 
 TEST_P(AttentionBatchInvariance, ExpandedTokensHaveTheBitsOfTheTokenAloneInChunksOfAnyLength) {
-  const Index nope = 13, rope = 4, value = 18;
-  std::mt19937 random(2);
-  Matrix<float> q(context, heads * (nope + rope)), kv(context, heads * (nope + value)), k_rope(context, rope);
-  for (auto* m : {&q, &kv, &k_rope}) m->fill_normal(random);
-  const auto run = [&](Cpu& device, const std::vector<Chunk>& chunks, std::vector<Matrix<float>>& outs) {
-    std::vector<ExpandedAttentionJob> jobs;
-    for (std::size_t i = 0; i < chunks.size(); ++i) {
-      const Index length = chunks[i].first + chunks[i].count;
-      const View<const float, 2> seen = View<const float, 2>(kv.view()).middle_rows(0, length);
-      jobs.push_back({.q = q.view().middle_rows(chunks[i].first, chunks[i].count),
-                      .k_nope = seen.middle_cols(0, heads * nope),
-                      .k_rope = k_rope.view().middle_rows(0, length),
-                      .v = seen.middle_cols(heads * nope, heads * value),
-                      .out = outs[i].view(),
-                      .first_position = chunks[i].first});
-    }
-    expanded_attention(device, std::span<const ExpandedAttentionJob>(jobs), heads, nope, rope, value, 0.3f);
-  };
-  expect_tokens_as_alone(heads * value, run);
+  check_expanded({heads, 13, 4, 18, 0.3f});
+}
+TEST_P(AttentionBatchInvariance, ExpandedTokensOfGroupsOfHeadsHaveThemToo) {
+  for (const Index group : {2, 4, 8}) check_expanded({8, 9, 0, 9, 0.3f, AttentionMask::causal, group});
 }
 
 }  // namespace attention_batch_invariance_test

@@ -320,6 +320,12 @@ TEST(CachedAttention, RefusesJobsThatDoNotFit) {
 struct ExpandedCase {
   Index heads, nope, rope, value;
   float scale;
+  Index heads_per_key = 1;
+
+  [[nodiscard]] Index key_heads() const { return heads / heads_per_key; }
+  [[nodiscard]] guild::ExpandedAttentionSizes sizes() const {
+    return {heads, nope, rope, value, scale, guild::AttentionMask::causal, heads_per_key};
+  }
 };
 
 struct ExpandedSequence {
@@ -329,7 +335,7 @@ struct ExpandedSequence {
 
   ExpandedSequence(const ExpandedCase& c, Index first_, Index n, unsigned seed, bool joined_)
       : q(n, c.heads * (c.nope + c.rope), c.heads * (c.nope + c.rope) + 3),
-        kv(first_ + n, c.heads * (c.nope + c.value), c.heads * (c.nope + c.value) + 1),
+        kv(first_ + n, c.key_heads() * (c.nope + c.value), c.key_heads() * (c.nope + c.value) + 1),
         k_rope(first_ + n, c.rope, c.rope + 7),
         out(n, c.heads * c.value, c.heads * c.value + 2),
         first(first_),
@@ -339,18 +345,21 @@ struct ExpandedSequence {
     kv.fill_normal(random);
     k_rope.fill_normal(random);
   }
-  Index key_column(const ExpandedCase& c, Index h) const { return joined ? h * (c.nope + c.value) : h * c.nope; }
+  Index key_column(const ExpandedCase& c, Index h) const {
+    return h / c.heads_per_key * (joined ? c.nope + c.value : c.nope);
+  }
   Index value_column(const ExpandedCase& c, Index h) const {
-    return joined ? h * (c.nope + c.value) + c.nope : c.heads * c.nope + h * c.value;
+    return joined ? key_column(c, h) + c.nope : c.key_heads() * c.nope + h / c.heads_per_key * c.value;
   }
   guild::ExpandedAttentionJob job(const ExpandedCase& c) {
     const Index both = c.nope + c.value;
     const guild::View<const float, 2> all = kv.view();
     return {.q = q.view(),
-            .k_nope = joined ? all.middle_cols(0, (c.heads - 1) * both + c.nope) : all.middle_cols(0, c.heads * c.nope),
-            .k_rope = k_rope.view(),
-            .v = joined ? all.middle_cols(c.nope, (c.heads - 1) * both + c.value)
-                        : all.middle_cols(c.heads * c.nope, c.heads * c.value),
+            .k_nope = joined ? all.middle_cols(0, (c.key_heads() - 1) * both + c.nope)
+                             : all.middle_cols(0, c.key_heads() * c.nope),
+            .k_rope = c.rope > 0 ? k_rope.view() : guild::View<float, 2>{},
+            .v = joined ? all.middle_cols(c.nope, (c.key_heads() - 1) * both + c.value)
+                        : all.middle_cols(c.key_heads() * c.nope, c.key_heads() * c.value),
             .out = out.view(),
             .first_position = first,
             .key_head_stride = joined ? both : 0,
@@ -380,13 +389,13 @@ void check_expanded(const ExpandedCase& c, const std::vector<std::pair<Index, In
   unsigned seed = 1;
   for (auto [first, n] : chunks) sequences.emplace_back(c, first, n, seed++, joined);
   for (auto& s : sequences) jobs.push_back(s.job(c));
-  guild::expanded_attention(device, jobs, c.heads, c.nope, c.rope, c.value, c.scale);
+  guild::expanded_attention(device, jobs, c.sizes());
   for (auto& s : sequences) s.check(c, 5e-6);
   std::vector<Matrix<float>> best;
   for (auto& s : sequences) best.push_back(s.out);
   for (const guild::Isa isa : {guild::Isa::baseline, guild::Isa::avx2, guild::Isa::avx512}) {
     if (!guild::runs_here(isa)) continue;
-    guild::run_expanded_attention(device, jobs, {c.heads, c.nope, c.rope, c.value, c.scale}, isa);
+    guild::run_expanded_attention(device, jobs, c.sizes(), isa);
     for (std::size_t i = 0; i < best.size(); ++i) expect_near(sequences[i].out, best[i], 5e-6, guild::name(isa));
   }
 }
@@ -406,12 +415,20 @@ TEST(ExpandedAttention, EqualsTheSoftmaxInDoubleForOddSizes) {
     check_expanded(c, chunks, true);
 }
 
+TEST(ExpandedAttention, EqualsTheSoftmaxInDoubleForGroupsOfHeads) {
+  for (const ExpandedCase& c : {ExpandedCase{1, 20, 0, 20, 0.2f, 1},
+                                {6, 20, 0, 20, 0.2f, 2},
+                                {4, 16, 0, 24, 0.2f, 4},
+                                {16, 24, 0, 24, 0.2f, 8},
+                                {6, 5, 4, 17, 0.4f, 3}})
+    for (const bool joined : {true, false}) check_expanded(c, chunks, joined);
+}
+
 TEST(ExpandedAttention, EqualsTheSoftmaxInDoubleForTheWidthsOfR1) {
   check_expanded({2, 128, 64, 128, 0.1f}, {{0, 1}, {0, 70}, {50, 40}}, true);
 }
 
-TEST(ExpandedAttention, HasTheSameBitsForEveryThreadCountAndBatch) {
-  const ExpandedCase c{3, 32, 8, 20, 0.2f};
+void check_expanded_bits(const ExpandedCase& c) {
   std::vector<std::vector<float>> results;
   for (int threads : {1, 2, 4})
     for (bool alone : {false, true}) {
@@ -420,10 +437,33 @@ TEST(ExpandedAttention, HasTheSameBitsForEveryThreadCountAndBatch) {
       std::vector<guild::ExpandedAttentionJob> jobs;
       if (!alone) jobs.push_back(other.job(c));
       jobs.push_back(subject.job(c));
-      guild::expanded_attention(device, jobs, c.heads, c.nope, c.rope, c.value, c.scale);
+      guild::expanded_attention(device, jobs, c.sizes());
       results.push_back(subject.out.data);
     }
   for (const auto& result : results) EXPECT_EQ(result, results[0]);
+}
+
+TEST(ExpandedAttention, HasTheSameBitsForEveryThreadCountAndBatch) {
+  check_expanded_bits({3, 32, 8, 20, 0.2f});
+  check_expanded_bits({4, 32, 0, 32, 0.2f, 2});
+}
+
+TEST(ExpandedAttention, EqualsCachedAttentionOfGroupedRows) {
+  guild::Cpu device({.threads = 2});
+  GroupedSequence<float> s(3, 4, 20, 70, 50, 3);
+  std::vector<guild::CachedAttentionJob> jobs;
+  s.add_jobs(jobs);
+  guild::cached_attention(device, jobs, s.sizes());
+  Matrix<float> out(50, 240);
+  const guild::View<const float, 2> rows = std::as_const(s.cache).view();
+  const guild::ExpandedAttentionJob expanded{.q = s.q.view(),
+                                             .k_nope = rows.middle_cols(0, 60),
+                                             .v = rows.middle_cols(60, 60),
+                                             .out = out.view(),
+                                             .first_position = 70};
+  guild::expanded_attention(device, std::span(&expanded, 1), {12, 20, 0, 20, 0.3f, guild::AttentionMask::causal, 4});
+  for (Index t = 0; t < 50; ++t)
+    for (Index i = 0; i < 240; ++i) ASSERT_NEAR(out(t, i), s.out(t, i), 2e-6);
 }
 
 TEST(ExpandedAttention, EqualsCachedAttentionWhereKeysAndValuesAreTheLatents) {
@@ -440,7 +480,7 @@ TEST(ExpandedAttention, EqualsCachedAttentionWhereKeysAndValuesAreTheLatents) {
                                              .v = cache.middle_cols(0, 24),
                                              .out = out.view(),
                                              .first_position = 70};
-  guild::expanded_attention(device, std::span(&expanded, 1), 1, 24, 8, 24, 0.2f);
+  guild::expanded_attention(device, std::span(&expanded, 1), {1, 24, 8, 24, 0.2f});
   for (Index t = 0; t < 50; ++t)
     for (Index i = 0; i < 24; ++i) ASSERT_NEAR(out(t, i), s.out(t, i), 2e-6);
 }
@@ -452,10 +492,8 @@ TEST(ExpandedAttention, RefusesJobsThatDoNotFit) {
   const auto code = [&](auto change) {
     guild::ExpandedAttentionJob job = s.job(c);
     change(job);
-    return code_of([&] {
-      guild::expanded_attention(device, std::span<const guild::ExpandedAttentionJob>(&job, 1), c.heads, c.nope, c.rope,
-                                c.value, c.scale);
-    });
+    return code_of(
+        [&] { guild::expanded_attention(device, std::span<const guild::ExpandedAttentionJob>(&job, 1), c.sizes()); });
   };
   using guild::ErrorCode;
   EXPECT_EQ(code([](auto&) {}), ErrorCode::count_);
@@ -464,6 +502,20 @@ TEST(ExpandedAttention, RefusesJobsThatDoNotFit) {
   EXPECT_EQ(code([](auto& j) { j.v.rows -= 1; }), ErrorCode::op_shape);
   EXPECT_EQ(code([](auto& j) { j.out.cols += 1; }), ErrorCode::op_shape);
   EXPECT_EQ(code([](auto& j) { j.q.cols += 1; }), ErrorCode::op_shape);
+  EXPECT_EQ(code([](auto& j) { j.k_rope = {}; }), ErrorCode::op_shape);
+
+  const auto code_of_group = [&](Index heads_per_key) {
+    const guild::ExpandedAttentionJob job = s.job(c);
+    return code_of([&] {
+      guild::expanded_attention(device, std::span(&job, 1),
+                                {2, 8, 4, 6, 1.0f, guild::AttentionMask::causal, heads_per_key});
+    });
+  };
+  EXPECT_EQ(code_of_group(1), ErrorCode::count_);
+  EXPECT_EQ(code_of_group(2), ErrorCode::op_shape);  // one key head is narrower
+  EXPECT_EQ(code_of_group(0), ErrorCode::op_argument);
+  EXPECT_EQ(code_of_group(3), ErrorCode::op_argument);
+  EXPECT_EQ(code_of_group(4), ErrorCode::op_argument);
 }
 
 }  // namespace attention_test

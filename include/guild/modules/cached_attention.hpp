@@ -149,7 +149,7 @@ struct CachedLatentAttention {
     }
     copy_rows(device, widened.ready());
     linear(device, products.ready());
-    expanded_attention(device, attention.ready(), heads, nope, rotary, value, scale());
+    expanded_attention(device, attention.ready(), {heads, nope, rotary, value, scale()});
   }
 };
 

@@ -56,20 +56,26 @@ void cached_attention(Device& device, std::span<const CachedAttentionJob> jobs, 
 
 namespace detail {
 
+template <class Real>
+void check_expanded_sizes(const BasicExpandedAttentionSizes<Real>& z, const char* what) {
+  require(z.heads >= 1 && z.nope >= 0 && z.rope >= 0 && z.width() >= 1 && z.value >= 1,
+          "heads, nope + rope and value must be at least 1", what);
+  require(z.heads_per_key >= 1 && z.heads % z.heads_per_key == 0, "heads must be a multiple of heads_per_key", what);
+}
+
 template <class Device, class Real>
 void checked_expanded_attention(Device& device, std::span<const BasicExpandedAttentionJob<Real>> jobs,
                                 const BasicExpandedAttentionSizes<Real>& sizes) {
-  const auto [heads, nope, rope, value, scale, mask] = sizes;
-  require(heads >= 1 && nope >= 0 && rope >= 0 && nope + rope >= 1 && value >= 1,
-          "heads, nope + rope and value must be at least 1", "expanded_attention: sizes");
+  check_expanded_sizes(sizes, "expanded_attention: sizes");
+  const Index heads = sizes.heads, later_keys = sizes.key_heads() - 1, nope = sizes.nope, value = sizes.value;
   for (const BasicExpandedAttentionJob<Real>& job : jobs) {
-    const Index length = job.k_rope.rows;
+    const Index length = job.v.rows;
     const Index key_stride = job.key_head_stride > 0 ? job.key_head_stride : nope;
     const Index value_stride = job.value_head_stride > 0 ? job.value_head_stride : value;
-    require_shape(job.q, job.q.rows, heads * (nope + rope), "expanded_attention: q");
-    require_shape(job.k_nope, length, (heads - 1) * key_stride + nope, "expanded_attention: k_nope");
-    require_shape(job.k_rope, length, rope, "expanded_attention: k_rope");
-    require_shape(job.v, length, (heads - 1) * value_stride + value, "expanded_attention: v");
+    require_shape(job.q, job.q.rows, heads * sizes.width(), "expanded_attention: q");
+    require_shape(job.k_nope, length, later_keys * key_stride + nope, "expanded_attention: k_nope");
+    if (sizes.rope > 0) require_shape(job.k_rope, length, sizes.rope, "expanded_attention: k_rope");
+    require_shape(job.v, length, later_keys * value_stride + value, "expanded_attention: v");
     require_shape(job.out, job.q.rows, heads * value, "expanded_attention: out");
     if (job.lse.data != nullptr) require_shape(job.lse, job.q.rows, heads, "expanded_attention: lse");
     require_chunk(job.q.rows, job.first_position, length, "expanded_attention: positions");
@@ -79,24 +85,25 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
 
 }  // namespace detail
 
-/// Expanded attention: for token t (position p = first_position + t) and head h, with key[s] = [k_nope[s, h] |
-/// k_rope[s]],
-///   out[t, h] = sum over visible s of softmax_s(scale * q[t, h] . key[s]) * v[s, h],
-/// where s is visible up to p (causal) or always (bidirectional).
-/// q [n, H * (N + R)], k_nope [L, H heads of N], k_rope [L, R] shared by all heads, v [L, H heads of V], out [n, H *
-/// V]; lse [n, H], where it has data, gets the logarithm of the softmax's denominator. Memory does not grow with n * L:
-/// keys are taken in tiles with a running softmax (FlashAttention-2, arXiv 2307.08691, algorithm 1). Numbers and
-/// determinism as in cached_attention. Throws op_shape, op_argument.
+/// Expanded attention: for token t (position p = first_position + t) and head h, with g = h / heads_per_key and
+/// key[s] = [k_nope[s, g] | k_rope[s]],
+///   out[t, h] = sum over visible s of softmax_s(scale * q[t, h] . key[s]) * v[s, g],
+/// where s is visible up to p (causal) or always (bidirectional). Latent attention has keys for each head
+/// (heads_per_key = 1); grouped-query attention shares them and has no part without rotation: N = the head's width, R =
+/// 0. q [n, H * (N + R)], k_nope [L, G heads of N], k_rope [L, R] shared by all heads, v [L, G heads of V], out [n, H *
+/// V], where G = H / heads_per_key; lse [n, H], where it has data, gets the logarithm of the softmax's denominator.
+/// Memory does not grow with n * L: keys are taken in tiles with a running softmax (FlashAttention-2, arXiv 2307.08691,
+/// algorithm 1). Numbers and determinism as in cached_attention. Throws op_shape, op_argument.
 template <class Device>
-void expanded_attention(Device& device, std::span<const ExpandedAttentionJob> jobs, Index heads, Index nope, Index rope,
-                        Index value, float scale, AttentionMask mask = AttentionMask::causal) {
-  detail::checked_expanded_attention<Device, float>(device, jobs, {heads, nope, rope, value, scale, mask});
+void expanded_attention(Device& device, std::span<const ExpandedAttentionJob> jobs,
+                        const ExpandedAttentionSizes& sizes) {
+  detail::checked_expanded_attention(device, jobs, sizes);
 }
 /// In double with plain loops, for gradient checks.
 template <class Device>
-void expanded_attention(Device& device, std::span<const BasicExpandedAttentionJob<double>> jobs, Index heads,
-                        Index nope, Index rope, Index value, double scale, AttentionMask mask = AttentionMask::causal) {
-  detail::checked_expanded_attention<Device, double>(device, jobs, {heads, nope, rope, value, scale, mask});
+void expanded_attention(Device& device, std::span<const BasicExpandedAttentionJob<double>> jobs,
+                        const BasicExpandedAttentionSizes<double>& sizes) {
+  detail::checked_expanded_attention(device, jobs, sizes);
 }
 
 }  // namespace guild::inline v1

@@ -313,7 +313,7 @@ class CachedAttention {
 class ExpandedAttention {
  public:
   ExpandedAttention(const ExpandedAttentionSizes& sizes, const AttentionKernels& kernels)
-      : sizes_(sizes), kernels_(kernels), width_(sizes.nope + sizes.rope), value_pitch_(lanes_up(sizes.value)) {}
+      : sizes_(sizes), kernels_(kernels), width_(sizes.width()), value_pitch_(lanes_up(sizes.value)) {}
 
   void run(Cpu& device, std::span<const ExpandedAttentionJob> jobs) const {
     const auto count = static_cast<Index>(jobs.size());
@@ -353,13 +353,14 @@ class ExpandedAttention {
       for (Index m = 0; m < one.rows; ++m) {
         const float* const q = job.q.row(row + m).data + head * width_;
         prefetch_row(q, width_);
-        one.set_row(m, q, causal ? job.first_position + row + m + 1 : job.k_rope.rows);
+        one.set_row(m, q, causal ? job.first_position + row + m + 1 : job.v.rows);
       }
       one.pack(width_, sizes_.scale);
       most = one.most;
     }
-    const Index key_column = head * (job.key_head_stride > 0 ? job.key_head_stride : nope);
-    const Index value_column = head * (job.value_head_stride > 0 ? job.value_head_stride : value);
+    const Index key_head = head / sizes_.heads_per_key;
+    const Index key_column = key_head * (job.key_head_stride > 0 ? job.key_head_stride : nope);
+    const Index value_column = key_head * (job.value_head_stride > 0 ? job.value_head_stride : value);
     for (Index k = 0; k < key_tile; ++k)
       std::fill(values + k * value_pitch_ + value, values + (k + 1) * value_pitch_, 0.0f);
     for (Index first = 0; first < most; first += key_tile) {
@@ -371,7 +372,7 @@ class ExpandedAttention {
           prefetch_row(job.v.row(next).data + value_column, value);
         }
         copy(job.k_nope, first + k, key_column, nope, to);
-        copy(job.k_rope, first + k, 0, sizes_.rope, to + nope);
+        if (sizes_.rope > 0) copy(job.k_rope, first + k, 0, sizes_.rope, to + nope);
         copy(job.v, first + k, value_column, value, values + k * value_pitch_);
       }
       pad_rows(key, count, width_);
