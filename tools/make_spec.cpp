@@ -30,6 +30,8 @@ std::string literal(double value) {
 }
 std::string literal(guild::Scoring value) { return "guild::Scoring::" + std::string(guild::name(value)); }
 std::string literal(guild::Selection value) { return "guild::Selection::" + std::string(guild::name(value)); }
+std::string literal(guild::RopePairs value) { return "guild::RopePairs::" + std::string(guild::name(value)); }
+std::string literal(guild::RopeScaling value) { return "guild::RopeScaling::" + std::string(guild::name(value)); }
 
 /// 671026419200 as "671.0 billion".
 std::string billions(std::int64_t count) {

@@ -12,6 +12,8 @@ struct HostMemory;
 template <class T> class Buffer;
 
 // guild/core/config.hpp
+enum class RopePairs : std::uint8_t;
+enum class RopeScaling : std::uint8_t;
 enum class Scoring : std::uint8_t;
 enum class Selection : std::uint8_t;
 struct AttentionConfig;

@@ -393,7 +393,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 32);
+  EXPECT_EQ(fields, 36);
   EXPECT_EQ(one, two);
 }
 
@@ -415,6 +415,17 @@ static_assert(guild::config_problem(guild::ModelConfig{}) == nullptr);
 static_assert(guild::config_problem(with_rope_dim(63)) != nullptr);
 static_assert(guild::find_config_problem(with_rope_dim(63))->code == ErrorCode::cf_rope);
 static_assert(guild::find_config_problem({.moe = {.experts = 4, .top_k = 8}})->code == ErrorCode::cf_moe);
+constexpr const char* problem_of_llama3(double low, double high) {
+  return guild::config_problem({.rope = {.factor = 8,
+                                         .scaling = guild::RopeScaling::llama3,
+                                         .low_frequency_factor = low,
+                                         .high_frequency_factor = high}});
+}
+static_assert(problem_of_llama3(1, 4) == nullptr);
+static_assert(problem_of_llama3(0, 4) != nullptr);
+static_assert(problem_of_llama3(4, 4) != nullptr);
+static_assert(problem_of_llama3(1, std::numeric_limits<double>::infinity()) != nullptr);
+static_assert(guild::config_problem({.rope = {.high_frequency_factor = 0}}) == nullptr, "yarn does not read it");
 // Groups of one expert have no two best.
 static_assert(guild::find_config_problem({.moe = {.experts = 8, .top_k = 2, .groups = 8, .top_groups = 4}})->code ==
               ErrorCode::cf_moe);

@@ -98,6 +98,8 @@ TEST(ConfigWriter, ASpecWithoutExpertsAcceptsItsOwnFile) {
 TEST(ConfigWriter, RefusesWhatTheReaderWouldRefuse) {
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json(MiniR1Spec::config, {.model_type = "llama"}));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json(MiniR1Spec::config, {.dtype = DType::i8}));
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json({.rope = {.pairs = RopePairs::halves}}));
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json({.rope = {.factor = 8, .scaling = RopeScaling::llama3}}));
   ModelConfig impossible;
   impossible.hidden = 0;
   EXPECT_GUILD_ERROR(ErrorCode::cf_range, config_json(impossible));

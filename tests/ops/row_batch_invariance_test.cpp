@@ -75,15 +75,16 @@ class RowBatchInvariance : public BatchInvariance {
                         dweight.view().row(0), 1e-6, c.view().middle_rows(first, n));
       return joined(y, dx);
     });
-    expect_rows_as_alone("rope", [&](Cpu& device, Index first, Index n) {
-      const RopeTable table({.factor = 4}, 10);
-      const RopeHeads heads{.heads = 2, .head_stride = 12, .offset = 2};
-      const View<const std::int32_t> at(positions.data() + first, n);
-      Matrix<float> x = some(a, first, n), dx = some(b, first, n);
-      rope(device, table, at, x.view(), heads);
-      rope_backward(device, table, at, dx.view(), heads);
-      return joined(x, dx);
-    });
+    for (const RopePairs pairs : {RopePairs::interleaved, RopePairs::halves})
+      expect_rows_as_alone("rope", [&](Cpu& device, Index first, Index n) {
+        const RopeTable table({.factor = 4, .pairs = pairs}, 10);
+        const RopeHeads heads{.heads = 2, .head_stride = 12, .offset = 2};
+        const View<const std::int32_t> at(positions.data() + first, n);
+        Matrix<float> x = some(a, first, n), dx = some(b, first, n);
+        rope(device, table, at, x.view(), heads);
+        rope_backward(device, table, at, dx.view(), heads);
+        return joined(x, dx);
+      });
     expect_rows_as_alone("swiglu", [&](Cpu& device, Index first, Index n) {
       Matrix<float> h(n, dim), gate = some(a, first, n), up = some(b, first, n), dh = some(c, first, n);
       Matrix<float> gate_s = gate, up_s = up, dh_s = dh, dweights(n, 1);

@@ -56,17 +56,19 @@ TEST(RowTeams, NormsAgree) {
 }
 
 TEST(RowTeams, RotationsAgree) {
-  const guild::RopeTable table({.factor = 4}, 10);
   const std::vector<std::int32_t> positions = {0, 3, 70000};
-  expect_same(
-      [&](auto& device) {
-        std::mt19937 random(1);
-        Matrix<float> x(3, 60);
-        x.fill_normal(random);
-        guild::rope(device, table, view_of(positions), x.view(), {.heads = 4, .head_stride = 15, .offset = 5});
-        return x;
-      },
-      0.0);
+  for (const auto pairs : {guild::RopePairs::interleaved, guild::RopePairs::halves}) {
+    const guild::RopeTable table({.factor = 4, .pairs = pairs}, 10);
+    expect_same(
+        [&](auto& device) {
+          std::mt19937 random(1);
+          Matrix<float> x(3, 60);
+          x.fill_normal(random);
+          guild::rope(device, table, view_of(positions), x.view(), {.heads = 4, .head_stride = 15, .offset = 5});
+          return x;
+        },
+        0.0);
+  }
 }
 
 TEST(RowTeams, RoutesAgree) {

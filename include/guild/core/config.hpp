@@ -43,7 +43,14 @@ struct MoeConfig {
   friend constexpr bool operator==(const MoeConfig&, const MoeConfig&) = default;
 };
 
-/// Rotary position embedding with YaRN interpolation (arXiv 2309.00071) when factor > 1.
+/// Which columns of a head turn together, of d that turn: (2i, 2i + 1), or (i, i + d / 2).
+enum class RopePairs : std::uint8_t { interleaved, halves };
+
+/// How frequencies are stretched to longer contexts where factor > 1: YaRN (arXiv 2309.00071), or Llama 3's smooth ramp
+/// between two wavelengths. Names as `rope_type` in config.json.
+enum class RopeScaling : std::uint8_t { yarn, llama3 };
+
+/// Rotary position embedding (arXiv 2104.09864).
 struct RopeConfig {
   double base = 10000.0;  ///< `rope_theta`
   double factor = 1.0;    ///< 1: plain rotary embedding
@@ -52,6 +59,10 @@ struct RopeConfig {
   double mscale = 1.0;
   double mscale_all_dim = 0.0;  ///< 0: the softmax scale is not corrected
   int original_context = 4096;  ///< `original_max_position_embeddings`
+  RopePairs pairs = RopePairs::interleaved;
+  RopeScaling scaling = RopeScaling::yarn;  ///< yarn reads beta_... and mscale..., llama3 the next two
+  double low_frequency_factor = 1.0;        ///< `low_freq_factor`: pairs of fewer turns in original_context slow down
+  double high_frequency_factor = 4.0;       ///< `high_freq_factor`: pairs of more turns stay
   friend constexpr bool operator==(const RopeConfig&, const RopeConfig&) = default;
 };
 

@@ -128,6 +128,13 @@ constexpr std::optional<ConfigProblem> problem_of_rope(const ModelConfig& c) {
   if (r.original_context < 1)
     return broken("rope_scaling.original_max_position_embeddings",
                   "rope_scaling.original_max_position_embeddings must be at least 1", r.original_context);
+  if (r.scaling != RopeScaling::llama3) return std::nullopt;
+  if (!(r.low_frequency_factor > 0.0) || !is_finite(r.low_frequency_factor))
+    return broken("rope_scaling.low_freq_factor", "rope_scaling.low_freq_factor must be above 0",
+                  r.low_frequency_factor);
+  if (!(r.high_frequency_factor > r.low_frequency_factor) || !is_finite(r.high_frequency_factor))
+    return broken("rope_scaling.high_freq_factor", "rope_scaling.high_freq_factor must be above low_freq_factor",
+                  r.high_frequency_factor);
   return std::nullopt;
 }
 

@@ -27,6 +27,8 @@ inline std::string config_text(int value) { return std::to_string(value); }
 inline std::string config_text(std::same_as<bool> auto value) { return value ? "true" : "false"; }
 inline std::string config_text(Scoring value) { return std::string(name(value)); }
 inline std::string config_text(Selection value) { return std::string(name(value)); }
+inline std::string config_text(RopePairs value) { return config_text(value == RopePairs::interleaved); }
+inline std::string config_text(RopeScaling value) { return std::string(name(value)); }
 
 template <class T>
 std::string config_text(const ConfigField& field, T value) {

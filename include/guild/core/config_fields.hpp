@@ -31,8 +31,17 @@ struct ConfigField {
   return "unknown";
 }
 
+[[nodiscard]] constexpr std::string_view name(RopePairs pairs) noexcept {
+  return pairs == RopePairs::interleaved ? "interleaved" : "halves";
+}
+
+/// The spelling of `rope_type` in config.json.
+[[nodiscard]] constexpr std::string_view name(RopeScaling scaling) noexcept {
+  return scaling == RopeScaling::yarn ? "yarn" : "llama3";
+}
+
 /// Calls `f(ConfigField, value...)` for every field in the order of declaration, with the value in each of the configs.
-/// Values are int, double, bool, Scoring or Selection. A new field of ModelConfig must be added here.
+/// Values are int, double, bool or an enumeration. A new field of ModelConfig must be added here.
 template <class F, class... Configs>
 constexpr void for_each_config_field(F&& f, Configs&... configs) {
   f(ConfigField{"vocab_size", "vocab"}, configs.vocab...);
@@ -71,6 +80,10 @@ constexpr void for_each_config_field(F&& f, Configs&... configs) {
   f(ConfigField{"rope_scaling.mscale_all_dim", "rope.mscale_all_dim"}, configs.rope.mscale_all_dim...);
   f(ConfigField{"rope_scaling.original_max_position_embeddings", "rope.original_context"},
     configs.rope.original_context...);
+  f(ConfigField{"rope_interleave", "rope.pairs"}, configs.rope.pairs...);
+  f(ConfigField{"rope_scaling.rope_type", "rope.scaling"}, configs.rope.scaling...);
+  f(ConfigField{"rope_scaling.low_freq_factor", "rope.low_frequency_factor"}, configs.rope.low_frequency_factor...);
+  f(ConfigField{"rope_scaling.high_freq_factor", "rope.high_frequency_factor"}, configs.rope.high_frequency_factor...);
 }
 
 namespace detail {
@@ -81,10 +94,11 @@ constexpr bool fields_are_listed(const ModelConfig& config) {
   [[maybe_unused]] const auto& [heads, query_rank, latent_rank, nope_dim, rope_dim, value_dim] = attention;
   [[maybe_unused]] const auto& [experts, top_k, expert_hidden, shared_experts, groups, top_groups, scoring, selection,
                                 normalize, scale] = moe;
-  [[maybe_unused]] const auto& [base, factor, beta_fast, beta_slow, mscale, mscale_all_dim, original_context] = rope;
+  [[maybe_unused]] const auto& [base, factor, beta_fast, beta_slow, mscale, mscale_all_dim, original_context, pairs,
+                                scaling, low_frequency_factor, high_frequency_factor] = rope;
   int listed = 0;
   for_each_config_field([&](const ConfigField&, const auto&) { ++listed; }, config);
-  return listed == 9 + 6 + 10 + 7;
+  return listed == 9 + 6 + 10 + 11;
 }
 static_assert(fields_are_listed(ModelConfig{}), "for_each_config_field leaves out a field of ModelConfig");
 }  // namespace detail

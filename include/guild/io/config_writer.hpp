@@ -64,7 +64,8 @@ inline std::string_view torch_name(DType dtype) {
 }  // namespace detail
 
 /// The text of a config.json: `parse_config` of it gives `canonical(config)` again. Throws the cf_ codes of `validate`
-/// for a config that is no possible model, op_argument for a model type or dtype that is none.
+/// for a config that is no possible model, op_argument for a model type or dtype that is none, and for rotary positions
+/// that these model types have not.
 [[nodiscard]] inline std::string config_json(const ModelConfig& config, const ConfigWriteOptions& options = {}) {
   validate(config);
   const ModelConfig c = canonical(config);
@@ -76,6 +77,11 @@ inline std::string_view torch_name(DType dtype) {
   if (type != "deepseek_v3" && type != "deepseek_v2" && type != "kimi_k2")
     throw Error(ErrorCode::op_argument, "is \"" + type + "\", expected deepseek_v3, deepseek_v2 or kimi_k2",
                 {{}, "model_type", -1});
+  if (c.rope.pairs != RopePairs::interleaved || c.rope.scaling != RopeScaling::yarn)
+    throw Error(ErrorCode::op_argument,
+                "is " + std::string(name(c.rope.scaling)) + " on " + std::string(name(c.rope.pairs)) +
+                    " pairs, expected yarn on interleaved ones for a " + type,
+                {{}, "rope_scaling", -1});
 
   JsonWriter w;
   w.begin_object();
