@@ -7,6 +7,7 @@
 
 #include <guild/device/cpu.hpp>
 #include <guild/device/host_team.hpp>
+#include <guild/ops/bias.hpp>
 #include <guild/ops/combine.hpp>
 #include <guild/ops/copy_rows.hpp>
 #include <guild/ops/embedding.hpp>
@@ -53,6 +54,25 @@ TEST(RowTeams, NormsAgree) {
           },
           3e-6);
     }
+}
+
+TEST(RowTeams, BiasesAndTheirGradientsAgree) {
+  for (const Index dim : {1, 33, 75}) {
+    std::mt19937 random(1);
+    Matrix<float> x(70, dim, dim + 1);
+    x.fill_normal(random);
+    const auto bias = normal_vector<float>(random, dim);
+    expect_same(
+        [&](auto& device) {
+          Matrix<float> y = x, sums(1, dim);
+          for (float& sum : sums.data) sum = 0.25f;
+          guild::add_bias(device, view_of(bias), y.view());
+          guild::bias_gradient(device, std::as_const(y).view(), sums.view().row(0));
+          y.data.insert(y.data.end(), sums.data.begin(), sums.data.end());
+          return y;
+        },
+        0.0);
+  }
 }
 
 TEST(RowTeams, RotationsAgree) {
