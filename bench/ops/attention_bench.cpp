@@ -57,7 +57,7 @@ struct Bench {
     for (const float x : numbers(sequences * length * width)) cache.emplace_back(x);
     const auto q = numbers(sequences * n * heads * width);
     std::vector<float> out(static_cast<std::size_t>(sequences * n * heads * latent));
-    std::vector<LatentAttentionJob> jobs;
+    std::vector<CachedAttentionJob> jobs;
     for (Index s = 0; s < sequences; ++s)
       jobs.push_back({cache.data() + s * length * width,
                       DType::bf16,
@@ -68,8 +68,36 @@ struct Bench {
                       length - n});
     double pairs = 0;
     for (Index t = 0; t < n; ++t) pairs += static_cast<double>(sequences * heads * (length - n + t + 1));
-    row(what, 2 * pairs * static_cast<double>(width + latent),
-        [&] { latent_attention(device, jobs, heads, latent, rope, 0.1f); });
+    row(what, 2 * pairs * static_cast<double>(width + latent), [&] {
+      cached_attention(device, jobs, {heads, width, latent, 0, 0.1f});
+    });
+  }
+
+  /// Grouped queries: `sequences` chunks of n tokens at the end of contexts of `length`, rows [keys | values].
+  void grouped(Index key_heads, Index group, Index sequences, Index length, Index n) {
+    const Index dim = 128, width = key_heads * dim, cols = group * width;
+    const std::string what = "grouped H" + std::to_string(key_heads * group) + "/" + std::to_string(key_heads) +
+                             " D128, " + std::to_string(sequences) + " x " + std::to_string(n) + " tokens, context " +
+                             std::to_string(length);
+    if (!wants(what)) return;
+    std::vector<bf16> cache;
+    for (const float x : numbers(sequences * length * 2 * width)) cache.emplace_back(x);
+    const auto q = numbers(sequences * n * cols);
+    std::vector<float> out(q.size());
+    std::vector<CachedAttentionJob> jobs;
+    for (Index s = 0; s < sequences; ++s) {
+      const View<const float, 2> queries(q.data() + s * n * cols, n, cols);
+      const View<float, 2> sums(out.data() + s * n * cols, n, cols);
+      for (Index h = 0; h < key_heads; ++h)
+        jobs.push_back({cache.data() + s * length * 2 * width + h * dim, DType::bf16, 2 * width, length,
+                        queries.middle_cols(h * group * dim, group * dim),
+                        sums.middle_cols(h * group * dim, group * dim), length - n});
+    }
+    double pairs = 0;
+    for (Index t = 0; t < n; ++t) pairs += static_cast<double>(sequences * key_heads * group * (length - n + t + 1));
+    row(what, 2 * pairs * static_cast<double>(2 * dim), [&] {
+      cached_attention(device, jobs, {group, dim, dim, width, 0.1f});
+    });
   }
 
   void expanded(Index heads, Index first, Index n) {
@@ -91,55 +119,59 @@ struct Bench {
                                    .value_head_stride = both};
     double pairs = 0;
     for (Index t = 0; t < n; ++t) pairs += static_cast<double>(heads * (first + t + 1));
-    row(what, 2 * pairs * static_cast<double>(nope + rope + value),
-        [&] { expanded_attention(device, std::span(&job, 1), heads, nope, rope, value, 0.07f); });
+    row(what, 2 * pairs * static_cast<double>(nope + rope + value), [&] {
+      expanded_attention(device, std::span(&job, 1), {heads, nope, rope, value, 0.07f});
+    });
   }
 
   /// Training: forward with log-sum-exp, and backward, of whole sequences. The backward counts its five products.
   void training(Index sequences, Index length, const ExpandedAttentionSizes& sizes) {
-    const auto [heads, nope, rope, value, scale, mask] = sizes;
+    const Index heads = sizes.heads, keys = sizes.key_heads(), nope = sizes.nope, rope = sizes.rope,
+                value = sizes.value;
+    const AttentionMask mask = sizes.mask;
     const Index tokens = sequences * length, width = nope + rope, both = nope + value;
-    const std::string what = " H" + std::to_string(heads) + " " + std::to_string(width) + "/" + std::to_string(value) +
+    const std::string what = " H" + std::to_string(heads) + (keys < heads ? "/" + std::to_string(keys) : "") + " " +
+                             std::to_string(width) + "/" + std::to_string(value) +
                              (mask == AttentionMask::causal ? ", " : ", both ways, ") + std::to_string(sequences) +
                              " x " + std::to_string(length) + " tokens";
     if (!wants("forward" + what) && !wants("backward" + what)) return;
-    const auto q = numbers(tokens * heads * width), kv = numbers(tokens * heads * both),
-               k_rope = numbers(tokens * rope), dout = numbers(tokens * heads * value);
+    const auto q = numbers(tokens * heads * width), kv = numbers(tokens * keys * both), k_rope = numbers(tokens * rope),
+               dout = numbers(tokens * heads * value);
     auto out = dout, dq = q, dkv = kv, dk_rope = k_rope;
     std::vector<float> lse(static_cast<std::size_t>(tokens * heads));
-    const View<const float, 2> all(kv.data(), tokens, heads * both);
-    const View<float, 2> dall(dkv.data(), tokens, heads * both);
+    const View<const float, 2> all(kv.data(), tokens, keys * both);
+    const View<float, 2> dall(dkv.data(), tokens, keys * both);
     std::vector<ExpandedAttentionJob> forward;
     std::vector<ExpandedAttentionGradientJob<float>> backward;
     for (Index s = 0; s < sequences; ++s) {
       const Index t = s * length;
       const View<const float, 2> queries(q.data() + t * heads * width, length, heads * width);
-      const auto keys = all.middle_rows(t, length).middle_cols(0, (heads - 1) * both + nope);
-      const auto values = all.middle_rows(t, length).middle_cols(nope, (heads - 1) * both + value);
+      const auto key = all.middle_rows(t, length).middle_cols(0, (keys - 1) * both + nope);
+      const auto values = all.middle_rows(t, length).middle_cols(nope, (keys - 1) * both + value);
       const View<const float, 2> rotary(k_rope.data() + t * rope, length, rope);
       const View<float, 2> result(out.data() + t * heads * value, length, heads * value);
       const View<float, 2> sums(lse.data() + t * heads, length, heads);
-      forward.push_back({queries, keys, rotary, values, result, 0, both, both, sums});
+      forward.push_back({queries, key, rotary, values, result, 0, both, both, sums});
       backward.push_back({queries,
-                          keys,
+                          key,
                           rotary,
                           values,
                           result,
                           sums,
                           {dout.data() + t * heads * value, length, heads * value},
                           {dq.data() + t * heads * width, length, heads * width},
-                          dall.middle_rows(t, length).middle_cols(0, (heads - 1) * both + nope),
+                          dall.middle_rows(t, length).middle_cols(0, (keys - 1) * both + nope),
                           {dk_rope.data() + t * rope, length, rope},
-                          dall.middle_rows(t, length).middle_cols(nope, (heads - 1) * both + value),
+                          dall.middle_rows(t, length).middle_cols(nope, (keys - 1) * both + value),
                           both,
                           both});
     }
     const Index seen = mask == AttentionMask::causal ? length * (length + 1) / 2 : length * length;
     const auto pairs = static_cast<double>(sequences * heads * seen);
     row("forward" + what, 2 * pairs * static_cast<double>(width + value),
-        [&] { expanded_attention(device, forward, heads, nope, rope, value, scale, mask); });
+        [&] { expanded_attention(device, forward, sizes); });
     row("backward" + what, 2 * pairs * static_cast<double>(3 * width + 2 * value),
-        [&] { expanded_attention_backward(device, backward, heads, nope, rope, value, scale, mask); });
+        [&] { expanded_attention_backward(device, backward, sizes); });
   }
 };
 
@@ -154,6 +186,8 @@ int main(int argc, char** argv) {
     bench.training(8, 512, {8, 32, 32, 64, 0.12f, mask});
     bench.training(1, 512, {8, 64, 32, 64, 0.1f, mask});
     bench.training(1, 4096, {4, 64, 32, 64, 0.1f, mask});
+    bench.training(4, 512, {12, 128, 0, 128, 0.1f, mask, 6});
+    bench.training(1, 2048, {32, 128, 0, 128, 0.1f, mask, 4});
   }
   for (const Index heads : {16, 128}) {
     bench.latent(heads, 1, 128, 1);
@@ -164,6 +198,9 @@ int main(int argc, char** argv) {
     bench.expanded(heads, 0, 128);
     bench.expanded(heads, 0, 512);
   }
+  bench.grouped(8, 4, 1, 1024, 1);
+  bench.grouped(8, 4, 8, 1024, 1);
+  bench.grouped(8, 4, 1, 1024, 64);
   bench.expanded(16, 0, 2048);
   bench.expanded(16, 3072, 256);
 }

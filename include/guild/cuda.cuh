@@ -3,6 +3,7 @@
 #pragma once
 
 #include <guild/device/cuda.cuh>
+#include <guild/ops/bias.hpp>
 #include <guild/ops/combine.hpp>
 #include <guild/ops/copy_rows.hpp>
 #include <guild/ops/cross_entropy.hpp>

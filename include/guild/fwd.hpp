@@ -398,8 +398,8 @@ struct Assignment;
 
 // guild/ops/attention_job.hpp
 enum class AttentionMask : std::uint8_t;
-struct LatentAttentionJob;
-struct LatentAttentionSizes;
+struct CachedAttentionJob;
+struct CachedAttentionSizes;
 template <class Real> struct BasicExpandedAttentionJob;
 template <class Real> struct BasicExpandedAttentionSizes;
 template <class Real> struct ExpandedAttentionGradientJob;
@@ -448,11 +448,18 @@ template <class Real> struct BalanceGradientRow;
 template <class Real> struct BalanceTokenRow;
 template <class Real> struct BalanceViews;
 
+// guild/ops/rows/bias.hpp
+template <class Real> struct AddBiasRow;
+
 // guild/ops/rows/blend.hpp
 struct BlendJob;
 
 // guild/ops/rows/cast.hpp
 struct CastJob;
+
+// guild/ops/rows/column_sums.hpp
+template <class Real> struct AddColumnSums;
+template <class Real> struct SumBlockOfRows;
 
 // guild/ops/rows/combine.hpp
 template <class Real> struct AddRow;
@@ -496,7 +503,6 @@ struct NormalJob;
 template <class Real> struct RmsNormRow;
 
 // guild/ops/rows/rms_norm_backward.hpp
-template <class Real> struct AddColumnSums;
 template <class Real> struct RmsNormBackwardBlock;
 
 // guild/ops/rows/rope.hpp

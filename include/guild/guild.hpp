@@ -150,6 +150,7 @@
 #include <guild/ops/attention_backward.hpp>
 #include <guild/ops/attention_job.hpp>
 #include <guild/ops/balance.hpp>
+#include <guild/ops/bias.hpp>
 #include <guild/ops/blocks.hpp>
 #include <guild/ops/combine.hpp>
 #include <guild/ops/copy_rows.hpp>
@@ -197,8 +198,10 @@
 #include <guild/ops/rows/adamw.hpp>
 #include <guild/ops/rows/assignment.hpp>
 #include <guild/ops/rows/balance.hpp>
+#include <guild/ops/rows/bias.hpp>
 #include <guild/ops/rows/blend.hpp>
 #include <guild/ops/rows/cast.hpp>
+#include <guild/ops/rows/column_sums.hpp>
 #include <guild/ops/rows/combine.hpp>
 #include <guild/ops/rows/copy_rows.hpp>
 #include <guild/ops/rows/cross_entropy.hpp>

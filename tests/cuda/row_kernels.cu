@@ -25,9 +25,9 @@ void norms(guild::Cpu& cpu, guild::Cuda& cuda) {
     }
 }
 
-void rotations(guild::Cpu& cpu, guild::Cuda& cuda) {
+void rotations(guild::Cpu& cpu, guild::Cuda& cuda, guild::RopePairs pairs) {
   std::mt19937 random(2);
-  const guild::RopeTable table({.factor = 40, .mscale_all_dim = 1}, 64);
+  const guild::RopeTable table({.factor = 40, .mscale_all_dim = 1, .pairs = pairs}, 64);
   std::vector<double> turns(table.view().turns.begin(), table.view().turns.end());
   Twin<double> frequencies(cuda, 1, table.pairs(), table.pairs(), turns);
   std::vector<std::int32_t> at = {0, 1, 4096, 163840, 77, 3};
@@ -36,12 +36,30 @@ void rotations(guild::Cpu& cpu, guild::Cuda& cuda) {
     auto x = matrix<float>(cuda, random, 6, heads * 192, 3);
     const guild::RopeHeads layout{.heads = heads, .head_stride = 192, .offset = 128};
     guild::rope(cpu, table, positions.on_host().row(0), x.on_host(), layout);
-    guild::rope(cuda, guild::RopeView{frequencies.on_device().row(0), table.magnitude()}, positions.on_device().row(0),
-                x.on_device(), layout);
+    guild::rope(cuda, guild::RopeView{frequencies.on_device().row(0), table.magnitude(), pairs},
+                positions.on_device().row(0), x.on_device(), layout);
     char what[96];
-    std::snprintf(what, sizeof what, "rope of %d heads up to position 163840", int(heads));
+    std::snprintf(what, sizeof what, "rope of %d heads up to position 163840, pairs %d", int(heads), int(pairs));
     x.compare(cuda, 2e-6, what);
   }
+}
+
+void biases(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(7);
+  for (Index rows : {1, 33, 700})
+    for (Index dim : {1, 75, 1536}) {
+      auto bias = matrix<float>(cuda, random, 1, dim), sums = matrix<float>(cuda, random, 1, dim);
+      auto y = matrix<float>(cuda, random, rows, dim, 3);
+      guild::add_bias(cpu, bias.on_host().row(0), y.on_host());
+      guild::add_bias(cuda, bias.on_device().row(0), y.on_device());
+      guild::bias_gradient(cpu, y.on_host(), sums.on_host().row(0));
+      guild::bias_gradient(cuda, y.on_device(), sums.on_device().row(0));
+      char what[96];
+      std::snprintf(what, sizeof what, "add_bias [%d, %d]", int(rows), int(dim));
+      y.compare(cuda, 0, what);
+      std::snprintf(what, sizeof what, "bias_gradient [%d, %d]", int(rows), int(dim));
+      sums.compare(cuda, 0, what);
+    }
 }
 
 void routes(guild::Cpu& cpu, guild::Cuda& cuda) {
@@ -148,7 +166,9 @@ int run() {
   guild::Cpu cpu({.threads = 2});
   norms<float>(cpu, cuda);
   norms<double>(cpu, cuda);
-  rotations(cpu, cuda);
+  rotations(cpu, cuda, guild::RopePairs::interleaved);
+  rotations(cpu, cuda, guild::RopePairs::halves);
+  biases(cpu, cuda);
   routes(cpu, cuda);
   sums(cpu, cuda);
   copies(cpu, cuda);

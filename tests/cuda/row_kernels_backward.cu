@@ -13,16 +13,16 @@ Twin<std::int32_t> integers(guild::Cuda& cuda, Index rows, Index cols, Index ste
   return Twin<std::int32_t>(cuda, rows, cols, cols, std::move(values));
 }
 
-void rotations(guild::Cpu& cpu, guild::Cuda& cuda) {
+void rotations(guild::Cpu& cpu, guild::Cuda& cuda, guild::RopePairs pairs) {
   std::mt19937 random(1);
-  const guild::RopeTable table({.factor = 40, .mscale_all_dim = 0}, 64);
+  const guild::RopeTable table({.factor = 40, .mscale_all_dim = 0, .pairs = pairs}, 64);
   Twin<double> frequencies(cuda, 1, table.pairs(), table.pairs(),
                            std::vector<double>(table.view().turns.begin(), table.view().turns.end()));
   auto positions = integers(cuda, 1, 6, 4097, 163840);
   auto dx = matrix<float>(cuda, random, 6, 5 * 192, 3);
   const guild::RopeHeads layout{.heads = 5, .head_stride = 192, .offset = 128};
   guild::rope_backward(cpu, table, positions.on_host().row(0), dx.on_host(), layout);
-  guild::rope_backward(cuda, guild::RopeView{frequencies.on_device().row(0), table.magnitude()},
+  guild::rope_backward(cuda, guild::RopeView{frequencies.on_device().row(0), table.magnitude(), pairs},
                        positions.on_device().row(0), dx.on_device(), layout);
   dx.compare(cuda, 3e-6, "rope_backward");
 }
@@ -108,7 +108,8 @@ void losses(guild::Cpu& cpu, guild::Cuda& cuda) {
 int run() {
   guild::Cuda cuda;
   guild::Cpu cpu({.threads = 2});
-  rotations(cpu, cuda);
+  rotations(cpu, cuda, guild::RopePairs::interleaved);
+  rotations(cpu, cuda, guild::RopePairs::halves);
   experts(cpu, cuda);
   tables(cpu, cuda);
   routes(cpu, cuda);

@@ -430,6 +430,16 @@ static_assert(guild::config_problem(Config{}) == nullptr);
 static_assert(guild::config_problem(with_rope_dim(63)) != nullptr);
 static_assert(guild::find_config_problem(with_rope_dim(63))->code == ErrorCode::cf_rope);
 static_assert(guild::find_config_problem(with_routing({.experts = 4, .top_k = 8}))->code == ErrorCode::cf_moe);
+constexpr bool is_llama3(double low, double high) {
+  const guild::RopeConfig rope = {.factor = 8,
+                                  .scaling = guild::RopeScaling::llama3,
+                                  .low_frequency_factor = low,
+                                  .high_frequency_factor = high};
+  return !rope.problem();
+}
+static_assert(is_llama3(1, 4));
+static_assert(!is_llama3(0, 4) && !is_llama3(4, 4) && !is_llama3(1, std::numeric_limits<double>::infinity()));
+static_assert(!guild::RopeConfig{.high_frequency_factor = 0}.problem(), "yarn does not read it");
 // Groups of one expert have no two best.
 static_assert(guild::find_config_problem(with_routing({.experts = 8, .top_k = 2, .groups = 8, .top_groups = 4}))
                   ->code == ErrorCode::cf_moe);

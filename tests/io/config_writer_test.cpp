@@ -101,6 +101,14 @@ TEST(ConfigWriter, ASpecWithoutExpertsAcceptsItsOwnFile) {
 TEST(ConfigWriter, RefusesWhatTheReaderWouldRefuse) {
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<Family>(config_of<MiniR1Spec>, {.model_type = "llama"}));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<Family>(config_of<MiniR1Spec>, {.dtype = DType::i8}));
+  const auto with_rope = [](const RopeConfig& rope) {
+    Config config = config_of<MiniR1Spec>;
+    std::get<MlaConfig>(config).rope = rope;
+    return config;
+  };
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<Family>(with_rope({.pairs = RopePairs::halves})));
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument,
+                     config_json<Family>(with_rope({.factor = 8, .scaling = RopeScaling::llama3})));
   Config impossible;
   std::get<TrunkConfig>(impossible).hidden = 0;
   EXPECT_GUILD_ERROR(ErrorCode::cf_range, config_json<Family>(impossible));

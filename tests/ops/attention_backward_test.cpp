@@ -13,6 +13,13 @@ using guild::Isa;
 struct Sizes {
   Index heads, nope, rope, value;
   double scale;
+  Index heads_per_key = 1;
+
+  [[nodiscard]] Index key_heads() const { return heads / heads_per_key; }
+  template <class Real>
+  [[nodiscard]] guild::BasicExpandedAttentionSizes<Real> with(AttentionMask mask) const {
+    return {heads, nope, rope, value, static_cast<Real>(scale), mask, heads_per_key};
+  }
 };
 
 constexpr double poison = -777.0;
@@ -32,7 +39,7 @@ struct Sequence {
         spare(joined_ ? 1 : 0),
         joined(joined_),
         q(n, s.heads * (s.nope + s.rope), s.heads * (s.nope + s.rope) + 3),
-        kv(n, s.heads * (s.nope + s.value + spare), s.heads * (s.nope + s.value + spare) + 1),
+        kv(n, s.key_heads() * (s.nope + s.value + spare), s.key_heads() * (s.nope + s.value + spare) + 1),
         k_rope(n, s.rope, s.rope + 2),
         out(n, s.heads * s.value, s.heads * s.value + 2),
         lse(n, s.heads, s.heads + 1),
@@ -64,9 +71,9 @@ struct Sequence {
   }
 
   [[nodiscard]] Index stride() const { return joined ? sizes.nope + sizes.value + spare : 0; }
-  [[nodiscard]] Index key_column(Index h) const { return joined ? h * stride() : h * sizes.nope; }
+  [[nodiscard]] Index key_column(Index h) const { return h / sizes.heads_per_key * (joined ? stride() : sizes.nope); }
   [[nodiscard]] Index value_column(Index h) const {
-    return joined ? h * stride() + sizes.nope : sizes.heads * sizes.nope + h * sizes.value;
+    return joined ? key_column(h) + sizes.nope : sizes.key_heads() * sizes.nope + h / sizes.heads_per_key * sizes.value;
   }
   template <class T>
   guild::View<T, 2> keys(guild::View<T, 2> all) const {
@@ -76,10 +83,14 @@ struct Sequence {
   guild::View<T, 2> values(guild::View<T, 2> all) const {
     return all.middle_cols(value_column(0), value_column(sizes.heads - 1) + sizes.value - value_column(0));
   }
+  /// Without a rotary part there need be no view.
+  guild::View<Real, 2> rotary(Matrix<Real>& keys) const {
+    return sizes.rope > 0 ? keys.view() : guild::View<Real, 2>{};
+  }
   guild::BasicExpandedAttentionJob<Real> forward_job() {
     return {.q = q.view(),
             .k_nope = keys<const Real>(kv.view()),
-            .k_rope = k_rope.view(),
+            .k_rope = rotary(k_rope),
             .v = values<const Real>(kv.view()),
             .out = out.view(),
             .first_position = 0,
@@ -90,14 +101,14 @@ struct Sequence {
   guild::ExpandedAttentionGradientJob<Real> gradient_job() {
     return {.q = q.view(),
             .k_nope = keys<const Real>(kv.view()),
-            .k_rope = k_rope.view(),
+            .k_rope = rotary(k_rope),
             .v = values<const Real>(kv.view()),
             .out = out.view(),
             .lse = lse.view(),
             .dout = dout.view(),
             .dq = dq.view(),
             .dk_nope = keys<Real>(dkv.view()),
-            .dk_rope = dk_rope.view(),
+            .dk_rope = rotary(dk_rope),
             .dv = values<Real>(dkv.view()),
             .key_head_stride = stride(),
             .value_head_stride = stride()};
@@ -108,16 +119,14 @@ template <class Real>
 void forward(guild::Cpu& device, std::vector<Sequence<Real>>& batch, AttentionMask mask) {
   std::vector<guild::BasicExpandedAttentionJob<Real>> jobs;
   for (auto& s : batch) jobs.push_back(s.forward_job());
-  const Sizes& z = batch[0].sizes;
-  guild::expanded_attention(device, jobs, z.heads, z.nope, z.rope, z.value, static_cast<Real>(z.scale), mask);
+  guild::expanded_attention(device, jobs, batch[0].sizes.template with<Real>(mask));
 }
 
 template <class Real>
 void backward(guild::Cpu& device, std::vector<Sequence<Real>>& batch, AttentionMask mask) {
   std::vector<guild::ExpandedAttentionGradientJob<Real>> jobs;
   for (auto& s : batch) jobs.push_back(s.gradient_job());
-  const Sizes& z = batch[0].sizes;
-  guild::expanded_attention_backward(device, jobs, z.heads, z.nope, z.rope, z.value, static_cast<Real>(z.scale), mask);
+  guild::expanded_attention_backward(device, jobs, batch[0].sizes.template with<Real>(mask));
 }
 
 template <class Real>
@@ -166,7 +175,11 @@ std::pair<std::vector<double>, double> naive(const Sequence<double>& s, Index t,
 
 TEST(ExpandedAttentionMask, ForwardAndLogSumExpEqualTheSoftmaxInDouble) {
   const std::vector<Index> lengths = {1, 2, 15, 31, 32, 33, 63, 64, 65, 100, 128, 130};
-  for (const Sizes& sizes : {Sizes{2, 32, 16, 32, 0.14}, {3, 5, 2, 17, 0.4}, {1, 4, 0, 1, 0.5}})
+  for (const Sizes& sizes : {Sizes{2, 32, 16, 32, 0.14},
+                             {3, 5, 2, 17, 0.4},
+                             {1, 4, 0, 1, 0.5},
+                             {4, 20, 0, 20, 0.2, 2},
+                             {8, 6, 2, 5, 0.4, 4}})
     for (const AttentionMask mask : masks) {
       guild::Cpu device({.threads = 3});
       auto batch = make_batch<float>(sizes, lengths, true);
@@ -200,8 +213,7 @@ TEST(ExpandedAttentionMask, EveryVariantWritesTheLogSumExp) {
       if (!guild::runs_here(isa)) continue;
       Sequence<float> s(make_batch<double>(sizes, {70}, true)[0]);
       const auto job = s.forward_job();
-      guild::run_expanded_attention(device, std::span(&job, 1),
-                                    {sizes.heads, sizes.nope, sizes.rope, sizes.value, 0.2f, mask}, isa);
+      guild::run_expanded_attention(device, std::span(&job, 1), sizes.with<float>(mask), isa);
       expect_close(s.out, exact[0].out, 2e-6, std::string(guild::name(isa)));
       expect_close(s.lse, exact[0].lse, 2e-6, std::string(guild::name(isa)));
     }
@@ -214,16 +226,24 @@ TEST(ExpandedAttentionMask, RefusesALogSumExpThatDoesNotFit) {
   auto batch = make_batch<float>(sizes, {5}, true);
   auto job = batch[0].forward_job();
   job.lse.cols += 1;
-  EXPECT_EQ(code_of([&] { guild::expanded_attention(device, std::span(&std::as_const(job), 1), 2, 8, 4, 6, 1.0f); }),
+  EXPECT_EQ(code_of([&] {
+              guild::expanded_attention(device, std::span(&std::as_const(job), 1), {2, 8, 4, 6, 1.0f});
+            }),
             guild::ErrorCode::op_shape);
 }
 
 TEST(ExpandedAttentionBackward, EqualsCentralDifferencesInDouble) {
   constexpr double epsilon = 1e-6;
-  for (const Sizes& sizes : {Sizes{2, 4, 2, 3, 0.5}, {1, 3, 0, 2, 0.7}, {3, 0, 2, 1, 0.6}})
+  for (const Sizes& sizes : {Sizes{2, 4, 2, 3, 0.5},
+                             {1, 3, 0, 2, 0.7},
+                             {3, 0, 2, 1, 0.6},
+                             {2, 3, 0, 3, 0.5, 2},
+                             {4, 2, 2, 3, 0.6, 2},
+                             {8, 1, 2, 2, 0.6, 4},
+                             {8, 2, 0, 2, 0.6, 8}})
     for (const AttentionMask mask : masks) {
       guild::Cpu device({.threads = 2});
-      auto batch = make_batch<double>(sizes, {1, 7, 5}, sizes.heads == 2);
+      auto batch = make_batch<double>(sizes, {1, 7, 5}, sizes.heads % 4 == 2);
       forward(device, batch, mask);
       backward(device, batch, mask);
       const auto loss = [&] {
@@ -303,13 +323,21 @@ TEST(ExpandedAttentionBackward, EveryVariantEqualsThePlainLoopsInDoubleForOddSiz
     check_variants(sizes, {70, 1, 100}, true);
 }
 
+TEST(ExpandedAttentionBackward, EveryVariantEqualsThePlainLoopsInDoubleForGroupsOfHeads) {
+  check_variants({2, 32, 0, 32, 0.14, 2}, edges, true);
+  check_variants({4, 20, 0, 20, 0.2, 2}, {65, 1, 20, 128}, false);
+  check_variants({8, 12, 0, 17, 0.2, 4}, {70, 1, 64}, true);
+  check_variants({8, 12, 4, 9, 0.2, 8}, {70, 1, 64}, true);
+  check_variants({6, 7, 2, 9, 0.3, 3}, {70, 33}, false);
+}
+
 TEST(ExpandedAttentionBackward, EveryVariantEqualsThePlainLoopsInDoubleForSequencesCutIntoRangesOfKeys) {
+  check_variants({8, 4, 2, 3, 0.4, 8}, {511, 3, 1100}, true);
   check_variants({1, 4, 2, 3, 0.4}, {511, 3, 800}, true);
 }
 
 template <class Real>
-void check_bits(Index length) {
-  const Sizes sizes{3, 12, 4, 10, 0.3};
+void check_bits(Index length, const Sizes& sizes = {3, 12, 4, 10, 0.3}) {
   for (const AttentionMask mask : masks) {
     std::vector<std::vector<Real>> results;
     for (const int threads : {1, 4, 2})
@@ -332,6 +360,9 @@ void check_bits(Index length) {
 TEST(ExpandedAttentionBackward, HasTheSameBitsForEveryThreadCountAndBatch) {
   check_bits<float>(600);
   check_bits<double>(40);
+  check_bits<float>(600, {8, 12, 4, 10, 0.3, 4});
+  check_bits<float>(1100, {4, 12, 0, 12, 0.3, 4});
+  check_bits<double>(40, {4, 12, 0, 12, 0.3, 2});
 }
 
 TEST(ExpandedAttentionBackward, DoesLargeBatchesInRounds) {
@@ -393,10 +424,10 @@ TEST(ExpandedAttentionBackward, AllocatesNothingAfterWarmUp) {
 
 TEST(ExpandedAttentionBackward, TakesEmptyBatchesAndSequences) {
   guild::Cpu device({.threads = 2});
-  guild::expanded_attention_backward(device, std::span<const guild::ExpandedAttentionGradientJob<float>>{}, 2, 8, 4, 6,
-                                     1.0f);
-  guild::expanded_attention_backward(device, std::span<const guild::ExpandedAttentionGradientJob<double>>{}, 2, 8, 4, 6,
-                                     1.0);
+  guild::expanded_attention_backward(device, std::span<const guild::ExpandedAttentionGradientJob<float>>{},
+                                     {2, 8, 4, 6, 1.0f});
+  guild::expanded_attention_backward(device, std::span<const guild::ExpandedAttentionGradientJob<double>>{},
+                                     {2, 8, 4, 6, 1.0});
   auto batch = make_batch<float>({2, 8, 4, 6, 0.3}, {0, 9, 0}, true);
   std::vector<Sequence<double>> exact(batch.begin(), batch.end());
   forward(device, batch, AttentionMask::causal);
@@ -412,8 +443,9 @@ TEST(ExpandedAttentionBackward, RefusesJobsThatDoNotFit) {
   const auto code = [&](auto change) {
     auto job = batch[0].gradient_job();
     change(job);
-    return code_of(
-        [&] { guild::expanded_attention_backward(device, std::span(&std::as_const(job), 1), 2, 8, 4, 6, 1.0f); });
+    return code_of([&] {
+      guild::expanded_attention_backward(device, std::span(&std::as_const(job), 1), {2, 8, 4, 6, 1.0f});
+    });
   };
   using guild::ErrorCode;
   EXPECT_EQ(code([](auto&) {}), ErrorCode::count_);
@@ -431,6 +463,20 @@ TEST(ExpandedAttentionBackward, RefusesJobsThatDoNotFit) {
   EXPECT_EQ(code([](auto& j) { j.lse.data = nullptr; }), ErrorCode::op_argument);
   EXPECT_EQ(code([](auto& j) { j.key_head_stride = 7; }), ErrorCode::op_argument);
   EXPECT_EQ(code([](auto& j) { j.value_head_stride = 5; }), ErrorCode::op_argument);
+  EXPECT_EQ(code([](auto& j) { j.k_rope = {}; }), ErrorCode::op_shape);
+  EXPECT_EQ(code([](auto& j) { j.dk_rope = {}; }), ErrorCode::op_shape);
+
+  const auto code_of_group = [&](Index heads_per_key) {
+    const auto job = batch[0].gradient_job();
+    return code_of([&] {
+      guild::expanded_attention_backward(device, std::span(&job, 1),
+                                         {2, 8, 4, 6, 1.0f, AttentionMask::causal, heads_per_key});
+    });
+  };
+  EXPECT_EQ(code_of_group(1), ErrorCode::count_);
+  EXPECT_EQ(code_of_group(2), ErrorCode::op_shape);
+  EXPECT_EQ(code_of_group(0), ErrorCode::op_argument);
+  EXPECT_EQ(code_of_group(3), ErrorCode::op_argument);
 }
 
 }  // namespace attention_backward_test

@@ -50,17 +50,17 @@ class AttentionBatchInvariance : public BatchInvariance {
   }
 
   template <class Element>
-  void check_latent() {
-    const Index latent = 20, rope = 4, width = latent + rope;
+  void check_cached(const CachedAttentionSizes& sizes) {
+    const Index width = std::max(sizes.key, sizes.value_offset + sizes.value);
     std::mt19937 random(1);
-    Matrix<float> q(context, heads * width), values(context, width);
+    Matrix<float> q(context, sizes.heads * sizes.key), rows(context, width);
     q.fill_normal(random);
-    values.fill_normal(random);
+    rows.fill_normal(random);
     Matrix<Element> cache(context, width, width + 5);
     for (Index s = 0; s < context; ++s)
-      for (Index c = 0; c < width; ++c) cache(s, c) = Element(values(s, c));
+      for (Index c = 0; c < width; ++c) cache(s, c) = Element(rows(s, c));
     const auto job_of = [&](const Chunk& chunk, View<float, 2> out) {
-      return LatentAttentionJob{cache.data.data(),
+      return CachedAttentionJob{cache.data.data(),
                                 dtype_of<Element>,
                                 cache.pitch,
                                 chunk.first + chunk.count,
@@ -69,18 +69,49 @@ class AttentionBatchInvariance : public BatchInvariance {
                                 chunk.first};
     };
     const auto run = [&](Cpu& device, const std::vector<Chunk>& chunks, std::vector<Matrix<float>>& outs) {
-      std::vector<LatentAttentionJob> jobs;
+      std::vector<CachedAttentionJob> jobs;
       for (std::size_t i = 0; i < chunks.size(); ++i) jobs.push_back(job_of(chunks[i], outs[i].view()));
-      latent_attention(device, jobs, heads, latent, rope, 0.3f);
+      cached_attention(device, jobs, sizes);
     };
-    expect_tokens_as_alone(heads * latent, run);
+    expect_tokens_as_alone(sizes.heads * sizes.value, run);
+  }
+
+  void check_expanded(const ExpandedAttentionSizes& sizes) {
+    const Index keys = sizes.key_heads(), nope = sizes.nope, value = sizes.value;
+    std::mt19937 random(2);
+    Matrix<float> q(context, sizes.heads * sizes.width()), kv(context, keys * (nope + value)),
+        k_rope(context, sizes.rope);
+    for (auto* m : {&q, &kv, &k_rope}) m->fill_normal(random);
+    const auto run = [&](Cpu& device, const std::vector<Chunk>& chunks, std::vector<Matrix<float>>& outs) {
+      std::vector<ExpandedAttentionJob> jobs;
+      for (std::size_t i = 0; i < chunks.size(); ++i) {
+        const Index length = chunks[i].first + chunks[i].count;
+        const View<const float, 2> seen = View<const float, 2>(kv.view()).middle_rows(0, length);
+        jobs.push_back({.q = q.view().middle_rows(chunks[i].first, chunks[i].count),
+                        .k_nope = seen.middle_cols(0, keys * nope),
+                        .k_rope = k_rope.view().middle_rows(0, length),
+                        .v = seen.middle_cols(keys * nope, keys * value),
+                        .out = outs[i].view(),
+                        .first_position = chunks[i].first});
+      }
+      expanded_attention(device, std::span<const ExpandedAttentionJob>(jobs), sizes);
+    };
+    expect_tokens_as_alone(sizes.heads * value, run);
   }
 };
 
 INSTANTIATE_TEST_SUITE_P(Variants, AttentionBatchInvariance, all_variants(), variant_name);
 
-TEST_P(AttentionBatchInvariance, LatentTokensHaveTheBitsOfTheTokenAloneInChunksOfAnyLength) { check_latent<float>(); }
-TEST_P(AttentionBatchInvariance, LatentTokensOfABf16CacheHaveThemToo) { check_latent<bf16>(); }
+TEST_P(AttentionBatchInvariance, LatentTokensHaveTheBitsOfTheTokenAloneInChunksOfAnyLength) {
+  check_cached<float>({heads, 24, 20, 0, 0.3f});
+}
+TEST_P(AttentionBatchInvariance, LatentTokensOfABf16CacheHaveThemToo) { check_cached<bf16>({heads, 24, 20, 0, 0.3f}); }
+TEST_P(AttentionBatchInvariance, TokensOfGroupsOfHeadsHaveThemToo) {
+  check_cached<float>({1, 20, 20, 43, 0.3f});
+  check_cached<bf16>({2, 20, 20, 43, 0.3f});
+  check_cached<bf16>({4, 20, 20, 43, 0.3f});
+  check_cached<float>({8, 20, 20, 43, 0.3f});
+}
 
 TEST_P(AttentionBatchInvariance, LatentTokensHaveThemWhereTheCutOfTheKeysChangesAmidAChunk) {
   const Index latent = 20, rope = 4, width = latent + rope, first = 2030, count = 40;
@@ -91,10 +122,10 @@ TEST_P(AttentionBatchInvariance, LatentTokensHaveThemWhereTheCutOfTheKeysChanges
   cache.fill_normal(random);
   const auto attend = [&](Cpu& device, Index begin, Index rows) {
     Matrix<float> out(rows, heads * latent);
-    const LatentAttentionJob job{
+    const CachedAttentionJob job{
         cache.data.data(), DType::f32,   cache.pitch, first + begin + rows, q.view().middle_rows(begin, rows),
         out.view(),        first + begin};
-    latent_attention(device, std::span<const LatentAttentionJob>(&job, 1), heads, latent, rope, 0.3f);
+    cached_attention(device, std::span(&job, 1), {heads, width, latent, 0, 0.3f});
     return out;
   };
   const auto together = attend(*three, 0, count);
@@ -108,25 +139,10 @@ TEST_P(AttentionBatchInvariance, LatentTokensHaveThemWhereTheCutOfTheKeysChanges
 }
 
 TEST_P(AttentionBatchInvariance, ExpandedTokensHaveTheBitsOfTheTokenAloneInChunksOfAnyLength) {
-  const Index nope = 13, rope = 4, value = 18;
-  std::mt19937 random(2);
-  Matrix<float> q(context, heads * (nope + rope)), kv(context, heads * (nope + value)), k_rope(context, rope);
-  for (auto* m : {&q, &kv, &k_rope}) m->fill_normal(random);
-  const auto run = [&](Cpu& device, const std::vector<Chunk>& chunks, std::vector<Matrix<float>>& outs) {
-    std::vector<ExpandedAttentionJob> jobs;
-    for (std::size_t i = 0; i < chunks.size(); ++i) {
-      const Index length = chunks[i].first + chunks[i].count;
-      const View<const float, 2> seen = View<const float, 2>(kv.view()).middle_rows(0, length);
-      jobs.push_back({.q = q.view().middle_rows(chunks[i].first, chunks[i].count),
-                      .k_nope = seen.middle_cols(0, heads * nope),
-                      .k_rope = k_rope.view().middle_rows(0, length),
-                      .v = seen.middle_cols(heads * nope, heads * value),
-                      .out = outs[i].view(),
-                      .first_position = chunks[i].first});
-    }
-    expanded_attention(device, std::span<const ExpandedAttentionJob>(jobs), heads, nope, rope, value, 0.3f);
-  };
-  expect_tokens_as_alone(heads * value, run);
+  check_expanded({heads, 13, 4, 18, 0.3f});
+}
+TEST_P(AttentionBatchInvariance, ExpandedTokensOfGroupsOfHeadsHaveThemToo) {
+  for (const Index group : {2, 4, 8}) check_expanded({8, 9, 0, 9, 0.3f, AttentionMask::causal, group});
 }
 
 }  // namespace attention_batch_invariance_test

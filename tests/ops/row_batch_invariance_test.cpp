@@ -1,5 +1,6 @@
 // A row of every op but products and attention has the same bits in every batch: with 1 to 70 rows in the call and on
 // any number of threads.
+#include <guild/ops/bias.hpp>
 #include <guild/ops/combine.hpp>
 #include <guild/ops/cross_entropy.hpp>
 #include <guild/ops/embedding.hpp>
@@ -75,15 +76,16 @@ class RowBatchInvariance : public BatchInvariance {
                         dweight.view().row(0), 1e-6, c.view().middle_rows(first, n));
       return joined(y, dx);
     });
-    expect_rows_as_alone("rope", [&](Cpu& device, Index first, Index n) {
-      const RopeTable table({.factor = 4}, 10);
-      const RopeHeads heads{.heads = 2, .head_stride = 12, .offset = 2};
-      const View<const std::int32_t> at(positions.data() + first, n);
-      Matrix<float> x = some(a, first, n), dx = some(b, first, n);
-      rope(device, table, at, x.view(), heads);
-      rope_backward(device, table, at, dx.view(), heads);
-      return joined(x, dx);
-    });
+    for (const RopePairs pairs : {RopePairs::interleaved, RopePairs::halves})
+      expect_rows_as_alone("rope", [&](Cpu& device, Index first, Index n) {
+        const RopeTable table({.factor = 4, .pairs = pairs}, 10);
+        const RopeHeads heads{.heads = 2, .head_stride = 12, .offset = 2};
+        const View<const std::int32_t> at(positions.data() + first, n);
+        Matrix<float> x = some(a, first, n), dx = some(b, first, n);
+        rope(device, table, at, x.view(), heads);
+        rope_backward(device, table, at, dx.view(), heads);
+        return joined(x, dx);
+      });
     expect_rows_as_alone("swiglu", [&](Cpu& device, Index first, Index n) {
       Matrix<float> h(n, dim), gate = some(a, first, n), up = some(b, first, n), dh = some(c, first, n);
       Matrix<float> gate_s = gate, up_s = up, dh_s = dh, dweights(n, 1);
@@ -93,13 +95,14 @@ class RowBatchInvariance : public BatchInvariance {
                              dh_s.view(), View<float>(dweights.data.data(), n));
       return joined(h, gate, up, dh, gate_s, up_s, dh_s, dweights);
     });
-    expect_rows_as_alone("combine_experts and add", [&](Cpu& device, Index first, Index n) {
+    expect_rows_as_alone("combine_experts, add and add_bias", [&](Cpu& device, Index first, Index n) {
       const auto slots_n = slots.view().middle_rows(first, n);
       const auto weights_n = weights.view().middle_rows(first, n);
       Matrix<float> out(n, dim), bare(n, dim), x = some(c, first, n);
       combine_experts(device, a.view(), slots_n, weights_n, b.view().middle_rows(first, n), out.view());
       combine_experts(device, a.view(), slots_n, weights_n, {}, bare.view());
       add(device, x.view(), out.view());
+      add_bias(device, weight, x.view());
       return joined(out, bare, x);
     });
     for (const LossWork work : {LossWork::value, LossWork::gradient})

@@ -28,18 +28,20 @@ void expect_same(Compute&& compute, double tolerance) {
 }
 
 TEST(RowTeamsBackward, RotationsAgree) {
-  const guild::RopeTable table({.factor = 4}, 10);
   const std::vector<std::int32_t> positions = {0, 3, 70000};
-  expect_same(
-      [&](auto& device) {
-        std::mt19937 random(1);
-        Matrix<float> dx(3, 60);
-        dx.fill_normal(random);
-        guild::rope_backward(device, table, view_of(positions), dx.view(),
-                             {.heads = 4, .head_stride = 15, .offset = 5});
-        return dx;
-      },
-      0.0);
+  for (const auto pairs : {guild::RopePairs::interleaved, guild::RopePairs::halves}) {
+    const guild::RopeTable table({.factor = 4, .pairs = pairs}, 10);
+    expect_same(
+        [&](auto& device) {
+          std::mt19937 random(1);
+          Matrix<float> dx(3, 60);
+          dx.fill_normal(random);
+          guild::rope_backward(device, table, view_of(positions), dx.view(),
+                               {.heads = 4, .head_stride = 15, .offset = 5});
+          return dx;
+        },
+        0.0);
+  }
 }
 
 TEST(RowTeamsBackward, ExpertsAgree) {

@@ -7,6 +7,7 @@
 
 #include <guild/device/cpu.hpp>
 #include <guild/device/host_team.hpp>
+#include <guild/ops/bias.hpp>
 #include <guild/ops/combine.hpp>
 #include <guild/ops/copy_rows.hpp>
 #include <guild/ops/embedding.hpp>
@@ -55,18 +56,39 @@ TEST(RowTeams, NormsAgree) {
     }
 }
 
+TEST(RowTeams, BiasesAndTheirGradientsAgree) {
+  for (const Index dim : {1, 33, 75}) {
+    std::mt19937 random(1);
+    Matrix<float> x(70, dim, dim + 1);
+    x.fill_normal(random);
+    const auto bias = normal_vector<float>(random, dim);
+    expect_same(
+        [&](auto& device) {
+          Matrix<float> y = x, sums(1, dim);
+          for (float& sum : sums.data) sum = 0.25f;
+          guild::add_bias(device, view_of(bias), y.view());
+          guild::bias_gradient(device, std::as_const(y).view(), sums.view().row(0));
+          y.data.insert(y.data.end(), sums.data.begin(), sums.data.end());
+          return y;
+        },
+        0.0);
+  }
+}
+
 TEST(RowTeams, RotationsAgree) {
-  const guild::RopeTable table({.factor = 4}, 10);
   const std::vector<std::int32_t> positions = {0, 3, 70000};
-  expect_same(
-      [&](auto& device) {
-        std::mt19937 random(1);
-        Matrix<float> x(3, 60);
-        x.fill_normal(random);
-        guild::rope(device, table, view_of(positions), x.view(), {.heads = 4, .head_stride = 15, .offset = 5});
-        return x;
-      },
-      0.0);
+  for (const auto pairs : {guild::RopePairs::interleaved, guild::RopePairs::halves}) {
+    const guild::RopeTable table({.factor = 4, .pairs = pairs}, 10);
+    expect_same(
+        [&](auto& device) {
+          std::mt19937 random(1);
+          Matrix<float> x(3, 60);
+          x.fill_normal(random);
+          guild::rope(device, table, view_of(positions), x.view(), {.heads = 4, .head_stride = 15, .offset = 5});
+          return x;
+        },
+        0.0);
+  }
 }
 
 TEST(RowTeams, RoutesAgree) {

@@ -1,7 +1,9 @@
 // config.json of a model, with the keys that the published files have.
 #pragma once
 
+#include <algorithm>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <span>
@@ -147,6 +149,27 @@ template <class Family>
   }
   if (!is_known)
     throw Error(ErrorCode::op_argument, "is \"" + type + "\", expected one of " + known, {{}, "model_type", -1});
+
+  // What files of the family have no word for must be what they mean without.
+  for_each_config_field(
+      [&](const ConfigField& of_part, const auto& value, const auto& meant) {
+        if (!published_field<Family>(of_part).key.empty() || value == meant) return;
+        throw Error(ErrorCode::op_argument,
+                    "is " + detail::config_text(value) + ", but a " + type + " cannot say so and means " +
+                        detail::config_text(meant) + "; save it as another model type",
+                    {{}, std::string(of_part.member), -1});
+      },
+      c, canonical(Family::defaults(type)));
+  const auto check_scaling = [&](const auto& part) {
+    if constexpr (requires { part.rope; }) {
+      const auto& types = Family::rope_types;
+      if (part.rope.factor == 1.0 || std::find(std::begin(types), std::end(types), name(part.rope.scaling)) != std::end(types))
+        return;
+      throw Error(ErrorCode::op_argument, "is " + std::string(name(part.rope.scaling)) + ", which a " + type + " cannot have",
+                  {{}, "rope.scaling", -1});
+    }
+  };
+  std::apply([&](const auto&... parts) { (check_scaling(parts), ...); }, c);
 
   detail::SortedMembers members;
   for (const FixedKey& key : Family::fixed)

@@ -99,7 +99,7 @@ struct CachedLatentAttention {
     const auto latent_query = scratch.template take<float>(query.rows, heads * width);
     const auto latent_sum = scratch.template take<float>(query.rows, heads * latent);
     Staged<Device, LinearJob> queries(device, count * heads), sums(device, count * heads);
-    Staged<Device, LatentAttentionJob> attention(device, count);
+    Staged<Device, CachedAttentionJob> attention(device, count);
     Staged<Device, CopyRowsJob<float, float>> rotated(device, count);
     for (const Chunk& chunk : chunks) {
       const auto q = query.middle_rows(chunk.begin, chunk.count);
@@ -121,7 +121,8 @@ struct CachedLatentAttention {
     }
     linear(device, queries.ready());
     copy_rows(device, rotated.ready());
-    latent_attention(device, attention.ready(), heads, latent, rotary, scale());
+    cached_attention(device, attention.ready(),
+                     {.heads = heads, .key = width, .value = latent, .value_offset = 0, .scale = scale()});
     linear(device, sums.ready());
   }
 
@@ -148,7 +149,7 @@ struct CachedLatentAttention {
     }
     copy_rows(device, widened.ready());
     linear(device, products.ready());
-    expanded_attention(device, attention.ready(), heads, nope, rotary, value, scale());
+    expanded_attention(device, attention.ready(), {heads, nope, rotary, value, scale()});
   }
 };
 

@@ -129,7 +129,7 @@ struct Mla {
                 parts.rows(saved.lse), parts.rows(dattended), gradient.query, gradient.key, gradient.rotary_key,
                 gradient.values, nope + value, nope + value});
     }
-    expanded_attention_backward(device, jobs.ready(), heads, nope, rotary, value, scale<Real>(), pass.mask);
+    expanded_attention_backward(device, jobs.ready(), {heads, nope, rotary, value, scale<Real>(), pass.mask});
     rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, config.query_dim(), nope});
     rope_backward(device, weights.rope, pass.batch.positions, dlatents, {1, width, latent});
 
@@ -186,7 +186,7 @@ struct Mla {
       jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(saved.attended), 0, nope + value,
                 nope + value, with_lse ? parts.rows(saved.lse) : View<Real, 2>{}});
     }
-    expanded_attention(pass.device, jobs.ready(), heads, nope, rotary, value, scale<Real>(), pass.mask);
+    expanded_attention(pass.device, jobs.ready(), {heads, nope, rotary, value, scale<Real>(), pass.mask});
   }
 
   /// What attention reads of one sequence, or the gradients of it: each head's keys and values lie side by side.

@@ -1,6 +1,7 @@
 // RMSNorm (arXiv 1910.07467), as DeepSeek applies it: the weight inside, sums in float or wider.
 #pragma once
 
+#include <guild/ops/rows/column_sums.hpp>
 #include <guild/ops/rows/rms_norm.hpp>
 #include <guild/ops/rows/rms_norm_backward.hpp>
 #include <guild/ops/shape_check.hpp>

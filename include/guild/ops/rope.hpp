@@ -1,4 +1,4 @@
-// Rotary position embedding (arXiv 2104.09864) on interleaved pairs, in place.
+// Rotary position embedding (arXiv 2104.09864) on interleaved pairs or on halves, in place.
 #pragma once
 
 #include <guild/ops/rope_table.hpp>
@@ -27,18 +27,19 @@ void check_rope(const RopeView& table, View<const std::int32_t> positions, View<
 
 }  // namespace detail
 
-/// For each token t and head h: the pairs (2i, 2i + 1) of x[t, h * head_stride + offset ...] turn by
-/// positions[t] * frequency i; the result stays interleaved. x is [T, anything that holds the heads], positions [T].
-/// Angles: whole turns are taken off in double, so position 163840 is as exact (about 1e-11 turns) as position 1; the
-/// same body runs on CUDA. Tables of transformers come from float products and differ by up to 1e-2 radians there.
-/// `table` is a RopeTable for the CPU; for another device a RopeView of a copy in its memory. Throws op_shape.
+/// For each token t and head h: the pairs of x[t, h * head_stride + offset ...] turn by positions[t] * frequency i.
+/// Pair i is (2i, 2i + 1) or (i, i + number of pairs), as the table says; the result lies as before. x is [T, anything
+/// that holds the heads], positions [T]. Angles: whole turns are taken off in double, so position 163840 is as exact
+/// (about 1e-11 turns) as position 1; the same body runs on CUDA. Tables of transformers come from float products and
+/// differ by up to 1e-2 radians there. `table` is a RopeTable for the CPU; for another device a RopeView of a copy in
+/// its memory. Throws op_shape.
 template <class Device, class Real>
 void rope(Device& device, const RopeView& table, View<const std::int32_t> positions, View<Real, 2> x,
           const RopeHeads& at) {
   detail::check_rope(table, positions, x, at);
   const Index width = 2 * table.turns.size;
   for_each_row(device, x.rows, width * at.heads + 16 * width,
-               RopeRow<Real>{table.turns, table.magnitude, positions, x, at});
+               RopeRow<Real>{table.turns, table.magnitude, table.pairs, positions, x, at});
 }
 
 /// The gradient of `rope`, in place: dx, on entry of what rope gave, becomes that of what it took. A rotation's
@@ -49,7 +50,7 @@ void rope_backward(Device& device, const RopeView& table, View<const std::int32_
   detail::check_rope(table, positions, dx, at);
   const Index width = 2 * table.turns.size;
   for_each_row(device, dx.rows, width * at.heads + 16 * width,
-               RopeRow<Real>{table.turns, table.magnitude, positions, dx, at, RopeTurn::back});
+               RopeRow<Real>{table.turns, table.magnitude, table.pairs, positions, dx, at, RopeTurn::back});
 }
 
 }  // namespace guild::inline v1

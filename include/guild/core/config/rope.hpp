@@ -38,10 +38,10 @@ struct RopeConfig {
   double mscale = 1.0;
   double mscale_all_dim = 0.0;  ///< 0: the softmax scale is not corrected
   int original_context = 4096;  ///< `original_max_position_embeddings`
-  RopeScaling scaling = RopeScaling::yarn;
-  double low_frequency_factor = 1.0;   ///< llama3: wavelengths above original_context / this are slowed in full
-  double high_frequency_factor = 4.0;  ///< llama3: wavelengths below original_context / this are kept
   RopePairs pairs = RopePairs::interleaved;
+  RopeScaling scaling = RopeScaling::yarn;  ///< yarn reads beta_... and mscale..., llama3 the next two
+  double low_frequency_factor = 1.0;        ///< `low_freq_factor`: pairs of fewer turns in original_context slow down
+  double high_frequency_factor = 4.0;       ///< `high_freq_factor`: pairs of more turns stay
   friend constexpr bool operator==(const RopeConfig&, const RopeConfig&) = default;
 
   /// The same rotation, with the numbers that mean nothing for it at their defaults.
@@ -68,10 +68,10 @@ struct RopeConfig {
     f(ConfigField{"rope_scaling.mscale", "rope.mscale"}, c.mscale...);
     f(ConfigField{"rope_scaling.mscale_all_dim", "rope.mscale_all_dim"}, c.mscale_all_dim...);
     f(ConfigField{"rope_scaling.original_max_position_embeddings", "rope.original_context"}, c.original_context...);
+    f(ConfigField{"", "rope.pairs"}, c.pairs...);
     f(ConfigField{"rope_scaling.rope_type", "rope.scaling"}, c.scaling...);
     f(ConfigField{"rope_scaling.low_freq_factor", "rope.low_frequency_factor"}, c.low_frequency_factor...);
     f(ConfigField{"rope_scaling.high_freq_factor", "rope.high_frequency_factor"}, c.high_frequency_factor...);
-    f(ConfigField{"", "rope.pairs"}, c.pairs...);
   }
 
   [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
@@ -92,6 +92,7 @@ struct RopeConfig {
     if (original_context < 1)
       return broken("rope_scaling.original_max_position_embeddings",
                     "rope_scaling.original_max_position_embeddings must be at least 1", original_context);
+    if (scaling != RopeScaling::llama3) return std::nullopt;
     if (!(low_frequency_factor > 0.0) || !detail::is_finite(low_frequency_factor))
       return broken("rope_scaling.low_freq_factor", "rope_scaling.low_freq_factor must be above 0",
                     low_frequency_factor);

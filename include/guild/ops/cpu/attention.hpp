@@ -114,24 +114,25 @@ struct KeyRanges {
   peak = all;
 }
 
-/// One parallel region over latent jobs, and a second one that adds up parts that were computed side by side.
-class LatentAttention {
+/// One parallel region over jobs with a cache, and a second one that adds up parts that were computed side by side.
+class CachedAttention {
  public:
-  LatentAttention(const LatentAttentionSizes& sizes, const AttentionKernels& kernels)
+  CachedAttention(const CachedAttentionSizes& sizes, const AttentionKernels& kernels)
       : sizes_(sizes),
         kernels_(kernels),
-        width_(sizes.latent + sizes.rope),
-        key_pitch_(lanes_up(std::max(width_, lanes_up(sizes.latent)))) {}
+        within_key_(sizes.value_offset + sizes.value <= sizes.key),
+        key_pitch_(lanes_up(within_key_ ? std::max(sizes.key, sizes.value_offset + lanes_up(sizes.value)) : sizes.key)),
+        value_pitch_(within_key_ ? key_pitch_ : lanes_up(sizes.value)) {}
 
-  void run(Cpu& device, std::span<const LatentAttentionJob> jobs) const {
+  void run(Cpu& device, std::span<const CachedAttentionJob> jobs) const {
     Index count = 0;
-    for (const LatentAttentionJob& job : jobs) for_each_run(job, [&](Index, Index) { ++count; });
+    for (const CachedAttentionJob& job : jobs) for_each_run(job, [&](Index, Index) { ++count; });
     auto frame = device.scratch();
-    const auto runs = frame.take<LatentAttentionJob>(count);
+    const auto runs = frame.take<CachedAttentionJob>(count);
     count = 0;
-    for (const LatentAttentionJob& job : jobs)
+    for (const CachedAttentionJob& job : jobs)
       for_each_run(job, [&](Index begin, Index rows) {
-        LatentAttentionJob run = job;
+        CachedAttentionJob run = job;
         run.q = job.q.middle_rows(begin, rows);
         run.out = job.out.middle_rows(begin, rows);
         run.first_position = job.first_position + begin;
@@ -155,7 +156,7 @@ class LatentAttention {
 
   /// Calls f(begin, rows) for the stretches of a job's rows whose keys are cut alike.
   template <class F>
-  void for_each_run(const LatentAttentionJob& job, F&& f) const {
+  void for_each_run(const CachedAttentionJob& job, F&& f) const {
     for (Index begin = 0, end = 0; begin < job.q.rows; begin = end) {
       const Index size = ranges_of(job.first_position + begin).size;
       for (end = begin + 1; end < job.q.rows && ranges_of(job.first_position + end).size == size; ++end) {}
@@ -163,21 +164,21 @@ class LatentAttention {
     }
   }
 
-  [[nodiscard]] KeyRanges ranges_of(const LatentAttentionJob& run) const {
+  [[nodiscard]] KeyRanges ranges_of(const CachedAttentionJob& run) const {
     return ranges_of(run.first_position + run.q.rows - 1);
   }
-  [[nodiscard]] Index rows_of(const LatentAttentionJob& run) const { return run.q.rows * sizes_.heads; }
-  [[nodiscard]] bool is_spread(const LatentAttentionJob& run) const {
+  [[nodiscard]] Index rows_of(const CachedAttentionJob& run) const { return run.q.rows * sizes_.heads; }
+  [[nodiscard]] bool is_spread(const CachedAttentionJob& run) const {
     return run.q.rows <= few_tokens && ranges_of(run).count > 1;
   }
-  [[nodiscard]] Index part_floats(const LatentAttentionJob& run) const {
-    return is_spread(run) ? ranges_of(run).count * rows_of(run) * (sizes_.latent + 2) : 0;
+  [[nodiscard]] Index part_floats(const CachedAttentionJob& run) const {
+    return is_spread(run) ? ranges_of(run).count * rows_of(run) * (sizes_.value + 2) : 0;
   }
-  [[nodiscard]] float* out_of(const LatentAttentionJob& run, Index row) const {
-    return run.out.row(row / sizes_.heads).data + row % sizes_.heads * sizes_.latent;
+  [[nodiscard]] float* out_of(const CachedAttentionJob& run, Index row) const {
+    return run.out.row(row / sizes_.heads).data + row % sizes_.heads * sizes_.value;
   }
 
-  void run_round(Cpu& device, View<const LatentAttentionJob> runs) const {
+  void run_round(Cpu& device, View<const CachedAttentionJob> runs) const {
     auto frame = device.scratch();
     auto tasks = frame.take<Index>(runs.size + 1), parts = frame.take<Index>(runs.size + 1),
          rows = frame.take<Index>(runs.size + 1);
@@ -189,7 +190,8 @@ class LatentAttention {
       rows[i + 1] = rows[i] + (is_spread(runs[i]) ? rows_of(runs[i]) : 0);
     }
     const auto part = frame.take<float>(parts[runs.size]);
-    const Index own = 2 * QueryTile::floats(width_, sizes_.latent) + key_tile * (tile_rows + key_pitch_);
+    const Index packed = key_pitch_ + (within_key_ ? 0 : value_pitch_);
+    const Index own = 2 * QueryTile::floats(sizes_.key, sizes_.value) + key_tile * (tile_rows + packed);
     const auto memory = frame.take<float>(device.threads(), (own + 15) / 16 * 16);
 
     device.run(tasks[runs.size], [&](Index task, int worker) {
@@ -207,25 +209,25 @@ class LatentAttention {
   }
 
   /// A block of 32 rows over one part of its keys: the part waits for the others.
-  void attend_part(const LatentAttentionJob& run, Index task, float* part, float* memory) const {
+  void attend_part(const CachedAttentionJob& run, Index task, float* part, float* memory) const {
     const KeyRanges ranges = ranges_of(run);
-    const Index latent = sizes_.latent, rows = rows_of(run);
+    const Index value = sizes_.value, rows = rows_of(run);
     const Index begin = task / ranges.count * tile_rows, range = task % ranges.count;
     QueryTile tile;
     attend_range(run, begin, ranges, range, tile, memory);
     for (Index m = 0; m < tile.rows; ++m) {
       const float* const from = tile.out + m * tile.out_pitch;
-      float* const to = part + (range * rows + begin + m) * (latent + 2);
-      std::copy(from, from + latent, to);
-      to[latent] = tile.state.peak[m];
-      to[latent + 1] = tile.state.sum[m];
+      float* const to = part + (range * rows + begin + m) * (value + 2);
+      std::copy(from, from + value, to);
+      to[value] = tile.state.peak[m];
+      to[value + 1] = tile.state.sum[m];
     }
   }
 
   /// A block of 32 rows over all of its keys, part by part.
-  void attend(const LatentAttentionJob& run, Index task, float* memory) const {
+  void attend(const CachedAttentionJob& run, Index task, float* memory) const {
     const KeyRanges ranges = ranges_of(run);
-    const Index latent = sizes_.latent, begin = task * tile_rows;
+    const Index value = sizes_.value, begin = task * tile_rows;
     QueryTile tile;
     attend_range(run, begin, ranges, 0, tile, memory);
     float peak[tile_rows], sum[tile_rows];
@@ -233,74 +235,85 @@ class LatentAttention {
     std::copy(tile.state.sum, tile.state.sum + tile_rows, sum);
     float* out = tile.out;
     if (ranges.count > 1) {
-      float* const later_memory = memory + QueryTile::floats(width_, latent);
+      float* const later_memory = memory + QueryTile::floats(sizes_.key, value);
       QueryTile later;
       for (Index range = 1; range * ranges.size < tile.most; ++range) {
         attend_range(run, begin, ranges, range, later, later_memory);
         for (Index m = 0; m < tile.rows; ++m)
-          add_part(later.out + m * later.out_pitch, later.state.peak[m], later.state.sum[m], latent,
+          add_part(later.out + m * later.out_pitch, later.state.peak[m], later.state.sum[m], value,
                    out + m * tile.out_pitch, peak[m], sum[m]);
       }
     }
-    for (Index m = 0; m < tile.rows; ++m) divide_row(out + m * tile.out_pitch, sum[m], latent, out_of(run, begin + m));
+    for (Index m = 0; m < tile.rows; ++m) divide_row(out + m * tile.out_pitch, sum[m], value, out_of(run, begin + m));
   }
 
-  /// One block of rows over one range of keys; the keys of a tile lie behind both tiles' memory.
-  void attend_range(const LatentAttentionJob& run, Index begin, const KeyRanges& ranges, Index range, QueryTile& tile,
+  /// One block of rows over one range of keys. The keys of a tile lie behind both tiles' memory, and their values
+  /// behind them, where they are not columns of the keys.
+  void attend_range(const CachedAttentionJob& run, Index begin, const KeyRanges& ranges, Index range, QueryTile& tile,
                     float* memory) const {
-    const Index heads = sizes_.heads, latent = sizes_.latent;
-    const Index tiles = QueryTile::floats(width_, latent) * (range > 0 && !is_spread(run) ? 1 : 2);
+    const Index heads = sizes_.heads, width = sizes_.key, value = sizes_.value;
+    const Index tiles = QueryTile::floats(width, value) * (range > 0 && !is_spread(run) ? 1 : 2);
     float* const score = memory + tiles;
-    float* const key = score + key_tile * tile_rows;
-    tile.begin(kernels_, std::min(tile_rows, rows_of(run) - begin), width_, latent, memory);
+    float* const keys = score + key_tile * tile_rows;
+    float* const values = within_key_ ? keys + sizes_.value_offset : keys + key_tile * key_pitch_;
+    tile.begin(kernels_, std::min(tile_rows, rows_of(run) - begin), width, value, memory);
     for (Index m = 0; m < tile.rows; ++m) {
       const Index t = (begin + m) / heads, h = (begin + m) % heads;
-      tile.set_row(m, run.q.row(t).data + h * width_, run.first_position + t + 1);
+      tile.set_row(m, run.q.row(t).data + h * width, run.first_position + t + 1);
     }
-    tile.pack(width_, sizes_.scale);
-    for (Index k = 0; k < key_tile; ++k) std::fill(key + k * key_pitch_ + width_, key + (k + 1) * key_pitch_, 0.0f);
+    tile.pack(width, sizes_.scale);
+    for (Index k = 0; k < key_tile; ++k) std::fill(keys + k * key_pitch_ + width, keys + (k + 1) * key_pitch_, 0.0f);
+    for (Index k = 0; k < key_tile && !within_key_; ++k)
+      std::fill(values + k * value_pitch_ + value, values + (k + 1) * value_pitch_, 0.0f);
     const Index end = std::min((range + 1) * ranges.size, tile.most);
     for (Index first = range * ranges.size; first < end; first += key_tile) {
       const Index count = std::min(key_tile, end - first);
-      for (Index k = 0; k < count; ++k) load_row(run, first + k, key + k * key_pitch_);
-      pad_rows(key, count, key_pitch_);
-      tile.attend(key, key_pitch_, width_, key, key_pitch_, first, count, score);
+      for (Index k = 0; k < count; ++k) load(run, first + k, 0, width, keys + k * key_pitch_);
+      pad_rows(keys, count, key_pitch_);
+      if (!within_key_) {
+        for (Index k = 0; k < count; ++k) load(run, first + k, sizes_.value_offset, value, values + k * value_pitch_);
+        pad_rows(values, count, value_pitch_);
+      }
+      tile.attend(keys, key_pitch_, width, values, value_pitch_, first, count, score);
     }
   }
 
-  void load_row(const LatentAttentionJob& run, Index row, float* to) const {
+  /// `count` columns of a cached row from `column` on, in float.
+  void load(const CachedAttentionJob& run, Index row, Index column, Index count, float* to) const {
+    const Index at = row * run.cache_pitch + column;
     if (run.cache_type == DType::f32) {
-      const float* const from = static_cast<const float*>(run.cache) + row * run.cache_pitch;
-      std::copy(from, from + width_, to);
+      const float* const from = static_cast<const float*>(run.cache) + at;
+      std::copy(from, from + count, to);
     } else {
-      kernels_.widen(static_cast<const bf16*>(run.cache) + row * run.cache_pitch, to, width_);
+      kernels_.widen(static_cast<const bf16*>(run.cache) + at, to, count);
     }
   }
 
   /// Adds the parts of one row in their order.
-  void add_parts(const LatentAttentionJob& run, Index row, float* part) const {
+  void add_parts(const CachedAttentionJob& run, Index row, float* part) const {
     const KeyRanges ranges = ranges_of(run);
-    const Index latent = sizes_.latent, stride = rows_of(run) * (latent + 2);
-    float* const first = part + row * (latent + 2);
-    float peak = first[latent], sum = first[latent + 1];
+    const Index value = sizes_.value, stride = rows_of(run) * (value + 2);
+    float* const first = part + row * (value + 2);
+    float peak = first[value], sum = first[value + 1];
     for (Index r = 1; r < ranges.count; ++r) {
       const float* const from = first + r * stride;
-      add_part(from, from[latent], from[latent + 1], latent, first, peak, sum);
+      add_part(from, from[value], from[value + 1], value, first, peak, sum);
     }
-    divide_row(first, sum, latent, out_of(run, row));
+    divide_row(first, sum, value, out_of(run, row));
   }
 
-  LatentAttentionSizes sizes_;
+  CachedAttentionSizes sizes_;
   AttentionKernels kernels_;
-  Index width_;
+  bool within_key_;  ///< values are columns of the keys and need no packing of their own
   Index key_pitch_;
+  Index value_pitch_;
 };
 
 /// One parallel region over the query blocks of all heads of all expanded jobs.
 class ExpandedAttention {
  public:
   ExpandedAttention(const ExpandedAttentionSizes& sizes, const AttentionKernels& kernels)
-      : sizes_(sizes), kernels_(kernels), width_(sizes.nope + sizes.rope), value_pitch_(lanes_up(sizes.value)) {}
+      : sizes_(sizes), kernels_(kernels), width_(sizes.width()), value_pitch_(lanes_up(sizes.value)) {}
 
   void run(Cpu& device, std::span<const ExpandedAttentionJob> jobs) const {
     const auto count = static_cast<Index>(jobs.size());
@@ -340,13 +353,14 @@ class ExpandedAttention {
       for (Index m = 0; m < one.rows; ++m) {
         const float* const q = job.q.row(row + m).data + head * width_;
         prefetch_row(q, width_);
-        one.set_row(m, q, causal ? job.first_position + row + m + 1 : job.k_rope.rows);
+        one.set_row(m, q, causal ? job.first_position + row + m + 1 : job.v.rows);
       }
       one.pack(width_, sizes_.scale);
       most = one.most;
     }
-    const Index key_column = head * (job.key_head_stride > 0 ? job.key_head_stride : nope);
-    const Index value_column = head * (job.value_head_stride > 0 ? job.value_head_stride : value);
+    const Index key_head = head / sizes_.heads_per_key;
+    const Index key_column = key_head * (job.key_head_stride > 0 ? job.key_head_stride : nope);
+    const Index value_column = key_head * (job.value_head_stride > 0 ? job.value_head_stride : value);
     for (Index k = 0; k < key_tile; ++k)
       std::fill(values + k * value_pitch_ + value, values + (k + 1) * value_pitch_, 0.0f);
     for (Index first = 0; first < most; first += key_tile) {
@@ -358,7 +372,7 @@ class ExpandedAttention {
           prefetch_row(job.v.row(next).data + value_column, value);
         }
         copy(job.k_nope, first + k, key_column, nope, to);
-        copy(job.k_rope, first + k, 0, sizes_.rope, to + nope);
+        if (sizes_.rope > 0) copy(job.k_rope, first + k, 0, sizes_.rope, to + nope);
         copy(job.v, first + k, value_column, value, values + k * value_pitch_);
       }
       pad_rows(key, count, width_);
@@ -389,9 +403,9 @@ class ExpandedAttention {
 }  // namespace cpu
 
 /// With kernels of a named variant, for tests and benchmarks.
-inline void run_latent_attention(Cpu& device, std::span<const LatentAttentionJob> jobs,
-                                 const LatentAttentionSizes& sizes, Isa isa) {
-  cpu::LatentAttention(sizes, cpu::attention_kernels_of(isa)).run(device, jobs);
+inline void run_cached_attention(Cpu& device, std::span<const CachedAttentionJob> jobs,
+                                 const CachedAttentionSizes& sizes, Isa isa) {
+  cpu::CachedAttention(sizes, cpu::attention_kernels_of(isa)).run(device, jobs);
 }
 
 inline void run_expanded_attention(Cpu& device, std::span<const ExpandedAttentionJob> jobs,
@@ -399,9 +413,9 @@ inline void run_expanded_attention(Cpu& device, std::span<const ExpandedAttentio
   cpu::ExpandedAttention(sizes, cpu::attention_kernels_of(isa)).run(device, jobs);
 }
 
-inline void run_latent_attention(Cpu& device, std::span<const LatentAttentionJob> jobs,
-                                 const LatentAttentionSizes& sizes) {
-  run_latent_attention(device, jobs, sizes, device.isa());
+inline void run_cached_attention(Cpu& device, std::span<const CachedAttentionJob> jobs,
+                                 const CachedAttentionSizes& sizes) {
+  run_cached_attention(device, jobs, sizes, device.isa());
 }
 inline void run_expanded_attention(Cpu& device, std::span<const ExpandedAttentionJob> jobs,
                                    const ExpandedAttentionSizes& sizes) {

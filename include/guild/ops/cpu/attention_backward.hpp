@@ -27,12 +27,14 @@ namespace cpu {
 
 /// How the keys of a sequence are cut into tasks: a function of its length, the heads and the mask alone, so that bits
 /// depend on nothing else. A long sequence of few heads gives about 32 tasks, of about equal numbers of visible pairs.
+/// Where heads share keys there may be fewer: each range has a dq of all heads, and four of these must be enough.
 class KeyCuts {
  public:
-  KeyCuts(Index length, Index heads, AttentionMask mask) : length_(length), mask_(mask) {
-    constexpr Index least_keys = 256, most_tasks = 32;
+  KeyCuts(Index length, const ExpandedAttentionSizes& sizes) : length_(length), mask_(sizes.mask) {
+    constexpr Index least_keys = 256, most_tasks = 32, most_shared = 4;
+    const Index most = std::max(most_tasks / sizes.heads, std::min(most_tasks / sizes.key_heads(), most_shared));
     // Ranges of at least four tiles: as a tile is at most half of a range's pairs, no range is empty.
-    count_ = length == 0 ? 0 : std::clamp(length / least_keys, Index{1}, std::max(most_tasks / heads, Index{1}));
+    count_ = length == 0 ? 0 : std::clamp(length / least_keys, Index{1}, std::max(most, Index{1}));
   }
   [[nodiscard]] Index count() const { return count_; }
   /// First key of range r: a multiple of backward_tile, or the length for r = count().
@@ -107,14 +109,15 @@ class BackwardScratch {
   Index keys_;
 };
 
-/// Tasks are (sequence, head, range of keys). A task owns the gradients of its keys. dq of the first range goes to its
-/// place, of other ranges to scratch, and every head's dk_rope to scratch; a second region adds them up in order.
+/// Tasks are (sequence, key head, range of keys). A task owns the gradients of its keys and takes the heads that share
+/// them one after the other. dq of the first range goes to its place, of other ranges to scratch, and every key head's
+/// dk_rope to scratch; a second region adds them up in order.
 class ExpandedAttentionBackward {
  public:
   using Job = ExpandedAttentionGradientJob<float>;
 
   ExpandedAttentionBackward(const ExpandedAttentionSizes& sizes, const AttentionBackwardKernels& kernels)
-      : sizes_(sizes), kernels_(kernels), width_(sizes.nope + sizes.rope) {}
+      : sizes_(sizes), kernels_(kernels), width_(sizes.width()) {}
 
   void run(Cpu& device, std::span<const Job> jobs) const {
     constexpr Index most_floats = Index{1} << 24;  // batches that need more scratch are done in several rounds
@@ -131,9 +134,9 @@ class ExpandedAttentionBackward {
 
  private:
   [[nodiscard]] bool causal() const { return sizes_.mask == AttentionMask::causal; }
-  [[nodiscard]] KeyCuts cuts_of(const Job& job) const { return {job.q.rows, sizes_.heads, sizes_.mask}; }
-  /// dk_rope of each head [H][n][R], then dq of each range but the first [ranges - 1][n][H * (N + R)].
-  [[nodiscard]] Index rope_floats(const Job& job) const { return sizes_.heads * job.q.rows * sizes_.rope; }
+  [[nodiscard]] KeyCuts cuts_of(const Job& job) const { return {job.q.rows, sizes_}; }
+  /// dk_rope of each key head [G][n][R], then dq of each range but the first [ranges - 1][n][H * (N + R)].
+  [[nodiscard]] Index rope_floats(const Job& job) const { return sizes_.key_heads() * job.q.rows * sizes_.rope; }
   [[nodiscard]] Index query_floats(const Job& job) const { return job.q.rows * sizes_.heads * width_; }
   [[nodiscard]] Index part_floats(const Job& job) const {
     return rope_floats(job) + (std::max(cuts_of(job).count(), Index{1}) - 1) * query_floats(job);
@@ -144,7 +147,7 @@ class ExpandedAttentionBackward {
     auto frame = device.scratch();
     const auto tasks = frame.take<Index>(count + 1), parts = frame.take<Index>(count + 1),
                blocks = frame.take<Index>(count + 1);
-    task_starts(jobs, tasks, [&](const Job& job) { return sizes_.heads * cuts_of(job).count(); });
+    task_starts(jobs, tasks, [&](const Job& job) { return sizes_.key_heads() * cuts_of(job).count(); });
     task_starts(jobs, parts, [&](const Job& job) { return part_floats(job); });
     task_starts(jobs, blocks, [&](const Job& job) { return (job.q.rows + backward_tile - 1) / backward_tile; });
     Index longest = 0;
@@ -167,9 +170,18 @@ class ExpandedAttentionBackward {
 
   void attend(const Job& job, Index task, float* part, const BackwardScratch& own) const {
     const KeyCuts cuts = cuts_of(job);
-    const Index n = job.q.rows, range = task / sizes_.heads, head = task % sizes_.heads;
-    const Index begin = cuts.begin(range), end = cuts.begin(range + 1);
-    load_keys(job, head, begin, end, own);
+    const Index range = task / sizes_.key_heads(), key_head = task % sizes_.key_heads();
+    const Index begin = cuts.begin(range), end = cuts.begin(range + 1), first = key_head * sizes_.heads_per_key;
+    load_keys(job, key_head, begin, end, own);
+    for (Index head = first; head < first + sizes_.heads_per_key; ++head)
+      attend_head(job, head, begin, end, range == 0 ? nullptr : query_part(job, range, part), own);
+    store_keys(job, key_head, begin, end, part, own);
+  }
+
+  /// The queries of a head against the packed keys. dq goes to its place, or to `later` where the range is not the
+  /// first.
+  void attend_head(const Job& job, Index head, Index begin, Index end, float* later, const BackwardScratch& own) const {
+    const Index n = job.q.rows;
     for (Index first = causal() ? begin : 0; first < n; first += backward_tile) {
       const Index rows = std::min(backward_tile, n - first);
       load_queries(job, head, first, rows, own);
@@ -183,12 +195,11 @@ class ExpandedAttentionBackward {
       }
       for (Index m = 0; m < rows; ++m) {
         const float* const from = own.dquery + m * own.width_pitch;
-        float* const to = range == 0 ? job.dq.row(first + m).data + head * width_
-                                     : query_part(job, range, part) + ((first + m) * sizes_.heads + head) * width_;
+        float* const to = later == nullptr ? job.dq.row(first + m).data + head * width_
+                                           : later + ((first + m) * sizes_.heads + head) * width_;
         kernels_.scale(from, sizes_.scale, width_, width_, to);
       }
     }
-    store_keys(job, head, begin, end, part, own);
   }
 
   struct Tile {
@@ -242,25 +253,26 @@ class ExpandedAttentionBackward {
   }
 
   [[nodiscard]] static constexpr Index steps_up(Index n) { return (n + row_step - 1) / row_step * row_step; }
-  [[nodiscard]] Index key_column(const Job& job, Index head) const {
-    return head * (job.key_head_stride > 0 ? job.key_head_stride : sizes_.nope);
+  [[nodiscard]] Index key_column(const Job& job, Index key_head) const {
+    return key_head * (job.key_head_stride > 0 ? job.key_head_stride : sizes_.nope);
   }
-  [[nodiscard]] Index value_column(const Job& job, Index head) const {
-    return head * (job.value_head_stride > 0 ? job.value_head_stride : sizes_.value);
+  [[nodiscard]] Index value_column(const Job& job, Index key_head) const {
+    return key_head * (job.value_head_stride > 0 ? job.value_head_stride : sizes_.value);
   }
 
-  void load_keys(const Job& job, Index head, Index begin, Index end, const BackwardScratch& own) const {
+  void load_keys(const Job& job, Index key_head, Index begin, Index end, const BackwardScratch& own) const {
     const Index keys = end - begin, nope = sizes_.nope;
     for (Index s = 0; s < keys; ++s) {
       const Index row = begin + s;
       if (s + prefetch_rows < keys) {
-        prefetch_row(job.k_nope.row(row + prefetch_rows).data + key_column(job, head), nope);
-        prefetch_row(job.v.row(row + prefetch_rows).data + value_column(job, head), own.value);
+        prefetch_row(job.k_nope.row(row + prefetch_rows).data + key_column(job, key_head), nope);
+        prefetch_row(job.v.row(row + prefetch_rows).data + value_column(job, key_head), own.value);
       }
       float* const key = own.key + s * own.width_pitch;
-      copy(job.k_nope.row(row).data + key_column(job, head), nope, nope, key);
-      copy(job.k_rope.row(row).data, sizes_.rope, own.width_pitch - nope, key + nope);
-      copy(job.v.row(row).data + value_column(job, head), own.value, own.value_pitch, own.values + s * own.value_pitch);
+      copy(job.k_nope.row(row).data + key_column(job, key_head), nope, nope, key);
+      copy(sizes_.rope > 0 ? job.k_rope.row(row).data : nullptr, sizes_.rope, own.width_pitch - nope, key + nope);
+      copy(job.v.row(row).data + value_column(job, key_head), own.value, own.value_pitch,
+           own.values + s * own.value_pitch);
     }
     std::fill(own.key + keys * own.width_pitch, own.key + steps_up(keys) * own.width_pitch, 0.0f);
     std::fill(own.values + keys * own.value_pitch, own.values + steps_up(keys) * own.value_pitch, 0.0f);
@@ -298,14 +310,15 @@ class ExpandedAttentionBackward {
     transpose_rows(dout, rows, own.value, 1.0f, backward_tile, own.dout_lanes);
   }
 
-  void store_keys(const Job& job, Index head, Index begin, Index end, float* part, const BackwardScratch& own) const {
+  void store_keys(const Job& job, Index key_head, Index begin, Index end, float* part,
+                  const BackwardScratch& own) const {
     const Index nope = sizes_.nope, rope = sizes_.rope;
     for (Index s = begin; s < end; ++s) {
       const float* const key = own.dkey + (s - begin) * own.width_pitch;
       const float* const value = own.dvalues + (s - begin) * own.value_pitch;
-      copy(key, nope, nope, job.dk_nope.row(s).data + key_column(job, head));
-      copy(key + nope, rope, rope, part + (head * job.q.rows + s) * rope);
-      copy(value, own.value, own.value, job.dv.row(s).data + value_column(job, head));
+      copy(key, nope, nope, job.dk_nope.row(s).data + key_column(job, key_head));
+      copy(key + nope, rope, rope, part + (key_head * job.q.rows + s) * rope);
+      copy(value, own.value, own.value, job.dv.row(s).data + value_column(job, key_head));
     }
   }
 
@@ -313,15 +326,15 @@ class ExpandedAttentionBackward {
     return part + rope_floats(job) + (range - 1) * query_floats(job);
   }
 
-  /// Up to 64 tokens: the heads' dk_rope, and the ranges' dq where there are several.
+  /// Up to 64 tokens: the key heads' dk_rope, and the ranges' dq where there are several.
   void add_parts(const Job& job, Index block, float* part) const {
     const KeyCuts cuts = cuts_of(job);
     const Index n = job.q.rows, rope = sizes_.rope, cols = sizes_.heads * width_;
     const Index first = block * backward_tile, end = std::min(n, first + backward_tile);
-    for (Index t = first; t < end; ++t) {
+    for (Index t = first; t < end && rope > 0; ++t) {
       float* const to = job.dk_rope.row(t).data;
       copy(part + t * rope, rope, rope, to);
-      for (Index h = 1; h < sizes_.heads; ++h) kernels_.add(part + (h * n + t) * rope, rope, to);
+      for (Index g = 1; g < sizes_.key_heads(); ++g) kernels_.add(part + (g * n + t) * rope, rope, to);
     }
     for (Index r = 1; r < cuts.count(); ++r) {
       if (causal() && first < cuts.begin(r)) break;  // this range lies behind these tokens: they see none of its keys

@@ -26,23 +26,25 @@ struct PlainHead {
   const BasicExpandedAttentionSizes<Real>& sizes;
   Index head;
 
-  [[nodiscard]] Index width() const { return sizes.nope + sizes.rope; }
-  [[nodiscard]] Index key_column() const { return head * (job.key_head_stride > 0 ? job.key_head_stride : sizes.nope); }
-  [[nodiscard]] Index value_column() const {
-    return head * (job.value_head_stride > 0 ? job.value_head_stride : sizes.value);
+  [[nodiscard]] Index key_head() const { return head / sizes.heads_per_key; }
+  [[nodiscard]] Index key_column() const {
+    return key_head() * (job.key_head_stride > 0 ? job.key_head_stride : sizes.nope);
   }
-  [[nodiscard]] const Real* query(Index t) const { return job.q.row(t).data + head * width(); }
+  [[nodiscard]] Index value_column() const {
+    return key_head() * (job.value_head_stride > 0 ? job.value_head_stride : sizes.value);
+  }
+  [[nodiscard]] const Real* query(Index t) const { return job.q.row(t).data + head * sizes.width(); }
+  [[nodiscard]] const Real* rope(Index s) const { return sizes.rope > 0 ? job.k_rope.row(s).data : nullptr; }
   [[nodiscard]] const Real* value(Index s) const { return job.v.row(s).data + value_column(); }
   /// scale * q[t] . key[s]
   [[nodiscard]] Real score(Index t, Index s) const {
-    const Real *const q = query(t), *const nope = job.k_nope.row(s).data + key_column(),
-                      *const rope = job.k_rope.row(s).data;
+    const Real *const q = query(t), *const nope = job.k_nope.row(s).data + key_column(), *const turned = rope(s);
     Real sum = 0;
     for (Index c = 0; c < sizes.nope; ++c) sum += q[c] * nope[c];
-    for (Index c = 0; c < sizes.rope; ++c) sum += q[sizes.nope + c] * rope[c];
+    for (Index c = 0; c < sizes.rope; ++c) sum += q[sizes.nope + c] * turned[c];
     return sum * sizes.scale;
   }
-  [[nodiscard]] Index visible(Index t) const { return sizes.mask == AttentionMask::causal ? t + 1 : job.k_rope.rows; }
+  [[nodiscard]] Index visible(Index t) const { return sizes.mask == AttentionMask::causal ? t + 1 : job.v.rows; }
 };
 
 template <class Real>
@@ -53,13 +55,13 @@ void plain_expanded_attention(Cpu& device, std::span<const BasicExpandedAttentio
   const auto tasks = frame.take<Index>(count + 1);
   task_starts(jobs, tasks, [&](const auto& job) { return job.q.rows * sizes.heads; });
   Index longest = 0;
-  for (const auto& job : jobs) longest = std::max(longest, job.k_rope.rows);
+  for (const auto& job : jobs) longest = std::max(longest, job.v.rows);
   const auto scores = frame.take<Real>(device.threads(), longest);
   device.run(tasks[count], [&](Index task, int worker) {
     const Index i = part_of(tasks, task), t = (task - tasks[i]) / sizes.heads, head = (task - tasks[i]) % sizes.heads;
     const auto& job = jobs[static_cast<std::size_t>(i)];
     const PlainHead<BasicExpandedAttentionJob<Real>, Real> one{job, sizes, head};
-    const Index visible = sizes.mask == AttentionMask::causal ? job.first_position + t + 1 : job.k_rope.rows;
+    const Index visible = sizes.mask == AttentionMask::causal ? job.first_position + t + 1 : job.v.rows;
     Real* const p = scores.row(worker).data;
     for (Index s = 0; s < visible; ++s) p[s] = one.score(t, s);
     const Real peak = *std::max_element(p, p + visible);
@@ -75,29 +77,22 @@ void plain_expanded_attention(Cpu& device, std::span<const BasicExpandedAttentio
   });
 }
 
-/// One task a head of a sequence. dk_rope waits in scratch, H * R elements a token, until all heads are there.
+/// One task a group of heads of a sequence. dk_rope waits in scratch, R elements for each group of a token, until all
+/// groups are there.
 template <class Real>
 void plain_expanded_attention_backward(Cpu& device, std::span<const ExpandedAttentionGradientJob<Real>> jobs,
                                        const BasicExpandedAttentionSizes<Real>& sizes) {
   using Job = ExpandedAttentionGradientJob<Real>;
   const auto count = static_cast<Index>(jobs.size());
-  const Index nope = sizes.nope, rope = sizes.rope, value = sizes.value, heads = sizes.heads;
+  const Index nope = sizes.nope, rope = sizes.rope, value = sizes.value, groups = sizes.key_heads();
   auto frame = device.scratch();
   const auto tokens = frame.take<Index>(count + 1);
   task_starts(jobs, tokens, [](const Job& job) { return job.q.rows; });
-  const auto rope_part = frame.take<Real>(tokens[count] * heads, rope);  // row: (job, head, token)
-  device.run(count * heads, [&](Index task, int) {
-    const Index i = task / heads, head = task % heads;
-    const Job& job = jobs[static_cast<std::size_t>(i)];
-    const PlainHead<Job, Real> one{job, sizes, head};
-    const Index n = job.q.rows;
-    const auto dk_rope = rope_part.middle_rows(tokens[i] * heads + head * n, n);
-    for (Index s = 0; s < n; ++s) {
-      std::fill_n(job.dk_nope.row(s).data + one.key_column(), nope, Real(0));
-      std::fill_n(job.dv.row(s).data + one.value_column(), value, Real(0));
-      std::fill_n(dk_rope.row(s).data, rope, Real(0));
-    }
-    for (Index t = 0; t < n; ++t) {
+  const auto rope_part = frame.take<Real>(tokens[count] * groups, rope);  // row: (job, group, token)
+  const auto add_head = [&](const PlainHead<Job, Real>& one, View<Real, 2> dk_rope) {
+    const Job& job = one.job;
+    const Index head = one.head;
+    for (Index t = 0; t < job.q.rows; ++t) {
       const Real* const dout = job.dout.row(t).data + head * value;
       const Real* const out = job.out.row(t).data + head * value;
       const Real* const q = one.query(t);
@@ -116,7 +111,7 @@ void plain_expanded_attention_backward(Cpu& device, std::span<const ExpandedAtte
           dv[c] += p * dout[c];
         }
         const Real ds = p * (dp - along) * sizes.scale;
-        const Real *const k = job.k_nope.row(s).data + one.key_column(), *const r = job.k_rope.row(s).data;
+        const Real *const k = job.k_nope.row(s).data + one.key_column(), *const r = one.rope(s);
         Real *const dk = job.dk_nope.row(s).data + one.key_column(), *const dr = dk_rope.row(s).data;
         for (Index c = 0; c < nope; ++c) {
           dq[c] += ds * k[c];
@@ -128,14 +123,28 @@ void plain_expanded_attention_backward(Cpu& device, std::span<const ExpandedAtte
         }
       }
     }
+  };
+  device.run(count * groups, [&](Index task, int) {
+    const Index i = task / groups, group = task % groups, begin = group * sizes.heads_per_key;
+    const Job& job = jobs[static_cast<std::size_t>(i)];
+    const PlainHead<Job, Real> first{job, sizes, begin};
+    const Index n = job.q.rows;
+    const auto dk_rope = rope_part.middle_rows(tokens[i] * groups + group * n, n);
+    for (Index s = 0; s < n; ++s) {
+      std::fill_n(job.dk_nope.row(s).data + first.key_column(), nope, Real(0));
+      std::fill_n(job.dv.row(s).data + first.value_column(), value, Real(0));
+      std::fill_n(dk_rope.row(s).data, rope, Real(0));
+    }
+    for (Index head = begin; head < begin + sizes.heads_per_key; ++head) add_head({job, sizes, head}, dk_rope);
   });
+  if (rope == 0) return;
   device.run(tokens[count], [&](Index token, int) {
     const Index i = part_of(tokens, token), s = token - tokens[i];
     const Job& job = jobs[static_cast<std::size_t>(i)];
     Real* const to = job.dk_rope.data + s * job.dk_rope.pitch;
     std::fill_n(to, rope, Real(0));
-    for (Index h = 0; h < heads; ++h) {
-      const Real* const from = rope_part.data + (tokens[i] * heads + h * job.q.rows + s) * rope;
+    for (Index g = 0; g < groups; ++g) {
+      const Real* const from = rope_part.data + (tokens[i] * groups + g * job.q.rows + s) * rope;
       for (Index c = 0; c < rope; ++c) to[c] += from[c];
     }
   });

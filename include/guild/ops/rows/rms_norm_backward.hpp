@@ -51,27 +51,4 @@ struct RmsNormBackwardBlock {
   }
 };
 
-/// total[c] += the sum of partial's column c, in the order of its rows. A "row" of this kernel is a strip of columns.
-template <class Real>
-struct AddColumnSums {
-  static constexpr bool prefers_warp = true;
-  static constexpr Index strip = 32;  ///< columns
-
-  View<const Real, 2> partial;
-  View<Real> total;
-
-  template <Team T>
-  GUILD_HD void operator()(T team, Index number) const {
-    const Index first = number * strip, cols = total.size - first < strip ? total.size - first : strip;
-    const Real* const from = partial.data + first;
-    Real* const to = total.data + first;
-    const Index count = partial.rows, pitch = partial.pitch;
-    team.for_each(cols, [=](Index i) {
-      Real sum = Real(0);
-      for (Index n = 0; n < count; ++n) sum += from[n * pitch + i];
-      to[i] += sum;
-    });
-  }
-};
-
 }  // namespace guild::inline v1

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <guild/core/config.hpp>
 #include <guild/device/team.hpp>
 
 namespace guild::inline v1 {
@@ -43,11 +44,12 @@ struct RopeHeads {
 /// Which way pairs turn: onwards with the position, or back, as gradients do.
 enum class RopeTurn : std::uint8_t { onwards, back };
 
-/// Turns the pairs (2i, 2i + 1) of each head's rotary part by position * frequency i, in place.
+/// Turns the pairs of each head's rotary part by position * frequency i, in place.
 template <class Real>
 struct RopeRow {
   View<const double> turns;  ///< per pair: turns per position
   double magnitude;
+  RopePairs pairs;
   View<const std::int32_t> positions;
   View<Real, 2> x;
   RopeHeads at;
@@ -55,6 +57,15 @@ struct RopeRow {
 
   template <Team T>
   GUILD_HD void operator()(T team, Index row) const {
+    if (pairs == RopePairs::interleaved)
+      turn_row<RopePairs::interleaved>(team, row);
+    else
+      turn_row<RopePairs::halves>(team, row);
+  }
+
+ private:
+  template <RopePairs Pairs, Team T>
+  GUILD_TEAM_INLINE GUILD_HD void turn_row(T team, Index row) const {
 #if defined(__CUDA_ARCH__)
     constexpr Index tile = 1;
 #else
@@ -64,12 +75,11 @@ struct RopeRow {
     Real* const first = x.data + row * x.pitch + at.offset;
     const RopeRow self = *this;
     const Index tiles = turns.size / tile, rest = tiles * tile;
-    team.for_each(tiles, [=](Index n) { self.template turn_pairs<tile>(position, first, n * tile); });
-    team.for_each(turns.size - rest, [=](Index n) { self.template turn_pairs<1>(position, first, rest + n); });
+    team.for_each(tiles, [=](Index n) { self.template turn_pairs<Pairs, tile>(position, first, n * tile); });
+    team.for_each(turns.size - rest, [=](Index n) { self.template turn_pairs<Pairs, 1>(position, first, rest + n); });
   }
 
- private:
-  template <Index Count>
+  template <RopePairs Pairs, Index Count>
   GUILD_TEAM_INLINE GUILD_HD void turn_pairs(double position, Real* first, Index begin) const {
     const double* const per_position = turns.data + begin;
     const double sine_factor = turn == RopeTurn::back ? -magnitude : magnitude;
@@ -80,13 +90,18 @@ struct RopeRow {
       c[i] = static_cast<Real>(cosine * magnitude);
       s[i] = static_cast<Real>(sine * sine_factor);
     }
-    Real* pair = first + 2 * begin;
-    for (Index head = 0; head < at.heads; ++head, pair += at.head_stride)
-      for (Index i = 0; i < Count; ++i) {
-        const Real a = pair[2 * i], b = pair[2 * i + 1];
-        pair[2 * i] = a * c[i] - b * s[i];
-        pair[2 * i + 1] = a * s[i] + b * c[i];
+    constexpr bool halves = Pairs == RopePairs::halves;
+    constexpr Index step = halves ? 1 : 2;
+    const Index apart = halves ? turns.size : 1;
+    Real* one = first + step * begin;
+    for (Index head = 0; head < at.heads; ++head, one += at.head_stride) {
+      Real* const other = one + apart;
+      GUILD_INDEPENDENT for (Index i = 0; i < Count; ++i) {
+        const Real a = one[step * i], b = other[step * i];
+        one[step * i] = a * c[i] - b * s[i];
+        other[step * i] = a * s[i] + b * c[i];
       }
+    }
   }
 };
 
