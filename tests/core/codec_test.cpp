@@ -1,6 +1,7 @@
 // Every codec against what gguf, compressed-tensors and torch make of the same bytes
 // (tests/oracle/make_codec_fixture.py), through the loader and every operation that reads weights.
 #include <guild/core/codec.hpp>
+#include <guild/models/name_rule.hpp>
 
 #include <gtest/gtest.h>
 
@@ -22,8 +23,21 @@ using guild::Format;
 using guild::Index;
 using guild::View;
 
-struct AsWritten {
-  static std::string name(const guild::Path& path) { return path.str(); }
+struct AsWritten {  // each case is a tensor of its own name
+  static constexpr guild::NameRule rules[] = {
+      {"mxfp4", "mxfp4"},
+      {"gguf", "gguf"},
+      {"ue8m0_wide", "ue8m0_wide"},
+      {"ue8m0_tall", "ue8m0_tall"},
+      {"bytes_ue8m0_wide", "bytes_ue8m0_wide"},
+      {"bytes_ue8m0_tall", "bytes_ue8m0_tall"},
+      {"bf16_wide", "bf16_wide"},
+      {"bf16_tall", "bf16_tall"},
+      {"f16_wide", "f16_wide"},
+      {"f16_tall", "f16_tall"},
+      {"f32_wide", "f32_wide"},
+      {"f32_tall", "f32_tall"},
+  };
   static constexpr std::string_view scale_suffix = "_scale_inv";
 };
 

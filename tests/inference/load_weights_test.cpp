@@ -126,7 +126,7 @@ TEST(LoadWeights, TensorsOfACustomModuleKeepTheirNameBehindItsPlace) {
   const TempFolder folder;
   tensors.write(folder);
   const auto weights = guild::load_weights<Tempered>(guild::Checkpoint::open(folder.path()));
-  const auto& temperature = std::get<1>(weights.layers.segments)[1].feed_forward.router.temperature.data;
+  const auto& temperature = std::get<1>(weights.layers.parts).layers[1].feed_forward.router.temperature.data;
   ASSERT_EQ(temperature.size(), 3);
   EXPECT_EQ(std::memcmp(temperature.data(), tensors["model.layers.2.mlp.gate.temperature"].bytes.data(), 12), 0);
 }

@@ -431,10 +431,8 @@ static_assert(guild::config_problem(with_rope_dim(63)) != nullptr);
 static_assert(guild::find_config_problem(with_rope_dim(63))->code == ErrorCode::cf_rope);
 static_assert(guild::find_config_problem(with_routing({.experts = 4, .top_k = 8}))->code == ErrorCode::cf_moe);
 constexpr bool is_llama3(double low, double high) {
-  const guild::RopeConfig rope = {.factor = 8,
-                                  .scaling = guild::RopeScaling::llama3,
-                                  .low_frequency_factor = low,
-                                  .high_frequency_factor = high};
+  const guild::RopeConfig rope = {
+      .factor = 8, .scaling = guild::RopeScaling::llama3, .low_frequency_factor = low, .high_frequency_factor = high};
   return !rope.problem();
 }
 static_assert(is_llama3(1, 4));

@@ -288,8 +288,8 @@ TYPED_TEST(NamesOfModels, LeadBothWaysAndAreUnique) {
   weights.mtp.resize(static_cast<std::size_t>(TypeParam::config.mtp_layers));
   std::set<std::string> names;
   TypeParam::visit(BothWays<typename TypeParam::Spec::Names>{&names}, Path(), weights);
-  const auto moe_layers = static_cast<std::size_t>(expert_layers(guild::config_of<TypeParam>));
-  EXPECT_GT(names.size(), moe_layers * static_cast<std::size_t>(3 * TypeParam::routing.experts));
+  const auto moe_layers = static_cast<std::size_t>(guild::expert_layers(guild::config_of<typename TypeParam::Spec>));
+  EXPECT_GT(names.size(), moe_layers * static_cast<std::size_t>(3 * TypeParam::routed_experts));
 }
 
 }  // namespace name_rule_test

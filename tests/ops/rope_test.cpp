@@ -160,7 +160,7 @@ TEST(RopeTable, ScalesNeitherCosinesNorTheSoftmaxForLlama3) {
   const guild::RopeConfig config{.factor = 8, .mscale_all_dim = 1, .scaling = guild::RopeScaling::llama3};
   EXPECT_EQ(guild::rope_magnitude(config), 1.0);
   EXPECT_EQ(guild::RopeTable(config, 8).magnitude(), 1.0);
-  EXPECT_NEAR(guild::softmax_scale({.nope_dim = 128, .rope_dim = 64}, config), 0.07216878364870322, 1e-8);
+  EXPECT_NEAR(guild::softmax_scale({.nope_dim = 128, .rope_dim = 64, .rope = config}), 0.07216878364870322, 1e-8);
 }
 
 TEST(RopeTable, WithoutAFactorIsThePlainEmbedding) {

@@ -150,22 +150,25 @@ template <class Family>
   if (!is_known)
     throw Error(ErrorCode::op_argument, "is \"" + type + "\", expected one of " + known, {{}, "model_type", -1});
 
+  const auto meant = canonical(Family::defaults(type));
   // What files of the family have no word for must be what they mean without.
   for_each_config_field(
-      [&](const ConfigField& of_part, const auto& value, const auto& meant) {
-        if (!published_field<Family>(of_part).key.empty() || value == meant) return;
+      [&](const ConfigField& of_part, const auto& value, const auto& unsaid) {
+        if (!published_field<Family>(of_part).key.empty() || value == unsaid) return;
         throw Error(ErrorCode::op_argument,
                     "is " + detail::config_text(value) + ", but a " + type + " cannot say so and means " +
-                        detail::config_text(meant) + "; save it as another model type",
+                        detail::config_text(unsaid) + "; save it as another model type",
                     {{}, std::string(of_part.member), -1});
       },
-      c, canonical(Family::defaults(type)));
+      c, meant);
   const auto check_scaling = [&](const auto& part) {
     if constexpr (requires { part.rope; }) {
       const auto& types = Family::rope_types;
-      if (part.rope.factor == 1.0 || std::find(std::begin(types), std::end(types), name(part.rope.scaling)) != std::end(types))
+      if (part.rope.factor == 1.0 ||
+          std::find(std::begin(types), std::end(types), name(part.rope.scaling)) != std::end(types))
         return;
-      throw Error(ErrorCode::op_argument, "is " + std::string(name(part.rope.scaling)) + ", which a " + type + " cannot have",
+      throw Error(ErrorCode::op_argument,
+                  "is " + std::string(name(part.rope.scaling)) + ", which a " + type + " cannot have",
                   {{}, "rope.scaling", -1});
     }
   };

@@ -41,10 +41,11 @@ struct SpecDefaults : SpecBase {
     return std::tuple(S::config, S::attention, S::dense, S::routing, S::experts);
   }
 
-  using Family = DeepSeekFamily;   ///< what its config.json may say
-  using Names = DeepSeekNames;     ///< tensor names in checkpoint files
+  using Family = DeepSeekFamily;  ///< what its config.json may say
+  using Names = DeepSeekNames;    ///< tensor names in checkpoint files
   template <class S> using Mixer = Mla<S>;
-  template <class S> using Router = TopKRouter<S>;
+  template <class S>
+  using Router = TopKRouter<S>;
   template <class S>
   using Experts = ExpertPool<S>;
 };
