@@ -12,7 +12,7 @@
 namespace {
 
 using Spec = guild::DeepSeekR1Spec;
-using Layer = guild::DeepSeekR1::MoeBlock;
+using Layer = guild::DeepSeekR1Spec::ExpertLayer<guild::DeepSeekR1Spec>;
 using Weights = Layer::Weights<guild::Published>;
 
 /// A visitor that makes random fp8 matrices; experts beyond `distinct` share the memory of earlier ones.

@@ -38,8 +38,8 @@ struct Moe25Spec : SpecDefaults {
   static constexpr ExpertConfig experts = {.hidden = 96, .shared = 1};
 };
 struct Moe25RecomputedSpec : Moe25Spec {
-  template <class SegmentType>
-  using Training = Recompute<SegmentType>;
+  template <class LayerStack>
+  using Training = Recompute<LayerStack>;
 };
 
 struct Settings {

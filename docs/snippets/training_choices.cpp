@@ -10,8 +10,8 @@ struct BaseSpec : guild::MiniR1Spec {};
 
 // [begin]
 struct ThriftySpec : BaseSpec {  // computes activations a second time instead of keeping them
-  template <class SegmentType>
-  using Training = guild::Recompute<SegmentType>;
+  template <class LayerStack>
+  using Training = guild::Recompute<LayerStack>;
 };
 using Model = guild::Transformer<ThriftySpec>;
 

@@ -286,14 +286,31 @@ struct DeepSeekV2LiteSpec;
 // guild/models/kimi_k2_spec.hpp
 struct KimiK2Spec;
 
+// guild/models/llama_family.hpp
+struct LlamaFamily;
+
 // guild/models/llama_names.hpp
 struct LlamaNames;
+
+// guild/models/llama_spec.hpp
+struct Llama31_8BSpec;
+struct LlamaDefaults;
+struct Qwen3_8BSpec;
+struct R1DistillQwen1_5BSpec;
+struct R1DistillQwen7BSpec;
 
 // guild/models/mini_r1_spec.hpp
 struct MiniR1Spec;
 
+// guild/models/mixtral_family.hpp
+struct MixtralFamily;
+
 // guild/models/mixtral_names.hpp
 struct MixtralNames;
+
+// guild/models/mixtral_spec.hpp
+struct Mixtral8x7BSpec;
+struct MixtralDefaults;
 
 // guild/models/moonlight_spec.hpp
 struct MoonlightSpec;
@@ -333,11 +350,11 @@ template <Index Vocab, Index Size> struct Embedding;
 // guild/modules/expert_pool.hpp
 template <class S> struct ExpertPool;
 
+// guild/modules/gqa.hpp
+template <class S, const GqaConfig& Config> struct Gqa;
+
 // guild/modules/joint_cache.hpp
 template <class Self> struct JointCache;
-
-// guild/modules/latent_cache.hpp
-template <class ElementType, Index Width> class LatentCache;
 
 // guild/modules/linear.hpp
 template <Index Outputs, Index Inputs> struct Linear;
@@ -386,6 +403,9 @@ template <class Real> struct Routing;
 
 // guild/modules/routing_statistics.hpp
 class RoutingStatistics;
+
+// guild/modules/row_cache.hpp
+template <class ElementType, Index Width> class RowCache;
 
 // guild/modules/segment.hpp
 template <class LayerType, int Count> struct Segment;

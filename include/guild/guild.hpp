@@ -109,14 +109,19 @@
 #include <guild/models/deepseek_v2_lite_spec.hpp>
 #include <guild/models/families.hpp>
 #include <guild/models/kimi_k2_spec.hpp>
+#include <guild/models/llama_family.hpp>
 #include <guild/models/llama_names.hpp>
+#include <guild/models/llama_spec.hpp>
 #include <guild/models/mini_r1_spec.hpp>
+#include <guild/models/mixtral_family.hpp>
 #include <guild/models/mixtral_names.hpp>
+#include <guild/models/mixtral_spec.hpp>
 #include <guild/models/moonlight_spec.hpp>
 #include <guild/models/name_rule.hpp>
 #include <guild/models/presets.hpp>
 #include <guild/models/spec.hpp>
 #include <guild/models/transformer.hpp>
+#include <guild/modules/append_rows.hpp>
 #include <guild/modules/batch.hpp>
 #include <guild/modules/block.hpp>
 #include <guild/modules/cached_attention.hpp>
@@ -124,8 +129,8 @@
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/expert_pool.hpp>
+#include <guild/modules/gqa.hpp>
 #include <guild/modules/joint_cache.hpp>
-#include <guild/modules/latent_cache.hpp>
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/mla.hpp>
@@ -141,6 +146,7 @@
 #include <guild/modules/router.hpp>
 #include <guild/modules/routing.hpp>
 #include <guild/modules/routing_statistics.hpp>
+#include <guild/modules/row_cache.hpp>
 #include <guild/modules/segment.hpp>
 #include <guild/modules/sequence_cache.hpp>
 #include <guild/modules/stack.hpp>

@@ -8,7 +8,7 @@ struct Unfinished {
   struct Weights {};
   template <class Real>
   struct Saved {};
-  using Cache = guild::LatentCache<float, 4>;
+  using Cache = guild::RowCache<float, 4>;
   template <class Visitor, class... W>
   static void visit(Visitor&&, const guild::Path&, W&...) {}
 };

@@ -3,7 +3,7 @@
 #include <guild/modules/segment.hpp>
 
 #if defined(GUILD_FIXED)
-guild::Segment<guild::MiniR1::DenseBlock, 1> segment;
+guild::Segment<guild::MiniR1Spec::DenseLayer<guild::MiniR1Spec>, 1> segment;
 #else
-guild::Segment<guild::MiniR1::DenseBlock, -1> segment;
+guild::Segment<guild::MiniR1Spec::DenseLayer<guild::MiniR1Spec>, -1> segment;
 #endif

@@ -2,7 +2,7 @@
 #include <guild/models/presets.hpp>
 #include <guild/modules/recompute.hpp>
 
-using Layer = guild::MiniR1::DenseBlock;
+using Layer = guild::MiniR1Spec::DenseLayer<guild::MiniR1Spec>;
 #if defined(GUILD_FIXED)
 guild::Recompute<guild::Segment<Layer, 1>> layers;
 #else

@@ -3,7 +3,7 @@
 #include <guild/modules/segment.hpp>
 
 #if defined(GUILD_FIXED)
-guild::Segment<guild::MiniR1::DenseBlock, 2> segment;
+guild::Segment<guild::MiniR1Spec::DenseLayer<guild::MiniR1Spec>, 2> segment;
 #else
 guild::Segment<guild::MiniR1::Mixer, 2> segment;  // a mixer alone is no layer: nobody says how many experts it takes
 #endif

@@ -2,7 +2,7 @@
 #include <guild/models/presets.hpp>
 #include <guild/modules/stack.hpp>
 
-using Layer = guild::MiniR1::DenseBlock;
+using Layer = guild::MiniR1Spec::DenseLayer<guild::MiniR1Spec>;
 #if defined(GUILD_FIXED)
 guild::Stack<guild::Segment<Layer, 1>, guild::Segment<Layer, 2>> layers;
 #else

@@ -36,7 +36,7 @@ TEST(Cache, GrowsByDoublingUpToTheContextAndReservesExactly) {
   EXPECT_EQ(cache.length(), 0);
 }
 
-using Rows = guild::LatentCache<guild::bf16, 3>;
+using Rows = guild::RowCache<guild::bf16, 3>;
 
 void append(Rows& cache, Index rows, float first) {
   const auto to = cache.append(rows);
@@ -49,7 +49,7 @@ std::vector<float> column(const Rows& cache) {
   return out;
 }
 
-TEST(LatentCache, KeepsItsRowsWhereverItGrowsAndGoesBackToAnyLength) {
+TEST(RowCache, KeepsItsRowsWhereverItGrowsAndGoesBackToAnyLength) {
   Rows cache;
   cache.reserve(2);
   append(cache, 2, 1.0f);
@@ -71,7 +71,7 @@ TEST(LatentCache, KeepsItsRowsWhereverItGrowsAndGoesBackToAnyLength) {
   EXPECT_EQ(cache.length(), 1);
 }
 
-TEST(LatentCache, ACopyIsAnotherSequenceWithTheSameBeginning) {
+TEST(RowCache, ACopyIsAnotherSequenceWithTheSameBeginning) {
   Rows cache;
   cache.reserve(40);
   append(cache, 2, 1.0f);
@@ -94,7 +94,7 @@ static_assert(guild::SequenceCache<Rows> && guild::SequenceCache<Model::Layers::
 
 TEST(Cache, TakesTheBytesItSays) {
   EXPECT_EQ(Rows::bytes(10), 10 * 3 * 2);
-  EXPECT_EQ(Model::Cache::bytes(100), TinySpec::config.layers * Model::Mixer::Cache::bytes(100));
+  EXPECT_EQ(Model::Cache::bytes(100), TinySpec::config.layers * guild::Mla<TinySpec>::Cache::bytes(100));
   EXPECT_EQ(guild::DeepSeekR1::Cache::bytes(4096),
             guild::estimate_memory(guild::config_of<guild::DeepSeekR1Spec>, guild::DType::f8_e4m3, 4096).cache);
 }

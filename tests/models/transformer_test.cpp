@@ -167,7 +167,7 @@ struct Naive {
     for (std::size_t t = 0; t < x.size(); ++t) {
       add(x[t], update[t]);
       const Vec row = norm(x[t], w.feed_forward_norm.weight, c.norm.epsilon);
-      if constexpr (std::is_same_v<Block, typename Model::MoeBlock>)
+      if constexpr (std::is_same_v<Block, typename S::template ExpertLayer<S>>)
         add(x[t], experts(w.feed_forward, row));
       else
         add(x[t], network(w.feed_forward, row));
@@ -182,9 +182,9 @@ struct Naive {
       for (Index i = 0; i < c.hidden; ++i) row[static_cast<std::size_t>(i)] = at(weights.embedding.weight, token, i);
       x.push_back(row);
     }
-    for (const auto& w : std::get<0>(weights.layers.parts).layers) block<typename Model::DenseBlock>(w, x);
-    if constexpr (Model::has_moe)
-      for (const auto& w : std::get<1>(weights.layers.parts).layers) block<typename Model::MoeBlock>(w, x);
+    for (const auto& w : std::get<0>(weights.layers.parts).layers) block<typename S::template DenseLayer<S>>(w, x);
+    if constexpr (guild::expert_layers(guild::config_of<S>) > 0)
+      for (const auto& w : std::get<1>(weights.layers.parts).layers) block<typename S::template ExpertLayer<S>>(w, x);
     for (Vec& row : x) row = norm(row, weights.final_norm.weight, c.norm.epsilon);
     return x;
   }

@@ -112,7 +112,7 @@ using MlaCase = UncachedCase<guild::Mla<TinySpec>, TinySpec>;
 using MlaPlainQueryCase = UncachedCase<guild::Mla<PlainQuerySpec>, PlainQuerySpec>;
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
-using BlockCase = UncachedCase<guild::Transformer<TinySpec>::MoeBlock, TinySpec>;
+using BlockCase = UncachedCase<TinySpec::ExpertLayer<TinySpec>, TinySpec>;
 
 template <class S>
 struct StackCase : UncachedCase<guild_test::WholeStack<typename guild::Transformer<S>::Layers>, S> {
@@ -127,8 +127,8 @@ struct StackCase : UncachedCase<guild_test::WholeStack<typename guild::Transform
   }
 };
 struct RecomputeSpec : TinySpec {
-  template <class SegmentType>
-  using Training = guild::Recompute<SegmentType>;
+  template <class LayerStack>
+  using Training = guild::Recompute<LayerStack>;
 };
 /// The whole model, from tokens to logits.
 template <class S>

@@ -39,8 +39,8 @@ struct RestlessSpec : guild_test::KeptSpec {
   using Router = Restless<S>;
 };
 struct RestlessRecomputedSpec : RestlessSpec {
-  template <class SegmentType>
-  using Training = guild::Recompute<SegmentType>;
+  template <class LayerStack>
+  using Training = guild::Recompute<LayerStack>;
 };
 using Kept = guild::Transformer<RestlessSpec>;
 using Recomputed = guild::Transformer<RestlessRecomputedSpec>;

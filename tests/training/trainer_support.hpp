@@ -26,8 +26,8 @@ struct KeptSpec : guild::SpecDefaults {
   static constexpr guild::ExpertConfig experts = {.hidden = 4, .shared = 1};
 };
 struct RecomputedSpec : KeptSpec {
-  template <class SegmentType>
-  using Training = guild::Recompute<SegmentType>;
+  template <class LayerStack>
+  using Training = guild::Recompute<LayerStack>;
 };
 using Kept = guild::Transformer<KeptSpec>;
 using Recomputed = guild::Transformer<RecomputedSpec>;

@@ -4,10 +4,12 @@
 #include <tuple>
 
 #include <guild/models/deepseek_family.hpp>
+#include <guild/models/llama_family.hpp>
+#include <guild/models/mixtral_family.hpp>
 
 namespace guild::inline v1 {
 
 /// For programs that take any of them: `with_config<Families>(json, path, f)`.
-using Families = std::tuple<DeepSeekFamily>;
+using Families = std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily>;
 
 }  // namespace guild::inline v1

@@ -4,7 +4,9 @@
 #include <guild/models/deepseek_r1_spec.hpp>
 #include <guild/models/deepseek_v2_lite_spec.hpp>
 #include <guild/models/kimi_k2_spec.hpp>
+#include <guild/models/llama_spec.hpp>
 #include <guild/models/mini_r1_spec.hpp>
+#include <guild/models/mixtral_spec.hpp>
 #include <guild/models/moonlight_spec.hpp>
 #include <guild/models/transformer.hpp>
 
@@ -16,5 +18,11 @@ using DeepSeekV2Lite = Transformer<DeepSeekV2LiteSpec>;
 using Moonlight = Transformer<MoonlightSpec>;
 using KimiK2 = Transformer<KimiK2Spec>;
 using MiniR1 = Transformer<MiniR1Spec>;
+using Llama31_8B = Transformer<Llama31_8BSpec>;
+using R1DistillLlama8B = Llama31_8B;  ///< the same numbers
+using R1DistillQwen1_5B = Transformer<R1DistillQwen1_5BSpec>;
+using R1DistillQwen7B = Transformer<R1DistillQwen7BSpec>;
+using Qwen3_8B = Transformer<Qwen3_8BSpec>;
+using Mixtral8x7B = Transformer<Mixtral8x7BSpec>;
 
 }  // namespace guild::inline v1

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tuple>
+#include <type_traits>
 
 #include <guild/core/config.hpp>
 #include <guild/core/types.hpp>
@@ -13,22 +14,40 @@
 #include <guild/modules/mla.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/router.hpp>
+#include <guild/modules/segment.hpp>
+#include <guild/modules/stack.hpp>
 
 namespace guild::inline v1 {
 
-/// What Specs of all families inherit.
+/// What Specs of all families inherit. Each type receives the finished Spec, so a replacement reads `S::config.hidden`
+/// or `S::routing.experts`.
 struct SpecBase {
   using CacheElement = bf16;  ///< of the caches; float for bit-exact studies
   template <class S>
+  using Router = TopKRouter<S>;  ///< which experts serve a token
+  template <class S>
+  using Experts = ExpertPool<S>;
+  template <class S>
   using Dispatch = Here;  ///< how rows reach the experts
-  template <class SegmentType>
-  using Training = SegmentType;  ///< or Recompute<SegmentType>, to save memory
+  template <class S>
+  using DenseLayer = Block<S, typename S::template Mixer<S>, DenseFeedForward<S>>;
+  template <class S>
+  using ExpertLayer = Block<S, typename S::template Mixer<S>, Moe<S>>;
+  template <class LayerStack>
+  using Training = LayerStack;  ///< or Recompute<LayerStack>, to save memory
 };
 
+/// `S::dense.layers` dense layers, then layers with experts; without experts dense layers alone.
+template <class S>
+using DenseThenExperts =
+    std::conditional_t<expert_layers(config_of<S>) == 0,
+                       Stack<Segment<typename S::template DenseLayer<S>, S::config.layers>>,
+                       Stack<Segment<typename S::template DenseLayer<S>, S::dense.layers>,
+                             Segment<typename S::template ExpertLayer<S>, expert_layers(config_of<S>)>>>;
+
 /// Base of the Specs of DeepSeek's kind, and of custom ones. A Spec replaces what it wants to differ: numbers, part by
-/// part, and types; the choices below are DeepSeek-R1's. Each type receives the finished Spec, so a replacement reads
-/// `S::config.hidden` or `S::routing.experts`. A part with numbers of another type (a router of your own) replaces its
-/// member by one of that type.
+/// part, and types; the choices below are DeepSeek-R1's. A part of your own (a router with other numbers) replaces its
+/// member by one of its own type.
 struct SpecDefaults : SpecBase {
   static constexpr TrunkConfig config = {};
   static constexpr MlaConfig attention = {};
@@ -43,11 +62,10 @@ struct SpecDefaults : SpecBase {
 
   using Family = DeepSeekFamily;  ///< what its config.json may say
   using Names = DeepSeekNames;    ///< tensor names in checkpoint files
-  template <class S> using Mixer = Mla<S>;
   template <class S>
-  using Router = TopKRouter<S>;
+  using Mixer = Mla<S>;
   template <class S>
-  using Experts = ExpertPool<S>;
+  using Layers = DenseThenExperts<S>;  ///< what stands between embedding and head: a LayerStack
 };
 
 }  // namespace guild::inline v1

@@ -12,14 +12,12 @@
 #include <guild/models/spec.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/mtp.hpp>
-#include <guild/modules/recompute.hpp>
-#include <guild/modules/segment.hpp>
-#include <guild/modules/stack.hpp>
+#include <guild/modules/layer_stack.hpp>
 #include <guild/ops/fault.hpp>
 
 namespace guild::inline v1 {
 
-/// Embedding, dense layers, expert layers, norm and head, as `S::config` counts them and with the modules S chooses.
+/// Embedding, the layers of S, norm and head.
 template <class S>
 struct Transformer {
   using Spec = S;
@@ -31,17 +29,11 @@ struct Transformer {
                 "Transformer: the numbers of this Spec are no possible model; "
                 "guild::config_problem(guild::config_of<Spec>) says why");
 
-  using Mixer = typename S::template Mixer<S>;
-  using DenseBlock = Block<S, Mixer, DenseFeedForward<S>>;
-  using MoeBlock = Block<S, Mixer, Moe<S>>;
   static constexpr int routed_experts = part_or(config_of<S>, TopKConfig{.experts = 0}).experts;  ///< of a layer
-  static constexpr int dense_layers = config.layers - expert_layers(config_of<S>);
-  static constexpr bool has_moe = dense_layers < config.layers;
-  using Layers =
-      std::conditional_t<has_moe,
-                         Stack<typename S::template Training<Segment<DenseBlock, dense_layers>>,
-                               typename S::template Training<Segment<MoeBlock, config.layers - dense_layers>>>,
-                         Stack<typename S::template Training<Segment<DenseBlock, config.layers>>>>;
+  static_assert(LayerStack<typename S::template Layers<S>>,
+                "Transformer: Spec::Layers must be a LayerStack, see guild/modules/layer_stack.hpp");
+  using Layers = typename S::template Training<typename S::template Layers<S>>;
+  static_assert(Layers::layers == config.layers, "Transformer: Spec::Layers must have config.layers layers");
   using TokenEmbedding = Embedding<config.vocab, config.hidden>;
   using Norm = RmsNorm<config.hidden>;
   using Head = Linear<config.vocab, config.hidden>;

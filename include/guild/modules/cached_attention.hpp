@@ -4,13 +4,14 @@
 // Shapes: T tokens, H heads, C latent rank, N nope, R rope, V value dimensions.
 #pragma once
 
+#include <array>
 #include <span>
-#include <string>
 #include <utility>
 
 #include <guild/device/staged.hpp>
 #include <guild/device/tuning.hpp>
 #include <guild/modules/caches.hpp>
+#include <guild/modules/append_rows.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/attention.hpp>
 #include <guild/ops/copy_rows.hpp>
@@ -34,10 +35,7 @@ struct CachedLatentAttention {
   static void attend(const Pass<Device>& pass, const WeightView& latent_up, Caches<Cache> caches,
                      View<const float, 2> latents, View<const float, 2> keys, View<const float, 2> query,
                      View<float, 2> out) {
-    if (pass.mask != AttentionMask::causal)
-      throw Error(ErrorCode::op_argument, "a token that sees later ones cannot attend to a cache; pass whole sequences",
-                  Where{.key = "Pass::mask"});
-    append(pass, caches, latents, keys);
+    append_rows(pass, caches, std::array{latents, keys});
     const auto chunks = static_cast<Index>(pass.batch.chunks.size());
     Staged<Device, Chunk> absorbed(pass.device, chunks), expanded(pass.device, chunks);
     const Tuning& tuning = pass.device.tuning();
@@ -71,24 +69,6 @@ struct CachedLatentAttention {
  private:
   static Index length_of(const Chunk& chunk) { return chunk.first_position + chunk.count; }
   static float scale() { return softmax_scale(config); }
-
-  /// Writes the new rows behind what the caches hold, rounded to their elements.
-  template <class Device>
-  static void append(const Pass<Device>& pass, Caches<Cache> caches, View<const float, 2> latents,
-                     View<const float, 2> keys) {
-    Staged<Device, CopyRowsJob<float, Element>> copies(pass.device, 2 * static_cast<Index>(pass.batch.chunks.size()));
-    for (const Chunk& chunk : pass.batch.chunks) {
-      if (chunk.count == 0) continue;
-      Cache& cache = caches[chunk.sequence];
-      if (cache.length() != chunk.first_position)
-        throw Error(ErrorCode::op_shape, "a chunk starts at position " + std::to_string(chunk.first_position) +
-                                             ", but its cache holds " + std::to_string(cache.length()) + " tokens");
-      const View<Element, 2> rows = cache.append(chunk.count);
-      copies.add(copy_of(latents.middle_rows(chunk.begin, chunk.count), rows.middle_cols(0, latent)));
-      copies.add(copy_of(keys.middle_rows(chunk.begin, chunk.count), rows.middle_cols(latent, rotary)));
-    }
-    copy_rows(pass.device, copies.ready());
-  }
 
   template <class Device>
   static void attend_absorbed(const Pass<Device>& pass, const WeightView& latent_up, Caches<Cache> caches,

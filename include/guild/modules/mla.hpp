@@ -10,7 +10,7 @@
 #include <guild/core/config.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/modules/cached_attention.hpp>
-#include <guild/modules/latent_cache.hpp>
+#include <guild/modules/row_cache.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
@@ -39,7 +39,7 @@ struct Mla {
   using LatentNorm = RmsNorm<latent>;
   using LatentUp = Linear<heads*(nope + value), latent>;
   using Output = Linear<hidden, heads * value>;
-  using Cache = LatentCache<typename S::CacheElement, width>;
+  using Cache = RowCache<typename S::CacheElement, width>;
   static_assert(Cache::type == DType::f32 || Cache::type == DType::bf16,
                 "Mla: Spec::CacheElement must be float or bf16");
 

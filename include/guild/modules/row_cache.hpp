@@ -1,4 +1,5 @@
-// The cache of latent attention: one row of latent values and one shared rotary key for each token of a sequence.
+// A cache that keeps a row for each token of a sequence: of latent attention the latent values and the shared rotary
+// key, of grouped-query attention keys and values.
 #pragma once
 
 #include <algorithm>
@@ -11,10 +12,10 @@
 
 namespace guild::inline v1 {
 
-/// Rows of `Width` elements: [latent, rotary key]. Element: float, or bf16 for half the memory. A SequenceCache that
+/// Rows of `Width` elements. Element: float, or bf16 for half the memory. A SequenceCache that
 /// keeps every row, so it can go back to any length.
 template <class ElementType, Index Width>
-class LatentCache {
+class RowCache {
  public:
   using Element = ElementType;
   static constexpr Index width = Width;
@@ -23,17 +24,17 @@ class LatentCache {
     Index length = 0;
   };
 
-  LatentCache() = default;
-  LatentCache(LatentCache&&) noexcept = default;
-  LatentCache& operator=(LatentCache&&) noexcept = default;
-  ~LatentCache() = default;
+  RowCache() = default;
+  RowCache(RowCache&&) noexcept = default;
+  RowCache& operator=(RowCache&&) noexcept = default;
+  ~RowCache() = default;
   /// Copies the rows, without the room behind them.
-  LatentCache(const LatentCache& other) {
+  RowCache(const RowCache& other) {
     reserve(other.length_);
     copy_rows_of(other);
   }
-  LatentCache& operator=(const LatentCache& other) {
-    if (this != &other) *this = LatentCache(other);
+  RowCache& operator=(const RowCache& other) {
+    if (this != &other) *this = RowCache(other);
     return *this;
   }
 
@@ -45,7 +46,7 @@ class LatentCache {
   /// Makes room for `tokens` rows in all; never shrinks. Throws dev_memory, and then changes nothing.
   void reserve(Index tokens) {
     if (tokens <= reserved()) return;
-    LatentCache grown;
+    RowCache grown;
     grown.rows_ = Buffer<Element>::uninitialized(tokens * Width);
     grown.copy_rows_of(*this);
     *this = std::move(grown);
@@ -76,7 +77,7 @@ class LatentCache {
   }
 
  private:
-  void copy_rows_of(const LatentCache& other) {
+  void copy_rows_of(const RowCache& other) {
     length_ = other.length_;
     if (length_ > 0) std::memcpy(rows_.data(), other.rows_.data(), static_cast<std::size_t>(bytes(length_)));
   }

@@ -1,0 +1,239 @@
+// Grouped-query attention (arXiv 2305.13245): heads that share keys and values in groups. As many key heads as heads is
+// multi-head attention (arXiv 1706.03762), one is multi-query attention (arXiv 1911.02150).
+// Shapes: T tokens, H heads, G key heads, D dimensions of a head.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include <guild/core/config.hpp>
+#include <guild/device/staged.hpp>
+#include <guild/modules/append_rows.hpp>
+#include <guild/modules/caches.hpp>
+#include <guild/modules/linear.hpp>
+#include <guild/modules/norm.hpp>
+#include <guild/modules/pass.hpp>
+#include <guild/modules/row_cache.hpp>
+#include <guild/ops/attention.hpp>
+#include <guild/ops/attention_backward.hpp>
+#include <guild/ops/bias.hpp>
+#include <guild/ops/rope.hpp>
+
+namespace guild::inline v1 {
+
+/// `Config` is the part of the Spec that says its numbers: a Spec may have several kinds of attention.
+template <class S, const GqaConfig& Config = S::attention>
+struct Gqa {
+  static constexpr GqaConfig config = Config;
+  static constexpr Index hidden = S::config.hidden;
+  static constexpr Index heads = config.heads, key_heads = config.key_heads, width = config.head_dim;
+  static_assert(config.heads > 0 && config.key_heads > 0 && config.heads % config.key_heads == 0,
+                "Gqa: attention.key_heads must divide attention.heads");
+  static_assert(config.head_dim > 0 && config.head_dim % 2 == 0,
+                "Gqa: attention.head_dim must be even: rotary dimensions come in pairs");
+  static constexpr Index group = heads / key_heads;  ///< heads that share a key head
+
+  using Query = Linear<heads * width, hidden>;
+  using Key = Linear<key_heads * width, hidden>;
+  using Value = Linear<key_heads * width, hidden>;
+  using HeadNorm = RmsNorm<width>;
+  using Output = Linear<hidden, heads * width>;
+  /// A row: [keys of all key heads | their values].
+  using Cache = RowCache<typename S::CacheElement, 2 * key_heads * width>;
+  static_assert(Cache::type == DType::f32 || Cache::type == DType::bf16,
+                "Gqa: Spec::CacheElement must be float or bf16");
+
+  template <class Store>
+  struct Weights {
+    typename Query::template Weights<Store> query;  ///< rows of one head after the other
+    typename Key::template Weights<Store> key;
+    typename Value::template Weights<Store> value;
+    typename Store::Vector query_bias, key_bias, value_bias;  ///< unused without config.bias
+    typename HeadNorm::template Weights<Store> query_norm;    ///< unused without config.query_key_norm
+    typename HeadNorm::template Weights<Store> key_norm;      ///< unused without config.query_key_norm
+    typename Output::template Weights<Store> output;
+    RopeTable rope{config.rope, config.head_dim};  ///< derived, not visited
+  };
+
+  template <class Visitor, class... W>
+  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+    const Path query = path / "query", key = path / "key", value = path / "value";
+    Query::visit(visitor, query, weights.query...);
+    if constexpr (config.bias) visitor(query / "bias", VectorShape{heads * width}, weights.query_bias...);
+    Key::visit(visitor, key, weights.key...);
+    if constexpr (config.bias) visitor(key / "bias", VectorShape{key_heads * width}, weights.key_bias...);
+    Value::visit(visitor, value, weights.value...);
+    if constexpr (config.bias) visitor(value / "bias", VectorShape{key_heads * width}, weights.value_bias...);
+    if constexpr (config.query_key_norm) {
+      HeadNorm::visit(visitor, path / "query_norm", weights.query_norm...);
+      HeadNorm::visit(visitor, path / "key_norm", weights.key_norm...);
+    }
+    Output::visit(visitor, path / "output", weights.output...);
+  }
+
+  template <class Real>
+  struct Saved {
+    View<Real, 2> projected_query;  ///< [T, H * D], before its norm; empty without query_key_norm
+    View<Real, 2> projected_key;    ///< [T, G * D], before its norm; empty without query_key_norm
+    View<Real, 2> query;            ///< [T, H * D], rotated
+    View<Real, 2> key;              ///< [T, G * D], rotated
+    View<Real, 2> value;            ///< [T, G * D]
+    View<Real, 2> attended;         ///< [T, H * D]
+    View<Real, 2> lse;              ///< [T, H]: log-sum-exp of the scaled scores; empty unless kept
+  };
+
+  /// x and y [T, hidden]. With caches the pass is appended to them, and each token attends to its sequence so far;
+  /// without, each chunk is a sequence that attends to itself.
+  template <class Device, class Store, class Real>
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
+                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y,
+                      Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    Device& device = pass.device;
+    Saved<Real> here;
+    Saved<Real>& saved = keep != nullptr ? *keep : here;
+    auto room = pass.room(keep);
+    saved.attended = room.template keep<Real>(x.rows, heads * width);
+    project(device, weights, x, saved, room);
+    rope(device, weights.rope, pass.batch.positions, saved.query, {heads, width, 0});
+    rope(device, weights.rope, pass.batch.positions, saved.key, {key_heads, width, 0});
+    if (!caches)
+      attend_to_itself(pass, saved, room, keep != nullptr);
+    else if constexpr (std::is_same_v<Real, float>)
+      attend_to_caches(pass, caches, saved);
+    else
+      throw Error(ErrorCode::op_argument, "attention over caches is in float", Where{.key = "Gqa: caches"});
+    Output::forward(device, weights.output, saved.attended, y);
+  }
+
+  /// dy and dx [T, hidden]; dx is overwritten and must not be dy.
+  template <class Device, class Store, class Gradients, class Real>
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
+                       View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
+                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients) {
+    Device& device = pass.device;
+    auto scratch = device.scratch();
+    const auto dattended = scratch.template take<Real>(x.rows, heads * width);
+    const auto dquery = scratch.template take<Real>(x.rows, heads * width);
+    const auto dkey = scratch.template take<Real>(x.rows, key_heads * width);
+    const auto dvalue = scratch.template take<Real>(x.rows, key_heads * width);
+    Output::backward(device, weights.output, saved.attended, dy, dattended, gradients.output);
+
+    Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, chunks_of(pass));
+    for (const Chunk& chunk : pass.batch.chunks) {
+      const auto rows = [&chunk](auto all) { return all.middle_rows(chunk.begin, chunk.count); };
+      jobs.add({.q = rows(saved.query),
+                .k_nope = rows(saved.key),
+                .v = rows(saved.value),
+                .out = rows(saved.attended),
+                .lse = rows(saved.lse),
+                .dout = rows(dattended),
+                .dq = rows(dquery),
+                .dk_nope = rows(dkey),
+                .dv = rows(dvalue)});
+    }
+    expanded_attention_backward(device, jobs.ready(), sizes<Real>(pass.mask));
+    rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, width, 0});
+    rope_backward(device, weights.rope, pass.batch.positions, dkey, {key_heads, width, 0});
+    if constexpr (config.query_key_norm) {
+      HeadNorm::backward(device, weights.query_norm, by_head(saved.projected_query), by_head(dquery), by_head(dquery),
+                         gradients.query_norm, S::config.norm.epsilon);
+      HeadNorm::backward(device, weights.key_norm, by_head(saved.projected_key), by_head(dkey), by_head(dkey),
+                         gradients.key_norm, S::config.norm.epsilon);
+    }
+    if constexpr (config.bias) {
+      bias_gradient(device, dquery, gradients.query_bias.view());
+      bias_gradient(device, dkey, gradients.key_bias.view());
+      bias_gradient(device, dvalue, gradients.value_bias.view());
+    }
+    Query::backward(device, weights.query, x, dquery, dx, gradients.query);
+    Key::backward(device, weights.key, x, dkey, dx, gradients.key, Update::add);
+    Value::backward(device, weights.value, x, dvalue, dx, gradients.value, Update::add);
+  }
+
+ private:
+  /// Queries, keys and values of all heads, normalised where they shall be, not rotated.
+  template <class Device, class Store, class Real, class RoomOf>
+  static void project(Device& device, const Weights<Store>& weights, View<const Real, 2> x, Saved<Real>& saved,
+                      RoomOf& room) {
+    saved.query = room.template keep<Real>(x.rows, heads * width);
+    saved.key = room.template keep<Real>(x.rows, key_heads * width);
+    saved.value = room.template keep<Real>(x.rows, key_heads * width);
+    View<Real, 2> query = saved.query, key = saved.key;
+    if constexpr (config.query_key_norm) {
+      query = saved.projected_query = room.template keep<Real>(x.rows, heads * width);
+      key = saved.projected_key = room.template keep<Real>(x.rows, key_heads * width);
+    }
+    const std::array jobs = {BasicLinearJob<Real>{weights.query.weight.view(), x, query},
+                             BasicLinearJob<Real>{weights.key.weight.view(), x, key},
+                             BasicLinearJob<Real>{weights.value.weight.view(), x, saved.value}};
+    linear(device, std::span<const BasicLinearJob<Real>>(jobs));
+    if constexpr (config.bias) {
+      add_bias(device, weights.query_bias.view(), query);
+      add_bias(device, weights.key_bias.view(), key);
+      add_bias(device, weights.value_bias.view(), saved.value);
+    }
+    if constexpr (config.query_key_norm) {
+      HeadNorm::forward(device, weights.query_norm, by_head(query), by_head(saved.query), S::config.norm.epsilon);
+      HeadNorm::forward(device, weights.key_norm, by_head(key), by_head(saved.key), S::config.norm.epsilon);
+    }
+  }
+
+  template <class Device, class Real, class RoomOf>
+  static void attend_to_itself(const Pass<Device>& pass, Saved<Real>& saved, RoomOf& room, bool with_lse) {
+    if (with_lse) saved.lse = room.template keep<Real>(saved.query.rows, heads);
+    Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, chunks_of(pass));
+    for (const Chunk& chunk : pass.batch.chunks) {
+      const auto rows = [&chunk](auto all) { return all.middle_rows(chunk.begin, chunk.count); };
+      jobs.add({.q = rows(saved.query),
+                .k_nope = rows(saved.key),
+                .v = rows(saved.value),
+                .out = rows(saved.attended),
+                .lse = with_lse ? rows(saved.lse) : View<Real, 2>{}});
+    }
+    expanded_attention(pass.device, jobs.ready(), sizes<Real>(pass.mask));
+  }
+
+  /// A job for each sequence and key head: its heads read the same columns of the cache.
+  template <class Device>
+  static void attend_to_caches(const Pass<Device>& pass, Caches<Cache> caches, const Saved<float>& saved) {
+    append_rows(pass, caches, std::array<View<const float, 2>, 2>{saved.key, saved.value});
+    Staged<Device, CachedAttentionJob> jobs(pass.device, chunks_of(pass) * key_heads);
+    for (const Chunk& chunk : pass.batch.chunks) {
+      if (chunk.count == 0) continue;
+      const auto rows = std::as_const(caches[chunk.sequence]).rows();
+      for (Index g = 0; g < key_heads; ++g) {
+        const auto of_group = [&](auto all) {
+          return all.middle_rows(chunk.begin, chunk.count).middle_cols(g * group * width, group * width);
+        };
+        jobs.add({rows.data + g * width, Cache::type, rows.pitch, chunk.first_position + chunk.count,
+                  of_group(saved.query), of_group(saved.attended), chunk.first_position});
+      }
+    }
+    cached_attention(pass.device, jobs.ready(),
+                     {.heads = group,
+                      .key = width,
+                      .value = width,
+                      .value_offset = key_heads * width,
+                      .scale = static_cast<float>(scale())});
+  }
+
+  static double scale() { return 1.0 / std::sqrt(static_cast<double>(width)); }
+  template <class Real>
+  static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask) {
+    return {heads, width, 0, width, static_cast<Real>(scale()), mask, group};
+  }
+  template <class Device>
+  static Index chunks_of(const Pass<Device>& pass) {
+    return static_cast<Index>(pass.batch.chunks.size());
+  }
+  /// [T, heads * D] as [T * heads, D].
+  template <class Real>
+  static View<Real, 2> by_head(View<Real, 2> all) {
+    return {all.data, all.rows * (all.cols / width), width};
+  }
+};
+
+}  // namespace guild::inline v1
