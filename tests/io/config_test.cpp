@@ -20,6 +20,7 @@
 #include <guild/models/deepseek_family.hpp>
 #include <guild/models/deepseek_r1_spec.hpp>
 #include <guild/models/deepseek_v2_lite_spec.hpp>
+#include <guild/models/families.hpp>
 
 namespace config_test {
 
@@ -245,6 +246,52 @@ TEST(Config, RefusesAScaleOfV2ThatPublishedProgramsReadDifferently) {
   EXPECT_EQ(error.key(), "routed_scaling_factor");
 }
 
+TEST(Config, RefusesWhatOtherFamiliesWouldComputeOtherwise) {
+  const struct {
+    const char* file;
+    const char* key;
+    const char* value;
+    ErrorCode code;
+    const char* expected;  ///< part of the message
+  } cases[] = {
+      {"llama_3_1_8b", "attention_bias", "true", ErrorCode::cf_unsupported, "false"},
+      {"llama_3_1_8b", "hidden_act", "\"gelu\"", ErrorCode::cf_unsupported, "silu"},
+      {"llama_3_1_8b", "rope_scaling.rope_type", "\"linear\"", ErrorCode::cf_rope_unsupported, "llama3"},
+      {"llama_3_1_8b", "rope_scaling.low_freq_factor", "", ErrorCode::cf_missing, "a number"},
+      {"llama_3_1_8b", "rope_scaling.high_freq_factor", "0.5", ErrorCode::cf_rope, "low_freq_factor"},
+      {"llama_3_1_8b", "num_key_value_heads", "5", ErrorCode::cf_range, "divide"},
+      {"llama_3_1_8b", "head_dim", "63", ErrorCode::cf_rope, "even"},
+      {"llama_3_1_8b", "intermediate_size", "", ErrorCode::cf_missing, "an integer"},
+      {"llama_3_1_8b", "partial_rotary_factor", "0.5", ErrorCode::cf_unsupported, "1"},
+      {"llama_3_1_8b", "model_type", "\"llama4\"", ErrorCode::cf_model_type, "mixtral"},
+      {"deepseek_r1_distill_qwen_7b", "use_sliding_window", "true", ErrorCode::cf_unsupported, "false"},
+      {"qwen3_8b", "layer_types", "[\"full_attention\", \"sliding_attention\"]", ErrorCode::cf_unsupported,
+       "full_attention"},
+      {"mixtral_8x7b", "sliding_window", "4096", ErrorCode::cf_unsupported, "null"},
+      {"mixtral_8x7b", "num_local_experts", "", ErrorCode::cf_missing, "an integer"},
+      {"mixtral_8x7b", "num_experts_per_tok", "9", ErrorCode::cf_moe, "num_local_experts"},
+      {"mixtral_8x7b", "intermediate_size", "0", ErrorCode::cf_range, "intermediate_size must be"},
+  };
+  for (const auto& c : cases) {
+    const guild::Error error = refusal([&] {
+      (void)guild::with_config<guild::Families>(with(fixture(c.file), c.key, c.value), "m/config.json",
+                                                [](const auto&) { return 0; });
+    });
+    EXPECT_EQ(guild::name(error.code()), guild::name(c.code)) << c.file << ", " << c.key << ": " << error.what();
+    EXPECT_NE(std::string(error.what()).find(c.key), std::string::npos) << error.what();
+    EXPECT_NE(error.message().find(c.expected), std::string::npos) << error.what();
+    EXPECT_EQ(error.message().find("moe_intermediate_size"), std::string::npos) << "a key of another family";
+  }
+}
+
+TEST(Config, NamesTheFamilyOfAFileThatTheProgramWasNotCompiledFor) {
+  const guild::Error error =
+      refusal([&] { (void)guild::parse_config<guild::LlamaFamily>(fixture("deepseek_r1"), "m/config.json"); });
+  EXPECT_EQ(error.code(), ErrorCode::cf_model_type);
+  for (const char* part : {"deepseek_v3", "llama", "qwen3", "another family"})
+    EXPECT_NE(error.message().find(part), std::string::npos) << error.what();
+}
+
 TEST(Config, RefusesEveryCutOfAGoodFile) {
   const std::string text = fixture("deepseek_r1");
   for (std::size_t n = 0; n + 2 < text.size(); ++n)
@@ -349,9 +396,9 @@ TEST(Config, DescribesEveryModelFixtureDownToItsLastParameter) {
        std::filesystem::directory_iterator(std::string(GUILD_SOURCE_DIR) + "/tests/fixtures/models")) {
     const std::string folder = entry.path().string();
     if (!std::filesystem::exists(folder + "/config.json")) continue;
-    const std::string text = guild::read_text(folder + "/config.json", 1 << 20);
-    if (text.find("\"deepseek_v") == std::string::npos) continue;  // Llama, Qwen and Mixtral are not read yet
-    const auto file = guild::read_config<Family>(folder);
+    const auto parameters = [](const auto& file) { return guild::parameter_count(file.model).stored; };
+    const std::int64_t counted = guild::with_config<guild::Families>(
+        guild::read_text(folder + "/config.json", 1 << 20), folder + "/config.json", parameters);
     std::int64_t stored = 0;
     const auto checkpoint = guild::Checkpoint::open(folder);
     for (const guild::TensorInfo& tensor : checkpoint.tensors()) {
@@ -359,7 +406,7 @@ TEST(Config, DescribesEveryModelFixtureDownToItsLastParameter) {
       for (const std::int64_t side : tensor.shape) elements *= side;
       if (!tensor.name.ends_with("_scale_inv")) stored += elements;
     }
-    EXPECT_EQ(guild::parameter_count(file.model).stored, stored) << folder;
+    EXPECT_EQ(counted, stored) << folder;
     ++models;
   }
   EXPECT_GT(models, 10);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include <guild/core/random.hpp>
 #include <guild/io/config.hpp>
@@ -37,6 +38,33 @@ TEST(ConfigWriter, GivesBackEveryPreset) {
   EXPECT_EQ(parse_config<Family>(config_json<Family>(config_of<DeepSeekR1Spec>)).model_type, "deepseek_v3");
   EXPECT_EQ(parse_config<Family>(config_json<Family>(config_of<KimiK2Spec>, {.model_type = "kimi_k2"})).model_type,
             "kimi_k2");
+}
+
+template <class Spec>
+void expect_round_trip_of(std::string_view type) {
+  using SpecFamily = typename Spec::Family;
+  const auto read = parse_config<SpecFamily>(config_json<SpecFamily>(config_of<Spec>, {.dtype = DType::f32}));
+  EXPECT_EQ(read.model, canonical(config_of<Spec>))
+      << differences<SpecFamily>(canonical(config_of<Spec>), read.model) << config_json<SpecFamily>(config_of<Spec>);
+  EXPECT_EQ(read.model_type, type);
+  EXPECT_EQ(read.dtype, DType::f32);
+}
+
+TEST(ConfigWriter, GivesBackThePresetsOfOtherFamilies) {
+  expect_round_trip_of<Llama31_8BSpec>("llama");
+  expect_round_trip_of<R1DistillQwen7BSpec>("qwen2");
+  expect_round_trip_of<Qwen3_8BSpec>("qwen3");
+  expect_round_trip_of<Mixtral8x7BSpec>("mixtral");
+}
+
+struct BiasesAndNorms : LlamaDefaults {
+  static constexpr GqaConfig attention = {.bias = true, .query_key_norm = true};
+};
+
+TEST(ConfigWriter, RefusesWhatNoFileOfTheFamilyCanSay) {
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<LlamaFamily>(config_of<BiasesAndNorms>));
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument,
+                     config_json<LlamaFamily>(config_of<Qwen3_8BSpec>, {.model_type = "llama"}));
 }
 
 /// Random configs, the impossible ones left out.

@@ -1,21 +1,35 @@
 // The Specs in the box against the config.json files published with the models.
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <string>
+#include <type_traits>
 
+#include <guild/core/memory.hpp>
 #include <guild/io/config.hpp>
 #include <guild/models/deepseek_r1_spec.hpp>
 #include <guild/models/deepseek_v2_lite_spec.hpp>
 #include <guild/models/kimi_k2_spec.hpp>
+#include <guild/models/llama_spec.hpp>
+#include <guild/models/mixtral_spec.hpp>
 #include <guild/models/moonlight_spec.hpp>
 
 namespace specs_test {
 
-using Family = guild::DeepSeekFamily;
-
+template <class Family = guild::DeepSeekFamily>
 guild::PublishedModel<Family> fixture(const std::string& name) {
   const std::string path = std::string(GUILD_SOURCE_DIR) + "/tests/fixtures/configs/" + name + ".json";
   return guild::parse_config<Family>(guild::read_text(path, 1 << 20), path);
+}
+
+/// The Spec has the numbers of the published file, and as many parameters as the model is known to have.
+template <class Spec>
+void expect_published(const std::string& name, std::int64_t parameters) {
+  SCOPED_TRACE(name);
+  const auto file = fixture<typename Spec::Family>(name);
+  EXPECT_EQ(guild::differences(canonical(guild::config_of<Spec>), canonical(file.model)), "");
+  EXPECT_NO_THROW(guild::check_config<Spec>(file));
+  EXPECT_EQ(guild::parameter_count(guild::config_of<Spec>).total, parameters);
 }
 
 static_assert(guild::config_problem(guild::config_of<guild::DeepSeekR1Spec>) == nullptr);
@@ -54,6 +68,24 @@ TEST(Specs, KimiK2IsThePublishedConfig) {
   EXPECT_EQ(guild::differences(guild::config_of<guild::KimiK2Spec>, canonical(file.model)), "");
   EXPECT_EQ(guild::config_of<guild::KimiK2Spec>, canonical(file.model));
   EXPECT_EQ(file.model_type, "kimi_k2");
+}
+
+TEST(Specs, OtherFamiliesAreThePublishedConfigs) {
+  expect_published<guild::Llama31_8BSpec>("llama_3_1_8b", 8'030'261'248);
+  expect_published<guild::R1DistillLlama8BSpec>("deepseek_r1_distill_llama_8b", 8'030'261'248);
+  expect_published<guild::R1DistillQwen1_5BSpec>("deepseek_r1_distill_qwen_1_5b", 1'777'088'000);
+  expect_published<guild::R1DistillQwen7BSpec>("deepseek_r1_distill_qwen_7b", 7'615'616'512);
+  expect_published<guild::Qwen3_8BSpec>("qwen3_8b", 8'190'735'360);
+  expect_published<guild::Mixtral8x7BSpec>("mixtral_8x7b", 46'702'792'704);
+}
+
+TEST(Specs, FilesOfNewerVersionsOfTransformersAreTheSameModels) {
+  const auto expect_same = []<class Family>(std::type_identity<Family>, const std::string& name) {
+    const std::string folder = std::string(GUILD_SOURCE_DIR) + "/tests/fixtures/models/" + name;
+    EXPECT_EQ(fixture<Family>(name + "_v5").model, guild::read_config<Family>(folder).model) << name;
+  };
+  for (const char* name : {"llama", "qwen2", "qwen3"}) expect_same(std::type_identity<guild::LlamaFamily>{}, name);
+  expect_same(std::type_identity<guild::MixtralFamily>{}, "mixtral");
 }
 
 }  // namespace specs_test

@@ -5,6 +5,8 @@
 #include <span>
 #include <utility>
 
+#include <guild/models/llama_spec.hpp>
+#include <guild/models/mixtral_spec.hpp>
 #include <guild/models/transformer.hpp>
 
 #include "../support/gradient_check.hpp"
@@ -42,6 +44,31 @@ struct PlainQuerySpec : TinySpec {
                                                 .selection = guild::Selection::greedy,
                                                 .normalize = false,
                                                 .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 0};
+};
+
+/// Grouped-query attention with all that it may have.
+struct GqaSpec : guild::LlamaDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
+  static constexpr guild::GqaConfig attention = {.heads = 6,
+                                                 .key_heads = 2,
+                                                 .head_dim = 4,
+                                                 .bias = true,
+                                                 .query_key_norm = true,
+                                                 .rope = {.factor = 4.0,
+                                                          .original_context = 16,
+                                                          .pairs = guild::RopePairs::halves,
+                                                          .scaling = guild::RopeScaling::llama3}};
+  static constexpr guild::DenseConfig dense = {.hidden = 14};
+};
+struct PlainGqaSpec : GqaSpec {
+  static constexpr guild::GqaConfig attention = {.heads = 2, .key_heads = 2, .head_dim = 6};
+};
+struct MixtralSpec : guild::MixtralDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
+  static constexpr guild::GqaConfig attention = {.heads = 4, .key_heads = 1, .head_dim = 4};
+  static constexpr guild::TopKConfig routing = {
+      .experts = 5, .top_k = 2, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
   static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 0};
 };
 
@@ -110,6 +137,8 @@ struct UncachedCase : LayerCase<M, S> {
 using DenseCase = LayerCase<guild::DenseFeedForward<TinySpec>, TinySpec>;
 using MlaCase = UncachedCase<guild::Mla<TinySpec>, TinySpec>;
 using MlaPlainQueryCase = UncachedCase<guild::Mla<PlainQuerySpec>, PlainQuerySpec>;
+using GqaCase = UncachedCase<guild::Gqa<GqaSpec>, GqaSpec>;
+using PlainGqaCase = UncachedCase<guild::Gqa<PlainGqaSpec>, PlainGqaSpec>;
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
 using BlockCase = UncachedCase<TinySpec::ExpertLayer<TinySpec>, TinySpec>;
@@ -182,9 +211,9 @@ struct MtpCase : LayerCase<guild::Transformer<TinySpec>::Mtp, TinySpec> {
 template <class Case>
 class Gradients : public testing::Test {};
 
-using Cases = testing::Types<LinearCase, NormCase, EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, MoeCase,
+using Cases = testing::Types<LinearCase, NormCase, EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, MoeCase,
                              MoeSoftmaxCase, BlockCase, StackCase<TinySpec>, StackCase<RecomputeSpec>,
-                             ModelCase<TinySpec>, ModelCase<TiedSpec>, MtpCase>;
+                             ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

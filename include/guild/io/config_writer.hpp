@@ -150,7 +150,11 @@ template <class Family>
   if (!is_known)
     throw Error(ErrorCode::op_argument, "is \"" + type + "\", expected one of " + known, {{}, "model_type", -1});
 
-  const auto meant = canonical(Family::defaults(type));
+  auto meant = Family::defaults(type);
+  std::get<TrunkConfig>(meant).layers = std::get<TrunkConfig>(c).layers;
+  if constexpr (detail::has_part<TopKConfig, typename Family::Config>)
+    std::get<TopKConfig>(meant).experts = std::get<TopKConfig>(c).experts;
+  meant = canonical(meant);
   // What files of the family have no word for must be what they mean without.
   for_each_config_field(
       [&](const ConfigField& of_part, const auto& value, const auto& unsaid) {
