@@ -10,6 +10,8 @@
 #include <guild/training/load_dense.hpp>
 #include <guild/training/save_model.hpp>
 
+#include "../support/family_specs.hpp"
+
 namespace {
 
 using guild::DenseConfig;
@@ -129,6 +131,12 @@ int main(int argc, char** argv) {
     save<NotNormalized>(from, to, "v3_no_norm_topk", whole);
     save<V2Lite>(from, to, "v2_lite", shards);
     save<V2Grouped>(from, to, "v2_grouped", whole);
+    save<guild_test::Llama>(from, to, "llama", whole);
+    save<guild_test::LlamaTied>(from, to, "llama_tied", whole);
+    save<guild_test::Qwen2>(from, to, "qwen2", shards);
+    save<guild_test::Qwen3>(from, to, "qwen3", whole);
+    save<guild_test::Qwen3Tied>(from, to, "qwen3_tied", whole);
+    save<guild_test::Mixtral>(from, to, "mixtral", shards);
   } catch (const std::exception& error) {
     std::puts(error.what());
     return 1;

@@ -147,6 +147,40 @@ TEST(SaveModel, RoundsMatricesAndKeepsVectors) {
   }
 }
 
+struct Qwen2Spec : guild::LlamaDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 97, .hidden = 48, .layers = 2, .context = 192};
+  static constexpr guild::GqaConfig attention = {.heads = 6, .key_heads = 2, .head_dim = 10, .bias = true};
+  static constexpr guild::DenseConfig dense = {.hidden = 70};
+};
+struct MixtralSpec : guild::MixtralDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 97, .hidden = 48, .layers = 2, .context = 192};
+  static constexpr guild::GqaConfig attention = {.heads = 6, .key_heads = 2, .head_dim = 10};
+  static constexpr guild::ExpertConfig experts = {.hidden = 28, .shared = 0};
+};
+
+template <class Spec>
+void expect_saved_as(const std::string& type, const std::vector<std::string>& names) {
+  using M = guild::Transformer<Spec>;
+  const TempFolder home;
+  Masters<M> weights = random_masters<M>(0);
+  guild::save_model<M>(home.path("m"), weights, {.dtype = DType::f32});
+  const auto config = guild::read_config<typename Spec::Family>(home.path("m"));
+  EXPECT_EQ(config.model_type, type);
+  EXPECT_EQ(config.model, canonical(guild::config_of<Spec>));
+  const auto checkpoint = guild::Checkpoint::open(home.path("m"));
+  for (const std::string& name : names) EXPECT_NE(checkpoint.find(name), nullptr) << name;
+  Masters<M> loaded = guild::load_dense<M>(home.path("m"));
+  guild::for_each_tensor<M>([](const Path& path, const TensorShape&, TensorRole, const auto& a,
+                               const auto& b) { EXPECT_TRUE(same_bits(a, b)) << path.str(); },
+                            weights, loaded);
+}
+TEST(SaveModel, WritesOtherFamiliesAsPublished) {
+  expect_saved_as<Qwen2Spec>("qwen2", {"model.layers.1.self_attn.q_proj.bias", "model.layers.1.self_attn.k_proj.weight",
+                                       "model.layers.1.mlp.gate_proj.weight", "lm_head.weight"});
+  expect_saved_as<MixtralSpec>("mixtral", {"model.layers.0.block_sparse_moe.gate.weight",
+                                           "model.layers.1.block_sparse_moe.experts.7.w3.weight"});
+}
+
 TEST(SaveModel, SavesTheShippedModelSoThatItLoadsAsPublished) {
   const std::string source = GUILD_SOURCE_DIR "/checkpoints/mini-r1";
   const TempFolder home;

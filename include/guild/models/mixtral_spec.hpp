@@ -30,7 +30,8 @@ struct MixtralDefaults : SpecBase {
   using Layers = Segment<ExpertLayer<S>, S::config.layers>;
 };
 
-/// Mixtral-8x7B: 46.7 billion parameters, 12.9 of them active for a token. Source: the published config.json; arXiv
+/// Mixtral-8x7B: 46.7 billion parameters, 12.7 of them active for a token (12.9 with the
+/// embedding). Source: the published config.json; arXiv
 /// 2401.04088.
 struct Mixtral8x7BSpec : MixtralDefaults {
   static constexpr TrunkConfig config = {

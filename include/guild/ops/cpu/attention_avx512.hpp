@@ -66,41 +66,32 @@ struct Avx512Attention {
 
  private:
   // Every loop over registers is unrolled, or -O2 would keep the sums in memory.
-  /// Eight keys against M queries. 16 sums hide the latency: for 16 queries, even and odd columns are summed apart.
+  /// Eight keys against M queries, each product summed in the order of columns: a row's bits do not depend on how many
+  /// rows share its tile.
   GUILD_AVX512 static void scores_block(const float* query, const float* key, Index key_pitch, Index width,
                                         bool resumes, float* score) {
-    constexpr int keys = key_step, columns = 2 / vectors;
-    __m512 sum[keys][2];
+    constexpr int keys = key_step;
+    __m512 sum[keys][vectors];
 #pragma GCC unroll 8
-    for (int i = 0; i < keys; ++i) {
-      sum[i][0] = resumes ? _mm512_loadu_ps(score + i * M) : _mm512_setzero_ps();
-      sum[i][1] = resumes && vectors == 2 ? _mm512_loadu_ps(score + i * M + 16) : _mm512_setzero_ps();
-    }
-    Index c = 0;
-    for (; c + columns <= width; c += columns) {
-      const __m512 first = _mm512_loadu_ps(query + c * M), second = _mm512_loadu_ps(query + c * M + 16);
+    for (int i = 0; i < keys; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v)
+        sum[i][v] = resumes ? _mm512_loadu_ps(score + i * M + v * 16) : _mm512_setzero_ps();
+    for (Index c = 0; c < width; ++c) {
+      __m512 q[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) q[v] = _mm512_loadu_ps(query + c * M + v * 16);
 #pragma GCC unroll 8
       for (int i = 0; i < keys; ++i) {
-        const float* const x = key + i * key_pitch + c;
-        sum[i][0] = _mm512_fmadd_ps(_mm512_set1_ps(x[0]), first, sum[i][0]);
-        sum[i][1] = _mm512_fmadd_ps(_mm512_set1_ps(x[columns - 1]), second, sum[i][1]);
+        const __m512 x = _mm512_set1_ps(key[i * key_pitch + c]);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sum[i][v] = _mm512_fmadd_ps(x, q[v], sum[i][v]);
       }
     }
-    if (c < width) {  // 16 queries and an odd width
-      const __m512 first = _mm512_loadu_ps(query + c * M);
 #pragma GCC unroll 8
-      for (int i = 0; i < keys; ++i)
-        sum[i][0] = _mm512_fmadd_ps(_mm512_set1_ps(key[i * key_pitch + c]), first, sum[i][0]);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < keys; ++i) {
-      if constexpr (vectors == 2) {
-        _mm512_storeu_ps(score + i * M, sum[i][0]);
-        _mm512_storeu_ps(score + i * M + 16, sum[i][1]);
-      } else {
-        _mm512_storeu_ps(score + i * M, _mm512_add_ps(sum[i][0], sum[i][1]));
-      }
-    }
+    for (int i = 0; i < keys; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) _mm512_storeu_ps(score + i * M + v * 16, sum[i][v]);
   }
 
   template <int Vectors>

@@ -1,0 +1,78 @@
+// The Specs of the fixtures of Llama, Qwen2, Qwen3 and Mixtral in tests/fixtures/models.
+#pragma once
+
+#include <guild/models/llama_spec.hpp>
+#include <guild/models/mixtral_spec.hpp>
+
+namespace guild_test {
+
+using guild::DenseConfig;
+using guild::ExpertConfig;
+using guild::GqaConfig;
+using guild::RopePairs;
+using guild::TopKConfig;
+using guild::TrunkConfig;
+
+/// Numbers are compared with float32, so the cache keeps float.
+struct DenseFixture : guild::LlamaDefaults {
+  using CacheElement = float;
+};
+struct Llama : DenseFixture {
+  static constexpr TrunkConfig config = {
+      .vocab = 67, .hidden = 36, .layers = 3, .context = 256, .norm = {.epsilon = 1e-5}};
+  static constexpr GqaConfig attention = {.heads = 6,
+                                          .key_heads = 2,
+                                          .head_dim = 6,
+                                          .rope = {.base = 20.0,
+                                                   .factor = 8.0,
+                                                   .original_context = 32,
+                                                   .pairs = RopePairs::halves,
+                                                   .scaling = guild::RopeScaling::llama3,
+                                                   .low_frequency_factor = 1.0,
+                                                   .high_frequency_factor = 4.0}};
+  static constexpr DenseConfig dense = {.hidden = 23};
+};
+struct LlamaTied : DenseFixture {
+  static constexpr TrunkConfig config = {
+      .vocab = 65, .hidden = 28, .layers = 3, .context = 256, .tied_embeddings = true, .norm = {.epsilon = 0.01}};
+  static constexpr GqaConfig attention = {.heads = 4, .key_heads = 1, .head_dim = 8};
+  static constexpr DenseConfig dense = {.hidden = 19};
+};
+struct Qwen2 : DenseFixture {
+  static constexpr TrunkConfig config = {
+      .vocab = 71, .hidden = 48, .layers = 3, .context = 128, .norm = {.epsilon = 1e-6}};
+  static constexpr GqaConfig attention = {.heads = 6, .key_heads = 3, .head_dim = 8, .bias = true};
+  static constexpr DenseConfig dense = {.hidden = 29};
+};
+struct Qwen3 : DenseFixture {
+  static constexpr TrunkConfig config = {
+      .vocab = 69, .hidden = 30, .layers = 3, .context = 128, .norm = {.epsilon = 1e-6}};
+  static constexpr GqaConfig attention = {.heads = 6,
+                                          .key_heads = 2,
+                                          .head_dim = 8,
+                                          .query_key_norm = true,
+                                          .rope = {.base = 1000.0, .pairs = RopePairs::halves}};
+  static constexpr DenseConfig dense = {.hidden = 19};
+};
+struct Qwen3Tied : Qwen3 {
+  static constexpr TrunkConfig config = {
+      .vocab = 65, .hidden = 28, .layers = 3, .context = 128, .tied_embeddings = true, .norm = {.epsilon = 0.003}};
+  static constexpr GqaConfig attention = {.heads = 4,
+                                          .key_heads = 2,
+                                          .head_dim = 10,
+                                          .query_key_norm = true,
+                                          .rope = {.base = 1000.0, .pairs = RopePairs::halves}};
+  static constexpr DenseConfig dense = {.hidden = 17};
+};
+struct Mixtral : guild::MixtralDefaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {
+      .vocab = 64, .hidden = 24, .layers = 3, .context = 128, .norm = {.epsilon = 1e-5}};
+  static constexpr GqaConfig attention = {
+      .heads = 6, .key_heads = 2, .head_dim = 4, .rope = {.base = 100.0, .pairs = RopePairs::halves}};
+  static constexpr TopKConfig routing = {
+      .experts = 5, .top_k = 2, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
+  static constexpr ExpertConfig experts = {.hidden = 7, .shared = 0};
+};
+
+}  // namespace guild_test
