@@ -273,8 +273,6 @@ struct Utf8Char;
 
 // guild/models/deepseek_family.hpp
 struct DeepSeekFamily;
-
-// guild/models/deepseek_names.hpp
 struct DeepSeekNames;
 
 // guild/models/deepseek_r1_spec.hpp
@@ -288,8 +286,6 @@ struct KimiK2Spec;
 
 // guild/models/llama_family.hpp
 struct LlamaFamily;
-
-// guild/models/llama_names.hpp
 struct LlamaNames;
 
 // guild/models/llama_spec.hpp
@@ -304,8 +300,6 @@ struct MiniR1Spec;
 
 // guild/models/mixtral_family.hpp
 struct MixtralFamily;
-
-// guild/models/mixtral_names.hpp
 struct MixtralNames;
 
 // guild/models/mixtral_spec.hpp

@@ -104,17 +104,14 @@
 #include <guild/io/tokenizer_writer.hpp>
 #include <guild/io/utf8.hpp>
 #include <guild/models/deepseek_family.hpp>
-#include <guild/models/deepseek_names.hpp>
 #include <guild/models/deepseek_r1_spec.hpp>
 #include <guild/models/deepseek_v2_lite_spec.hpp>
 #include <guild/models/families.hpp>
 #include <guild/models/kimi_k2_spec.hpp>
 #include <guild/models/llama_family.hpp>
-#include <guild/models/llama_names.hpp>
 #include <guild/models/llama_spec.hpp>
 #include <guild/models/mini_r1_spec.hpp>
 #include <guild/models/mixtral_family.hpp>
-#include <guild/models/mixtral_names.hpp>
 #include <guild/models/mixtral_spec.hpp>
 #include <guild/models/moonlight_spec.hpp>
 #include <guild/models/name_rule.hpp>

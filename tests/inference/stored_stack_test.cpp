@@ -15,7 +15,7 @@
 #include <vector>
 
 #include <guild/inference/load_weights.hpp>
-#include <guild/models/mixtral_names.hpp>
+#include <guild/models/mixtral_family.hpp>
 #include <guild/training/load_dense.hpp>
 #include <guild/training/parameters.hpp>
 

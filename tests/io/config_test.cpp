@@ -397,8 +397,8 @@ TEST(Config, DescribesEveryModelFixtureDownToItsLastParameter) {
     const std::string folder = entry.path().string();
     if (!std::filesystem::exists(folder + "/config.json")) continue;
     const auto parameters = [](const auto& file) { return guild::parameter_count(file.model).stored; };
-    const std::int64_t counted = guild::with_config<guild::Families>(
-        guild::read_text(folder + "/config.json", 1 << 20), folder + "/config.json", parameters);
+    const std::int64_t counted = guild::with_config<guild::Families>(guild::read_text(folder + "/config.json", 1 << 20),
+                                                                     folder + "/config.json", parameters);
     std::int64_t stored = 0;
     const auto checkpoint = guild::Checkpoint::open(folder);
     for (const guild::TensorInfo& tensor : checkpoint.tensors()) {

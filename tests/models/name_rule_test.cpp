@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include <guild/models/deepseek_names.hpp>
-#include <guild/models/llama_names.hpp>
-#include <guild/models/mixtral_names.hpp>
+#include <guild/models/deepseek_family.hpp>
+#include <guild/models/llama_family.hpp>
+#include <guild/models/mixtral_family.hpp>
 #include <guild/models/presets.hpp>
 #include <guild/modules/module.hpp>
 

@@ -158,8 +158,9 @@ Matrix naive(const Attention<S>& attention, Index length, bool causal) {
       }
       for (Index s = 0; s < sees; ++s)
         for (int i = 0; i < c.head_dim; ++i)
-          joined[static_cast<std::size_t>(q0 + i)] += share[static_cast<std::size_t>(s)] / sum *
-                                                      value[static_cast<std::size_t>(s)][static_cast<std::size_t>(k0 + i)];
+          joined[static_cast<std::size_t>(q0 + i)] +=
+              share[static_cast<std::size_t>(s)] / sum *
+              value[static_cast<std::size_t>(s)][static_cast<std::size_t>(k0 + i)];
     }
     const auto out = times(w.output.weight, joined);
     for (Index i = 0; i < y.cols; ++i) y.view()(t, i) = static_cast<float>(out[static_cast<std::size_t>(i)]);

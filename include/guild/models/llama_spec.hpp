@@ -4,7 +4,6 @@
 #include <tuple>
 
 #include <guild/models/llama_family.hpp>
-#include <guild/models/llama_names.hpp>
 #include <guild/models/spec.hpp>
 #include <guild/modules/gqa.hpp>
 
@@ -28,7 +27,8 @@ struct LlamaDefaults : SpecBase {
   using Layers = Segment<DenseLayer<S>, S::config.layers>;
 };
 
-/// Llama 3.1 8B, and DeepSeek-R1-Distill-Llama-8B, which has the same numbers: 8.03 billion parameters. Source: the published config.json.
+/// Llama 3.1 8B, and DeepSeek-R1-Distill-Llama-8B, which has the same numbers: 8.03 billion parameters. Source: the
+/// published config.json.
 struct Llama31_8BSpec : LlamaDefaults {
   static constexpr TrunkConfig config = {
       .vocab = 128256, .hidden = 4096, .layers = 32, .context = 131072, .norm = {.epsilon = 1e-5}};

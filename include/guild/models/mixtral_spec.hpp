@@ -4,7 +4,6 @@
 #include <tuple>
 
 #include <guild/models/mixtral_family.hpp>
-#include <guild/models/mixtral_names.hpp>
 #include <guild/models/spec.hpp>
 #include <guild/modules/gqa.hpp>
 

@@ -7,7 +7,6 @@
 #include <guild/core/config.hpp>
 #include <guild/core/types.hpp>
 #include <guild/models/deepseek_family.hpp>
-#include <guild/models/deepseek_names.hpp>
 #include <guild/modules/block.hpp>
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/expert_pool.hpp>

@@ -11,8 +11,8 @@
 #include <guild/core/config_check.hpp>
 #include <guild/models/spec.hpp>
 #include <guild/modules/embedding.hpp>
-#include <guild/modules/mtp.hpp>
 #include <guild/modules/layer_stack.hpp>
+#include <guild/modules/mtp.hpp>
 #include <guild/ops/fault.hpp>
 
 namespace guild::inline v1 {

@@ -10,8 +10,8 @@
 
 #include <guild/device/staged.hpp>
 #include <guild/device/tuning.hpp>
-#include <guild/modules/caches.hpp>
 #include <guild/modules/append_rows.hpp>
+#include <guild/modules/caches.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/attention.hpp>
 #include <guild/ops/copy_rows.hpp>

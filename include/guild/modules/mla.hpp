@@ -10,10 +10,10 @@
 #include <guild/core/config.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/modules/cached_attention.hpp>
-#include <guild/modules/row_cache.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/row_cache.hpp>
 #include <guild/ops/attention.hpp>
 #include <guild/ops/attention_backward.hpp>
 #include <guild/ops/rope.hpp>

@@ -56,9 +56,9 @@ inline void order_by_expert(std::vector<FirstValues>& tensors) {
 
 }  // namespace detail
 
-/// Gives every tensor its first values, and memory if it has none: matrices normal(0, deviation), vectors 1 (biases 0), tensors of
-/// TensorRole::state 0, shared copies as what they are copies of. The numbers depend on the seed and on the tensor's
-/// place in the model alone. Throws op_argument for impossible options, op_shape for memory of another size,
+/// Gives every tensor its first values, and memory if it has none: matrices normal(0, deviation), vectors 1 (biases 0),
+/// tensors of TensorRole::state 0, shared copies as what they are copies of. The numbers depend on the seed and on the
+/// tensor's place in the model alone. Throws op_argument for impossible options, op_shape for memory of another size,
 /// dev_memory.
 template <class Model, class Device, class Weights>
   requires requires(Device& device) { device.scratch(); }
