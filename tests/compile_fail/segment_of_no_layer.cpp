@@ -5,5 +5,5 @@
 #if defined(GUILD_FIXED)
 guild::Segment<guild::MiniR1Spec::DenseLayer<guild::MiniR1Spec>, 2> segment;
 #else
-guild::Segment<guild::MiniR1::Mixer, 2> segment;  // a mixer alone is no layer: nobody says how many experts it takes
+guild::Segment<guild::Mla<guild::MiniR1Spec>, 2> segment;  // a mixer alone is no layer: nobody says how many experts it takes
 #endif
