@@ -32,7 +32,7 @@ namespace detail {
 class Nfc {
  public:
   static const Nfc& shared() {
-    static const Nfc nfc;  // about 5 ms, once a process
+    static const Nfc nfc;  // about 10 ms, once a process
     return nfc;
   }
 
