@@ -69,8 +69,8 @@ function(_guild_make_spec result)
     message(FATAL_ERROR "guild_add_spec: build tools/make_spec.cpp for this machine and set GUILD_MAKE_SPEC to it")
   endif()
   if(NOT TARGET guild::io)
-    message(FATAL_ERROR "guild_add_spec needs the target guild::io, and so jansson, PCRE2 and xxHash "
-                        "(Debian: libjansson-dev libpcre2-dev libxxhash-dev)")
+    message(FATAL_ERROR "guild_add_spec needs the target guild::io, and so jansson, PCRE2, xxHash and utf8proc "
+                        "(Debian: libjansson-dev libpcre2-dev libxxhash-dev libutf8proc-dev)")
   endif()
   if(NOT TARGET guild_make_spec)
     # In the source tree the file lies in tools/, installed beside this file or in share/guild/ of the same prefix.

@@ -1,4 +1,4 @@
-# Defines guild::jansson, guild::pcre2 and guild::xxhash, and finds the threads library; used by the build and by the installed package.
+# Defines guild::jansson, guild::pcre2, guild::xxhash and guild::utf8proc, and finds the threads library; used by the build and by the installed package.
 # Order: targets that the host project already has, pkg-config, a plain search; or pinned sources on request.
 include_guard(GLOBAL)
 set(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL ON)
@@ -38,4 +38,5 @@ else()
   guild_dependency(jansson jansson.h jansson jansson libjansson-dev)
   guild_dependency(pcre2 pcre2.h pcre2-8 libpcre2-8 libpcre2-dev)
   guild_dependency(xxhash xxhash.h xxhash libxxhash libxxhash-dev)
+  guild_dependency(utf8proc utf8proc.h utf8proc libutf8proc libutf8proc-dev)
 endif()

@@ -1,4 +1,4 @@
-# Pinned sources of the three libraries that guild::io needs, for systems that do not package them.
+# Pinned sources of the four libraries that guild::io needs, for systems that do not package them.
 include(FetchContent)
 enable_language(C)
 
@@ -12,6 +12,9 @@ FetchContent_Declare(guild_pcre2
 FetchContent_Declare(guild_xxhash
   GIT_REPOSITORY https://github.com/Cyan4973/xxHash.git
   GIT_TAG bbb27a5efb85b92a0486cf361a8635715a53f6ba)  # v0.8.2
+FetchContent_Declare(guild_utf8proc
+  GIT_REPOSITORY https://github.com/JuliaStrings/utf8proc.git
+  GIT_TAG 34db3f7954e9298e89f42641ac78e0450f80a70d)  # v2.9.0
 
 # A function, so that the settings below do not reach the host project.
 function(guild_fetch)
@@ -39,7 +42,7 @@ function(guild_fetch)
   target_link_libraries(guild::pcre2 INTERFACE pcre2-8-static)
   target_include_directories(guild::pcre2 SYSTEM INTERFACE "${guild_pcre2_BINARY_DIR}")
   target_compile_definitions(guild::pcre2 INTERFACE PCRE2_STATIC)
-  # Its own CMakeLists.txt would change the host's build type; the library is one file.
+  # Their own CMakeLists.txt would change the host's build type or install files; each library is one file.
   FetchContent_GetProperties(guild_xxhash)
   if(NOT guild_xxhash_POPULATED)
     FetchContent_Populate(guild_xxhash)
@@ -49,5 +52,15 @@ function(guild_fetch)
   add_library(guild::xxhash INTERFACE IMPORTED GLOBAL)
   target_link_libraries(guild::xxhash INTERFACE guild_xxhash_static)
   target_include_directories(guild::xxhash SYSTEM INTERFACE "${guild_xxhash_SOURCE_DIR}")
+  FetchContent_GetProperties(guild_utf8proc)
+  if(NOT guild_utf8proc_POPULATED)
+    FetchContent_Populate(guild_utf8proc)
+  endif()
+  add_library(guild_utf8proc_static STATIC EXCLUDE_FROM_ALL "${guild_utf8proc_SOURCE_DIR}/utf8proc.c")
+  set_target_properties(guild_utf8proc_static PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  target_compile_definitions(guild_utf8proc_static PUBLIC UTF8PROC_STATIC)
+  add_library(guild::utf8proc INTERFACE IMPORTED GLOBAL)
+  target_link_libraries(guild::utf8proc INTERFACE guild_utf8proc_static)
+  target_include_directories(guild::utf8proc SYSTEM INTERFACE "${guild_utf8proc_SOURCE_DIR}")
 endfunction()
 guild_fetch()

@@ -1,4 +1,4 @@
-# guild::guild (headers, C++20, threads), guild::io (and jansson, PCRE2, xxHash), guild::cuda (and the CUDA runtime, cuBLASLt).
+# guild::guild (headers, C++20, threads), guild::io (and jansson, PCRE2, xxHash, utf8proc), guild::cuda (and the CUDA runtime, cuBLASLt).
 
 add_library(guild_guild INTERFACE)
 add_library(guild::guild ALIAS guild_guild)
@@ -8,11 +8,11 @@ target_include_directories(guild_guild INTERFACE "$<BUILD_INTERFACE:${CMAKE_CURR
 target_link_libraries(guild_guild INTERFACE Threads::Threads)
 set(guild_targets guild_guild)
 
-if(TARGET guild::jansson AND TARGET guild::pcre2 AND TARGET guild::xxhash)
+if(TARGET guild::jansson AND TARGET guild::pcre2 AND TARGET guild::xxhash AND TARGET guild::utf8proc)
   add_library(guild_io INTERFACE)
   add_library(guild::io ALIAS guild_io)
   set_target_properties(guild_io PROPERTIES EXPORT_NAME io)
-  target_link_libraries(guild_io INTERFACE guild_guild guild::jansson guild::pcre2 guild::xxhash)
+  target_link_libraries(guild_io INTERFACE guild_guild guild::jansson guild::pcre2 guild::xxhash guild::utf8proc)
   list(APPEND guild_targets guild_io)
 else()
   list(JOIN guild_missing_dependencies " " guild_missing_text)

@@ -217,6 +217,10 @@ struct Manifest;
 struct Message;
 struct ToolCall;
 
+// guild/io/normalizer.hpp
+class Normalizer;
+struct TextRange;
+
 // guild/io/piece_encoder.hpp
 class PieceEncoder;
 

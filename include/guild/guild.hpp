@@ -74,6 +74,7 @@
 #include <guild/io/manifest.hpp>
 #include <guild/io/message.hpp>
 #include <guild/io/model_folder.hpp>
+#include <guild/io/normalizer.hpp>
 #include <guild/io/other_formats.hpp>
 #include <guild/io/piece_encoder.hpp>
 #include <guild/io/pretokenizer.hpp>

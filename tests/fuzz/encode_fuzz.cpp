@@ -37,6 +37,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   check(tokenizer.encode(parts) == plain);
   for (guild::TextPart& part : parts) part.origin = guild::TextPart::Origin::marker;
   check(tokenizer.encode(parts) == ids);
+  // The same of a tokenizer that normalizes, which gives the normalized text back.
+  static const guild::Tokenizer qwen =
+      guild::Tokenizer::read(GUILD_SOURCE_DIR "/tests/fixtures/tokenizer/distill_qwen");
+  static const auto form_c = guild::Normalizer::parse(guild::Json::parse(R"({"type":"NFC"})", {}));
+  check(qwen.encode(parts) == qwen.encode(valid));
+  for (guild::TextPart& part : parts) part.origin = guild::TextPart::Origin::content;
+  const std::string composed = form_c.normalize(valid);
+  const std::vector<int> normal = qwen.encode(valid, {.added_tokens = guild::AddedTokens::text});
+  check(qwen.encode(parts) == normal && qwen.decode(normal) == composed);
+  check(qwen.encode(composed, {.added_tokens = guild::AddedTokens::text}) == normal);
+  for (std::size_t i = 0; i < parts.size(); i += 2) parts[i].origin = guild::TextPart::Origin::marker;
+  for (const int id : qwen.encode(parts)) check(qwen.has_token(id));
   try {
     check(tokenizer.encode(text) == ids && valid == text);
   } catch (const guild::Error& error) {

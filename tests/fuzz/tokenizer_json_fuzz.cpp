@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       const std::vector<int> ids = tokenizer.encode(sample, {.added_tokens = guild::AddedTokens::text});
       for (const int id : ids) check(tokenizer.has_token(id) && !tokenizer.is_special(id));
       check(tokenizer.decode(ids) == sample);
-      for (const int id : tokenizer.encode(sample)) check(tokenizer.has_token(id));
+      for (const int id : tokenizer.encode(sample + "e\u0301 a\u0301\u0323")) check(tokenizer.has_token(id));
     } catch (const guild::Error& error) {
       check(error.code() == guild::ErrorCode::tk_limit);  // a split pattern without end
     }

@@ -1,7 +1,7 @@
 // Loads tiny models of tests/fixtures/models as float masters and saves each again, for check_saved_models.py.
 //
-//   g++ -std=c++20 -O1 -Iinclude tests/oracle/save_models.cpp -ljansson -lpcre2-8 -lxxhash -pthread -o save_models
-//   ./save_models tests/fixtures/models OUT
+//   g++ -std=c++20 -O1 -Iinclude tests/oracle/save_models.cpp -ljansson -lpcre2-8 -lxxhash -lutf8proc -pthread -o saver
+//   ./saver tests/fixtures/models OUT
 #include <cstdio>
 #include <exception>
 #include <string>

@@ -56,7 +56,7 @@ while IFS= read -r file; do
         if [ "$floor" != top ] && [ "$name" != '<guild/fwd.hpp>' ]; then fault "$file:$number: $name must not be included from inside the library"; fi ;;
       '<iostream>' | '<regex>' | '<ranges>' | '<format>' | '<nlohmann/'*)
         fault "$file:$number: $name costs every includer compile time; the library does without" ;;
-      '<jansson.h>' | '<pcre2.h>' | '<xxhash.h>')
+      '<jansson.h>' | '<pcre2.h>' | '<utf8proc.h>' | '<xxhash.h>')
         if [ "$floor" != io ]; then fault "$file:$number: $name belongs to io alone"; fi ;;
       '<Eigen/'*) fault "$file:$number: Eigen is an oracle of the tests, not a dependency of the library" ;;
       '<cuda'* | '<cub/'* | '<thrust/'* | '<cublas'*)

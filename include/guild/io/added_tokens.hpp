@@ -15,8 +15,8 @@ class TextMatcher {
  public:
   TextMatcher() { nodes_.emplace_back(); }
 
-  /// Adds a text that is not empty; `value` >= 0 comes back from `find`.
-  void add(std::string_view text, int value) {
+  /// Adds a text that is not empty; `value` >= 0 comes back from `find`. False if the text is there already.
+  bool add(std::string_view text, int value) {
     std::size_t node = 0;
     for (const char c : text) {
       std::size_t next = child(node, c);
@@ -27,9 +27,11 @@ class TextMatcher {
       }
       node = next;
     }
+    if (nodes_[node].value >= 0) return false;
     nodes_[node].value = value;
     starts_[static_cast<unsigned char>(text[0])] = true;
     empty_ = false;
+    return true;
   }
 
   struct Match {

@@ -16,14 +16,15 @@ namespace guild::inline v1 {
 /// Splits and merges, remembering recent pieces, because words repeat. One for each call that encodes.
 class PieceEncoder {
  public:
-  /// Encodes stretches of `text` and appends to `out`. All three must outlive the encoder.
-  PieceEncoder(const TokenizerFile& file, std::string_view text, std::vector<int>& out)
+  /// Appends to `out`. `bytes`: about how many will be encoded in all. File and `out` must outlive the encoder.
+  PieceEncoder(const TokenizerFile& file, std::size_t bytes, std::vector<int>& out)
       : file_(file), merger_(file.merges, file.byte_ids), out_(out) {
     std::size_t slots = 1;
-    while (slots < 16384 && slots * 16 < text.size()) slots *= 2;
+    while (slots < 16384 && slots * 16 < bytes) slots *= 2;
     if (slots > 1) memory_.resize(slots);
   }
 
+  /// The text must outlive the encoder.
   void encode(std::string_view text) {
     file_.splitter.for_each_piece(text, scratch_, [this](std::string_view piece) { encode_piece(piece); });
   }

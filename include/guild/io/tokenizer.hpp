@@ -1,12 +1,13 @@
 // Text to token ids and back: tokenizer.json with a byte-level BPE, as published for DeepSeek-V2, V3 and R1.
 //
-// Encoding equals Hugging Face tokenizers with add_special_tokens=False: added tokens are found on the raw text, the
-// pre-tokenizer splits what is between them, each piece's bytes are merged by rank. Nothing is added: the chat template
-// writes the beginning-of-sentence token itself.
+// Encoding equals Hugging Face tokenizers with add_special_tokens=False: added tokens are found on the raw text, what
+// is between them is normalized, the pre-tokenizer splits it, each piece's bytes are merged by rank. Nothing is added:
+// the chat template writes the beginning-of-sentence token itself.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,6 +18,7 @@
 #include <guild/core/error.hpp>
 #include <guild/io/added_tokens.hpp>
 #include <guild/io/file.hpp>
+#include <guild/io/normalizer.hpp>
 #include <guild/io/piece_encoder.hpp>
 #include <guild/io/text_part.hpp>
 #include <guild/io/tokenizer_config.hpp>
@@ -74,9 +76,9 @@ class Tokenizer {
   [[nodiscard]] std::vector<int> encode(std::string_view text, EncodeOptions options = {}) const {
     std::string replaced;
     text = checked(text, options.invalid_utf8, replaced);
-    const Range all{0, text.size()};
+    const TextRange all{0, text.size()};
     return encode_ranges(text,
-                         options.added_tokens == AddedTokens::text ? std::span<const Range>{} : std::span(&all, 1),
+                         options.added_tokens == AddedTokens::text ? std::span<const TextRange>{} : std::span(&all, 1),
                          options.added_tokens);
   }
 
@@ -85,7 +87,7 @@ class Tokenizer {
   [[nodiscard]] std::vector<int> encode(std::span<const TextPart> parts,
                                         InvalidUtf8 invalid_utf8 = InvalidUtf8::error) const {
     std::string text, replaced;
-    std::vector<Range> markers;
+    std::vector<TextRange> markers;
     for (const TextPart& part : parts) {
       const std::size_t begin = text.size();
       text += checked(part.text, invalid_utf8, replaced);
@@ -158,18 +160,21 @@ class Tokenizer {
   }
 
  private:
-  struct Range {
-    std::size_t begin = 0, end = 0;
-  };
   struct Hit {
     std::size_t begin = 0, end = 0;
     int id = -1;
   };
 
   Tokenizer(TokenizerFile file, TokenizerConfig config) : file_(std::move(file)), config_(std::move(config)) {
-    std::size_t index = 0;
-    for (const auto& [text, token] : file_.added)
-      (token.normalized ? second_ : first_).add(text, static_cast<int>(index++));
+    int index = 0;
+    for (const auto& [text, token] : file_.added) {
+      const bool is_new =
+          token.normalized ? second_.add(file_.normalizer.normalize(text), index) : first_.add(text, index);
+      if (!is_new)
+        throw Error(ErrorCode::tk_added, "\"" + text + "\" is the same as another one, once normalized",
+                    {file_.path, "added_tokens[" + std::to_string(index) + "]", -1});
+      ++index;
+    }
     bos_ = resolve(config_.bos_token, "bos_token");
     eos_ = resolve(config_.eos_token, "eos_token");
     pad_ = resolve(config_.pad_token, "pad_token");
@@ -212,45 +217,49 @@ class Tokenizer {
   }
 
   // `open`: where added tokens may be found, ascending, disjoint.
-  [[nodiscard]] std::vector<int> encode_ranges(std::string_view text, std::span<const Range> open,
+  [[nodiscard]] std::vector<int> encode_ranges(std::string_view text, std::span<const TextRange> open,
                                                AddedTokens mode) const {
     std::vector<int> out;
     out.reserve(text.size() / 4 + 8);
-    PieceEncoder encoder(file_, text, out);
-    std::vector<Hit> hits;
-    if (!open.empty()) hits = find_added(text, open, mode);
-    std::size_t done = 0;
-    for (const Hit& hit : hits) {
-      encoder.encode(text.substr(done, hit.begin - done));
-      out.push_back(hit.id);
-      done = hit.end;
-    }
-    encoder.encode(text.substr(done));
+    std::deque<std::string> changed;  // by the normalizer; the encoder remembers pieces of them
+    PieceEncoder encoder(file_, text.size(), out);
+    // Tokens that are not normalized are found in the text as it came. What lies between two of them is normalized for
+    // itself and then searched for the others.
+    split(first_, text, open, mode, out, [&](std::string_view stretch, std::span<TextRange> ranges) {
+      std::string normalized;
+      stretch = file_.normalizer.normalize(stretch, ranges, normalized);
+      if (!normalized.empty()) stretch = changed.emplace_back(std::move(normalized));
+      split(second_, stretch, ranges, mode, out,
+            [&](std::string_view rest, std::span<TextRange>) { encoder.encode(rest); });
+    });
     return out;
   }
 
-  // First the tokens that are not normalized, then, in what is left, those that are.
-  [[nodiscard]] std::vector<Hit> find_added(std::string_view text, std::span<const Range> open,
-                                            AddedTokens mode) const {
-    std::vector<Hit> hits, later;
-    std::vector<Range> rest;
-    for (const Range range : open) {
-      const std::size_t from = hits.size();
-      std::size_t done = range.begin;
-      search(first_, text, range, mode, hits);
-      for (std::size_t i = from; i < hits.size(); ++i) {
-        rest.push_back({done, hits[i].begin});
-        done = hits[i].end;
+  // Appends the ids of the matcher's tokens in `open`. Calls between(stretch, ranges) for what is before, between and
+  // after them; the ranges are what of `open` lies in the stretch, counted from its beginning.
+  template <class F>
+  void split(const TextMatcher& matcher, std::string_view text, std::span<const TextRange> open, AddedTokens mode,
+             std::vector<int>& out, F&& between) const {
+    std::vector<Hit> hits;
+    for (const TextRange range : open) search(matcher, text, range, mode, hits);
+    std::vector<TextRange> inside;
+    std::size_t done = 0, next = 0;
+    const auto stretch_to = [&](std::size_t end) {
+      inside.clear();
+      for (; next < open.size() && open[next].begin < end; ++next) {
+        inside.push_back({std::max(open[next].begin, done) - done, std::min(open[next].end, end) - done});
+        if (open[next].end > end) break;
       }
-      rest.push_back({done, range.end});
+      between(text.substr(done, end - done), std::span(inside));
+    };
+    for (const Hit& hit : hits) {
+      stretch_to(hit.begin);
+      out.push_back(hit.id);
+      done = hit.end;
     }
-    for (const Range range : rest) search(second_, text, range, mode, later);
-    std::vector<Hit> all(hits.size() + later.size());
-    std::merge(hits.begin(), hits.end(), later.begin(), later.end(), all.begin(),
-               [](const Hit& a, const Hit& b) { return a.begin < b.begin; });
-    return all;
+    stretch_to(text.size());
   }
-  void search(const TextMatcher& matcher, std::string_view text, Range range, AddedTokens mode,
+  void search(const TextMatcher& matcher, std::string_view text, TextRange range, AddedTokens mode,
               std::vector<Hit>& hits) const {
     TextMatcher::Match match;
     std::size_t done = range.begin;

@@ -14,6 +14,7 @@
 #include <guild/io/bpe.hpp>
 #include <guild/io/byte_level.hpp>
 #include <guild/io/json.hpp>
+#include <guild/io/normalizer.hpp>
 #include <guild/io/pretokenizer.hpp>
 #include <guild/io/symbol_table.hpp>
 
@@ -55,10 +56,10 @@ class TokenTable {
   std::vector<Entry> entries_;
 };
 
-/// A checked tokenizer.json. Read: version 1.0, a BPE model with all 256 byte symbols, no normalizer, the
-/// pre-tokenizers of PreTokenizer, the ByteLevel decoder. Refused with tk_unsupported: everything that would change the
-/// tokens otherwise. Not used: `truncation`, `padding` (options of a call) and `post_processor` (adds tokens that the
-/// chat template writes).
+/// A checked tokenizer.json. Read: version 1.0, a BPE model with all 256 byte symbols, the normalizers of Normalizer,
+/// the pre-tokenizers of PreTokenizer, the ByteLevel decoder. Refused with tk_unsupported: everything that would change
+/// the tokens otherwise. Not used: `truncation`, `padding` (options of a call) and `post_processor` (adds tokens that
+/// the chat template writes).
 struct TokenizerFile {
   static constexpr std::uint64_t max_bytes = std::uint64_t{512} << 20;
   static constexpr std::size_t max_token = 65536;  ///< bytes of one token's text
@@ -69,6 +70,7 @@ struct TokenizerFile {
   TokenTable tokens{};
   MergeTable merges{};
   std::array<std::int32_t, 256> byte_ids{};
+  Normalizer normalizer{};
   PreTokenizer splitter{};
   std::vector<std::pair<std::string, AddedToken>> added{};
   bool ignore_merges = false;  ///< a piece that is a token as a whole is not merged from its bytes
@@ -96,7 +98,7 @@ struct TokenizerFile {
                                                        : std::string("missing")) +
                       ", only \"1.0\" is supported",
                   {path, "version", -1});
-    if (const auto normalizer = json.find("normalizer")) check_normalizer(*normalizer, 0);
+    if (const auto steps = json.find("normalizer")) file.normalizer = Normalizer::parse(*steps);
     file.check_decoder(json);
     const Json model = json["model"];
     check_model(model);
@@ -110,15 +112,6 @@ struct TokenizerFile {
   }
 
  private:
-  static void check_normalizer(const Json& json, int depth) {
-    if (json.is_null()) return;
-    const std::string_view type = json["type"].string();
-    if (type != "Sequence" || depth > 4)
-      json.fail(ErrorCode::tk_unsupported,
-                "the normalizer \"" + std::string(type) +
-                    "\" is not supported (none and an empty Sequence are); leaving it out would give other tokens");
-    json["normalizers"].for_each_element([&](const Json& step) { check_normalizer(step, depth + 1); });
-  }
   void check_decoder(const Json& json) const {
     const auto decoder = json.find("decoder");
     const std::string type(decoder && decoder->is_object() ? (*decoder)["type"].string() : "none");
