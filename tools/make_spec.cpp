@@ -8,7 +8,7 @@
 #include <tuple>
 
 #include <guild/core/config.hpp>
-#include <guild/core/memory.hpp>
+#include <guild/core/model_size.hpp>
 #include <guild/io/config.hpp>
 #include <guild/io/file.hpp>
 #include <guild/models/families.hpp>

@@ -13,7 +13,8 @@
 #include <string>
 #include <vector>
 
-#include <guild/core/memory.hpp>
+#include <guild/core/model_size.hpp>
+#include <guild/cpu.hpp>
 #include <guild/models/transformer.hpp>
 
 #include "../ceilings.hpp"

@@ -8,8 +8,9 @@
 #include <string>
 #include <vector>
 
-#include <guild/ops/attention.hpp>
-#include <guild/ops/attention_backward.hpp>
+#include <guild/cpu.hpp>
+#include <guild/ops/attention/attention.hpp>
+#include <guild/ops/attention/backward.hpp>
 
 #include "../ceilings.hpp"
 

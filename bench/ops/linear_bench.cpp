@@ -5,8 +5,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <guild/ops/gated_linear.hpp>
-#include <guild/ops/linear.hpp>
+#include <guild/cpu.hpp>
+#include <guild/ops/linear/gated.hpp>
+#include <guild/ops/linear/linear.hpp>
 #include <string>
 #include <vector>
 

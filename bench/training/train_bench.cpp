@@ -15,7 +15,8 @@
 #include <string_view>
 #include <vector>
 
-#include <guild/core/memory.hpp>
+#include <guild/core/model_size.hpp>
+#include <guild/cpu.hpp>
 #include <guild/io/json.hpp>
 #include <guild/models/mini_r1_spec.hpp>
 #include <guild/models/transformer.hpp>
@@ -39,7 +40,7 @@ struct Moe25Spec : SpecDefaults {
 };
 struct Moe25RecomputedSpec : Moe25Spec {
   template <class LayerStack>
-  using Training = Recompute<LayerStack>;
+  using Activations = Recompute<LayerStack>;
 };
 
 struct Settings {

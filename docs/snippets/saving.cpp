@@ -4,8 +4,9 @@
 #include <filesystem>
 #include <string>
 
-#include <guild/training/load_dense.hpp>
-#include <guild/training/save_model.hpp>
+#include <guild/checkpoint/load_dense.hpp>
+#include <guild/checkpoint/save_model.hpp>
+#include <guild/cpu.hpp>
 #include <guild/models/presets.hpp>
 
 int main() {

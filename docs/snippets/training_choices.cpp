@@ -11,7 +11,7 @@ struct BaseSpec : guild::MiniR1Spec {};
 // [begin]
 struct ThriftySpec : BaseSpec {  // computes activations a second time instead of keeping them
   template <class LayerStack>
-  using Training = guild::Recompute<LayerStack>;
+  using Activations = guild::Recompute<LayerStack>;
 };
 using Model = guild::Transformer<ThriftySpec>;
 

@@ -49,7 +49,7 @@ struct Where;
 // guild/core/format.hpp
 struct Format;
 
-// guild/core/memory.hpp
+// guild/core/model_size.hpp
 struct MemoryEstimate;
 struct ParameterCount;
 
@@ -126,7 +126,7 @@ template <class LanguageModelType> class Generation;
 // guild/inference/language_model.hpp
 template <class ModelType, class DeviceType> class LanguageModel;
 
-// guild/inference/load_options.hpp
+// guild/checkpoint/load_options.hpp
 enum class Residence : std::uint8_t;
 struct LoadOptions;
 struct Progress;
@@ -411,10 +411,10 @@ template <class LayerType, int Count> struct Segment;
 // guild/modules/stack.hpp
 template <class... Parts> struct Stack;
 
-// guild/ops/assignment.hpp
+// guild/ops/experts/assignment.hpp
 struct Assignment;
 
-// guild/ops/attention_job.hpp
+// guild/ops/attention/job.hpp
 enum class AttentionMask : std::uint8_t;
 struct CachedAttentionJob;
 struct CachedAttentionSizes;
@@ -422,20 +422,20 @@ template <class Real> struct BasicExpandedAttentionJob;
 template <class Real> struct BasicExpandedAttentionSizes;
 template <class Real> struct ExpandedAttentionGradientJob;
 
-// guild/ops/balance.hpp
+// guild/ops/route/balance.hpp
 struct BalanceOptions;
 struct BalanceTerms;
 
-// guild/ops/blocks.hpp
+// guild/ops/common/blocks.hpp
 struct BlockRange;
 
-// guild/ops/cross_entropy.hpp
+// guild/ops/head/cross_entropy.hpp
 struct CrossEntropyOptions;
 
-// guild/ops/fault.hpp
+// guild/ops/common/fault.hpp
 enum class Fault : std::uint8_t;
 
-// guild/ops/job.hpp
+// guild/ops/linear/job.hpp
 enum class Product : std::uint8_t;
 enum class Update : std::uint8_t;
 template <class Real> struct BasicGatedJob;
@@ -445,104 +445,104 @@ template <class Real> struct GroupedGradient;
 template <class Real> struct GroupedLinear;
 template <class Real> struct WeightGradientJob;
 
-// guild/ops/rope_table.hpp
+// guild/ops/rope/table.hpp
 class RopeTable;
 struct RopeView;
 
-// guild/ops/router.hpp
+// guild/ops/route/route.hpp
 enum class Choice : std::uint8_t;
 
-// guild/ops/rows/adamw.hpp
+// guild/ops/optimizer/rows/adamw.hpp
 template <class Real> struct AdamWJob;
 
-// guild/ops/rows/assignment.hpp
+// guild/ops/experts/rows/assignment.hpp
 struct CountChoicesRow;
 struct FillSlotsRow;
 struct SumOffsetsRow;
 
-// guild/ops/rows/balance.hpp
+// guild/ops/route/rows/balance.hpp
 template <class Real> struct BalanceColumns;
 template <class Real> struct BalanceGradientRow;
 template <class Real> struct BalanceTokenRow;
 template <class Real> struct BalanceViews;
 
-// guild/ops/rows/bias.hpp
+// guild/ops/linear/rows/bias.hpp
 template <class Real> struct AddBiasRow;
 
-// guild/ops/rows/blend.hpp
+// guild/ops/optimizer/rows/blend.hpp
 struct BlendJob;
 
-// guild/ops/rows/cast.hpp
+// guild/ops/common/rows/cast.hpp
 struct CastJob;
 
-// guild/ops/rows/column_sums.hpp
+// guild/ops/common/rows/column_sums.hpp
 template <class Real> struct AddColumnSums;
 template <class Real> struct SumBlockOfRows;
 
-// guild/ops/rows/combine.hpp
+// guild/ops/experts/rows/combine.hpp
 template <class Real> struct AddRow;
 template <class Real> struct CombineRow;
 template <class Real> struct FillRow;
 template <class Real> struct SwigluRow;
 
-// guild/ops/rows/copy_rows.hpp
+// guild/ops/common/rows/copy_rows.hpp
 struct RowParts;
 template <class From, class To> struct CopyRowsJob;
 
-// guild/ops/rows/cross_entropy.hpp
+// guild/ops/head/rows/cross_entropy.hpp
 enum class LossWork : std::uint8_t;
 struct RowLosses;
 template <class Real> struct CrossEntropyRow;
 
-// guild/ops/rows/embedding.hpp
+// guild/ops/head/rows/embedding.hpp
 template <class Real> struct EmbeddingGradient;
 template <class Real> struct EmbeddingRow;
 
-// guild/ops/rows/expert_backward.hpp
+// guild/ops/experts/rows/backward.hpp
 template <class Real> struct ExpertSwigluBackwardRow;
 template <class Real> struct GatherSlotsRow;
 template <class Real> struct ScatterSlotsRow;
 
-// guild/ops/rows/fault.hpp
+// guild/ops/common/rows/fault.hpp
 struct FlagOutsideRow;
 
-// guild/ops/rows/newton_schulz.hpp
+// guild/ops/optimizer/rows/newton_schulz.hpp
 template <class Real> struct DescendJob;
 template <class Real> struct MomentumJob;
 template <class Real> struct NormalizeJob;
 template <class Real> struct PolynomialJob;
 template <class Real> struct TransposeJob;
 
-// guild/ops/rows/normal.hpp
+// guild/ops/common/rows/normal.hpp
 struct FillJob;
 struct NormalJob;
 
-// guild/ops/rows/rms_norm.hpp
+// guild/ops/norm/rows/rms_norm.hpp
 template <class Real> struct RmsNormRow;
 
-// guild/ops/rows/rms_norm_backward.hpp
+// guild/ops/norm/rows/rms_norm_backward.hpp
 template <class Real> struct RmsNormBackwardBlock;
 
-// guild/ops/rows/rope.hpp
+// guild/ops/rope/rows/rope.hpp
 enum class RopeTurn : std::uint8_t;
 struct RopeHeads;
 template <class Real> struct RopeRow;
 
-// guild/ops/rows/route_backward.hpp
+// guild/ops/route/rows/backward.hpp
 template <class Real> struct RouteBackwardRow;
 
-// guild/ops/rows/router.hpp
+// guild/ops/route/rows/route.hpp
 template <class Real> struct RouterRow;
 
-// guild/ops/rows/scatter_rows.hpp
+// guild/ops/common/rows/scatter_rows.hpp
 template <class Real> struct ScatterRow;
 template <class Real> struct ZeroMarkedRow;
 
-// guild/ops/rows/sum_of_squares.hpp
+// guild/ops/optimizer/rows/sum_of_squares.hpp
 struct SumOfPartialsJob;
 template <class Real> struct SumOfSquaresJob;
 
-// guild/ops/rows/swiglu_backward.hpp
+// guild/ops/linear/rows/swiglu.hpp
 template <class Real> struct SwigluBackwardRow;
 
 // guild/training/adamw.hpp
@@ -563,7 +563,7 @@ struct ChatOptions;
 // guild/training/compute_store.hpp
 template <class T> struct ComputeStore;
 
-// guild/training/cross_entropy_head.hpp
+// guild/ops/head/cross_entropy_head.hpp
 struct LossSums;
 
 // guild/training/curriculum.hpp
@@ -619,13 +619,13 @@ template <class Model> class Optimizer;
 enum class UpdateRule : std::uint8_t;
 struct ParameterGroup;
 
-// guild/training/parameters.hpp
+// guild/modules/parameters.hpp
 struct TensorShape;
 
 // guild/training/refresh_shared.hpp
 struct AllocateMissing;
 
-// guild/training/save_model.hpp
+// guild/checkpoint/save_model.hpp
 struct SaveOptions;
 
 // guild/training/save_training.hpp
@@ -664,7 +664,7 @@ struct TrainingBatch;
 // guild/training/training_log.hpp
 class TrainingLog;
 
-// guild/training/training_state.hpp
+// guild/checkpoint/training_state.hpp
 class StateTensors;
 enum class Verification : std::uint8_t;
 struct StateRecord;

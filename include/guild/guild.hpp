@@ -1,6 +1,14 @@
 // All of guild for the host compiler; guild/cuda.cuh adds the CUDA side. Written by tests/rules/update_umbrella.sh.
 #pragma once
 
+#include <guild/checkpoint/load_dense.hpp>
+#include <guild/checkpoint/load_options.hpp>
+#include <guild/checkpoint/load_weights.hpp>
+#include <guild/checkpoint/save_model.hpp>
+#include <guild/checkpoint/stored_stack.hpp>
+#include <guild/checkpoint/stored_tensor.hpp>
+#include <guild/checkpoint/training_state.hpp>
+#include <guild/checkpoint/weight_check.hpp>
 #include <guild/core/buffer.hpp>
 #include <guild/core/codec.hpp>
 #include <guild/core/codec/fp8_blocks.hpp>
@@ -19,7 +27,7 @@
 #include <guild/core/error.hpp>
 #include <guild/core/format.hpp>
 #include <guild/core/machine_flags.hpp>
-#include <guild/core/memory.hpp>
+#include <guild/core/model_size.hpp>
 #include <guild/core/path.hpp>
 #include <guild/core/random.hpp>
 #include <guild/core/stack_view.hpp>
@@ -41,13 +49,8 @@
 #include <guild/inference/generation.hpp>
 #include <guild/inference/language_model.hpp>
 #include <guild/inference/load.hpp>
-#include <guild/inference/load_options.hpp>
-#include <guild/inference/load_weights.hpp>
 #include <guild/inference/sampling.hpp>
 #include <guild/inference/session.hpp>
-#include <guild/inference/stored_stack.hpp>
-#include <guild/inference/stored_tensor.hpp>
-#include <guild/inference/weight_check.hpp>
 #include <guild/io/added_tokens.hpp>
 #include <guild/io/atomic_folder.hpp>
 #include <guild/io/bpe.hpp>
@@ -138,6 +141,7 @@
 #include <guild/modules/mtp.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/observer.hpp>
+#include <guild/modules/parameters.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
@@ -191,6 +195,7 @@
 #include <guild/ops/experts.hpp>
 #include <guild/ops/fault.hpp>
 #include <guild/ops/gated_linear.hpp>
+#include <guild/ops/head/cross_entropy_head.hpp>
 #include <guild/ops/job.hpp>
 #include <guild/ops/linear.hpp>
 #include <guild/ops/newton_schulz.hpp>
@@ -232,7 +237,6 @@
 #include <guild/training/chat_dataset.hpp>
 #include <guild/training/chat_encoder.hpp>
 #include <guild/training/compute_store.hpp>
-#include <guild/training/cross_entropy_head.hpp>
 #include <guild/training/curriculum.hpp>
 #include <guild/training/data_loader.hpp>
 #include <guild/training/data_position.hpp>
@@ -240,7 +244,6 @@
 #include <guild/training/generated_dataset.hpp>
 #include <guild/training/gradient_norm.hpp>
 #include <guild/training/initialize.hpp>
-#include <guild/training/load_dense.hpp>
 #include <guild/training/masking.hpp>
 #include <guild/training/mixture.hpp>
 #include <guild/training/moving_average.hpp>
@@ -248,9 +251,7 @@
 #include <guild/training/objective.hpp>
 #include <guild/training/optimizer.hpp>
 #include <guild/training/parameter_group.hpp>
-#include <guild/training/parameters.hpp>
 #include <guild/training/refresh_shared.hpp>
-#include <guild/training/save_model.hpp>
 #include <guild/training/save_training.hpp>
 #include <guild/training/schedule.hpp>
 #include <guild/training/shuffle.hpp>
@@ -261,4 +262,3 @@
 #include <guild/training/trainer.hpp>
 #include <guild/training/training_batch.hpp>
 #include <guild/training/training_log.hpp>
-#include <guild/training/training_state.hpp>

@@ -1,6 +1,6 @@
-// expect: route: the host cannot read this device's memory, and the device flags no faults; see guild/ops/fault.hpp
+// expect: route: the host cannot read this device's memory, and the device flags no faults; see guild/ops/common/fault.hpp
 #include <guild/device/cpu.hpp>
-#include <guild/ops/router.hpp>
+#include <guild/ops/route/route.hpp>
 
 struct FarMemory {
   template <class T>

@@ -1,4 +1,5 @@
 // expect: Block: Spec::Mixer needs a static forward(pass, weights, caches, x, y, keep)
+#include <guild/cpu.hpp>
 #include <guild/device/cpu.hpp>
 #include <guild/models/transformer.hpp>
 

@@ -1,4 +1,5 @@
 // expect: Moe: Spec::Router needs a static forward(pass, weights, x, routing, keep)
+#include <guild/cpu.hpp>
 #include <guild/device/cpu.hpp>
 #include <guild/models/transformer.hpp>
 

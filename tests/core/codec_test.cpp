@@ -1,6 +1,7 @@
 // Every codec against what gguf, compressed-tensors and torch make of the same bytes
 // (tests/oracle/make_codec_fixture.py), through the loader and every operation that reads weights.
 #include <guild/core/codec.hpp>
+#include <guild/cpu.hpp>
 #include <guild/models/name_rule.hpp>
 
 #include <gtest/gtest.h>
@@ -10,10 +11,10 @@
 #include <string>
 #include <vector>
 
-#include <guild/inference/load_weights.hpp>
-#include <guild/ops/embedding.hpp>
-#include <guild/ops/linear.hpp>
-#include <guild/training/load_dense.hpp>
+#include <guild/checkpoint/load_dense.hpp>
+#include <guild/checkpoint/load_weights.hpp>
+#include <guild/ops/head/embedding.hpp>
+#include <guild/ops/linear/linear.hpp>
 
 namespace codec_test {
 

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <guild/device/cpu.hpp>
-#include <guild/ops/rms_norm.hpp>
+#include <guild/ops/norm/rms_norm.hpp>
 
 #include "link.hpp"
 

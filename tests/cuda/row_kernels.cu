@@ -1,6 +1,8 @@
 // Row kernels on the GPU against the same kernels on the CPU. Exits with 0 (all agree), 1 (some differ) or 77 (no GPU:
 // nothing was tested).
 #include <guild/device/cpu.hpp>
+#include <guild/ops/experts/combine.hpp>
+#include <guild/ops/linear/swiglu.hpp>
 #include <limits>
 #include <span>
 

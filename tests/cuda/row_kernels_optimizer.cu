@@ -1,11 +1,12 @@
 // The blocks of an optimizer's step on the GPU against the same blocks on the CPU. Exits with 0 (all agree), 1 (some
 // differ) or 77 (no GPU: nothing was tested).
+#include <guild/cpu.hpp>
 #include <guild/device/cpu.hpp>
-#include <guild/ops/adamw.hpp>
-#include <guild/ops/rows/cast.hpp>
-#include <guild/ops/rows/newton_schulz.hpp>
-#include <guild/ops/rows/normal.hpp>
-#include <guild/ops/sum_of_squares.hpp>
+#include <guild/ops/common/rows/cast.hpp>
+#include <guild/ops/common/rows/normal.hpp>
+#include <guild/ops/optimizer/adamw.hpp>
+#include <guild/ops/optimizer/rows/newton_schulz.hpp>
+#include <guild/ops/optimizer/sum_of_squares.hpp>
 
 #include "twin.cuh"
 

@@ -6,7 +6,7 @@
 
 #include <guild/core/config_check.hpp>
 #include <guild/core/config_text.hpp>
-#include <guild/core/memory.hpp>
+#include <guild/core/model_size.hpp>
 #include <guild/io/config.hpp>
 #include <guild/io/generation_config.hpp>
 #include <guild/models/families.hpp>

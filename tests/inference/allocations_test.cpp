@@ -1,9 +1,10 @@
 // What is allocated, when, and what happens when it is refused. This file counts for the whole program.
 #include "../support/allocations.hpp"
 
+#include <guild/checkpoint/load_weights.hpp>
+#include <guild/cpu.hpp>
 #include <guild/inference/generation.hpp>
 #include <guild/inference/load.hpp>
-#include <guild/inference/load_weights.hpp>
 #include <guild/models/presets.hpp>
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+#include <guild/cpu.hpp>
 #include <guild/inference/conversation.hpp>
 #include <guild/inference/generation.hpp>
 

@@ -1,3 +1,4 @@
+#include <guild/cpu.hpp>
 #include <guild/inference/load.hpp>
 
 #include <gtest/gtest.h>

@@ -1,4 +1,5 @@
 // The shipped checkpoint against Hugging Face transformers: tests/oracle/evaluate_mini.py froze what it answers.
+#include <guild/cpu.hpp>
 #include <guild/inference/conversation.hpp>
 #include <guild/inference/generation.hpp>
 #include <guild/inference/load.hpp>

@@ -1,3 +1,4 @@
+#include <guild/cpu.hpp>
 #include <guild/inference/sampling.hpp>
 
 #include <gtest/gtest.h>

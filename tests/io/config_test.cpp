@@ -14,7 +14,7 @@
 #include <vector>
 
 #include <guild/core/config_check.hpp>
-#include <guild/core/memory.hpp>
+#include <guild/core/model_size.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/io/config.hpp>
 #include <guild/models/deepseek_family.hpp>

@@ -7,7 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include <guild/core/memory.hpp>
+#include <guild/core/model_size.hpp>
+#include <guild/cpu.hpp>
 #include <guild/models/presets.hpp>
 
 #include "../support/ragged.hpp"

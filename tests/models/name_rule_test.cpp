@@ -1,4 +1,5 @@
 // Names of tensors: the rules, the tables of the families, and both ways for every tensor of every model in the box.
+#include <guild/cpu.hpp>
 #include <guild/models/name_rule.hpp>
 
 #include <gtest/gtest.h>

@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <guild/checkpoint/load_weights.hpp>
 #include <guild/core/config.hpp>
 #include <guild/device/cpu.hpp>
-#include <guild/inference/load_weights.hpp>
 #include <guild/io/config.hpp>
 #include <guild/io/safetensors.hpp>
 #include <guild/models/transformer.hpp>

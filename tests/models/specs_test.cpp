@@ -5,7 +5,8 @@
 #include <string>
 #include <type_traits>
 
-#include <guild/core/memory.hpp>
+#include <guild/core/model_size.hpp>
+#include <guild/cpu.hpp>
 #include <guild/io/config.hpp>
 #include <guild/models/deepseek_r1_spec.hpp>
 #include <guild/models/deepseek_v2_lite_spec.hpp>

@@ -1,4 +1,5 @@
 // The whole model on a small random Spec: against a naive model in double, and against itself in every way to run it.
+#include <guild/cpu.hpp>
 #include <guild/models/transformer.hpp>
 
 #include <gtest/gtest.h>

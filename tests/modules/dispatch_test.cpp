@@ -1,4 +1,5 @@
 // Experts elsewhere: a double of several ranks that exchange rows gives the bits of experts at home.
+#include <guild/cpu.hpp>
 #include <guild/modules/dispatch.hpp>
 
 #include <gtest/gtest.h>
@@ -10,7 +11,7 @@
 
 #include <guild/models/spec.hpp>
 #include <guild/modules/moe.hpp>
-#include <guild/training/parameters.hpp>
+#include <guild/modules/parameters.hpp>
 
 #include "../support/gradient_check.hpp"
 #include "../support/ragged.hpp"

@@ -1,3 +1,4 @@
+#include <guild/cpu.hpp>
 #include <guild/modules/gqa.hpp>
 
 #include <gtest/gtest.h>

@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include <guild/cpu.hpp>
 #include <guild/models/llama_spec.hpp>
 #include <guild/models/mixtral_spec.hpp>
 #include <guild/models/transformer.hpp>
@@ -157,7 +158,7 @@ struct StackCase : UncachedCase<guild_test::WholeStack<typename guild::Transform
 };
 struct RecomputeSpec : TinySpec {
   template <class LayerStack>
-  using Training = guild::Recompute<LayerStack>;
+  using Activations = guild::Recompute<LayerStack>;
 };
 /// The whole model, from tokens to logits.
 template <class S>

@@ -1,3 +1,4 @@
+#include <guild/cpu.hpp>
 #include <guild/modules/moe.hpp>
 
 #include <gtest/gtest.h>

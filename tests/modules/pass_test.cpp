@@ -1,4 +1,5 @@
 // What a pass keeps and where, who may watch it, and what it refuses.
+#include <guild/cpu.hpp>
 #include <guild/modules/pass.hpp>
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+#include <guild/cpu.hpp>
 #include <guild/modules/routing_statistics.hpp>
 
 #include <gtest/gtest.h>

@@ -2,6 +2,7 @@
 // bit. This file counts the allocations of its program.
 #include "../support/allocations.hpp"
 
+#include <guild/cpu.hpp>
 #include <guild/modules/stack.hpp>
 
 #include <gtest/gtest.h>

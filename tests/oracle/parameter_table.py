@@ -1,6 +1,6 @@
 """Sizes of the published models, from a list of the tensors their files hold.
 
-Written from the published weight names and shapes, without a look at include/guild/core/memory.hpp.
+Written from the published weight names and shapes, without a look at include/guild/core/model_size.hpp.
 Run: python3 tests/oracle/parameter_table.py > tests/fixtures/parameter_table.inc
 """
 import json

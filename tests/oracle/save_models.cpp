@@ -6,9 +6,9 @@
 #include <exception>
 #include <string>
 
+#include <guild/checkpoint/load_dense.hpp>
+#include <guild/checkpoint/save_model.hpp>
 #include <guild/models/transformer.hpp>
-#include <guild/training/load_dense.hpp>
-#include <guild/training/save_model.hpp>
 
 #include "../support/family_specs.hpp"
 

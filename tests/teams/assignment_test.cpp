@@ -1,5 +1,6 @@
 // How chosen experts become slots, whoever chose them, on one thread and by teams of several.
-#include <guild/ops/assignment.hpp>
+#include <guild/cpu.hpp>
+#include <guild/ops/experts/assignment.hpp>
 
 #include <gtest/gtest.h>
 

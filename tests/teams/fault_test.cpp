@@ -5,12 +5,13 @@
 #include <string>
 #include <vector>
 
+#include <guild/cpu.hpp>
 #include <guild/device/host_team.hpp>
-#include <guild/ops/assignment.hpp>
-#include <guild/ops/cross_entropy.hpp>
-#include <guild/ops/embedding.hpp>
-#include <guild/ops/fault.hpp>
-#include <guild/ops/router.hpp>
+#include <guild/ops/common/fault.hpp>
+#include <guild/ops/experts/assignment.hpp>
+#include <guild/ops/head/cross_entropy.hpp>
+#include <guild/ops/head/embedding.hpp>
+#include <guild/ops/route/route.hpp>
 
 #include "../core/code_of.hpp"
 

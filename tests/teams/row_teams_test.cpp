@@ -7,13 +7,15 @@
 
 #include <guild/device/cpu.hpp>
 #include <guild/device/host_team.hpp>
-#include <guild/ops/bias.hpp>
-#include <guild/ops/combine.hpp>
-#include <guild/ops/copy_rows.hpp>
-#include <guild/ops/embedding.hpp>
-#include <guild/ops/rms_norm.hpp>
-#include <guild/ops/rope.hpp>
-#include <guild/ops/router.hpp>
+#include <guild/ops/common/add.hpp>
+#include <guild/ops/common/copy_rows.hpp>
+#include <guild/ops/experts/combine.hpp>
+#include <guild/ops/head/embedding.hpp>
+#include <guild/ops/linear/bias.hpp>
+#include <guild/ops/linear/swiglu.hpp>
+#include <guild/ops/norm/rms_norm.hpp>
+#include <guild/ops/rope/rope.hpp>
+#include <guild/ops/route/route.hpp>
 
 #include "../ops/ops_test_support.hpp"
 

@@ -1,4 +1,5 @@
 // AdamW against torch, its options, and what it leaves alone.
+#include <guild/cpu.hpp>
 #include <guild/training/gradient_norm.hpp>
 #include <guild/training/optimizer.hpp>
 #include <guild/training/schedule.hpp>

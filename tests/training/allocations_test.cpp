@@ -1,6 +1,7 @@
 // Data that are drawn again and again take no new memory. The one file of the program that counts allocations.
 #include "../support/allocations.hpp"
 
+#include <guild/cpu.hpp>
 #include <guild/training/data_loader.hpp>
 
 #include <gtest/gtest.h>

@@ -1,4 +1,5 @@
 // Conversations: the same tokens and the same learned ones as Hugging Face's tokenizer and Jinja give, and bad files.
+#include <guild/cpu.hpp>
 #include <guild/training/chat_dataset.hpp>
 
 #include <gtest/gtest.h>

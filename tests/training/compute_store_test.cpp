@@ -1,4 +1,5 @@
 // Rounded copies of the weights: every value as the element type rounds it, and no memory after the first time.
+#include <guild/cpu.hpp>
 #include <guild/training/compute_store.hpp>
 
 #include <gtest/gtest.h>

@@ -1,4 +1,5 @@
 // Drawing and packing: nothing is lost, nothing comes twice, shares hold, and a resumed run gives the same bits.
+#include <guild/cpu.hpp>
 #include <guild/training/data_loader.hpp>
 
 #include <gtest/gtest.h>

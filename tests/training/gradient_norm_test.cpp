@@ -1,4 +1,5 @@
 // The norm of all gradients, what it says of non-finite ones, and clipping.
+#include <guild/cpu.hpp>
 #include <guild/training/gradient_norm.hpp>
 
 #include <gtest/gtest.h>

@@ -1,4 +1,5 @@
 // The first weights: their distribution, what they depend on, and the copies of prediction layers.
+#include <guild/cpu.hpp>
 #include <guild/training/initialize.hpp>
 
 #include <gtest/gtest.h>

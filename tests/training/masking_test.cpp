@@ -1,4 +1,5 @@
 // Masked language modelling: the counts of BERT, in all places alike, and what must never be touched.
+#include <guild/cpu.hpp>
 #include <guild/training/masking.hpp>
 
 #include <gtest/gtest.h>

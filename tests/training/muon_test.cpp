@@ -1,4 +1,5 @@
 // Muon against torch, which tensors it trains, and where its scale comes from.
+#include <guild/cpu.hpp>
 #include <guild/training/optimizer.hpp>
 
 #include <gtest/gtest.h>

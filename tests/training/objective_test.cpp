@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <guild/cpu.hpp>
 #include <guild/models/transformer.hpp>
 #include <guild/training/objective.hpp>
 

@@ -14,8 +14,8 @@
 #include <guild/io/checkpoint.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
+#include <guild/modules/parameters.hpp>
 #include <guild/training/allocate.hpp>
-#include <guild/training/parameters.hpp>
 
 #include "../core/code_of.hpp"
 

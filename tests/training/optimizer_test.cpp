@@ -1,4 +1,5 @@
 // The optimizer of a whole model: groups, state, errors, and the same bits whatever the number of threads.
+#include <guild/cpu.hpp>
 #include <guild/training/optimizer.hpp>
 
 #include <gtest/gtest.h>

@@ -9,10 +9,11 @@
 #include <utility>
 #include <vector>
 
+#include <guild/checkpoint/load_dense.hpp>
+#include <guild/cpu.hpp>
 #include <guild/io/json.hpp>
 #include <guild/io/safetensors.hpp>
 #include <guild/models/transformer.hpp>
-#include <guild/training/load_dense.hpp>
 #include <guild/training/trainer.hpp>
 
 namespace parity_test {

@@ -1,5 +1,6 @@
 // Layers whose activations are computed a second time: the same bits from less memory; and what layers keep otherwise.
 #include <gtest/gtest.h>
+#include <guild/cpu.hpp>
 
 #include <cstdio>
 #include <span>

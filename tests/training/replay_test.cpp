@@ -1,5 +1,6 @@
 // A choice of experts is made once: recomputation and later passes take the experts of the first.
 #include <gtest/gtest.h>
+#include <guild/cpu.hpp>
 
 #include <algorithm>
 #include <array>
@@ -40,7 +41,7 @@ struct RestlessSpec : guild_test::KeptSpec {
 };
 struct RestlessRecomputedSpec : RestlessSpec {
   template <class LayerStack>
-  using Training = guild::Recompute<LayerStack>;
+  using Activations = guild::Recompute<LayerStack>;
 };
 using Kept = guild::Transformer<RestlessSpec>;
 using Recomputed = guild::Transformer<RestlessRecomputedSpec>;

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <guild/cpu.hpp>
 #include <guild/training/data_loader.hpp>
 #include <guild/training/save_training.hpp>
 #include <guild/training/token_stream.hpp>

@@ -1,4 +1,5 @@
 // Schedules against their formulas and against what no schedule is. torch's are in adamw_test.cpp.
+#include <guild/cpu.hpp>
 #include <guild/training/schedule.hpp>
 
 #include <gtest/gtest.h>

@@ -1,4 +1,5 @@
 // Shuffling without memory: every size is a bijection, every epoch another one, and none is preferred.
+#include <guild/cpu.hpp>
 #include <guild/training/shuffle.hpp>
 
 #include <gtest/gtest.h>

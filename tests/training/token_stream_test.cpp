@@ -1,4 +1,5 @@
 // Token streams: every token is a target once, pieces give the tokens of the whole, parts do not overlap.
+#include <guild/cpu.hpp>
 #include <guild/training/token_stream.hpp>
 
 #include <gtest/gtest.h>

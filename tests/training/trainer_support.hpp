@@ -27,7 +27,7 @@ struct KeptSpec : guild::SpecDefaults {
 };
 struct RecomputedSpec : KeptSpec {
   template <class LayerStack>
-  using Training = guild::Recompute<LayerStack>;
+  using Activations = guild::Recompute<LayerStack>;
 };
 using Kept = guild::Transformer<KeptSpec>;
 using Recomputed = guild::Transformer<RecomputedSpec>;

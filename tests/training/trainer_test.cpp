@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <guild/cpu.hpp>
 #include <guild/training/masking.hpp>
 
 #include "trainer_support.hpp"

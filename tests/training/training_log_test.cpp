@@ -1,4 +1,5 @@
 // The record of a run: whole lines of JSON, cut back to the saved step when the run goes on.
+#include <guild/cpu.hpp>
 #include <guild/training/training_log.hpp>
 
 #include <gtest/gtest.h>

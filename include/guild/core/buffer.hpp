@@ -16,7 +16,8 @@
 #include <guild/core/error.hpp>
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// An array of trivially copyable elements, aligned to 64 bytes (large ones to huge pages). Move-only.
 template <class T>
@@ -131,4 +132,5 @@ struct HostMemory {
 template <class Device>
 inline constexpr bool computes_in_host_memory = std::is_same_v<typename Device::Memory, HostMemory>;
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -14,7 +14,8 @@
 #include <guild/core/codec/mxfp4.hpp>
 #include <guild/core/codec/plain.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 namespace codec {
 
@@ -56,4 +57,5 @@ Real WeightView::at(Index r, Index c) const {
   return value;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

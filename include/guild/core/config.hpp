@@ -11,7 +11,8 @@
 #include <guild/core/config/field.hpp>
 #include <guild/core/config/trunk.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A part's config: a value with a list of its fields, and rules that it may break.
 template <class C>
@@ -97,4 +98,5 @@ static_assert(
     TrunkConfig{.vocab = 7}.norm.epsilon == 1e-6 && MlaConfig{.rope = {.base = 7.0}}.rope.beta_fast == 32.0,
     "this compiler drops default member initialisers in designated initialisation; use another host compiler");
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -6,7 +6,8 @@
 
 #include <guild/core/config.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 namespace detail {
 
@@ -53,4 +54,5 @@ template <class... Parts>
   return problem ? problem->rule : nullptr;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

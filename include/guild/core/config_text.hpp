@@ -16,7 +16,8 @@
 #include <guild/core/config_check.hpp>
 #include <guild/core/error.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 namespace detail {
 
@@ -99,4 +100,5 @@ void validate(const std::tuple<Parts...>& config, const std::string& path = {}) 
               {path, detail::in_keys_of<Family>(problem->key), -1});
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

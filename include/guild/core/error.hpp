@@ -11,7 +11,8 @@
 
 #include <guild/core/machine_flags.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The stable identity of an error. The first letters name the place: io (files), st (safetensors), ix (shard index),
 /// cf (config.json), wt (weights), tk (tokenizer), tpl (chat template), in (prompts and parameters), dt (training data),
@@ -292,4 +293,5 @@ class Error : public std::exception {
   std::string text_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

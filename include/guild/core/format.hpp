@@ -6,7 +6,8 @@
 
 #include <guild/core/types.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Side of the square blocks that share one fp8 scale (DeepSeek-V3 report, section 3.3).
 inline constexpr std::int64_t scale_block = 128;
@@ -51,4 +52,5 @@ inline constexpr Format fp8_ue8m0{DType::f8_e4m3, DType::f8_e8m0, scale_block, s
   return format.zeros ? text + ", with zero points" : text;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

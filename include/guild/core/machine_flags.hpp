@@ -11,7 +11,9 @@
 // for each instruction set it may use. Linkers (GNU ld, gold, lld) accept several definitions of the same value and
 // refuse different ones. Link-time optimization by GCC does not look at such symbols.
 #if defined(__ELF__) && defined(__x86_64__) && !defined(__CUDA_ARCH__) && !defined(__CUDACC_RTC__)
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 inline constexpr unsigned machine_flags = 0U
 #if defined(__SSE3__)
@@ -106,5 +108,7 @@ inline constexpr unsigned machine_flags = 0U
       : "i"(machine_flags));
 }
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild
 #endif

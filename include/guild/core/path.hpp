@@ -6,7 +6,8 @@
 
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// One step of a path such as layers / 3 / mixer / query_down / weight. Lives as long as the walk below it.
 class Path {
@@ -38,4 +39,5 @@ class Path {
   Index index_ = -1;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -6,7 +6,8 @@
 
 #include <guild/core/types.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Four 32-bit words from a 128-bit counter and a 64-bit key. The same numbers on every device, in any order.
 struct Philox {
@@ -52,4 +53,5 @@ class Random {
   int used_ = 4;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -6,7 +6,8 @@
 
 #include <guild/core/weight_view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// [count, rows, cols]: matrices of one shape and format, described on the host. Either they lie evenly, one every
 /// `step` bytes, or scattered (each a tensor of its own in mapped files), and a table says where. Without zero points.
@@ -27,4 +28,5 @@ struct StackView {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -15,7 +15,8 @@
 #define GUILD_HD
 #endif
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Stored element types, named as in a safetensors header.
 enum class DType : std::uint8_t {
@@ -183,4 +184,5 @@ template <> inline constexpr DType dtype_of<std::int32_t> = DType::i32;
 template <> inline constexpr DType dtype_of<std::int64_t> = DType::i64;
 template <> inline constexpr DType dtype_of<std::uint8_t> = DType::u8;
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -8,7 +8,8 @@
 
 #include <guild/core/types.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Signed sizes and indices: differences and reversed loops stay defined.
 using Index = std::int64_t;
@@ -93,4 +94,5 @@ struct View<T, 3> {
 template <class T> using MatrixView = View<T, 2>;
 template <class T> using VectorView = View<T, 1>;
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -12,7 +12,8 @@
 #include <guild/core/stack_view.hpp>
 #include <guild/core/weight_view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A matrix in the format in which the checkpoint stores it. In host memory its bytes are owned or a mapped file's:
 /// a Buffer knows which, and products read both alike.
@@ -132,4 +133,5 @@ struct Dense {
   using Stack = DenseStack<T, Memory>;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -7,7 +7,8 @@
 #include <guild/core/format.hpp>
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// [rows = outputs, cols = inputs], row-major. With scales, element (r, c) belongs to the block at row
 /// (first_row + r) / block_rows and column c / block_cols of the grid of scales. What it is worth its codec says:
@@ -46,4 +47,5 @@ struct WeightView {
   [[nodiscard]] Real at(Index r, Index c) const;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

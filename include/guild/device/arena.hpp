@@ -6,7 +6,8 @@
 
 #include <guild/core/buffer.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A bump allocator. Memory is taken inside a `Frame` and given back all at once when the frame ends. While the
 /// arena grows it chains blocks; when the outermost frame ends the blocks become one, larger than the most that was
@@ -95,4 +96,5 @@ class BasicArena {
 /// Scratch in host memory.
 using Arena = BasicArena<Buffer<std::byte>>;
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

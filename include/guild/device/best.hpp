@@ -3,7 +3,9 @@
 
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// The largest value so far and its index; ties go to the lower index, a NaN never beats a number. Index -1: nothing
 /// yet. `take` gives the same result in any order of calls.
@@ -24,4 +26,6 @@ struct Best {
   }
 };
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

@@ -13,7 +13,8 @@
 #include <guild/device/thread_pool.hpp>
 #include <guild/device/tuning.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 struct CpuOptions {
   int threads = 0;  ///< 0: as many as the machine runs at once
@@ -132,4 +133,5 @@ void for_each_row(Cpu& device, Index rows, Index row_work, const Kernel& kernel)
   });
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -10,7 +10,8 @@
 #include <type_traits>
 #include <utility>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 struct CudaOptions {
   int ordinal = 0;  ///< which GPU, as CUDA counts them
@@ -62,7 +63,7 @@ class Cuda {
   /// Host memory for the lists of a call, see Staged.
   [[nodiscard]] Arena::Frame staging() { return Arena::Frame(staging_); }
 
-  /// Where kernels flag faults of the data that they read, one word a kind; see `raise_faults` in guild/ops/fault.hpp.
+  /// Where kernels flag faults of the data that they read, one word a kind; see `raise_faults` in guild/ops/common/fault.hpp.
   [[nodiscard]] View<std::uint32_t> faults() { return faults_.view(); }
 
   /// Waits for all queued work. Throws dev_failed if any of it failed.
@@ -169,4 +170,5 @@ void for_each_row(Cuda& device, Index rows, Index row_work, const Kernel& kernel
   device.check(cudaGetLastError(), "launch a row kernel");
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

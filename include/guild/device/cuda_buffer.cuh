@@ -9,7 +9,8 @@
 #include <string>
 #include <utility>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 namespace detail {
 
@@ -95,4 +96,5 @@ struct CudaMemory {
   using Buffer = CudaBuffer<T>;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

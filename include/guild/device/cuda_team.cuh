@@ -5,7 +5,8 @@
 #include <guild/device/team.hpp>
 #include <type_traits>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 namespace detail {
 
@@ -127,4 +128,5 @@ class BlockTeam : public detail::CudaTeam<BlockTeam> {
 };
 static_assert(Team<WarpTeam> && Team<BlockTeam>);
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

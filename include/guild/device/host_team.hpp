@@ -11,7 +11,8 @@
 #include <type_traits>
 #include <vector>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// One member of a team of host threads. Members take every size()-th element, as the lanes of a warp do.
 class HostTeam {
@@ -122,4 +123,5 @@ void for_each_row(HostTeams& device, Index rows, Index, const Kernel& kernel) {
   for (auto& other : others) other.join();
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <string_view>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Kernel variants, each a superset of the one before. Programs are compiled with plain flags; the variant is chosen at
 /// run time. `avx512` means F, BW, DQ, VL and VBMI (Ice Lake, Zen 4 and newer); older 512-bit machines run `avx2`.
@@ -51,4 +52,5 @@ enum class Isa : std::uint8_t { baseline, avx2, avx512, avx512_bf16 };
 /// The best variant whose products keep activations in float: what a `Cpu` runs unless it is told otherwise.
 [[nodiscard]] inline Isa best_float_isa() { return best_isa() == Isa::avx512_bf16 ? Isa::avx512 : best_isa(); }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

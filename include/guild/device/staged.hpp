@@ -7,7 +7,8 @@
 
 #include <guild/device/arena.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// At most `most` jobs in host memory that the device lends for the list's life: allocates nothing once warmed up.
 /// Scratch is no place for them: on a GPU it is memory that the host cannot write. Lists end in the reverse order of
@@ -31,4 +32,5 @@ class Staged {
   Index used_ = 0;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

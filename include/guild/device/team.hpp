@@ -16,7 +16,8 @@
 #define GUILD_TEAM_INLINE [[gnu::always_inline]]  // into the variants for instruction sets; g++ does so by itself
 #endif
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 namespace detail {
 /// Stands for any function of an index in the concept below (nvcc rejects lambdas there).
@@ -98,4 +99,5 @@ struct SerialTeam {
 };
 static_assert(Team<SerialTeam>);
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -13,7 +13,8 @@
 #include <guild/core/error.hpp>
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// `threads - 1` workers plus the calling thread. One region runs at a time: a caller that finds the pool busy runs its
 /// chunks itself. Which thread runs a chunk never changes what the chunk computes, so results do not depend on timing.
@@ -143,4 +144,5 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -5,7 +5,8 @@
 
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The form in which attention reads cached latents. `automatic` takes the one with fewer multiplications for each
 /// chunk.
@@ -18,4 +19,5 @@ struct Tuning {
   Index most_expanded = Index{1} << 28;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -10,7 +10,8 @@
 #include <guild/inference/generation.hpp>
 #include <guild/io/chat_template.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Each turn renders all messages anew; what the cache already holds of the result is not computed again.
 template <class LanguageModelType>
@@ -66,4 +67,5 @@ class Conversation {
   std::vector<Message> messages_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -18,7 +18,8 @@
 #include <guild/io/text_stream.hpp>
 #include <guild/io/think.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// What is not set comes from the checkpoint's generation_config.json, else from SamplingOptions.
 struct GenerateOptions {
@@ -235,4 +236,5 @@ template <class Model, class Device>
                               ThinkParser::after(text));
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

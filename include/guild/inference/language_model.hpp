@@ -13,7 +13,8 @@
 #include <guild/io/generation_config.hpp>
 #include <guild/io/tokenizer.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Constant after loading: any number of threads may use one, each with its own `Session`. Copies share everything.
 template <class ModelType, class DeviceType>
@@ -79,4 +80,5 @@ class LanguageModel {
   std::shared_ptr<const Shared> shared_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -6,12 +6,13 @@
 #include <type_traits>
 #include <utility>
 
+#include <guild/checkpoint/load_weights.hpp>
 #include <guild/inference/language_model.hpp>
-#include <guild/inference/load_weights.hpp>
 #include <guild/io/config.hpp>
 #include <guild/io/generation_config.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Loads a Hugging Face folder as published: config.json, safetensors (one file or shards with their index),
 /// tokenizer.json, tokenizer_config.json, and where they exist a chat template and generation_config.json.
@@ -38,4 +39,5 @@ template <class Model, class Device>
           std::move(defaults)};
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

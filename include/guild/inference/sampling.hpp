@@ -12,7 +12,8 @@
 #include <guild/core/random.hpp>
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// How the next token is drawn. The filters apply in this order: repetition penalty, temperature, top-k, top-p, min-p
 /// (the order of Hugging Face transformers).
@@ -145,4 +146,5 @@ class Sampler {
   std::vector<Candidate> candidates_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -15,7 +15,8 @@
 #include <guild/inference/language_model.hpp>
 #include <guild/modules/pass.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Used by one thread at a time; many sessions share one model. If `append` throws, the session holds what it held.
 template <class LanguageModelType>
@@ -117,4 +118,5 @@ class Session {
   Buffer<float> logits_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -8,7 +8,8 @@
 
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A set of texts, searched for leftmost first and longest among those (as Hugging Face tokenizers does).
 class TextMatcher {
@@ -101,4 +102,5 @@ struct AddedToken {
   return begin;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -29,7 +29,8 @@
 #include <guild/io/folder_leftovers.hpp>
 #include <guild/io/manifest.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A folder of plain files while it is saved. One thread uses it; several processes may save the same path: the last
 /// one to commit wins. Destroyed without `commit`, it leaves nothing behind.
@@ -259,4 +260,5 @@ class AtomicFolder {
   detail::Descriptor lock_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

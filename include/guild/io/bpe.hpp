@@ -12,7 +12,8 @@
 #include <string_view>
 #include <vector>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A hash table of the merges of a vocabulary. Ids and ranks are below 2^31.
 class MergeTable {
@@ -157,4 +158,5 @@ class BpeMerger {
   std::vector<Candidate> heap_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -18,7 +18,9 @@
 
 #include <guild/io/bpe_vocabulary.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// Learns merges from pieces and how often each occurs. The result depends on nothing else: not on their order.
 class MergeLearner {
@@ -210,4 +212,6 @@ class MergeLearner {
   std::vector<std::pair<Id, Id>> merges_{};
 };
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

@@ -28,7 +28,8 @@
 #include <guild/io/tokenizer_writer.hpp>
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// How far the training of a vocabulary has come.
 struct BpeProgress {
@@ -221,4 +222,5 @@ template <class Texts>
   return trainer.train();
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -12,7 +12,8 @@
 #include <guild/core/error.hpp>
 #include <guild/io/byte_level.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// How a text is cut into the pieces within which bytes are merged.
 struct SplitRules {
@@ -99,4 +100,5 @@ inline std::string spelled(std::string_view bytes) {
   return vocabulary;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -12,7 +12,8 @@
 
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 namespace detail {
 struct ByteAlphabet {
@@ -55,4 +56,5 @@ static_assert(byte_alphabet.symbol[' '] == 0x120 && byte_alphabet.symbol[0xAD] =
   return out;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

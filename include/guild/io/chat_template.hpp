@@ -30,7 +30,8 @@
 #include <guild/io/tokenizer_config.hpp>
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 struct RenderOptions {
   bool add_generation_prompt = true;  ///< end with what opens the assistant's turn
@@ -187,4 +188,5 @@ class ChatTemplate {
   return tokenizer.encode(chat_template.render_parts(messages, options));
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

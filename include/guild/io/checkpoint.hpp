@@ -19,7 +19,8 @@
 #include <guild/io/printable.hpp>
 #include <guild/io/safetensors.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 struct CheckpointOptions {
   /// Turns the warnings about a sloppy index (unlisted tensors, wrong total size) into errors.
@@ -266,4 +267,5 @@ inline Checkpoint Checkpoint::open(const std::string& folder, const CheckpointOp
   return checkpoint;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

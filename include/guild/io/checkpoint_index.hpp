@@ -18,7 +18,8 @@
 #include <guild/io/other_formats.hpp>
 #include <guild/io/printable.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The shard index: which file holds which tensor.
 struct CheckpointIndex {
@@ -92,4 +93,5 @@ namespace detail {
   }
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

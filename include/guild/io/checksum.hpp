@@ -10,7 +10,8 @@
 
 #include <guild/core/error.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The checksum of bytes that come piece by piece; where they are cut does not matter.
 class Checksum {
@@ -43,4 +44,5 @@ class Checksum {
   std::unique_ptr<XXH3_state_t, Free> state_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -23,7 +23,8 @@
 #include <guild/io/file.hpp>
 #include <guild/io/json.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A config.json as a model of its family.
 template <class Family>
@@ -149,4 +150,5 @@ void check_config(const PublishedModel<typename Spec::Family>& published) {
               {published.path, {}, -1});
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

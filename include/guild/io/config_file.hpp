@@ -16,7 +16,8 @@
 #include <guild/io/config_values.hpp>
 #include <guild/io/json.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// `quantization_config`: weights of linear layers stored as fp8 e4m3, each block with one scale; or, where `fp8` is
 /// false, as MXFP4 in the layout of compressed-tensors (mxfp4-pack-quantized).
@@ -263,4 +264,5 @@ inline PublishedConfig besides_numbers(const ConfigFile& file, int vocab) {
 }
 
 }  // namespace detail::published
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -15,7 +15,9 @@
 #include <guild/core/error.hpp>
 #include <guild/io/json.hpp>
 
-namespace guild::inline v1::detail::published {
+namespace guild {
+inline namespace v1 {
+namespace detail::published {
 
 inline constexpr std::string_view config_hint = ". Use the file that was published with the weights";
 
@@ -136,4 +138,6 @@ template <class T, std::size_t N>
   return ids;
 }
 
-}  // namespace guild::inline v1::detail::published
+}  // namespace detail::published
+}  // namespace v1
+}  // namespace guild

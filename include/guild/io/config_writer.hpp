@@ -21,7 +21,8 @@
 #include <guild/io/atomic_folder.hpp>
 #include <guild/io/json_writer.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// What config.json says besides the numbers of the model.
 struct ConfigWriteOptions {
@@ -220,4 +221,5 @@ void write_config(AtomicFolder& folder, const typename Family::Config& config, c
   folder.write("config.json", config_json<Family>(config, options));
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -15,7 +15,8 @@
 #include <guild/io/file.hpp>
 #include <guild/io/file_system.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 namespace detail {
 /// Throws the error of a call that should have changed a file: io_no_space where the disk, the quota or the file size
@@ -94,4 +95,5 @@ class DurableFile {
   bool pending_ = false;  // the file exists and is not finished
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

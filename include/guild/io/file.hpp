@@ -18,7 +18,8 @@
 
 #include <guild/core/error.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 static_assert(sizeof(::off_t) == 8, "guild needs 64-bit file offsets: compile with -D_FILE_OFFSET_BITS=64");
 
@@ -263,4 +264,5 @@ class AtomicFile {
   bool pending_ = false;  // the temporary file exists
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

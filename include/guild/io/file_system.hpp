@@ -15,7 +15,8 @@
 #include <cstddef>
 #include <string>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The calls that change files and folders. Each has the contract of the system call it is named after: -1 and errno
 /// when it fails. A derived class can let calls fail, count them, or write elsewhere.
@@ -56,4 +57,5 @@ class FileSystem {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

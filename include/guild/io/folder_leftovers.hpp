@@ -23,7 +23,8 @@
 #include <guild/io/file_system.hpp>
 #include <guild/io/manifest.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 namespace detail {
 
@@ -136,4 +137,5 @@ inline void recover_folder(const std::string& path) {
   }
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

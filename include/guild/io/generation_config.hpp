@@ -14,7 +14,8 @@
 #include <guild/io/file.hpp>
 #include <guild/io/json.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// What the file says; a key that is missing or null stays empty, and the caller's own default holds.
 struct GenerationDefaults {
@@ -80,4 +81,5 @@ template <class Fits>
   return parse_generation_config(read_text(path, 1 << 20), path);
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -16,7 +16,8 @@
 
 #include <guild/core/error.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// What a file kind allows, and the codes its faults are reported with.
 struct JsonRules {
@@ -184,4 +185,5 @@ class Json {
   std::string where_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -16,7 +16,8 @@
 #include <guild/core/error.hpp>
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// How the text is laid out.
 struct JsonLayout {
@@ -193,4 +194,5 @@ class JsonWriter {
   bool complete_ = false;  // the value at the top has begun
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -12,7 +12,8 @@
 #include <guild/io/file.hpp>
 #include <guild/io/json.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Where a line lies in its file.
 struct LinePlace {
@@ -115,4 +116,5 @@ struct JsonLines {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -19,7 +19,8 @@
 #include <guild/io/json_writer.hpp>
 #include <guild/io/printable.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The name of the file.
 inline constexpr std::string_view manifest_name = "manifest.json";
@@ -156,4 +157,5 @@ inline Manifest verify_manifest(const std::string& folder) {
   return manifest;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

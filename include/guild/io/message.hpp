@@ -9,7 +9,8 @@
 #include <guild/core/error.hpp>
 #include <guild/io/json.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A call of a tool that an assistant asked for.
 struct ToolCall {
@@ -73,4 +74,5 @@ struct Message {
   return parse_messages(Json::parse(json_text, rules));
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

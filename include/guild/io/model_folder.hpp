@@ -14,7 +14,9 @@
 #include <guild/io/file.hpp>
 #include <guild/io/printable.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 struct ModelFolder {
   std::string path;
@@ -61,4 +63,6 @@ struct ModelFolder {
   }
 };
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

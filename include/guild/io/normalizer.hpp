@@ -18,7 +18,8 @@
 #include <guild/io/json.hpp>
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Bytes [begin, end) of a text.
 struct TextRange {
@@ -232,4 +233,5 @@ class Normalizer {
   const detail::Nfc* nfc_ = nullptr;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -9,7 +9,9 @@
 #include <guild/core/error.hpp>
 #include <guild/io/printable.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// What a file is that cannot be safetensors, by its first bytes.
 inline void refuse_other_formats(std::string_view head, const std::string& path) {
@@ -47,4 +49,6 @@ inline void refuse_other_formats(std::string_view head, const std::string& path)
              "\": perhaps an error page was saved instead of the file; download it again");
 }
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

@@ -11,7 +11,8 @@
 #include <guild/io/regex.hpp>
 #include <guild/io/tokenizer_file.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Splits and merges, remembering recent pieces, because words repeat. One for each call that encodes.
 class PieceEncoder {
@@ -65,4 +66,5 @@ class PieceEncoder {
   std::vector<Remembered> memory_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -10,7 +10,8 @@
 #include <guild/io/json.hpp>
 #include <guild/io/regex.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A sequence of splits that ends in ByteLevel. Every match of a split is a piece and so is every gap between matches;
 /// the next split sees each piece as a text of its own, so that its lookaheads end where the piece ends.
@@ -105,4 +106,5 @@ class PreTokenizer {
   bool byte_level_ = false;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -7,7 +7,8 @@
 
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// True for control characters, for those that turn the direction of text, and for line separators.
 [[nodiscard]] constexpr bool is_control(char32_t code) noexcept {
@@ -41,4 +42,5 @@ namespace guild::inline v1 {
   return result;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -24,7 +24,8 @@
 
 #include <guild/core/error.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 namespace detail {
 
@@ -296,4 +297,5 @@ class Regex {
   bool jit_ = false;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -27,7 +27,8 @@
 #include <guild/io/safetensors_parser.hpp>
 #include <guild/io/tensor_info.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Parses the JSON header of a file of `file_size` bytes whose first 8 bytes say `header_bytes`. Pure: it reads no
 /// file. Throws `Error` with an st_ code that names the file, the tensor and the byte.
@@ -147,4 +148,5 @@ inline void write_safetensors(const std::string& path, std::span<const TensorSou
   file.commit();
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

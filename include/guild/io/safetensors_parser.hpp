@@ -18,7 +18,9 @@
 #include <guild/io/safetensors_text.hpp>
 #include <guild/io/tensor_info.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// Turns a header's text into checked tensor entries.
 class SafetensorsParser {
@@ -236,4 +238,6 @@ class SafetensorsParser {
   std::size_t member_ = 0;  // number of the member that is being read
 };
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

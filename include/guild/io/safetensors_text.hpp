@@ -17,7 +17,9 @@
 #include <guild/io/tensor_info.hpp>
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// Ends the messages about files that cannot be right.
 inline constexpr std::string_view damaged = ". The file is damaged; download it again";
@@ -194,4 +196,6 @@ class SafetensorsText {
   const SafetensorsRules& rules_;
 };
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

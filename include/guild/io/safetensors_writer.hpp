@@ -23,7 +23,8 @@
 #include <guild/io/safetensors.hpp>
 #include <guild/io/tensor_info.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 struct SafetensorsWriteOptions {
   std::string name = "model";  ///< of the files: `name.safetensors`, or shards and `name.safetensors.index.json`
@@ -183,4 +184,5 @@ class SafetensorsWriter {
   std::set<std::string> names_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

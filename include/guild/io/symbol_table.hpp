@@ -6,7 +6,8 @@
 #include <string_view>
 #include <vector>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Keeps views of the texts, which must outlive it. Holds at most the number of texts it was made for.
 class SymbolTable {
@@ -49,4 +50,5 @@ class SymbolTable {
   std::vector<Slot> slots_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

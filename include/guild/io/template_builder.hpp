@@ -15,7 +15,9 @@
 #include <guild/io/template_lexer.hpp>
 #include <guild/io/template_tree.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// What the two halves of the parser stand on.
 class TemplateBuilder {
@@ -120,4 +122,6 @@ class TemplateBuilder {
   int level_ = 0;
 };
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

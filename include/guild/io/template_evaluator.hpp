@@ -18,7 +18,9 @@
 #include <guild/io/template_tree.hpp>
 #include <guild/io/template_value.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 class TemplateEvaluator {
  public:
@@ -296,4 +298,6 @@ class TemplateEvaluator {
   int calls_ = 0;
 };
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

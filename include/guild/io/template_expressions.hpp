@@ -16,7 +16,9 @@
 #include <guild/io/template_lexer.hpp>
 #include <guild/io/template_tree.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 class TemplateExpressions : protected TemplateBuilder {
  protected:
@@ -260,4 +262,6 @@ inline void TemplateExpressions::arguments(std::vector<NodeId>& children, std::v
   }
 }
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

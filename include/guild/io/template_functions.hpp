@@ -14,7 +14,9 @@
 #include <guild/io/template_json.hpp>
 #include <guild/io/template_value.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// What a rendering may take. Time and memory follow from both limits.
 struct TemplateBudget {
@@ -270,4 +272,6 @@ inline TemplateValue template_filter(const TemplateNode& node, std::vector<Templ
   functions.fail(node, "the filter \"" + node.text + "\" of " + std::string(object.kind()));
 }
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

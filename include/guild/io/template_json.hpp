@@ -10,7 +10,9 @@
 #include <guild/io/template_value.hpp>
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// A float as Python's repr writes it: the shortest digits that read back the same.
 inline std::string python_float(double value) {
@@ -103,4 +105,6 @@ inline void template_to_json(const TemplateValue& value, int indent, int level, 
   }
 }
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

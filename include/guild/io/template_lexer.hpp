@@ -13,7 +13,9 @@
 #include <guild/core/error.hpp>
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// str.isspace of Python.
 constexpr bool is_python_space(char32_t c) { return is_white_space(c) || (c >= 0x1C && c <= 0x1F); }
@@ -238,4 +240,6 @@ class TemplateLexer {
   std::vector<TemplateToken> tokens_;
 };
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

@@ -16,7 +16,9 @@
 #include <guild/io/template_tree.hpp>
 #include <guild/io/template_value.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// object.name; undefined if there is none.
 inline TemplateValue template_attribute(const TemplateValue& object, const TemplateNode& node,
@@ -243,4 +245,6 @@ inline void template_bind(TemplateDict& scope, const TemplateNode& loop, const T
   for (std::size_t i = 0; i < loop.names.size(); ++i) scope.set(loop.names[i], item.list()->items[i]);
 }
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

@@ -18,7 +18,9 @@
 #include <guild/io/template_lexer.hpp>
 #include <guild/io/template_tree.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// Reads the statements.
 class TemplateParser : TemplateExpressions {
@@ -171,4 +173,6 @@ class TemplateParser : TemplateExpressions {
   }
 };
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 using NodeId = std::int32_t;
 inline constexpr NodeId no_node = -1;
@@ -65,4 +67,6 @@ struct TemplateTree {
   [[nodiscard]] const TemplateNode& operator[](NodeId id) const { return nodes[static_cast<std::size_t>(id)]; }
 };
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

@@ -14,7 +14,9 @@
 #include <guild/io/text_part.hpp>
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1::detail {
+namespace guild {
+inline namespace v1 {
+namespace detail {
 
 /// A text that knows of every byte whether the template wrote it or a message brought it.
 class MarkedText {
@@ -213,4 +215,6 @@ inline bool template_equal(const TemplateValue& a, const TemplateValue& b) {
   return (a.is_none() && b.is_none()) || (a.name_space() != nullptr && a.name_space() == b.name_space());
 }
 
-}  // namespace guild::inline v1::detail
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

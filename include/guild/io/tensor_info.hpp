@@ -13,7 +13,8 @@
 
 #include <guild/core/types.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Where one tensor lies. Row-major, little-endian; `begin` need not be a multiple of the element size.
 struct TensorInfo {
@@ -89,4 +90,5 @@ inline constexpr StoredType stored_types[] = {
 
 }  // namespace detail
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -3,7 +3,8 @@
 
 #include <string>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A stretch of a prompt.
 struct TextPart {
@@ -14,4 +15,5 @@ struct TextPart {
   Origin origin = Origin::content;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -12,7 +12,8 @@
 #include <guild/io/tokenizer.hpp>
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Bytes in any pieces to valid UTF-8: all that comes out, joined, equals `utf8_lossy` of all that went in.
 class Utf8Stream {
@@ -144,4 +145,5 @@ class TextStream {
   DecodeOptions options_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -8,7 +8,8 @@
 #include <string_view>
 #include <vector>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A stretch of generated text. Never empty.
 struct ThinkPiece {
@@ -103,4 +104,5 @@ class ThinkParser {
   std::string held_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -25,7 +25,8 @@
 #include <guild/io/tokenizer_file.hpp>
 #include <guild/io/utf8.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Which added tokens (`<think>`, `<｜User｜>`, ...) are recognised in a text.
 enum class AddedTokens : std::uint8_t {
@@ -280,4 +281,5 @@ class Tokenizer {
   std::optional<int> bos_, eos_, pad_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -8,7 +8,8 @@
 #include <guild/core/error.hpp>
 #include <guild/io/json.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// What guild takes from tokenizer_config.json. Texts are empty where the file is silent.
 struct TokenizerConfig {
@@ -76,4 +77,5 @@ struct TokenizerConfig {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

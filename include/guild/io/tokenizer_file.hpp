@@ -18,7 +18,8 @@
 #include <guild/io/pretokenizer.hpp>
 #include <guild/io/symbol_table.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The bytes and marks of each id. Ids may have gaps.
 class TokenTable {
@@ -250,4 +251,5 @@ struct TokenizerFile {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

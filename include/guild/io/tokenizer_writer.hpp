@@ -15,7 +15,8 @@
 #include <guild/io/tokenizer.hpp>
 #include <guild/io/tokenizer_config.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 namespace detail {
 
@@ -131,4 +132,5 @@ inline Tokenizer write_tokenizer(const std::string& folder, const BpeVocabulary&
   return tokenizer;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

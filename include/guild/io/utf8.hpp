@@ -10,7 +10,8 @@
 #include <string>
 #include <string_view>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// U+FFFD, which stands for bytes that are no character.
 inline constexpr std::string_view replacement_character = "\xEF\xBF\xBD";
@@ -109,4 +110,5 @@ inline void append_utf8(std::string& out, char32_t code) {
   put(0x80U | (c & 0x3FU));
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

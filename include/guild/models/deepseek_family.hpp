@@ -10,7 +10,8 @@
 #include <guild/core/config/family.hpp>
 #include <guild/models/name_rule.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 struct DeepSeekFamily {
   static constexpr std::string_view model_types[] = {"deepseek_v3", "deepseek_v2", "kimi_k2"};
@@ -123,4 +124,5 @@ struct DeepSeekNames {
   static constexpr std::string_view scale_suffix = "_scale_inv";
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

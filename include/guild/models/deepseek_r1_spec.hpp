@@ -3,7 +3,8 @@
 
 #include <guild/models/spec.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// DeepSeek-R1, and DeepSeek-V3, V3-0324, V3.1 and R1-0528, which have the same numbers: 671B parameters, 37B of them
 /// active for a token, and one layer that predicts a second token. Source: the published config.json; DeepSeek-V3
@@ -36,4 +37,5 @@ struct DeepSeekR1Spec : SpecDefaults {
   static constexpr ExpertConfig experts = {.hidden = 2048, .shared = 1};
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -3,7 +3,8 @@
 
 #include <guild/models/spec.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// DeepSeek-V2-Lite and DeepSeek-Coder-V2-Lite: 15.7B parameters, 2.4B of them active for a token. Queries have no
 /// latent, experts are chosen by softmax without groups, bias or normalising. Source: the published config.json;
@@ -36,4 +37,5 @@ struct DeepSeekV2LiteSpec : SpecDefaults {
   static constexpr ExpertConfig experts = {.hidden = 1408, .shared = 2};
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

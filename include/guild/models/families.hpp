@@ -7,9 +7,11 @@
 #include <guild/models/llama_family.hpp>
 #include <guild/models/mixtral_family.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// For programs that take any of them: `with_config<Families>(json, path, f)`.
 using Families = std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily>;
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -3,7 +3,8 @@
 
 #include <guild/models/spec.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Kimi-K2 (Base and the first Instruct): the architecture of DeepSeek-V3 with 384 experts in one group and 64
 /// heads, 1.03T parameters, 32B of them active for a token. Source: the published config.json; arXiv 2507.20534.
@@ -35,4 +36,5 @@ struct KimiK2Spec : SpecDefaults {
   static constexpr ExpertConfig experts = {.hidden = 2048, .shared = 1};
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

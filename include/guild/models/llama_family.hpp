@@ -8,7 +8,8 @@
 #include <guild/core/config/family.hpp>
 #include <guild/models/name_rule.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Dense models of grouped-query attention: Llama 2 and 3, Qwen2 (biases of query, key and value) and Qwen3 (norms of
 /// each head's query and key), so all that DeepSeek-R1 was distilled into. Sliding windows are refused.
@@ -90,4 +91,5 @@ struct LlamaNames {
   static constexpr std::string_view scale_suffix = "_scale_inv";
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

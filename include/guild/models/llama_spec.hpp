@@ -7,7 +7,8 @@
 #include <guild/models/spec.hpp>
 #include <guild/modules/gqa.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Base of their Specs: a Spec replaces the numbers of the parts, and what else shall differ.
 struct LlamaDefaults : SpecBase {
@@ -75,4 +76,5 @@ struct Qwen3_8BSpec : LlamaDefaults {
   static constexpr DenseConfig dense = {.hidden = 12288};
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -3,7 +3,8 @@
 
 #include <guild/models/spec.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A miniature of DeepSeek-R1 with all of its parts: compressed queries, a dense first layer, grouped experts with
 /// selection bias, a shared expert, YaRN, one MTP layer. It answers small arithmetic problems.
@@ -41,4 +42,5 @@ struct MiniR1Spec : SpecDefaults {
   static constexpr ExpertConfig experts = {.hidden = 72, .shared = 1};
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -7,7 +7,8 @@
 #include <guild/core/config/family.hpp>
 #include <guild/models/name_rule.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Grouped-query attention, and experts in every layer (arXiv 2401.04088). A sliding window is refused.
 struct MixtralFamily {
@@ -84,4 +85,5 @@ struct MixtralNames {
   static constexpr std::string_view scale_suffix = "_scale_inv";
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

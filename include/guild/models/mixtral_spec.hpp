@@ -7,7 +7,8 @@
 #include <guild/models/spec.hpp>
 #include <guild/modules/gqa.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Base of its Specs: a Spec replaces the numbers of the parts, and what else shall differ.
 struct MixtralDefaults : SpecBase {
@@ -39,4 +40,5 @@ struct Mixtral8x7BSpec : MixtralDefaults {
       .heads = 32, .key_heads = 8, .head_dim = 128, .rope = {.base = 1e6, .pairs = RopePairs::halves}};
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

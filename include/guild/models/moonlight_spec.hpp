@@ -3,7 +3,8 @@
 
 #include <guild/models/spec.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Moonlight-16B-A3B: the architecture of DeepSeek-V3 in the size of DeepSeek-V2-Lite, 16B parameters, 2.4B of them
 /// active without the embedding, plain rotary position. Source: the published config.json; arXiv 2502.16982.
@@ -29,4 +30,5 @@ struct MoonlightSpec : SpecDefaults {
   static constexpr ExpertConfig experts = {.hidden = 1408, .shared = 2};
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

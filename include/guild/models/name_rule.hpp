@@ -26,7 +26,8 @@
 #include <guild/core/path.hpp>
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Which rows of a fused tensor are ours: `parts` matrices of as many rows share it, and ours is number `part`. They
 /// stand one under the other, or their rows take turns.
@@ -176,4 +177,5 @@ template <class Names>
   return paths;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

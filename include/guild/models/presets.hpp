@@ -10,7 +10,8 @@
 #include <guild/models/moonlight_spec.hpp>
 #include <guild/models/transformer.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 using DeepSeekR1 = Transformer<DeepSeekR1Spec>;
 using DeepSeekV3 = DeepSeekR1;  ///< the same numbers
@@ -25,4 +26,5 @@ using R1DistillQwen7B = Transformer<R1DistillQwen7BSpec>;
 using Qwen3_8B = Transformer<Qwen3_8BSpec>;
 using Mixtral8x7B = Transformer<Mixtral8x7BSpec>;
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -16,7 +16,8 @@
 #include <guild/modules/segment.hpp>
 #include <guild/modules/stack.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// What Specs of all families inherit. Each type receives the finished Spec, so a replacement reads `S::config.hidden`
 /// or `S::routing.experts`.
@@ -33,7 +34,7 @@ struct SpecBase {
   template <class S>
   using ExpertLayer = Block<S, typename S::template Mixer<S>, Moe<S>>;
   template <class LayerStack>
-  using Training = LayerStack;  ///< or Recompute<LayerStack>, to save memory
+  using Activations = LayerStack;  ///< or Recompute<LayerStack>, to save memory
 };
 
 /// `S::dense.layers` dense layers, then layers with experts; without experts dense layers alone.
@@ -67,4 +68,5 @@ struct SpecDefaults : SpecBase {
   using Layers = DenseThenExperts<S>;  ///< what stands between embedding and head: a LayerStack
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -13,9 +13,10 @@
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/mtp.hpp>
-#include <guild/ops/fault.hpp>
+#include <guild/ops/common/fault.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Embedding, the layers of S, norm and head.
 template <class S>
@@ -32,7 +33,7 @@ struct Transformer {
   static constexpr int routed_experts = part_or(config_of<S>, TopKConfig{.experts = 0}).experts;  ///< of a layer
   static_assert(LayerStack<typename S::template Layers<S>>,
                 "Transformer: Spec::Layers must be a LayerStack, see guild/modules/layer_stack.hpp");
-  using Layers = typename S::template Training<typename S::template Layers<S>>;
+  using Layers = typename S::template Activations<typename S::template Layers<S>>;
   static_assert(Layers::layers == config.layers, "Transformer: Spec::Layers must have config.layers layers");
   using TokenEmbedding = Embedding<config.vocab, config.hidden>;
   using Norm = RmsNorm<config.hidden>;
@@ -275,4 +276,5 @@ struct Transformer {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -8,9 +8,10 @@
 #include <guild/device/staged.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/pass.hpp>
-#include <guild/ops/copy_rows.hpp>
+#include <guild/ops/common/copy_rows.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Appends a row for each token of the pass to its sequences' caches, which have room for them: the columns of `parts`,
 /// [T, some] each, side by side, rounded to the caches' elements. Throws op_argument for a pass whose tokens see later
@@ -38,4 +39,5 @@ void append_rows(const Pass<Device>& pass, Caches<Cache> caches, const std::arra
   copy_rows(pass.device, copies.ready());
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -7,7 +7,8 @@
 #include <guild/core/error.hpp>
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Consecutive rows of a batch that continue one sequence.
 struct Chunk {
@@ -42,4 +43,5 @@ inline void check(const Batch& batch) {
   if (row != batch.size()) bad("the chunks of a batch must cover all of its rows");
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -8,9 +8,10 @@
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/sequence_cache.hpp>
-#include <guild/ops/combine.hpp>
+#include <guild/ops/common/add.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The leading layers' feed-forward: one dense SwiGLU network, with the interface of Moe.
 template <class S>
@@ -106,4 +107,5 @@ struct Block {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -13,12 +13,13 @@
 #include <guild/modules/append_rows.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/pass.hpp>
-#include <guild/ops/attention.hpp>
-#include <guild/ops/copy_rows.hpp>
-#include <guild/ops/linear.hpp>
-#include <guild/ops/rope_table.hpp>
+#include <guild/ops/attention/attention.hpp>
+#include <guild/ops/common/copy_rows.hpp>
+#include <guild/ops/linear/linear.hpp>
+#include <guild/ops/rope/table.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Of the latent attention `Attention`. `Cache` holds rows [latent C | rotated key R].
 template <class Attention, class Cache>
@@ -133,4 +134,5 @@ struct CachedLatentAttention {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -4,7 +4,8 @@
 #include <concepts>
 #include <type_traits>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The cache of each sequence, or none: then attention sees the keys of the pass alone, as in training. Refers to a
 /// function that must outlive it; copying it costs two words.
@@ -25,4 +26,5 @@ class Caches {
   Cache& (*call_)(const void*, int) = nullptr;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

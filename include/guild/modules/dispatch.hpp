@@ -4,9 +4,10 @@
 #include <concepts>
 
 #include <guild/core/view.hpp>
-#include <guild/ops/assignment.hpp>
+#include <guild/ops/experts/assignment.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Between routing and experts. At home T tokens have S slots, as `assign_experts` sorted them; with the experts there
 /// are T' rows and S' slots (bounds, known on the host), which `Route` tells. Static functions, D columns each:
@@ -52,4 +53,5 @@ struct Here {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

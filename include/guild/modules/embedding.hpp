@@ -4,9 +4,10 @@
 #include <cstdint>
 
 #include <guild/modules/module.hpp>
-#include <guild/ops/embedding.hpp>
+#include <guild/ops/head/embedding.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 template <Index Vocab, Index Size>
 struct Embedding {
@@ -38,4 +39,5 @@ struct Embedding {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -7,12 +7,12 @@
 
 #include <guild/modules/module.hpp>
 #include <guild/modules/pass.hpp>
-#include <guild/ops/assignment.hpp>
-#include <guild/ops/combine.hpp>
-#include <guild/ops/expert_backward.hpp>
-#include <guild/ops/experts.hpp>
+#include <guild/ops/experts/assignment.hpp>
+#include <guild/ops/experts/backward.hpp>
+#include <guild/ops/experts/grouped.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 template <class S>
 struct ExpertPool {
@@ -82,4 +82,5 @@ struct ExpertPool {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

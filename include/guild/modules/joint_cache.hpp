@@ -6,7 +6,8 @@
 
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// What makes a SequenceCache of `Self::parts`, caches themselves, whose marks together are its Mark. `Self::for_each`
 /// calls f(part...) for each part of such caches and marks, side by side; `Self` adds `bytes`.
@@ -55,4 +56,5 @@ struct JointCache {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

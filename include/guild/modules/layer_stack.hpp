@@ -20,7 +20,8 @@
 #include <guild/modules/module.hpp>
 #include <guild/modules/sequence_cache.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// One layer, as Block is: a module with a cache that says how many experts each token takes, 0 if it has none.
 template <class L>
@@ -38,4 +39,5 @@ concept LayerStack = SequenceCache<typename L::Cache> &&
   L::visit(detail::AnyVisitor{}, path, Index{0}, weights);
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

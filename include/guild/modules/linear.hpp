@@ -5,9 +5,10 @@
 #include <type_traits>
 
 #include <guild/modules/module.hpp>
-#include <guild/ops/linear.hpp>
+#include <guild/ops/linear/linear.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// dx = dy W or dx += dy W: the gradient of the input of y = x W^T.
 template <class Device, class Real>
@@ -50,4 +51,5 @@ struct Linear {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -14,11 +14,12 @@
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/row_cache.hpp>
-#include <guild/ops/attention.hpp>
-#include <guild/ops/attention_backward.hpp>
-#include <guild/ops/rope.hpp>
+#include <guild/ops/attention/attention.hpp>
+#include <guild/ops/attention/backward.hpp>
+#include <guild/ops/rope/rope.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// `Config` is the part of the Spec that says its numbers: a Spec may have several kinds of attention.
 template <class S, const MlaConfig& Config = S::attention>
@@ -233,4 +234,5 @@ struct Mla {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

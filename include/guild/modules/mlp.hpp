@@ -7,10 +7,11 @@
 
 #include <guild/modules/linear.hpp>
 #include <guild/modules/pass.hpp>
-#include <guild/ops/gated_linear.hpp>
-#include <guild/ops/swiglu_backward.hpp>
+#include <guild/ops/linear/gated.hpp>
+#include <guild/ops/linear/swiglu.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 template <Index Size, Index Hidden>
 struct Mlp {
@@ -75,4 +76,5 @@ struct Mlp {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -24,7 +24,8 @@
 #include <guild/core/path.hpp>
 #include <guild/core/weight.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// What training does with a tensor.
 enum class TensorRole : std::uint8_t {
@@ -75,4 +76,5 @@ concept Module = requires(typename M::template Weights<Published>& weights, cons
 template <class M>
 concept TrainableModule = Module<M> && requires { typename M::template Saved<float>; };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -9,9 +9,13 @@
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/mlp.hpp>
 #include <guild/modules/router.hpp>
-#include <guild/ops/combine.hpp>
+#include <guild/ops/common/add.hpp>
+#include <guild/ops/common/rows/fill.hpp>
+#include <guild/ops/experts/combine.hpp>
+#include <guild/ops/experts/slots.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 template <class S>
 struct Moe {
@@ -142,4 +146,5 @@ struct Moe {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

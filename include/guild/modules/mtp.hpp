@@ -7,7 +7,8 @@
 #include <guild/modules/block.hpp>
 #include <guild/modules/embedding.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The published layout: its own copies of embedding and head, two norms, a projection of [embedding, hidden], a block.
 template <class S, class BlockType>
@@ -108,4 +109,5 @@ struct MtpLayer {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

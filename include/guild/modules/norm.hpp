@@ -4,9 +4,10 @@
 #include <type_traits>
 
 #include <guild/modules/module.hpp>
-#include <guild/ops/rms_norm.hpp>
+#include <guild/ops/norm/rms_norm.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Normalises rows of Size values. Sums are in float or wider.
 template <Index Size>
@@ -41,4 +42,5 @@ struct RmsNorm {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

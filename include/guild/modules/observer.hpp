@@ -5,7 +5,8 @@
 
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Derive from it, replace what you want to watch, and hang it into a Pass. It sees passes in float.
 class Observer {
@@ -27,4 +28,5 @@ class Observer {
   ~Observer() = default;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

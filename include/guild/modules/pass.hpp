@@ -10,10 +10,11 @@
 #include <guild/modules/observer.hpp>
 #include <guild/modules/routing.hpp>
 #include <guild/modules/routing_statistics.hpp>
-#include <guild/ops/attention_job.hpp>
-#include <guild/ops/balance.hpp>
+#include <guild/ops/attention/job.hpp>
+#include <guild/ops/route/balance.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A frame of a device's scratch.
 template <class Device>
@@ -106,4 +107,5 @@ inline void check_whole(const Batch& batch) {
                                            "; a pass without caches takes whole sequences, from position 0");
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -9,7 +9,8 @@
 #include <guild/modules/segment.hpp>
 #include <guild/modules/stack.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A layer that keeps nothing but the experts it chose. The gradients are those of `Layer` to the last bit.
 template <class Layer>
@@ -65,4 +66,5 @@ struct Recompute<Repeat<Pattern, Times>> : Repeat<Recompute<Pattern>, Times> {};
 template <class Part>
 struct Recompute<Recompute<Part>> : Recompute<Part> {};
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -10,7 +10,8 @@
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/pass.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// `Pattern` (any LayerStack) `Times` times, each time with weights and caches of its own.
 template <class Pattern, int Times>
@@ -81,4 +82,5 @@ struct Repeat {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

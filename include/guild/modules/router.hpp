@@ -6,11 +6,12 @@
 #include <guild/core/config.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/pass.hpp>
-#include <guild/ops/balance.hpp>
-#include <guild/ops/linear.hpp>
-#include <guild/ops/route_backward.hpp>
+#include <guild/ops/linear/linear.hpp>
+#include <guild/ops/route/backward.hpp>
+#include <guild/ops/route/balance.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Top-k selection as `S::routing` says: sigmoid or softmax scores, groups, selection bias (DeepSeek-V3 report,
 /// section 2.1.2). Logits, scores and weights are float whatever the storage of the weights.
@@ -71,4 +72,5 @@ struct TopKRouter {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -4,9 +4,10 @@
 #include <cstdint>
 
 #include <guild/core/view.hpp>
-#include <guild/ops/router.hpp>
+#include <guild/ops/route/route.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Views of T tokens and K experts each.
 template <class Real>
@@ -22,4 +23,5 @@ struct LayerChoice {
   Choice choice = Choice::made;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

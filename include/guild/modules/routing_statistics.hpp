@@ -8,9 +8,10 @@
 
 #include <guild/core/error.hpp>
 #include <guild/core/view.hpp>
-#include <guild/ops/balance.hpp>
+#include <guild/ops/route/balance.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Sums over the batches of a step. Layers without experts stay zero.
 class RoutingStatistics {
@@ -76,4 +77,5 @@ class RoutingStatistics {
   std::vector<BalanceTerms> terms_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

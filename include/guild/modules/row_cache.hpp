@@ -10,7 +10,8 @@
 #include <guild/core/error.hpp>
 #include <guild/core/types.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Rows of `Width` elements. Element: float, or bf16 for half the memory. A SequenceCache that
 /// keeps every row, so it can go back to any length.
@@ -86,4 +87,5 @@ class RowCache {
   Index length_ = 0;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -12,7 +12,8 @@
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/pass.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// `Count` layers, perhaps none.
 template <class LayerType, int Count>
@@ -103,4 +104,5 @@ struct Segment {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -7,7 +7,8 @@
 
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The interface of all caches: of a layer, of a stack, of a model. A copy is another sequence with the same beginning.
 /// A Mark says how a cache was; going back to one forgets what came later, and is how a pass that fails leaves no
@@ -32,4 +33,5 @@ void grow(C& cache, Index tokens, Index most) {
   if (tokens > cache.reserved()) cache.reserve(std::max(tokens, std::min(most, 2 * cache.reserved())));
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

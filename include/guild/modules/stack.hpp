@@ -11,7 +11,8 @@
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/pass.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Each part is a LayerStack; one without layers is passed over. Layers are numbered through.
 template <class... Parts>
@@ -111,4 +112,5 @@ struct Stack {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

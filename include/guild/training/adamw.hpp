@@ -5,7 +5,8 @@
 
 #include <guild/core/error.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// w -= lr (weight_decay w + m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon)). The defaults are DeepSeek-V3's
 /// (report, section 4.2) but for lr and epsilon. Only matrices decay unless parameter groups say otherwise.
@@ -40,4 +41,5 @@ inline void check(const AdamW& options) {
                  "the weight decay must be finite and not negative");
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

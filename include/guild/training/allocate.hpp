@@ -4,7 +4,8 @@
 #include <guild/core/weight.hpp>
 #include <guild/modules/module.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Gives a tensor that visit walks its memory, all zero.
 struct Allocate {
@@ -35,4 +36,5 @@ void allocate(Weights& weights) { Module::visit(Allocate{}, Path{}, weights); }
 template <class Module, class Weights>
 void allocate_trained(Weights& weights) { Module::visit(AllocateTrained{}, Path{}, weights); }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

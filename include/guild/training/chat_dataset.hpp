@@ -15,7 +15,8 @@
 #include <guild/training/dataset.hpp>
 #include <guild/training/token_array.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// One sample for each conversation. All are tokenized when the set is made, so that a faulty line is found before the
 /// training and not in its middle; then only their tokens are kept.
@@ -112,4 +113,5 @@ class ChatDataset {
   std::vector<Span> spans_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

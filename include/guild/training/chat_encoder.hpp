@@ -20,7 +20,8 @@
 #include <guild/io/tokenizer.hpp>
 #include <guild/training/dataset.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Which tokens an assistant's turn is.
 enum class AssistantText : std::uint8_t {
@@ -193,4 +194,5 @@ class ChatEncoder {
   std::int32_t end_token_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -3,11 +3,12 @@
 
 #include <guild/core/types.hpp>
 #include <guild/device/staged.hpp>
-#include <guild/ops/rows/cast.hpp>
-#include <guild/training/parameters.hpp>
+#include <guild/modules/parameters.hpp>
+#include <guild/ops/common/rows/cast.hpp>
 #include <guild/training/refresh_shared.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The store of weights in mixed precision: the optimizer changes masters in float, products read matrices of T.
 template <class T>
@@ -42,4 +43,5 @@ void round_to(Device& device, const Masters& masters, Copies& copies) {
   for_each_block(device, jobs.ready());
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

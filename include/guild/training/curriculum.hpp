@@ -12,7 +12,8 @@
 #include <guild/core/error.hpp>
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The shares at one moment.
 struct CurriculumStage {
@@ -82,4 +83,5 @@ struct Curriculum {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

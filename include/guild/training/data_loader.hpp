@@ -16,7 +16,8 @@
 #include <guild/training/mixture.hpp>
 #include <guild/training/training_batch.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// What happens to a sample that is longer than `LoaderOptions::length`. Both are counted in the position.
 enum class LongSamples : std::uint8_t { cut, drop };
@@ -142,4 +143,5 @@ class DataLoader {
   std::optional<MixtureWalk::Draw> held_;  // drawn, but for the next batch: not in the position, drawn again after seek
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -9,7 +9,8 @@
 #include <guild/io/json.hpp>
 #include <guild/io/json_writer.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Where one source stands.
 struct SourcePosition {
@@ -63,4 +64,5 @@ inline void write_json(JsonWriter& writer, const DataPosition& position) {
   return position;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

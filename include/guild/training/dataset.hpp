@@ -14,7 +14,8 @@
 #include <guild/core/view.hpp>
 #include <guild/training/training_batch.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// One sequence to learn from.
 struct Sample {
@@ -100,4 +101,5 @@ inline void check_sample_index(Index i, Index size) {
 }
 }  // namespace detail
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

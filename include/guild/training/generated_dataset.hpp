@@ -16,7 +16,8 @@
 #include <guild/training/dataset.hpp>
 #include <guild/training/shuffle.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Sample i is what `make` writes with the random numbers of (seed, i): the same for ever, whoever asks in what order.
 /// `make` is one of
@@ -85,4 +86,5 @@ class GeneratedChats {
   GeneratedDataset<Encoded> data_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -6,10 +6,11 @@
 #include <string>
 
 #include <guild/device/staged.hpp>
-#include <guild/ops/sum_of_squares.hpp>
-#include <guild/training/parameters.hpp>
+#include <guild/modules/parameters.hpp>
+#include <guild/ops/optimizer/sum_of_squares.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// sqrt(sum of g^2) over the gradients of all trained tensors, summed in double in an order that does not depend on
 /// threads. It is finite exactly if all gradients are: with a NaN or infinity among them skip the step. Throws op_shape
@@ -44,4 +45,5 @@ template <class Model, class Device, class Gradients>
   return norm > limit ? limit / norm : 1.0;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -8,11 +8,12 @@
 #include <vector>
 
 #include <guild/device/cpu.hpp>
-#include <guild/ops/rows/normal.hpp>
+#include <guild/ops/common/rows/normal.hpp>
 #include <guild/training/parameter_group.hpp>
 #include <guild/training/refresh_shared.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 struct InitializeOptions {
   std::uint64_t seed = 0;
@@ -107,4 +108,5 @@ void initialize(Weights& weights, const InitializeOptions& options = {}) {
   initialize<Model>(device, weights, options);
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -14,7 +14,8 @@
 #include <guild/training/shuffle.hpp>
 #include <guild/training/training_batch.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The shares of BERT (Devlin et al., arXiv 1810.04805, section 3.1 and appendix A.1).
 struct MaskOptions {
@@ -78,4 +79,5 @@ inline void mask_tokens(TrainingBatch& batch, const MaskOptions& options, std::u
   }
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -17,7 +17,8 @@
 #include <guild/training/dataset.hpp>
 #include <guild/training/shuffle.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// In which order a source's samples are drawn. Endless sources are always sequential.
 enum class SampleOrder : std::uint8_t {
@@ -175,4 +176,5 @@ class MixtureWalk {
   std::vector<std::int64_t> pay_;  // the same in integers
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

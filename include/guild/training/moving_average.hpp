@@ -2,11 +2,12 @@
 #pragma once
 
 #include <guild/device/staged.hpp>
-#include <guild/ops/rows/blend.hpp>
-#include <guild/ops/rows/normal.hpp>
-#include <guild/training/parameters.hpp>
+#include <guild/modules/parameters.hpp>
+#include <guild/ops/common/rows/normal.hpp>
+#include <guild/ops/optimizer/rows/blend.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Sets all gradients to zero.
 template <class Model, class Device, class Gradients>
@@ -36,4 +37,5 @@ void update_average(Device& device, const Weights& weights, Weights& average, do
   for_each_block(device, jobs.ready());
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

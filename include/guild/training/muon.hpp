@@ -8,7 +8,8 @@
 
 #include <guild/training/adamw.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// How the rate of a matrix [r, c] follows from lr.
 enum class MuonScale : std::uint8_t {
@@ -50,4 +51,5 @@ inline void check(const Muon& options) {
   check(options.rest);
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

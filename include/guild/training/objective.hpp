@@ -11,12 +11,13 @@
 #include <vector>
 
 #include <guild/modules/pass.hpp>
-#include <guild/ops/combine.hpp>
-#include <guild/ops/fault.hpp>
-#include <guild/training/cross_entropy_head.hpp>
+#include <guild/ops/common/add.hpp>
+#include <guild/ops/common/fault.hpp>
+#include <guild/ops/head/cross_entropy_head.hpp>
 #include <guild/training/training_batch.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 struct ObjectiveOptions {
   AttentionMask mask = AttentionMask::causal;  ///< bidirectional: masked language models
@@ -271,4 +272,5 @@ class Objective {
   std::vector<Index> offsets_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

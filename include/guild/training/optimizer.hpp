@@ -11,14 +11,15 @@
 #include <vector>
 
 #include <guild/device/staged.hpp>
-#include <guild/ops/adamw.hpp>
-#include <guild/ops/newton_schulz.hpp>
+#include <guild/modules/parameters.hpp>
+#include <guild/ops/optimizer/adamw.hpp>
+#include <guild/ops/optimizer/newton_schulz.hpp>
 #include <guild/training/adamw.hpp>
 #include <guild/training/muon.hpp>
 #include <guild/training/parameter_group.hpp>
-#include <guild/training/parameters.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Which rule, with its numbers.
 using OptimizerOptions = std::variant<AdamW, Muon>;
@@ -240,4 +241,5 @@ class Optimizer {
   std::vector<View<const float>> gradients_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

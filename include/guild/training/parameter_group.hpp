@@ -5,9 +5,10 @@
 #include <functional>
 #include <string_view>
 
-#include <guild/training/parameters.hpp>
+#include <guild/modules/parameters.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Which of an optimizer's rules trains a tensor. It matters for Muon alone.
 enum class UpdateRule : std::uint8_t {
@@ -47,4 +48,5 @@ using ParameterGroups = std::function<ParameterGroup(const Path& path, const Ten
   return true;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -6,7 +6,8 @@
 
 #include <guild/training/allocate.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// As Allocate, for tensors that have no memory yet; the others keep what they have.
 struct AllocateMissing {
@@ -40,4 +41,5 @@ void refresh_shared(Weights& weights) {
   }
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

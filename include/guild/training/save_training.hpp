@@ -7,14 +7,15 @@
 #include <string>
 #include <utility>
 
+#include <guild/checkpoint/load_dense.hpp>
+#include <guild/checkpoint/save_model.hpp>
+#include <guild/checkpoint/training_state.hpp>
 #include <guild/io/atomic_folder.hpp>
 #include <guild/io/manifest.hpp>
-#include <guild/training/load_dense.hpp>
-#include <guild/training/save_model.hpp>
 #include <guild/training/trainer.hpp>
-#include <guild/training/training_state.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 struct SaveTrainingOptions {
   std::string companions{};                    ///< a folder whose tokenizer files are copied (SaveOptions::companions)
@@ -75,4 +76,5 @@ std::map<std::string, std::string> resume_training(const std::string& path, Trai
   return texts;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -11,7 +11,8 @@
 #include <guild/core/error.hpp>
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// The course of a piece from its first factor to its last.
 enum class Course : std::uint8_t { constant, linear, cosine };
@@ -113,4 +114,5 @@ class Schedule {
   std::vector<SchedulePiece> pieces_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

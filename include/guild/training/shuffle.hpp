@@ -9,7 +9,8 @@
 #include <guild/core/random.hpp>
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Another seed for each use of one, so that no two uses share their numbers.
 [[nodiscard]] inline std::uint64_t derive_seed(std::uint64_t seed, std::uint64_t use) {
@@ -71,4 +72,5 @@ class Permutation {
   std::uint32_t rounds_ = 0;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -5,7 +5,8 @@
 
 #include <guild/training/objective.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 enum class StepOutcome : std::uint8_t {
   applied,  ///< the weights have changed
@@ -29,4 +30,5 @@ struct StepReport {
   [[nodiscard]] double tokens_per_second() const { return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0; }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

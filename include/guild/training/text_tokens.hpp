@@ -16,7 +16,8 @@
 #include <guild/io/utf8.hpp>
 #include <guild/training/token_array.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// How a text becomes tokens.
 struct TextOptions {
@@ -119,4 +120,5 @@ class TextEncoder {
   TextOptions options_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -11,7 +11,8 @@
 #include <guild/core/error.hpp>
 #include <guild/core/view.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Token ids that only grow in number: two bytes each while the largest stays below 65536, four bytes after that.
 class TokenArray {
@@ -70,4 +71,5 @@ class TokenArray {
   bool wide_ = false;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -18,7 +18,8 @@
 #include <guild/training/text_tokens.hpp>
 #include <guild/training/token_array.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// How a row of tokens is cut.
 struct TokenStreamOptions {
@@ -131,4 +132,5 @@ class TokenStream {
   Index begin_ = 0, end_ = 0, length_ = 0;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -20,7 +20,8 @@
 #include <guild/training/schedule.hpp>
 #include <guild/training/step_report.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 struct TrainerOptions {
   OptimizerOptions optimizer = AdamW{};
@@ -237,4 +238,5 @@ class Trainer {
   Index steps_ = 0, skipped_ = 0;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -9,7 +9,8 @@
 #include <guild/core/error.hpp>
 #include <guild/modules/pass.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Sequences one after the other, without padding: T tokens in all. Attention never crosses a sequence.
 struct TrainingBatch {
@@ -62,4 +63,5 @@ inline void check(const TrainingBatch& batch) {
                                          std::to_string(batch.targets.size()) + " targets; give one for each token");
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -21,7 +21,8 @@
 #include <guild/modules/routing_statistics.hpp>
 #include <guild/training/step_report.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// {"step":1,"outcome":"applied","loss":..,...,"expert_load":[[..],..]}: loads as shares of a layer's tokens, layer by
 /// layer, [] for layers without experts. A number that is not finite is null.
@@ -140,4 +141,5 @@ class TrainingLog {
   std::unique_ptr<std::FILE, Close> file_;
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

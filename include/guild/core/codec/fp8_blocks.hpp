@@ -3,7 +3,9 @@
 
 #include <guild/core/weight_view.hpp>
 
-namespace guild::inline v1::codec {
+namespace guild {
+inline namespace v1 {
+namespace codec {
 
 /// As DeepSeek publishes it with Scale = float (report, section 3.3); others store the scales as bf16 or f16.
 template <class Scale>
@@ -20,4 +22,6 @@ struct Fp8Blocks {
   GUILD_HD static Row row(const WeightView& w, Index r) { return {w.row<fp8_e4m3>(r), w.scale_row<Scale>(r)}; }
 };
 
-}  // namespace guild::inline v1::codec
+}  // namespace codec
+}  // namespace v1
+}  // namespace guild

@@ -3,7 +3,9 @@
 
 #include <guild/core/weight_view.hpp>
 
-namespace guild::inline v1::codec {
+namespace guild {
+inline namespace v1 {
+namespace codec {
 
 struct Fp8Ue8m0 {
   GUILD_HD static constexpr Format format() { return {DType::f8_e4m3, DType::f8_e8m0, scale_block, scale_block}; }
@@ -19,4 +21,6 @@ struct Fp8Ue8m0 {
 };
 static_assert(Fp8Ue8m0::format() == fp8_ue8m0);
 
-}  // namespace guild::inline v1::codec
+}  // namespace codec
+}  // namespace v1
+}  // namespace guild

@@ -3,7 +3,9 @@
 
 #include <guild/core/weight_view.hpp>
 
-namespace guild::inline v1::codec {
+namespace guild {
+inline namespace v1 {
+namespace codec {
 
 /// The layout of compressed-tensors' `weight_packed` and of GPT-OSS' blocks; GGUF orders the halves otherwise. Rows
 /// have a whole number of blocks of 32.
@@ -23,4 +25,6 @@ struct Mxfp4 {
 };
 static_assert(Mxfp4::format() == mxfp4);
 
-}  // namespace guild::inline v1::codec
+}  // namespace codec
+}  // namespace v1
+}  // namespace guild

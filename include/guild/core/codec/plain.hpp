@@ -5,7 +5,9 @@
 
 #include <guild/core/weight_view.hpp>
 
-namespace guild::inline v1::codec {
+namespace guild {
+inline namespace v1 {
+namespace codec {
 
 template <class Element>
 struct Plain {
@@ -20,4 +22,6 @@ struct Plain {
   GUILD_HD static Row row(const WeightView& w, Index r) { return {w.row<Element>(r)}; }
 };
 
-}  // namespace guild::inline v1::codec
+}  // namespace codec
+}  // namespace v1
+}  // namespace guild

@@ -6,7 +6,8 @@
 #include <guild/core/config/field.hpp>
 #include <guild/core/config/rope.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Multi-head latent attention (DeepSeek-V2 report, section 2.1).
 struct MlaConfig {
@@ -95,4 +96,5 @@ struct GqaConfig {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

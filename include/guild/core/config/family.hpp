@@ -21,7 +21,8 @@
 
 #include <guild/core/config.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// A field whose key, or its meaning when it is absent, is another in this family than its part says.
 struct KeyRule {
@@ -48,4 +49,5 @@ template <class Family>
   return field;
 }
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

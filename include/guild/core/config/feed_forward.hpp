@@ -7,7 +7,8 @@
 
 #include <guild/core/config/field.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Dense gated networks (arXiv 2002.05202), and how many layers have one where others have experts.
 struct DenseConfig {
@@ -148,4 +149,5 @@ struct ExpertConfig {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

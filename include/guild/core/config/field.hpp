@@ -9,7 +9,8 @@
 
 #include <guild/core/error.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// What it means that a file does not have a key, or has a null.
 enum class Absent : std::uint8_t {
@@ -62,4 +63,5 @@ constexpr std::optional<ConfigProblem> problem_of(std::span<const ConfigRange> r
 }
 
 }  // namespace detail
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

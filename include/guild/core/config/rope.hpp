@@ -7,7 +7,8 @@
 
 #include <guild/core/config/field.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Which values of a head turn together.
 enum class RopePairs : std::uint8_t {
@@ -103,4 +104,5 @@ struct RopeConfig {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -5,7 +5,8 @@
 
 #include <guild/core/config/field.hpp>
 
-namespace guild::inline v1 {
+namespace guild {
+inline namespace v1 {
 
 /// Root-mean-square normalisation (arXiv 1910.07467).
 struct NormConfig {
@@ -55,4 +56,5 @@ struct TrunkConfig {
   }
 };
 
-}  // namespace guild::inline v1
+}  // namespace v1
+}  // namespace guild

@@ -1,0 +1,96 @@
+// Where a checkpoint holds a stack of experts: one fused tensor, or a tensor for each expert.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <guild/checkpoint/stored_tensor.hpp>
+#include <guild/models/name_rule.hpp>
+
+namespace guild {
+inline namespace v1 {
+namespace detail {
+
+/// The bytes of one matrix within tensors of files.
+struct StoredPiece {
+  StoredTensor tensor;
+  std::uint64_t begin = 0;  ///< of row 0, in bytes from the tensor's begin
+  std::uint64_t row_bytes = 0;
+  std::uint64_t row_step = 0;     ///< bytes from a row to the next; row_bytes where they lie together
+  std::uint64_t scale_begin = 0;  ///< in bytes from the begin of the scales' tensor
+  std::uint64_t scale_bytes = 0;
+
+  [[nodiscard]] bool contiguous() const { return row_step == row_bytes; }
+};
+
+/// A stack as found; tensors without `elements` are not there.
+struct FoundStack {
+  StackShape shape;
+  std::vector<StoredTensor> tensors;        ///< the fused one, or one for each matrix
+  std::vector<std::string> names;           ///< theirs
+  std::optional<FusedRows> fused{};         ///< which rows of the fused tensor; nothing if they are apart
+  std::optional<std::string> fused_name{};  ///< what the tensor would be called that is not there
+
+  [[nodiscard]] bool absent() const {
+    return std::none_of(tensors.begin(), tensors.end(), [](const auto& tensor) { return tensor.elements != nullptr; });
+  }
+  [[nodiscard]] const Format& format() const { return tensors[0].format; }
+  /// Rows of blocks in the scales of one matrix, and blocks in a row.
+  [[nodiscard]] Index blocks_down() const { return (shape.rows + format().block_rows - 1) / format().block_rows; }
+  [[nodiscard]] Index blocks_across() const {
+    return format().scaled() ? (shape.cols + format().block_cols - 1) / format().block_cols : 0;
+  }
+  [[nodiscard]] Index matrix_bytes() const { return shape.rows * shape.cols * bits(format().element) / 8; }
+  [[nodiscard]] Index scale_bytes() const {
+    return format().scaled() ? blocks_down() * blocks_across() * bits(format().scale) / 8 : 0;
+  }
+  /// True if products can read the elements of the fused tensor where they lie in the file.
+  [[nodiscard]] bool fused_in_place() const { return fused && !fused->in_turn && is_aligned(*tensors[0].elements); }
+
+  [[nodiscard]] StoredPiece piece(Index e) const {
+    const auto unsigned_of = [](Index value) { return static_cast<std::uint64_t>(value); };
+    StoredPiece piece;
+    piece.tensor = tensors[fused ? 0 : static_cast<std::size_t>(e)];
+    piece.row_bytes = unsigned_of(matrix_bytes() / shape.rows);
+    piece.row_step = piece.row_bytes;
+    piece.scale_bytes = unsigned_of(scale_bytes());
+    if (fused) {
+      piece.begin =
+          unsigned_of(e * fused->parts * matrix_bytes()) + unsigned_of(fused->first(shape.rows)) * piece.row_bytes;
+      piece.row_step *= unsigned_of(fused->step());
+      piece.scale_begin = unsigned_of((e * fused->parts + fused->part) * scale_bytes());
+    }
+    return piece;
+  }
+};
+
+/// Finds the stack of a path: fused if the file has it so, else matrix by matrix. Throws as TensorFinder, and wt_dtype
+/// if the matrices differ in their format.
+template <class Names>
+[[nodiscard]] FoundStack find_stack(const TensorFinder& finder, const Path& path, StackShape shape) {
+  FoundStack found{shape, {}, {}};
+  if (const std::optional<FusedTensor> fused = fused_name<Names>(path)) {
+    const StoredTensor tensor = finder.find_fused(fused->name, shape, fused->rows);
+    if (tensor.elements != nullptr) return {shape, {tensor}, {fused->name}, fused->rows};
+    found.fused_name = fused->name;
+  }
+  for (Index e = 0; e < shape.count; ++e)
+    found.names.push_back(with_matrix_path(path, e, [&](const Path& matrix) { return finder.name_of<Names>(matrix); }));
+  const StoredTensor* first = nullptr;
+  found.tensors.reserve(found.names.size());
+  for (const std::string& name : found.names) {
+    const StoredTensor& tensor = found.tensors.emplace_back(finder.find(name, shape.matrix()));
+    if (tensor.elements == nullptr) continue;
+    if (first == nullptr) first = &tensor;
+    finder.require_same_format(tensor, *first);
+  }
+  return found;
+}
+
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

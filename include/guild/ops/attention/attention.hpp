@@ -1,0 +1,111 @@
+// Attention over ragged batches: each job is one chunk of new tokens of one sequence. Two forms: over rows of a cache
+// as they are stored, and expanded, over floats of keys and values. Latent attention (DeepSeek-V2 report, section 2.1)
+// and grouped-query attention (arXiv 2305.13245) are cases of both.
+// Shapes: n new tokens, L rows of context including them, H heads, K columns of a key, V of a value; of expanded keys,
+// R columns are rotary and shared by all heads, N are not.
+#pragma once
+
+#include <algorithm>
+#include <guild/ops/attention/cpu/attention.hpp>
+#include <guild/ops/common/shape_check.hpp>
+#include <span>
+#include <string>
+
+namespace guild {
+inline namespace v1 {
+
+namespace detail {
+
+inline void require_chunk(Index rows, Index first_position, Index length, const char* what) {
+  if (first_position < 0 || rows < 0 || first_position + rows > length)
+    throw Error(ErrorCode::op_shape,
+                std::to_string(rows) + " tokens from position " + std::to_string(first_position) +
+                    " do not lie within a context of " + std::to_string(length) +
+                    " rows; append the new rows to the context before attending",
+                Where{.key = what});
+}
+
+}  // namespace detail
+
+/// Attention over cached rows: for token t (position p = first_position + t) and head h
+///   out[t, h] = sum over s <= p of softmax_s(scale * q[t, h] . row[s][0, K)) * row[s][O, O + V), O = value_offset.
+/// All heads of a job share the row. q holds H * K a row, out gets H * V. Two layouts that use it:
+/// - absorbed latent attention: a row is [latent C | rotary key R], K = C + R, V = C, O = 0;
+/// - grouped-query attention: a job for each key head, whose cache begins at that head's key and whose q and out are
+///   the columns of its query heads; O is the same for all, as in [keys of all heads | values of all heads], K = V.
+/// Products, softmax (with a running maximum) and sums are in float. A row's keys are cut into ranges by their number
+/// and H alone and the ranges are added in their order, so its bits depend on its query and the rows it sees alone:
+/// neither on threads, nor on other jobs, nor on the other tokens of its chunk. Reads only rows [0, first_position + n)
+/// of a cache, and of them only these columns. Throws op_shape, op_argument.
+template <class Device>
+void cached_attention(Device& device, std::span<const CachedAttentionJob> jobs, const CachedAttentionSizes& sizes) {
+  const auto [heads, key, value, value_offset, scale] = sizes;
+  detail::require(heads >= 1 && key >= 1 && value >= 1 && value_offset >= 0,
+                  "heads, key and value must be at least 1, value_offset at least 0", "cached_attention: sizes");
+  for (const CachedAttentionJob& job : jobs) {
+    detail::require_shape(job.q, job.q.rows, heads * key, "cached_attention: q");
+    detail::require_shape(job.out, job.q.rows, heads * value, "cached_attention: out");
+    detail::require_chunk(job.q.rows, job.first_position, job.length, "cached_attention: positions");
+    detail::require(job.cache_type == DType::f32 || job.cache_type == DType::bf16, "the cache must be F32 or BF16",
+                    "cached_attention: cache");
+    detail::require(job.q.rows == 0 || (job.cache != nullptr && job.cache_pitch >= std::max(key, value_offset + value)),
+                    "the cache needs data and a row pitch of at least key and value_offset + value",
+                    "cached_attention: cache");
+  }
+  run_cached_attention(device, jobs, sizes);
+}
+
+namespace detail {
+
+template <class Real>
+void check_expanded_sizes(const BasicExpandedAttentionSizes<Real>& z, const char* what) {
+  require(z.heads >= 1 && z.nope >= 0 && z.rope >= 0 && z.width() >= 1 && z.value >= 1,
+          "heads, nope + rope and value must be at least 1", what);
+  require(z.heads_per_key >= 1 && z.heads % z.heads_per_key == 0, "heads must be a multiple of heads_per_key", what);
+}
+
+template <class Device, class Real>
+void checked_expanded_attention(Device& device, std::span<const BasicExpandedAttentionJob<Real>> jobs,
+                                const BasicExpandedAttentionSizes<Real>& sizes) {
+  check_expanded_sizes(sizes, "expanded_attention: sizes");
+  const Index heads = sizes.heads, later_keys = sizes.key_heads() - 1, nope = sizes.nope, value = sizes.value;
+  for (const BasicExpandedAttentionJob<Real>& job : jobs) {
+    const Index length = job.v.rows;
+    const Index key_stride = job.key_head_stride > 0 ? job.key_head_stride : nope;
+    const Index value_stride = job.value_head_stride > 0 ? job.value_head_stride : value;
+    require_shape(job.q, job.q.rows, heads * sizes.width(), "expanded_attention: q");
+    require_shape(job.k_nope, length, later_keys * key_stride + nope, "expanded_attention: k_nope");
+    if (sizes.rope > 0) require_shape(job.k_rope, length, sizes.rope, "expanded_attention: k_rope");
+    require_shape(job.v, length, later_keys * value_stride + value, "expanded_attention: v");
+    require_shape(job.out, job.q.rows, heads * value, "expanded_attention: out");
+    if (job.lse.data != nullptr) require_shape(job.lse, job.q.rows, heads, "expanded_attention: lse");
+    require_chunk(job.q.rows, job.first_position, length, "expanded_attention: positions");
+  }
+  run_expanded_attention(device, jobs, sizes);
+}
+
+}  // namespace detail
+
+/// Expanded attention: for token t (position p = first_position + t) and head h, with g = h / heads_per_key and
+/// key[s] = [k_nope[s, g] | k_rope[s]],
+///   out[t, h] = sum over visible s of softmax_s(scale * q[t, h] . key[s]) * v[s, g],
+/// where s is visible up to p (causal) or always (bidirectional). Latent attention has keys for each head
+/// (heads_per_key = 1); grouped-query attention shares them and has no part without rotation: N = the head's width, R =
+/// 0. q [n, H * (N + R)], k_nope [L, G heads of N], k_rope [L, R] shared by all heads, v [L, G heads of V], out [n, H *
+/// V], where G = H / heads_per_key; lse [n, H], where it has data, gets the logarithm of the softmax's denominator.
+/// Memory does not grow with n * L: keys are taken in tiles with a running softmax (FlashAttention-2, arXiv 2307.08691,
+/// algorithm 1). Numbers and determinism as in cached_attention. Throws op_shape, op_argument.
+template <class Device>
+void expanded_attention(Device& device, std::span<const ExpandedAttentionJob> jobs,
+                        const ExpandedAttentionSizes& sizes) {
+  detail::checked_expanded_attention(device, jobs, sizes);
+}
+/// In double with plain loops, for gradient checks.
+template <class Device>
+void expanded_attention(Device& device, std::span<const BasicExpandedAttentionJob<double>> jobs,
+                        const BasicExpandedAttentionSizes<double>& sizes) {
+  detail::checked_expanded_attention(device, jobs, sizes);
+}
+
+}  // namespace v1
+}  // namespace guild

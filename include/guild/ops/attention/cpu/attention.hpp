@@ -1,0 +1,431 @@
+// Attention on the CPU: cuts jobs into tasks of one parallel region and runs each over tiles of 64 keys.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <guild/device/cpu.hpp>
+#include <guild/device/isa.hpp>
+#include <guild/ops/attention/cpu/avx2.hpp>
+#include <guild/ops/attention/cpu/avx512.hpp>
+#include <guild/ops/attention/cpu/plain.hpp>
+#include <guild/ops/attention/cpu/tile.hpp>
+#include <guild/ops/attention/job.hpp>
+#include <limits>
+#include <span>
+
+namespace guild {
+inline namespace v1 {
+namespace cpu {
+
+[[nodiscard]] inline AttentionKernels attention_kernels_of(Isa isa) {
+#if defined(__x86_64__)
+  if (isa >= Isa::avx512) return attention_kernels<Avx512Attention>(widen_avx512);
+  if (isa == Isa::avx2) return attention_kernels<Avx2Attention>(widen_avx2);
+#endif
+  (void)isa;
+  return attention_kernels<BaselineAttention>(widen_baseline);
+}
+
+/// Up to 32 query rows on their way along the keys. `visible[m]`: how many keys row m sees (0 for lanes without a row).
+struct QueryTile {
+  const AttentionTile* loops = nullptr;
+  Index lanes = 0;  ///< 16 or 32
+  Index rows = 0;   ///< lanes in use
+  Index visible[tile_rows] = {};
+  Index most = 0, least = 0;  ///< of `visible` over the rows in use
+  const float* source[tile_rows] = {};
+  float* query = nullptr;  ///< [width][lanes], already scaled
+  float* out = nullptr;    ///< [lanes][out_pitch]
+  Index out_pitch = 0;
+  SoftmaxState state{};
+
+  static Index floats(Index width, Index out_cols) { return tile_rows * (width + lanes_up(out_cols)); }
+
+  void begin(const AttentionKernels& kernels, Index rows_, Index width, Index out_cols, float* memory) {
+    rows = rows_;
+    lanes = rows > 16 ? 32 : 16;
+    loops = rows > 16 ? &kernels.tile32 : &kernels.tile16;
+    out_pitch = lanes_up(out_cols);
+    query = memory;
+    out = memory + lanes * width;
+    std::fill(out, out + lanes * out_pitch, 0.0f);
+    if (rows < lanes) std::fill(query, out, 0.0f);
+    for (Index m = 0; m < tile_rows; ++m) {
+      visible[m] = 0;
+      state.peak[m] = no_peak;
+      state.sum[m] = 0.0f;
+    }
+    most = 0;
+    least = 0;
+  }
+  void set_row(Index m, const float* q, Index sees) {
+    source[m] = q;
+    visible[m] = sees;
+    most = std::max(most, sees);
+    least = m == 0 ? sees : std::min(least, sees);
+  }
+  /// Transposes the rows into `query`.
+  void pack(Index width, float scale) { transpose_rows(source, rows, width, scale, lanes, query); }
+
+  /// Takes in the keys [first, first + count), packed with zero rows up to a multiple of key_step.
+  void attend(const float* key, Index key_pitch, Index width, const float* value, Index value_pitch, Index first,
+              Index count, float* score) {
+    if (first >= most) return;
+    count = std::min(count, most - first);
+    const Index padded = (count + key_step - 1) / key_step * key_step;
+    loops->scores(query, key, key_pitch, width, padded, score);
+    if (first + padded > least || count != padded) {
+      for (Index m = 0; m < rows; ++m)
+        for (Index k = std::clamp(visible[m] - first, Index{0}, count); k < padded; ++k)
+          score[k * lanes + m] = -std::numeric_limits<float>::infinity();
+    }
+    loops->soften(score, padded, state);
+    loops->accumulate(score, value, value_pitch, padded, out_pitch, rows, state.keep, out, out_pitch);
+  }
+};
+
+/// Fills rows [count, multiple of key_step) with zeros: their scores are masked, and zero times a value must be zero.
+inline void pad_rows(float* rows, Index count, Index pitch) {
+  const Index padded = (count + key_step - 1) / key_step * key_step;
+  std::fill(rows + count * pitch, rows + padded * pitch, 0.0f);
+}
+
+/// How the keys that one row sees are cut: a function of their number alone, so that a row's bits depend neither on the
+/// other rows of its chunk nor on the batch. The parts are added up in their order. Long contexts are cut so that one
+/// decoding sequence gives work to about 32 threads.
+struct KeyRanges {
+  Index size = 0;   ///< keys of a part; the last may have fewer
+  Index count = 0;  ///< parts
+
+  KeyRanges(Index keys, Index heads) {
+    const Index blocks = (heads + tile_rows - 1) / tile_rows;
+    const Index least = blocks > 1 ? 256 : 128, most = std::clamp(32 / blocks, Index{1}, Index{16});
+    size = std::max(least, ((keys + most - 1) / most + key_tile - 1) / key_tile * key_tile);
+    count = std::max(Index{1}, (keys + size - 1) / size);
+  }
+};
+
+/// Takes a part (weighted sum of values, peak and sum of its exponentials) into those before it. One function for all
+/// who add parts: the bits do not depend on who does.
+[[gnu::noinline]] inline void add_part(const float* part, float part_peak, float part_sum, Index count, float* out,
+                                       float& peak, float& sum) {
+  const float all = std::max(peak, part_peak), before = std::exp(peak - all), here = std::exp(part_peak - all);
+  for (Index c = 0; c < count; ++c) out[c] = out[c] * before + part[c] * here;
+  sum = sum * before + part_sum * here;
+  peak = all;
+}
+
+/// One parallel region over jobs with a cache, and a second one that adds up parts that were computed side by side.
+class CachedAttention {
+ public:
+  CachedAttention(const CachedAttentionSizes& sizes, const AttentionKernels& kernels)
+      : sizes_(sizes),
+        kernels_(kernels),
+        within_key_(sizes.value_offset + sizes.value <= sizes.key),
+        key_pitch_(lanes_up(within_key_ ? std::max(sizes.key, sizes.value_offset + lanes_up(sizes.value)) : sizes.key)),
+        value_pitch_(within_key_ ? key_pitch_ : lanes_up(sizes.value)) {}
+
+  void run(Cpu& device, std::span<const CachedAttentionJob> jobs) const {
+    Index count = 0;
+    for (const CachedAttentionJob& job : jobs) for_each_run(job, [&](Index, Index) { ++count; });
+    auto frame = device.scratch();
+    const auto runs = frame.take<CachedAttentionJob>(count);
+    count = 0;
+    for (const CachedAttentionJob& job : jobs)
+      for_each_run(job, [&](Index begin, Index rows) {
+        CachedAttentionJob run = job;
+        run.q = job.q.middle_rows(begin, rows);
+        run.out = job.out.middle_rows(begin, rows);
+        run.first_position = job.first_position + begin;
+        runs[count++] = run;
+      });
+    // Parts computed side by side wait in scratch: batches that need much of it are done in several rounds.
+    constexpr Index most_floats = Index{1} << 24;
+    for (Index begin = 0, end = 0; begin < count; begin = end) {
+      for (Index floats = 0; end < count; ++end) {
+        floats += part_floats(runs[end]);
+        if (end > begin && floats > most_floats) break;
+      }
+      run_round(device, runs.slice(begin, end - begin));
+    }
+  }
+
+ private:
+  static constexpr Index few_tokens = 4;  ///< of so many, the parts of their keys are work for several threads
+
+  [[nodiscard]] KeyRanges ranges_of(Index position) const { return {position + 1, sizes_.heads}; }
+
+  /// Calls f(begin, rows) for the stretches of a job's rows whose keys are cut alike.
+  template <class F>
+  void for_each_run(const CachedAttentionJob& job, F&& f) const {
+    for (Index begin = 0, end = 0; begin < job.q.rows; begin = end) {
+      const Index size = ranges_of(job.first_position + begin).size;
+      for (end = begin + 1; end < job.q.rows && ranges_of(job.first_position + end).size == size; ++end) {}
+      f(begin, end - begin);
+    }
+  }
+
+  [[nodiscard]] KeyRanges ranges_of(const CachedAttentionJob& run) const {
+    return ranges_of(run.first_position + run.q.rows - 1);
+  }
+  [[nodiscard]] Index rows_of(const CachedAttentionJob& run) const { return run.q.rows * sizes_.heads; }
+  [[nodiscard]] bool is_spread(const CachedAttentionJob& run) const {
+    return run.q.rows <= few_tokens && ranges_of(run).count > 1;
+  }
+  [[nodiscard]] Index part_floats(const CachedAttentionJob& run) const {
+    return is_spread(run) ? ranges_of(run).count * rows_of(run) * (sizes_.value + 2) : 0;
+  }
+  [[nodiscard]] float* out_of(const CachedAttentionJob& run, Index row) const {
+    return run.out.row(row / sizes_.heads).data + row % sizes_.heads * sizes_.value;
+  }
+
+  void run_round(Cpu& device, View<const CachedAttentionJob> runs) const {
+    auto frame = device.scratch();
+    auto tasks = frame.take<Index>(runs.size + 1), parts = frame.take<Index>(runs.size + 1),
+         rows = frame.take<Index>(runs.size + 1);
+    tasks[0] = parts[0] = rows[0] = 0;
+    for (Index i = 0; i < runs.size; ++i) {
+      const Index blocks = (rows_of(runs[i]) + tile_rows - 1) / tile_rows;
+      tasks[i + 1] = tasks[i] + blocks * (is_spread(runs[i]) ? ranges_of(runs[i]).count : 1);
+      parts[i + 1] = parts[i] + part_floats(runs[i]);
+      rows[i + 1] = rows[i] + (is_spread(runs[i]) ? rows_of(runs[i]) : 0);
+    }
+    const auto part = frame.take<float>(parts[runs.size]);
+    const Index packed = key_pitch_ + (within_key_ ? 0 : value_pitch_);
+    const Index own = 2 * QueryTile::floats(sizes_.key, sizes_.value) + key_tile * (tile_rows + packed);
+    const auto memory = frame.take<float>(device.threads(), (own + 15) / 16 * 16);
+
+    device.run(tasks[runs.size], [&](Index task, int worker) {
+      const Index i = part_of(tasks, task);
+      float* const own_memory = memory.row(worker).data;
+      if (is_spread(runs[i]))
+        attend_part(runs[i], task - tasks[i], part.data + parts[i], own_memory);
+      else
+        attend(runs[i], task - tasks[i], own_memory);
+    });
+    device.run(rows[runs.size], [&](Index row, int) {
+      const Index i = part_of(rows, row);
+      add_parts(runs[i], row - rows[i], part.data + parts[i]);
+    });
+  }
+
+  /// A block of 32 rows over one part of its keys: the part waits for the others.
+  void attend_part(const CachedAttentionJob& run, Index task, float* part, float* memory) const {
+    const KeyRanges ranges = ranges_of(run);
+    const Index value = sizes_.value, rows = rows_of(run);
+    const Index begin = task / ranges.count * tile_rows, range = task % ranges.count;
+    QueryTile tile;
+    attend_range(run, begin, ranges, range, tile, memory);
+    for (Index m = 0; m < tile.rows; ++m) {
+      const float* const from = tile.out + m * tile.out_pitch;
+      float* const to = part + (range * rows + begin + m) * (value + 2);
+      std::copy(from, from + value, to);
+      to[value] = tile.state.peak[m];
+      to[value + 1] = tile.state.sum[m];
+    }
+  }
+
+  /// A block of 32 rows over all of its keys, part by part.
+  void attend(const CachedAttentionJob& run, Index task, float* memory) const {
+    const KeyRanges ranges = ranges_of(run);
+    const Index value = sizes_.value, begin = task * tile_rows;
+    QueryTile tile;
+    attend_range(run, begin, ranges, 0, tile, memory);
+    float peak[tile_rows], sum[tile_rows];
+    std::copy(tile.state.peak, tile.state.peak + tile_rows, peak);
+    std::copy(tile.state.sum, tile.state.sum + tile_rows, sum);
+    float* out = tile.out;
+    if (ranges.count > 1) {
+      float* const later_memory = memory + QueryTile::floats(sizes_.key, value);
+      QueryTile later;
+      for (Index range = 1; range * ranges.size < tile.most; ++range) {
+        attend_range(run, begin, ranges, range, later, later_memory);
+        for (Index m = 0; m < tile.rows; ++m)
+          add_part(later.out + m * later.out_pitch, later.state.peak[m], later.state.sum[m], value,
+                   out + m * tile.out_pitch, peak[m], sum[m]);
+      }
+    }
+    for (Index m = 0; m < tile.rows; ++m) divide_row(out + m * tile.out_pitch, sum[m], value, out_of(run, begin + m));
+  }
+
+  /// One block of rows over one range of keys. The keys of a tile lie behind both tiles' memory, and their values
+  /// behind them, where they are not columns of the keys.
+  void attend_range(const CachedAttentionJob& run, Index begin, const KeyRanges& ranges, Index range, QueryTile& tile,
+                    float* memory) const {
+    const Index heads = sizes_.heads, width = sizes_.key, value = sizes_.value;
+    const Index tiles = QueryTile::floats(width, value) * (range > 0 && !is_spread(run) ? 1 : 2);
+    float* const score = memory + tiles;
+    float* const keys = score + key_tile * tile_rows;
+    float* const values = within_key_ ? keys + sizes_.value_offset : keys + key_tile * key_pitch_;
+    tile.begin(kernels_, std::min(tile_rows, rows_of(run) - begin), width, value, memory);
+    for (Index m = 0; m < tile.rows; ++m) {
+      const Index t = (begin + m) / heads, h = (begin + m) % heads;
+      tile.set_row(m, run.q.row(t).data + h * width, run.first_position + t + 1);
+    }
+    tile.pack(width, sizes_.scale);
+    for (Index k = 0; k < key_tile; ++k) std::fill(keys + k * key_pitch_ + width, keys + (k + 1) * key_pitch_, 0.0f);
+    for (Index k = 0; k < key_tile && !within_key_; ++k)
+      std::fill(values + k * value_pitch_ + value, values + (k + 1) * value_pitch_, 0.0f);
+    const Index end = std::min((range + 1) * ranges.size, tile.most);
+    for (Index first = range * ranges.size; first < end; first += key_tile) {
+      const Index count = std::min(key_tile, end - first);
+      for (Index k = 0; k < count; ++k) load(run, first + k, 0, width, keys + k * key_pitch_);
+      pad_rows(keys, count, key_pitch_);
+      if (!within_key_) {
+        for (Index k = 0; k < count; ++k) load(run, first + k, sizes_.value_offset, value, values + k * value_pitch_);
+        pad_rows(values, count, value_pitch_);
+      }
+      tile.attend(keys, key_pitch_, width, values, value_pitch_, first, count, score);
+    }
+  }
+
+  /// `count` columns of a cached row from `column` on, in float.
+  void load(const CachedAttentionJob& run, Index row, Index column, Index count, float* to) const {
+    const Index at = row * run.cache_pitch + column;
+    if (run.cache_type == DType::f32) {
+      const float* const from = static_cast<const float*>(run.cache) + at;
+      std::copy(from, from + count, to);
+    } else {
+      kernels_.widen(static_cast<const bf16*>(run.cache) + at, to, count);
+    }
+  }
+
+  /// Adds the parts of one row in their order.
+  void add_parts(const CachedAttentionJob& run, Index row, float* part) const {
+    const KeyRanges ranges = ranges_of(run);
+    const Index value = sizes_.value, stride = rows_of(run) * (value + 2);
+    float* const first = part + row * (value + 2);
+    float peak = first[value], sum = first[value + 1];
+    for (Index r = 1; r < ranges.count; ++r) {
+      const float* const from = first + r * stride;
+      add_part(from, from[value], from[value + 1], value, first, peak, sum);
+    }
+    divide_row(first, sum, value, out_of(run, row));
+  }
+
+  CachedAttentionSizes sizes_;
+  AttentionKernels kernels_;
+  bool within_key_;  ///< values are columns of the keys and need no packing of their own
+  Index key_pitch_;
+  Index value_pitch_;
+};
+
+/// One parallel region over the query blocks of all heads of all expanded jobs.
+class ExpandedAttention {
+ public:
+  ExpandedAttention(const ExpandedAttentionSizes& sizes, const AttentionKernels& kernels)
+      : sizes_(sizes), kernels_(kernels), width_(sizes.width()), value_pitch_(lanes_up(sizes.value)) {}
+
+  void run(Cpu& device, std::span<const ExpandedAttentionJob> jobs) const {
+    const auto count = static_cast<Index>(jobs.size());
+    auto frame = device.scratch();
+    auto tasks = frame.take<Index>(count + 1);
+    tasks[0] = 0;
+    for (Index i = 0; i < count; ++i)
+      tasks[i + 1] = tasks[i] + blocks_of(jobs[static_cast<std::size_t>(i)]) * sizes_.heads;
+    const Index own = tiles * tile_floats() + key_tile * (tile_rows + width_ + value_pitch_);
+    const auto memory = frame.take<float>(device.threads(), (own + 15) / 16 * 16);
+    device.run(tasks[count], [&](Index task, int worker) {
+      const Index i = part_of(tasks, task);
+      attend(jobs[static_cast<std::size_t>(i)], task - tasks[i], memory.row(worker).data);
+    });
+  }
+
+ private:
+  static constexpr Index tiles = 4;  ///< query tiles that share the keys of a block
+  static constexpr Index block = tiles * tile_rows;
+
+  [[nodiscard]] Index tile_floats() const { return QueryTile::floats(width_, sizes_.value); }
+  [[nodiscard]] static Index blocks_of(const ExpandedAttentionJob& job) { return (job.q.rows + block - 1) / block; }
+
+  void attend(const ExpandedAttentionJob& job, Index task, float* memory) const {
+    // The last block sees the most keys: begun first, it does not keep one thread busy alone at the end.
+    const Index begin = (blocks_of(job) - 1 - task / sizes_.heads) * block, head = task % sizes_.heads;
+    const Index value = sizes_.value, nope = sizes_.nope;
+    const bool causal = sizes_.mask == AttentionMask::causal;
+    float* const score = memory + tiles * tile_floats();
+    float* const key = score + key_tile * tile_rows;
+    float* const values = key + key_tile * width_;
+    QueryTile tile[tiles];
+    Index used = 0, most = 0;
+    for (Index row = begin; used < tiles && row < job.q.rows; ++used, row += tile_rows) {
+      QueryTile& one = tile[used];
+      one.begin(kernels_, std::min(tile_rows, job.q.rows - row), width_, value, memory + used * tile_floats());
+      for (Index m = 0; m < one.rows; ++m) {
+        const float* const q = job.q.row(row + m).data + head * width_;
+        prefetch_row(q, width_);
+        one.set_row(m, q, causal ? job.first_position + row + m + 1 : job.v.rows);
+      }
+      one.pack(width_, sizes_.scale);
+      most = one.most;
+    }
+    const Index key_head = head / sizes_.heads_per_key;
+    const Index key_column = key_head * (job.key_head_stride > 0 ? job.key_head_stride : nope);
+    const Index value_column = key_head * (job.value_head_stride > 0 ? job.value_head_stride : value);
+    for (Index k = 0; k < key_tile; ++k)
+      std::fill(values + k * value_pitch_ + value, values + (k + 1) * value_pitch_, 0.0f);
+    for (Index first = 0; first < most; first += key_tile) {
+      const Index count = std::min(key_tile, most - first);
+      for (Index k = 0; k < count; ++k) {
+        float* const to = key + k * width_;
+        if (const Index next = first + k + prefetch_rows; next < most) {
+          prefetch_row(job.k_nope.row(next).data + key_column, nope);
+          prefetch_row(job.v.row(next).data + value_column, value);
+        }
+        copy(job.k_nope, first + k, key_column, nope, to);
+        if (sizes_.rope > 0) copy(job.k_rope, first + k, 0, sizes_.rope, to + nope);
+        copy(job.v, first + k, value_column, value, values + k * value_pitch_);
+      }
+      pad_rows(key, count, width_);
+      pad_rows(values, count, value_pitch_);
+      for (Index i = 0; i < used; ++i) tile[i].attend(key, width_, width_, values, value_pitch_, first, count, score);
+    }
+    for (Index i = 0; i < used; ++i)
+      for (Index m = 0; m < tile[i].rows; ++m) {
+        const float* const from = tile[i].out + m * tile[i].out_pitch;
+        float* const to = job.out.row(begin + i * tile_rows + m).data + head * value;
+        divide_row(from, tile[i].state.sum[m], value, to);
+        if (job.lse.data != nullptr)
+          job.lse(begin + i * tile_rows + m, head) = tile[i].state.peak[m] + std::log(tile[i].state.sum[m]);
+      }
+  }
+
+  static void copy(const View<const float, 2>& from, Index row, Index column, Index count, float* to) {
+    const float* const source = from.data + row * from.pitch + column;
+    std::copy(source, source + count, to);
+  }
+
+  ExpandedAttentionSizes sizes_;
+  AttentionKernels kernels_;
+  Index width_;
+  Index value_pitch_;
+};
+
+}  // namespace cpu
+
+/// With kernels of a named variant, for tests and benchmarks.
+inline void run_cached_attention(Cpu& device, std::span<const CachedAttentionJob> jobs,
+                                 const CachedAttentionSizes& sizes, Isa isa) {
+  cpu::CachedAttention(sizes, cpu::attention_kernels_of(isa)).run(device, jobs);
+}
+
+inline void run_expanded_attention(Cpu& device, std::span<const ExpandedAttentionJob> jobs,
+                                   const ExpandedAttentionSizes& sizes, Isa isa) {
+  cpu::ExpandedAttention(sizes, cpu::attention_kernels_of(isa)).run(device, jobs);
+}
+
+inline void run_cached_attention(Cpu& device, std::span<const CachedAttentionJob> jobs,
+                                 const CachedAttentionSizes& sizes) {
+  run_cached_attention(device, jobs, sizes, device.isa());
+}
+inline void run_expanded_attention(Cpu& device, std::span<const ExpandedAttentionJob> jobs,
+                                   const ExpandedAttentionSizes& sizes) {
+  run_expanded_attention(device, jobs, sizes, device.isa());
+}
+inline void run_expanded_attention(Cpu& device, std::span<const BasicExpandedAttentionJob<double>> jobs,
+                                   const BasicExpandedAttentionSizes<double>& sizes) {
+  cpu::plain_expanded_attention(device, jobs, sizes);
+}
+
+}  // namespace v1
+}  // namespace guild

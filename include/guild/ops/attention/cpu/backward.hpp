@@ -1,0 +1,372 @@
+// Gradients of expanded attention on the CPU: tiles of 64 queries and 64 keys, whose probabilities are made anew.
+#pragma once
+
+#include <algorithm>
+#include <guild/device/cpu.hpp>
+#include <guild/device/isa.hpp>
+#include <guild/ops/attention/cpu/backward_avx2.hpp>
+#include <guild/ops/attention/cpu/backward_avx512.hpp>
+#include <guild/ops/attention/cpu/backward_tile.hpp>
+#include <guild/ops/attention/cpu/plain.hpp>
+#include <guild/ops/attention/cpu/tile.hpp>
+#include <guild/ops/attention/job.hpp>
+#include <limits>
+#include <span>
+
+namespace guild {
+inline namespace v1 {
+namespace cpu {
+
+[[nodiscard]] inline AttentionBackwardKernels attention_backward_kernels_of(Isa isa) {
+#if defined(__x86_64__)
+  if (isa >= Isa::avx512) return attention_backward_kernels<Avx512AttentionBackward>();
+  if (isa == Isa::avx2) return attention_backward_kernels<Avx2AttentionBackward>();
+#endif
+  (void)isa;
+  return attention_backward_kernels<BaselineAttentionBackward>();
+}
+
+/// How the keys of a sequence are cut into tasks: a function of its length, the heads and the mask alone, so that bits
+/// depend on nothing else. A long sequence of few heads gives about 32 tasks, of about equal numbers of visible pairs.
+/// Where heads share keys there may be fewer: each range has a dq of all heads, and four of these must be enough.
+class KeyCuts {
+ public:
+  KeyCuts(Index length, const ExpandedAttentionSizes& sizes) : length_(length), mask_(sizes.mask) {
+    constexpr Index least_keys = 256, most_tasks = 32, most_shared = 4;
+    const Index most = std::max(most_tasks / sizes.heads, std::min(most_tasks / sizes.key_heads(), most_shared));
+    // Ranges of at least four tiles: as a tile is at most half of a range's pairs, no range is empty.
+    count_ = length == 0 ? 0 : std::clamp(length / least_keys, Index{1}, std::max(most, Index{1}));
+  }
+  [[nodiscard]] Index count() const { return count_; }
+  /// First key of range r: a multiple of backward_tile, or the length for r = count().
+  [[nodiscard]] Index begin(Index r) const {
+    if (r >= count_) return length_;
+    const Index blocks = (length_ + backward_tile - 1) / backward_tile;
+    // Queries that see block b, in blocks: all (bidirectional) or those from b on.
+    const auto before = [&](Index b) {
+      return mask_ == AttentionMask::causal ? b * blocks - b * (b - 1) / 2 : b * blocks;
+    };
+    Index b = 0;
+    while (b < blocks && before(b) * count_ < before(blocks) * r) ++b;
+    return b * backward_tile;
+  }
+  [[nodiscard]] Index longest() const {
+    Index most = 0;
+    for (Index r = 0; r < count_; ++r) most = std::max(most, begin(r + 1) - begin(r));
+    return most;
+  }
+
+ private:
+  Index length_;
+  AttentionMask mask_;
+  Index count_;
+};
+
+/// Memory of one thread: the packed keys of a range with their gradients, and the queries of a tile.
+class BackwardScratch {
+ public:
+  BackwardScratch(Index key_width, Index value_width, Index keys)
+      : width(key_width),
+        value(value_width),
+        width_pitch(lanes_up(key_width)),
+        value_pitch(lanes_up(value_width)),
+        keys_(keys) {}
+
+  [[nodiscard]] Index floats() const {
+    return 2 * keys_ * (width_pitch + value_pitch) +
+           backward_tile * (2 * width_pitch + value_pitch + width + value + 2 * backward_tile + 2);
+  }
+  void place(float* memory) {
+    const auto take = [&memory](Index count) {
+      float* const taken = memory;
+      memory += count;
+      return taken;
+    };
+    key = take(keys_ * width_pitch);
+    dkey = take(keys_ * width_pitch);
+    values = take(keys_ * value_pitch);
+    dvalues = take(keys_ * value_pitch);
+    query = take(backward_tile * width_pitch);
+    dquery = take(backward_tile * width_pitch);
+    dout = take(backward_tile * value_pitch);
+    query_lanes = take(backward_tile * width);
+    dout_lanes = take(backward_tile * value);
+    score = take(backward_tile * backward_tile);
+    slope = take(backward_tile * backward_tile);
+    lse = take(backward_tile);
+    along = take(backward_tile);
+  }
+
+  Index width, value, width_pitch, value_pitch;
+  float *key, *dkey;                ///< [keys][width_pitch]
+  float *values, *dvalues;          ///< [keys][value_pitch]
+  float *query, *dquery;            ///< [tile][width_pitch]; query and query_lanes are scaled
+  float* dout;                      ///< [tile][value_pitch]
+  float *query_lanes, *dout_lanes;  ///< [width][tile], [value][tile]
+  float *score, *slope;             ///< [key of the tile][query of the tile]
+  float *lse, *along;               ///< [tile]
+
+ private:
+  Index keys_;
+};
+
+/// Tasks are (sequence, key head, range of keys). A task owns the gradients of its keys and takes the heads that share
+/// them one after the other. dq of the first range goes to its place, of other ranges to scratch, and every key head's
+/// dk_rope to scratch; a second region adds them up in order.
+class ExpandedAttentionBackward {
+ public:
+  using Job = ExpandedAttentionGradientJob<float>;
+
+  ExpandedAttentionBackward(const ExpandedAttentionSizes& sizes, const AttentionBackwardKernels& kernels)
+      : sizes_(sizes), kernels_(kernels), width_(sizes.width()) {}
+
+  void run(Cpu& device, std::span<const Job> jobs) const {
+    constexpr Index most_floats = Index{1} << 24;  // batches that need more scratch are done in several rounds
+    while (!jobs.empty()) {
+      std::size_t taken = 0;
+      for (Index floats = 0; taken < jobs.size(); ++taken) {
+        floats += part_floats(jobs[taken]);
+        if (taken > 0 && floats > most_floats) break;
+      }
+      run_round(device, jobs.first(taken));
+      jobs = jobs.subspan(taken);
+    }
+  }
+
+ private:
+  [[nodiscard]] bool causal() const { return sizes_.mask == AttentionMask::causal; }
+  [[nodiscard]] KeyCuts cuts_of(const Job& job) const { return {job.q.rows, sizes_}; }
+  /// dk_rope of each key head [G][n][R], then dq of each range but the first [ranges - 1][n][H * (N + R)].
+  [[nodiscard]] Index rope_floats(const Job& job) const { return sizes_.key_heads() * job.q.rows * sizes_.rope; }
+  [[nodiscard]] Index query_floats(const Job& job) const { return job.q.rows * sizes_.heads * width_; }
+  [[nodiscard]] Index part_floats(const Job& job) const {
+    return rope_floats(job) + (std::max(cuts_of(job).count(), Index{1}) - 1) * query_floats(job);
+  }
+
+  void run_round(Cpu& device, std::span<const Job> jobs) const {
+    const auto count = static_cast<Index>(jobs.size());
+    auto frame = device.scratch();
+    const auto tasks = frame.take<Index>(count + 1), parts = frame.take<Index>(count + 1),
+               blocks = frame.take<Index>(count + 1);
+    task_starts(jobs, tasks, [&](const Job& job) { return sizes_.key_heads() * cuts_of(job).count(); });
+    task_starts(jobs, parts, [&](const Job& job) { return part_floats(job); });
+    task_starts(jobs, blocks, [&](const Job& job) { return (job.q.rows + backward_tile - 1) / backward_tile; });
+    Index longest = 0;
+    for (const Job& job : jobs) longest = std::max(longest, cuts_of(job).longest());
+    const auto part = frame.take<float>(parts[count]);
+    const BackwardScratch layout(width_, sizes_.value, (longest + row_step - 1) / row_step * row_step);
+    const auto memory = frame.take<float>(device.threads(), lanes_up(layout.floats()));
+
+    device.run(tasks[count], [&](Index task, int worker) {
+      const Index i = part_of(tasks, task);
+      BackwardScratch own = layout;
+      own.place(memory.row(worker).data);
+      attend(jobs[static_cast<std::size_t>(i)], task - tasks[i], part.data + parts[i], own);
+    });
+    device.run(blocks[count], [&](Index block, int) {
+      const Index i = part_of(blocks, block);
+      add_parts(jobs[static_cast<std::size_t>(i)], block - blocks[i], part.data + parts[i]);
+    });
+  }
+
+  void attend(const Job& job, Index task, float* part, const BackwardScratch& own) const {
+    const KeyCuts cuts = cuts_of(job);
+    const Index range = task / sizes_.key_heads(), key_head = task % sizes_.key_heads();
+    const Index begin = cuts.begin(range), end = cuts.begin(range + 1), first = key_head * sizes_.heads_per_key;
+    load_keys(job, key_head, begin, end, own);
+    for (Index head = first; head < first + sizes_.heads_per_key; ++head)
+      attend_head(job, head, begin, end, range == 0 ? nullptr : query_part(job, range, part), own);
+    store_keys(job, key_head, begin, end, part, own);
+  }
+
+  /// The queries of a head against the packed keys. dq goes to its place, or to `later` where the range is not the
+  /// first.
+  void attend_head(const Job& job, Index head, Index begin, Index end, float* later, const BackwardScratch& own) const {
+    const Index n = job.q.rows;
+    for (Index first = causal() ? begin : 0; first < n; first += backward_tile) {
+      const Index rows = std::min(backward_tile, n - first);
+      load_queries(job, head, first, rows, own);
+      const Index last = causal() ? std::min(end, first + rows) : end;
+      for (Index k = begin; k < last; k += backward_tile) {
+        const Tile tile{k - begin, std::min(backward_tile, end - k), rows, k == begin ? Onto::zero : Onto::sums};
+        if (causal() && k == first)
+          diagonal_tile(own, tile);
+        else
+          full_tile(own, tile);
+      }
+      for (Index m = 0; m < rows; ++m) {
+        const float* const from = own.dquery + m * own.width_pitch;
+        float* const to = later == nullptr ? job.dq.row(first + m).data + head * width_
+                                           : later + ((first + m) * sizes_.heads + head) * width_;
+        kernels_.scale(from, sizes_.scale, width_, width_, to);
+      }
+    }
+  }
+
+  struct Tile {
+    Index first, keys;  ///< in the range; `keys` in use, of rows padded with zeros
+    Index queries;
+    Onto onto;  ///< what happens to dquery
+  };
+
+  void full_tile(const BackwardScratch& own, const Tile& tile) const {
+    constexpr Index pitch = backward_tile;
+    const Index wide = own.width_pitch, deep = own.value_pitch, lanes = lanes_up(tile.queries);
+    const Index keys = steps_up(tile.keys);
+    float* const key = own.key + tile.first * wide;
+    float* const value = own.values + tile.first * deep;
+    kernels_.product({key, wide, 1, own.query_lanes, pitch, width_, own.score, pitch, keys, lanes, Onto::zero});
+    kernels_.product({value, deep, 1, own.dout_lanes, pitch, own.value, own.slope, pitch, keys, lanes, Onto::zero});
+    kernels_.weigh({own.score, own.slope, own.lse, own.along, keys, lanes, false});
+    kernels_.product({own.score, pitch, 1, own.dout, deep, tile.queries, own.dvalues + tile.first * deep, deep, keys,
+                      deep, Onto::sums});
+    kernels_.product({own.slope, pitch, 1, own.query, wide, tile.queries, own.dkey + tile.first * wide, wide, keys,
+                      wide, Onto::sums});
+    kernels_.product(
+        {own.slope, 1, pitch, key, wide, tile.keys, own.dquery, wide, steps_up(tile.queries), wide, tile.onto});
+  }
+
+  /// Eight rows at a time, each only as far as there are visible pairs.
+  void diagonal_tile(const BackwardScratch& own, const Tile& tile) const {
+    constexpr Index pitch = backward_tile;
+    const Index wide = own.width_pitch, deep = own.value_pitch, lanes = lanes_up(tile.queries);
+    const Index keys = steps_up(tile.keys);
+    float* const key = own.key + tile.first * wide;
+    float* const value = own.values + tile.first * deep;
+    for (Index k = 0; k < keys; k += row_step) {
+      const Index lane = k / 16 * 16, at = k * pitch + lane;
+      kernels_.product({key + k * wide, wide, 1, own.query_lanes + lane, pitch, width_, own.score + at, pitch, row_step,
+                        lanes - lane, Onto::zero});
+      kernels_.product({value + k * deep, deep, 1, own.dout_lanes + lane, pitch, own.value, own.slope + at, pitch,
+                        row_step, lanes - lane, Onto::zero});
+    }
+    kernels_.weigh({own.score, own.slope, own.lse, own.along, keys, lanes, true});
+    for (Index k = 0; k < tile.keys; k += row_step) {
+      const Index row = tile.first + k, at = k * pitch + k, queries = tile.queries - k;
+      kernels_.product({own.score + at, pitch, 1, own.dout + k * deep, deep, queries, own.dvalues + row * deep, deep,
+                        row_step, deep, Onto::sums});
+      kernels_.product({own.slope + at, pitch, 1, own.query + k * wide, wide, queries, own.dkey + row * wide, wide,
+                        row_step, wide, Onto::sums});
+    }
+    for (Index m = 0; m < tile.queries; m += row_step)
+      kernels_.product({own.slope + m, 1, pitch, key, wide, std::min(tile.keys, m + row_step), own.dquery + m * wide,
+                        wide, row_step, wide, tile.onto});
+  }
+
+  [[nodiscard]] static constexpr Index steps_up(Index n) { return (n + row_step - 1) / row_step * row_step; }
+  [[nodiscard]] Index key_column(const Job& job, Index key_head) const {
+    return key_head * (job.key_head_stride > 0 ? job.key_head_stride : sizes_.nope);
+  }
+  [[nodiscard]] Index value_column(const Job& job, Index key_head) const {
+    return key_head * (job.value_head_stride > 0 ? job.value_head_stride : sizes_.value);
+  }
+
+  void load_keys(const Job& job, Index key_head, Index begin, Index end, const BackwardScratch& own) const {
+    const Index keys = end - begin, nope = sizes_.nope;
+    for (Index s = 0; s < keys; ++s) {
+      const Index row = begin + s;
+      if (s + prefetch_rows < keys) {
+        prefetch_row(job.k_nope.row(row + prefetch_rows).data + key_column(job, key_head), nope);
+        prefetch_row(job.v.row(row + prefetch_rows).data + value_column(job, key_head), own.value);
+      }
+      float* const key = own.key + s * own.width_pitch;
+      copy(job.k_nope.row(row).data + key_column(job, key_head), nope, nope, key);
+      copy(sizes_.rope > 0 ? job.k_rope.row(row).data : nullptr, sizes_.rope, own.width_pitch - nope, key + nope);
+      copy(job.v.row(row).data + value_column(job, key_head), own.value, own.value_pitch,
+           own.values + s * own.value_pitch);
+    }
+    std::fill(own.key + keys * own.width_pitch, own.key + steps_up(keys) * own.width_pitch, 0.0f);
+    std::fill(own.values + keys * own.value_pitch, own.values + steps_up(keys) * own.value_pitch, 0.0f);
+    std::fill(own.dkey, own.dkey + steps_up(keys) * own.width_pitch, 0.0f);
+    std::fill(own.dvalues, own.dvalues + steps_up(keys) * own.value_pitch, 0.0f);
+  }
+
+  void copy(const float* from, Index count, Index padded, float* to) const {
+    kernels_.scale(from, 1.0f, count, padded, to);
+  }
+
+  void load_queries(const Job& job, Index head, Index first, Index rows, const BackwardScratch& own) const {
+    const float* query[backward_tile];
+    const float* dout[backward_tile];
+    for (Index m = 0; m < rows; ++m) {
+      query[m] = job.q.row(first + m).data + head * width_;
+      dout[m] = job.dout.row(first + m).data + head * own.value;
+      if (m + prefetch_rows < rows) {
+        prefetch_row(job.q.row(first + m + prefetch_rows).data + head * width_, width_);
+        prefetch_row(job.dout.row(first + m + prefetch_rows).data + head * own.value, own.value);
+        prefetch_row(job.out.row(first + m + prefetch_rows).data + head * own.value, own.value);
+      }
+      kernels_.scale(query[m], sizes_.scale, width_, own.width_pitch, own.query + m * own.width_pitch);
+      copy(dout[m], own.value, own.value_pitch, own.dout + m * own.value_pitch);
+      own.along[m] = kernels_.dot(dout[m], job.out.row(first + m).data + head * own.value, own.value);
+      own.lse[m] = job.lse(first + m, head);
+    }
+    if (rows < backward_tile) {
+      std::fill(own.query_lanes, own.query_lanes + width_ * backward_tile, 0.0f);
+      std::fill(own.dout_lanes, own.dout_lanes + own.value * backward_tile, 0.0f);
+      std::fill(own.along + rows, own.along + backward_tile, 0.0f);
+      std::fill(own.lse + rows, own.lse + backward_tile, std::numeric_limits<float>::infinity());
+    }
+    transpose_rows(query, rows, width_, sizes_.scale, backward_tile, own.query_lanes);
+    transpose_rows(dout, rows, own.value, 1.0f, backward_tile, own.dout_lanes);
+  }
+
+  void store_keys(const Job& job, Index key_head, Index begin, Index end, float* part,
+                  const BackwardScratch& own) const {
+    const Index nope = sizes_.nope, rope = sizes_.rope;
+    for (Index s = begin; s < end; ++s) {
+      const float* const key = own.dkey + (s - begin) * own.width_pitch;
+      const float* const value = own.dvalues + (s - begin) * own.value_pitch;
+      copy(key, nope, nope, job.dk_nope.row(s).data + key_column(job, key_head));
+      copy(key + nope, rope, rope, part + (key_head * job.q.rows + s) * rope);
+      copy(value, own.value, own.value, job.dv.row(s).data + value_column(job, key_head));
+    }
+  }
+
+  [[nodiscard]] float* query_part(const Job& job, Index range, float* part) const {
+    return part + rope_floats(job) + (range - 1) * query_floats(job);
+  }
+
+  /// Up to 64 tokens: the key heads' dk_rope, and the ranges' dq where there are several.
+  void add_parts(const Job& job, Index block, float* part) const {
+    const KeyCuts cuts = cuts_of(job);
+    const Index n = job.q.rows, rope = sizes_.rope, cols = sizes_.heads * width_;
+    const Index first = block * backward_tile, end = std::min(n, first + backward_tile);
+    for (Index t = first; t < end && rope > 0; ++t) {
+      float* const to = job.dk_rope.row(t).data;
+      copy(part + t * rope, rope, rope, to);
+      for (Index g = 1; g < sizes_.key_heads(); ++g) kernels_.add(part + (g * n + t) * rope, rope, to);
+    }
+    for (Index r = 1; r < cuts.count(); ++r) {
+      if (causal() && first < cuts.begin(r)) break;  // this range lies behind these tokens: they see none of its keys
+      for (Index t = first; t < end; ++t) {
+        const float* const from = query_part(job, r, part) + t * cols;
+        float* const to = job.dq.row(t).data;
+        kernels_.add(from, cols, to);
+      }
+    }
+  }
+
+  ExpandedAttentionSizes sizes_;
+  AttentionBackwardKernels kernels_;
+  Index width_;
+};
+
+}  // namespace cpu
+
+/// With kernels of a named variant, for tests and benchmarks.
+inline void run_expanded_attention_backward(Cpu& device, std::span<const ExpandedAttentionGradientJob<float>> jobs,
+                                            const ExpandedAttentionSizes& sizes, Isa isa) {
+  cpu::ExpandedAttentionBackward(sizes, cpu::attention_backward_kernels_of(isa)).run(device, jobs);
+}
+inline void run_expanded_attention_backward(Cpu& device, std::span<const ExpandedAttentionGradientJob<float>> jobs,
+                                            const ExpandedAttentionSizes& sizes) {
+  run_expanded_attention_backward(device, jobs, sizes, device.isa());
+}
+inline void run_expanded_attention_backward(Cpu& device, std::span<const ExpandedAttentionGradientJob<double>> jobs,
+                                            const BasicExpandedAttentionSizes<double>& sizes) {
+  cpu::plain_expanded_attention_backward(device, jobs, sizes);
+}
+
+}  // namespace v1
+}  // namespace guild

@@ -1,0 +1,157 @@
+// Expanded attention in plain loops of any real type: what gradient checks run in double, and what the tiled kernels
+// are compared with. Memory of one row of scores a thread.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <guild/device/cpu.hpp>
+#include <guild/ops/attention/cpu/tile.hpp>
+#include <guild/ops/attention/job.hpp>
+#include <span>
+
+namespace guild {
+inline namespace v1 {
+namespace cpu {
+
+/// Where each job's part of the tasks begins: starts[i] = sum of count(job) over the jobs before i.
+template <class Jobs, class Count>
+void task_starts(const Jobs& jobs, View<Index> starts, const Count& count) {
+  starts[0] = 0;
+  for (std::size_t i = 0; i < jobs.size(); ++i)
+    starts[static_cast<Index>(i) + 1] = starts[static_cast<Index>(i)] + count(jobs[i]);
+}
+
+/// One head of a job: the columns of its queries, keys and values.
+template <class Job, class Real>
+struct PlainHead {
+  const Job& job;
+  const BasicExpandedAttentionSizes<Real>& sizes;
+  Index head;
+
+  [[nodiscard]] Index key_head() const { return head / sizes.heads_per_key; }
+  [[nodiscard]] Index key_column() const {
+    return key_head() * (job.key_head_stride > 0 ? job.key_head_stride : sizes.nope);
+  }
+  [[nodiscard]] Index value_column() const {
+    return key_head() * (job.value_head_stride > 0 ? job.value_head_stride : sizes.value);
+  }
+  [[nodiscard]] const Real* query(Index t) const { return job.q.row(t).data + head * sizes.width(); }
+  [[nodiscard]] const Real* rope(Index s) const { return sizes.rope > 0 ? job.k_rope.row(s).data : nullptr; }
+  [[nodiscard]] const Real* value(Index s) const { return job.v.row(s).data + value_column(); }
+  /// scale * q[t] . key[s]
+  [[nodiscard]] Real score(Index t, Index s) const {
+    const Real *const q = query(t), *const nope = job.k_nope.row(s).data + key_column(), *const turned = rope(s);
+    Real sum = 0;
+    for (Index c = 0; c < sizes.nope; ++c) sum += q[c] * nope[c];
+    for (Index c = 0; c < sizes.rope; ++c) sum += q[sizes.nope + c] * turned[c];
+    return sum * sizes.scale;
+  }
+  [[nodiscard]] Index visible(Index t) const { return sizes.mask == AttentionMask::causal ? t + 1 : job.v.rows; }
+};
+
+template <class Real>
+void plain_expanded_attention(Cpu& device, std::span<const BasicExpandedAttentionJob<Real>> jobs,
+                              const BasicExpandedAttentionSizes<Real>& sizes) {
+  const auto count = static_cast<Index>(jobs.size());
+  auto frame = device.scratch();
+  const auto tasks = frame.take<Index>(count + 1);
+  task_starts(jobs, tasks, [&](const auto& job) { return job.q.rows * sizes.heads; });
+  Index longest = 0;
+  for (const auto& job : jobs) longest = std::max(longest, job.v.rows);
+  const auto scores = frame.take<Real>(device.threads(), longest);
+  device.run(tasks[count], [&](Index task, int worker) {
+    const Index i = part_of(tasks, task), t = (task - tasks[i]) / sizes.heads, head = (task - tasks[i]) % sizes.heads;
+    const auto& job = jobs[static_cast<std::size_t>(i)];
+    const PlainHead<BasicExpandedAttentionJob<Real>, Real> one{job, sizes, head};
+    const Index visible = sizes.mask == AttentionMask::causal ? job.first_position + t + 1 : job.v.rows;
+    Real* const p = scores.row(worker).data;
+    for (Index s = 0; s < visible; ++s) p[s] = one.score(t, s);
+    const Real peak = *std::max_element(p, p + visible);
+    Real sum = 0;
+    for (Index s = 0; s < visible; ++s) sum += p[s] = std::exp(p[s] - peak);
+    Real* const out = job.out.row(t).data + head * sizes.value;
+    std::fill(out, out + sizes.value, Real(0));
+    for (Index s = 0; s < visible; ++s) {
+      const Real* const v = one.value(s);
+      for (Index c = 0; c < sizes.value; ++c) out[c] += p[s] / sum * v[c];
+    }
+    if (job.lse.data != nullptr) job.lse(t, head) = peak + std::log(sum);
+  });
+}
+
+/// One task a group of heads of a sequence. dk_rope waits in scratch, R elements for each group of a token, until all
+/// groups are there.
+template <class Real>
+void plain_expanded_attention_backward(Cpu& device, std::span<const ExpandedAttentionGradientJob<Real>> jobs,
+                                       const BasicExpandedAttentionSizes<Real>& sizes) {
+  using Job = ExpandedAttentionGradientJob<Real>;
+  const auto count = static_cast<Index>(jobs.size());
+  const Index nope = sizes.nope, rope = sizes.rope, value = sizes.value, groups = sizes.key_heads();
+  auto frame = device.scratch();
+  const auto tokens = frame.take<Index>(count + 1);
+  task_starts(jobs, tokens, [](const Job& job) { return job.q.rows; });
+  const auto rope_part = frame.take<Real>(tokens[count] * groups, rope);  // row: (job, group, token)
+  const auto add_head = [&](const PlainHead<Job, Real>& one, View<Real, 2> dk_rope) {
+    const Job& job = one.job;
+    const Index head = one.head;
+    for (Index t = 0; t < job.q.rows; ++t) {
+      const Real* const dout = job.dout.row(t).data + head * value;
+      const Real* const out = job.out.row(t).data + head * value;
+      const Real* const q = one.query(t);
+      Real* const dq = job.dq.row(t).data + head * (nope + rope);
+      Real along = 0;
+      for (Index c = 0; c < value; ++c) along += dout[c] * out[c];
+      std::fill_n(dq, nope + rope, Real(0));
+      const Index visible = one.visible(t);
+      for (Index s = 0; s < visible; ++s) {
+        const Real p = std::exp(one.score(t, s) - job.lse(t, head));
+        const Real* const v = one.value(s);
+        Real* const dv = job.dv.row(s).data + one.value_column();
+        Real dp = 0;
+        for (Index c = 0; c < value; ++c) {
+          dp += dout[c] * v[c];
+          dv[c] += p * dout[c];
+        }
+        const Real ds = p * (dp - along) * sizes.scale;
+        const Real *const k = job.k_nope.row(s).data + one.key_column(), *const r = one.rope(s);
+        Real *const dk = job.dk_nope.row(s).data + one.key_column(), *const dr = dk_rope.row(s).data;
+        for (Index c = 0; c < nope; ++c) {
+          dq[c] += ds * k[c];
+          dk[c] += ds * q[c];
+        }
+        for (Index c = 0; c < rope; ++c) {
+          dq[nope + c] += ds * r[c];
+          dr[c] += ds * q[nope + c];
+        }
+      }
+    }
+  };
+  device.run(count * groups, [&](Index task, int) {
+    const Index i = task / groups, group = task % groups, begin = group * sizes.heads_per_key;
+    const Job& job = jobs[static_cast<std::size_t>(i)];
+    const PlainHead<Job, Real> first{job, sizes, begin};
+    const Index n = job.q.rows;
+    const auto dk_rope = rope_part.middle_rows(tokens[i] * groups + group * n, n);
+    for (Index s = 0; s < n; ++s) {
+      std::fill_n(job.dk_nope.row(s).data + first.key_column(), nope, Real(0));
+      std::fill_n(job.dv.row(s).data + first.value_column(), value, Real(0));
+      std::fill_n(dk_rope.row(s).data, rope, Real(0));
+    }
+    for (Index head = begin; head < begin + sizes.heads_per_key; ++head) add_head({job, sizes, head}, dk_rope);
+  });
+  if (rope == 0) return;
+  device.run(tokens[count], [&](Index token, int) {
+    const Index i = part_of(tokens, token), s = token - tokens[i];
+    const Job& job = jobs[static_cast<std::size_t>(i)];
+    Real* const to = job.dk_rope.data + s * job.dk_rope.pitch;
+    std::fill_n(to, rope, Real(0));
+    for (Index g = 0; g < groups; ++g) {
+      const Real* const from = rope_part.data + (tokens[i] * groups + g * job.q.rows + s) * rope;
+      for (Index c = 0; c < rope; ++c) to[c] += from[c];
+    }
+  });
+}
+
+}  // namespace cpu
+}  // namespace v1
+}  // namespace guild

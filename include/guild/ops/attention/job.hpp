@@ -1,0 +1,87 @@
+// What the attention operations work on; see ops/attention/attention.hpp for the contract.
+#pragma once
+
+#include <cstdint>
+#include <guild/core/types.hpp>
+#include <guild/core/view.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+/// A chunk of n new tokens against the cached rows of their sequence.
+struct CachedAttentionJob {
+  const void* cache = nullptr;    ///< row s at s * cache_pitch elements: its key, and its value behind or within it
+  DType cache_type = DType::f32;  ///< f32 or bf16
+  Index cache_pitch = 0;          ///< elements from one row to the next
+  Index length = 0;               ///< rows of the cache, the new tokens' included
+  View<const float, 2> q;         ///< [n, H * K], rotated
+  View<float, 2> out;             ///< [n, H * V]
+  Index first_position = 0;       ///< position of token 0 of the chunk: it sees rows [0, first_position]
+};
+
+/// Of all jobs of a call. Every head of a job has the same keys and values.
+struct CachedAttentionSizes {
+  Index heads;         ///< H: query heads
+  Index key;           ///< K: columns of a key, from the beginning of the row
+  Index value;         ///< V: columns of a value
+  Index value_offset;  ///< column of the row where the value begins
+  float scale;
+};
+
+/// Which keys a token sees: those up to its own position, or its whole sequence (masked language models).
+enum class AttentionMask : std::uint8_t { causal, bidirectional };
+
+/// Of all jobs of a call. Heads h with the same h / heads_per_key share the columns of k_nope and v.
+template <class Real>
+struct BasicExpandedAttentionSizes {
+  Index heads, nope, rope, value;  ///< H query heads, N, R, V
+  Real scale;
+  AttentionMask mask = AttentionMask::causal;
+  Index heads_per_key = 1;  ///< a divisor of H
+
+  [[nodiscard]] constexpr Index width() const { return nope + rope; }
+  [[nodiscard]] constexpr Index key_heads() const { return heads / heads_per_key; }
+};
+using ExpandedAttentionSizes = BasicExpandedAttentionSizes<float>;
+
+/// A chunk of n new tokens against expanded keys and values of their sequence, of G key heads.
+template <class Real>
+struct BasicExpandedAttentionJob {
+  View<const Real, 2> q;         ///< [n, H * (N + R)], rotated
+  View<const Real, 2> k_nope;    ///< [L, (G - 1) * key_head_stride + N]
+  View<const Real, 2> k_rope{};  ///< [L, R], rotated, shared by all heads; not looked at where R = 0
+  View<const Real, 2> v;         ///< [L, (G - 1) * value_head_stride + V]
+  View<Real, 2> out;             ///< [n, H * V]
+  Index first_position = 0;
+  /// Columns from one key head to the next; 0: N and V. Both are N + V for views into the output of `kv_b_proj`, whose
+  /// heads are [key N | value V]: k_nope begins at its column 0 and v at its column N, and nothing is copied.
+  Index key_head_stride = 0;
+  Index value_head_stride = 0;
+  /// [n, H], written where it has data: log(sum over the visible s of exp(scale * q . key[s])), which the backward
+  /// needs.
+  View<Real, 2> lse{};
+};
+using ExpandedAttentionJob = BasicExpandedAttentionJob<float>;
+
+/// A whole sequence of n tokens (first position 0) on the way back: what the forward read and wrote, and where the
+/// gradients go. Gradients are overwritten. dk_nope and dv have the head strides of k_nope and v; columns between the
+/// parts of a head are not touched, so that both may be views of one [n, H * (N + V)] matrix.
+template <class Real>
+struct ExpandedAttentionGradientJob {
+  View<const Real, 2> q;         ///< [n, H * (N + R)]
+  View<const Real, 2> k_nope;    ///< [n, (G - 1) * key_head_stride + N]
+  View<const Real, 2> k_rope{};  ///< [n, R]; not looked at where R = 0, nor is dk_rope
+  View<const Real, 2> v;         ///< [n, (G - 1) * value_head_stride + V]
+  View<const Real, 2> out;       ///< [n, H * V]
+  View<const Real, 2> lse;       ///< [n, H]
+  View<const Real, 2> dout;      ///< [n, H * V]
+  View<Real, 2> dq;              ///< as q
+  View<Real, 2> dk_nope;         ///< as k_nope: the sum over the heads of a group, in their order
+  View<Real, 2> dk_rope{};       ///< as k_rope: the sum over groups, in their order, of the sums over their heads
+  View<Real, 2> dv;              ///< as v, summed as dk_nope
+  Index key_head_stride = 0;     ///< 0: N
+  Index value_head_stride = 0;   ///< 0: V
+};
+
+}  // namespace v1
+}  // namespace guild

@@ -1,0 +1,52 @@
+// What every front door does first: compare shapes, and say which argument does not fit and what would.
+#pragma once
+
+#include <guild/core/error.hpp>
+#include <guild/core/view.hpp>
+#include <string>
+
+namespace guild {
+inline namespace v1 {
+namespace detail {
+
+inline std::string shape_text(Index rows, Index cols) {
+  return std::string("[").append(std::to_string(rows)).append(", ").append(std::to_string(cols)).append("]");
+}
+
+/// Throws op_shape unless `view` is [rows, cols] with rows that do not overlap. `what` is "operation: argument".
+template <class T>
+void require_shape(View<T, 2> view, Index rows, Index cols, const char* what) {
+  if (view.rows != rows || view.cols != cols)
+    throw Error(ErrorCode::op_shape,
+                "the shape is " + shape_text(view.rows, view.cols) + ", expected " + shape_text(rows, cols) +
+                    "; pass views of one batch and one model",
+                Where{.key = what});
+  if (rows > 1 && view.pitch < cols)
+    throw Error(ErrorCode::op_shape,
+                "the row pitch is " + std::to_string(view.pitch) + ", less than the " + std::to_string(cols) +
+                    " columns; rows must not overlap",
+                Where{.key = what});
+  if (view.data == nullptr && rows > 0 && cols > 0)
+    throw Error(ErrorCode::op_argument, "the view has no data; allocate it first", Where{.key = what});
+}
+
+/// Throws op_shape unless `view` has `size` elements.
+template <class T>
+void require_size(View<T> view, Index size, const char* what) {
+  if (view.size != size)
+    throw Error(ErrorCode::op_shape,
+                "the size is " + std::to_string(view.size) + ", expected " + std::to_string(size) +
+                    "; pass views of one batch and one model",
+                Where{.key = what});
+  if (view.data == nullptr && size > 0)
+    throw Error(ErrorCode::op_argument, "the view has no data; allocate it first", Where{.key = what});
+}
+
+/// Throws op_argument with `message` unless `holds`.
+inline void require(bool holds, const char* message, const char* what) {
+  if (!holds) throw Error(ErrorCode::op_argument, message, Where{.key = what});
+}
+
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild

@@ -1,0 +1,71 @@
+// Products of experts: each slot meets the weights of the expert that owns it. Bounds are known on the host, how many
+// slots an expert has is read on the device.
+#pragma once
+
+#include <cstdint>
+#include <guild/core/error.hpp>
+#include <guild/ops/experts/cpu/grouped.hpp>
+#include <guild/ops/linear/gated.hpp>
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <type_traits>
+
+namespace guild {
+inline namespace v1 {
+
+namespace detail {
+inline void require_experts(Index count, View<const std::int32_t> offsets) {
+  if (count + 1 != offsets.size)
+    throw Error(ErrorCode::op_shape, "a grouped product has the matrices of " + std::to_string(count) +
+                                         " experts, but offsets of " + std::to_string(offsets.size - 1));
+}
+}  // namespace detail
+
+/// Runs the groups, and the jobs of `beside` with them, as one call of `linear`: numbers, errors and order are its.
+/// Throws op_shape too if a stack has not a matrix for each expert.
+template <class Real>
+void grouped_linear(Cpu& device, std::span<const BasicLinearJob<Real>> beside,
+                    std::initializer_list<GroupedLinear<Real>> groups) {
+  for (const GroupedLinear<Real>& group : groups) detail::require_experts(group.weights.count, group.offsets);
+  cpu::with_linear_jobs(device, beside, groups, [&](auto jobs) { linear(device, jobs); });
+}
+
+namespace detail {
+/// Two products for all groups, and one region that joins them.
+template <class Real>
+void grouped_gated_by_parts(Cpu& device, std::span<const BasicGatedJob<Real>> beside, const GroupedGated<Real>& group) {
+  GatedParts<Cpu, Real> parts(device, beside);
+  const View<Real, 2> gate = parts.place(group.gate_out, group.h), up = parts.place(group.up_out, group.h);
+  grouped_linear<Real>(
+      device, parts.products(),
+      {{group.gate, group.offsets, group.x, gate, group.gather}, {group.up, group.offsets, group.x, up, group.gather}});
+  parts.join();
+  swiglu(device, gate, up, group.h);
+}
+}  // namespace detail
+
+/// The same of `gated_linear`: the jobs of `beside` write both products if the groups do.
+template <class Real>
+void grouped_gated(Cpu& device, std::type_identity_t<std::span<const BasicGatedJob<Real>>> beside,
+                   const GroupedGated<Real>& group) {
+  detail::require_experts(group.gate.count, group.offsets);
+  detail::require_experts(group.up.count, group.offsets);
+  if constexpr (std::is_same_v<Real, float>) {
+    if (group.gate_out.data == nullptr) {
+      cpu::with_gated_jobs(device, beside, group, [&](auto jobs) { gated_linear(device, jobs); });
+      return;
+    }
+  }
+  detail::grouped_gated_by_parts(device, beside, group);
+}
+
+/// The same of `weight_gradient`.
+template <class Real>
+void grouped_gradient(Cpu& device, std::initializer_list<GroupedGradient<Real>> groups) {
+  for (const GroupedGradient<Real>& group : groups) detail::require_experts(group.dw.count, group.offsets);
+  cpu::with_gradient_jobs(device, groups, [&](auto jobs) { weight_gradient(device, jobs); });
+}
+
+}  // namespace v1
+}  // namespace guild

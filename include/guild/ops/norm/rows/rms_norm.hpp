@@ -1,0 +1,31 @@
+// RMSNorm of one row by a team.
+#pragma once
+
+#include <cmath>
+#include <guild/device/team.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+/// y = x * rsqrt(mean x^2 + epsilon) * weight. x and y may be the same rows.
+template <class Real>
+struct RmsNormRow {
+  View<const Real> weight;
+  View<const Real, 2> x;
+  View<Real, 2> y;
+  Real epsilon;
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index row) const {
+    const Index dim = x.cols;
+    const Real* in = x.data + row * x.pitch;
+    Real* out = y.data + row * y.pitch;
+    const Real* gain = weight.data;
+    const Real squares = team.sum(dim, [in](Index i) { return in[i] * in[i]; });
+    const Real factor = Real(1) / std::sqrt(squares / static_cast<Real>(dim) + epsilon);
+    team.for_each(dim, [=](Index i) { out[i] = in[i] * factor * gain[i]; });
+  }
+};
+
+}  // namespace v1
+}  // namespace guild

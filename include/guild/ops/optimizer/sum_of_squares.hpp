@@ -1,0 +1,51 @@
+// The sum of squares of many tensors together: the square of a global gradient norm.
+#pragma once
+
+#include <guild/ops/common/shape_check.hpp>
+#include <guild/ops/optimizer/rows/sum_of_squares.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+/// The sum of x^2 over all elements of all tensors, in double and in an order that depends on nothing but their sizes.
+/// NaN or infinite if an element is: the squares of finite floats never overflow it.
+template <class Device>
+[[nodiscard]] double sum_of_squares(Device& device, std::span<const View<const float>> tensors) {
+  auto scratch = device.scratch();
+  Index blocks = 0;
+  for (const auto& x : tensors) {
+    detail::require_size(x, x.size, "sum_of_squares");
+    blocks += blocks_of(x.size);
+  }
+  if (blocks == 0) return 0.0;
+  const auto partial = scratch.template take<double>(blocks);
+  // The descriptions of the work stay in host memory whatever the device.
+  std::span<const SumOfSquaresJob<float>> jobs;
+  const auto fill = [&](SumOfSquaresJob<float>* job) {
+    jobs = {job, tensors.size()};
+    Index begin = 0;
+    for (const auto& x : tensors) {
+      *job++ = {x, partial.slice(begin, blocks_of(x.size))};
+      begin += blocks_of(x.size);
+    }
+  };
+  const auto total = scratch.template take<double>(1);
+  const SumOfPartialsJob last{partial, total};
+  if constexpr (requires { copy_to_host(device, View<const double>(), View<double>()); }) {
+    std::vector<SumOfSquaresJob<float>> host(tensors.size());
+    fill(host.data());
+    for_each_block(device, jobs);
+    for_each_block(device, std::span<const SumOfPartialsJob>(&last, 1));
+    double sum = 0.0;
+    copy_to_host(device, View<const double>(total), View<double>(&sum, 1));
+    return sum;
+  } else {
+    fill(scratch.template take<SumOfSquaresJob<float>>(static_cast<Index>(tensors.size())).data);
+    for_each_block(device, jobs);
+    for_each_block(device, std::span<const SumOfPartialsJob>(&last, 1));
+    return total[0];
+  }
+}
+
+}  // namespace v1
+}  // namespace guild
