@@ -1,4 +1,4 @@
-// expect: route: the host cannot read this device's memory, and the device flags no faults; see guild/ops/common/fault.hpp
+// expect: route: the host cannot read this device's memory, and the device flags no faults
 #include <guild/device/cpu.hpp>
 #include <guild/ops/route/route.hpp>
 

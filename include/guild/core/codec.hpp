@@ -6,7 +6,7 @@
 //     static Row row(const WeightView&, Index r);
 //   };
 //
-// Products with kernels of their own for a format (ops/cpu) expand in registers; every other format runs on this.
+// Products with kernels of their own for a format (ops/linear/cpu) expand in registers; others run on this.
 #pragma once
 
 #include <guild/core/codec/fp8_blocks.hpp>

@@ -24,11 +24,15 @@ struct CpuOptions {
   Isa isa = best_float_isa();
 };
 
+/// Its kernels for operations; guild/cpu.hpp has them and completes the type.
+struct CpuTwins;
+
 /// A `Cpu` is used by one thread at a time, like a CUDA stream. A copy shares the pool, is tuned alike and brings its
 /// own scratch arena, so each session or host thread holds a copy. There is no default device and no global pool.
 class Cpu {
  public:
   using Memory = HostMemory;
+  using Twins = CpuTwins;
 
   /// Throws dev_unavailable if the kernels asked for do not run on this machine, or no thread can be started.
   explicit Cpu(CpuOptions options = {}) : isa_(options.isa) {

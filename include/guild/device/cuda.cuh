@@ -63,7 +63,8 @@ class Cuda {
   /// Host memory for the lists of a call, see Staged.
   [[nodiscard]] Arena::Frame staging() { return Arena::Frame(staging_); }
 
-  /// Where kernels flag faults of the data that they read, one word a kind; see `raise_faults` in guild/ops/common/fault.hpp.
+  /// Where kernels flag faults of the data that they read, one word a kind; see `raise_faults` in
+  /// guild/ops/common/fault.hpp.
   [[nodiscard]] View<std::uint32_t> faults() { return faults_.view(); }
 
   /// Waits for all queued work. Throws dev_failed if any of it failed.

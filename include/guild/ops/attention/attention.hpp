@@ -6,8 +6,9 @@
 #pragma once
 
 #include <algorithm>
-#include <guild/ops/attention/cpu/attention.hpp>
+#include <guild/ops/attention/job.hpp>
 #include <guild/ops/common/shape_check.hpp>
+#include <guild/ops/common/twins.hpp>
 #include <span>
 #include <string>
 
@@ -52,6 +53,7 @@ void cached_attention(Device& device, std::span<const CachedAttentionJob> jobs, 
                     "the cache needs data and a row pitch of at least key and value_offset + value",
                     "cached_attention: cache");
   }
+  detail::require_twins<Device>();
   run_cached_attention(device, jobs, sizes);
 }
 
@@ -81,6 +83,7 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
     if (job.lse.data != nullptr) require_shape(job.lse, job.q.rows, heads, "expanded_attention: lse");
     require_chunk(job.q.rows, job.first_position, length, "expanded_attention: positions");
   }
+  require_twins<Device>();
   run_expanded_attention(device, jobs, sizes);
 }
 

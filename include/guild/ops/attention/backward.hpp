@@ -2,8 +2,8 @@
 #pragma once
 
 #include <guild/ops/attention/attention.hpp>
-#include <guild/ops/attention/cpu/backward.hpp>
 #include <guild/ops/common/shape_check.hpp>
+#include <guild/ops/common/twins.hpp>
 #include <span>
 
 namespace guild {
@@ -36,6 +36,7 @@ void checked_expanded_attention_backward(Device& device, std::span<const Expande
     require_shape(job.k_rope, n, sizes.rope, "expanded_attention_backward: k_rope");
     require_shape(job.dk_rope, n, sizes.rope, "expanded_attention_backward: dk_rope");
   }
+  require_twins<Device>();
   run_expanded_attention_backward(device, jobs, sizes);
 }
 

@@ -5,7 +5,7 @@
 #include <guild/core/buffer.hpp>
 #include <guild/ops/common/fault.hpp>
 #include <guild/ops/common/shape_check.hpp>
-#include <guild/ops/experts/cpu/assignment.hpp>
+#include <guild/ops/common/twins.hpp>
 #include <guild/ops/experts/rows/assignment.hpp>
 #include <string>
 
@@ -64,6 +64,7 @@ void assign_experts(Device& device, View<const std::int32_t, 2> chosen, const As
   detail::require(to.offsets.size >= 1, "offsets need one more element than there are experts",
                   "assign_experts: offsets");
   detail::refuse_unassignable(device, chosen, to.experts());
+  detail::require_twins<Device>();
   if constexpr (requires { run_assign_experts(device, chosen, to.offsets, to.token, to.slot_tk); }) {
     run_assign_experts(device, chosen, to.offsets, to.token, to.slot_tk);
   } else {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <guild/core/error.hpp>
-#include <guild/ops/experts/cpu/grouped.hpp>
+#include <guild/ops/common/twins.hpp>
 #include <guild/ops/linear/gated.hpp>
 #include <initializer_list>
 #include <span>
@@ -24,18 +24,20 @@ inline void require_experts(Index count, View<const std::int32_t> offsets) {
 
 /// Runs the groups, and the jobs of `beside` with them, as one call of `linear`: numbers, errors and order are its.
 /// Throws op_shape too if a stack has not a matrix for each expert.
-template <class Real>
-void grouped_linear(Cpu& device, std::span<const BasicLinearJob<Real>> beside,
+template <class Real, class Device>
+void grouped_linear(Device& device, std::span<const BasicLinearJob<Real>> beside,
                     std::initializer_list<GroupedLinear<Real>> groups) {
   for (const GroupedLinear<Real>& group : groups) detail::require_experts(group.weights.count, group.offsets);
-  cpu::with_linear_jobs(device, beside, groups, [&](auto jobs) { linear(device, jobs); });
+  detail::require_twins<Device>();
+  run_grouped_linear(device, beside, groups);
 }
 
 namespace detail {
 /// Two products for all groups, and one region that joins them.
-template <class Real>
-void grouped_gated_by_parts(Cpu& device, std::span<const BasicGatedJob<Real>> beside, const GroupedGated<Real>& group) {
-  GatedParts<Cpu, Real> parts(device, beside);
+template <class Real, class Device>
+void grouped_gated_by_parts(Device& device, std::span<const BasicGatedJob<Real>> beside,
+                            const GroupedGated<Real>& group) {
+  GatedParts<Device, Real> parts(device, beside);
   const View<Real, 2> gate = parts.place(group.gate_out, group.h), up = parts.place(group.up_out, group.h);
   grouped_linear<Real>(
       device, parts.products(),
@@ -46,25 +48,26 @@ void grouped_gated_by_parts(Cpu& device, std::span<const BasicGatedJob<Real>> be
 }  // namespace detail
 
 /// The same of `gated_linear`: the jobs of `beside` write both products if the groups do.
-template <class Real>
-void grouped_gated(Cpu& device, std::type_identity_t<std::span<const BasicGatedJob<Real>>> beside,
+template <class Real, class Device>
+void grouped_gated(Device& device, std::type_identity_t<std::span<const BasicGatedJob<Real>>> beside,
                    const GroupedGated<Real>& group) {
   detail::require_experts(group.gate.count, group.offsets);
   detail::require_experts(group.up.count, group.offsets);
   if constexpr (std::is_same_v<Real, float>) {
     if (group.gate_out.data == nullptr) {
-      cpu::with_gated_jobs(device, beside, group, [&](auto jobs) { gated_linear(device, jobs); });
-      return;
+      detail::require_twins<Device>();
+      return run_grouped_gated(device, beside, group);
     }
   }
   detail::grouped_gated_by_parts(device, beside, group);
 }
 
 /// The same of `weight_gradient`.
-template <class Real>
-void grouped_gradient(Cpu& device, std::initializer_list<GroupedGradient<Real>> groups) {
+template <class Real, class Device>
+void grouped_gradient(Device& device, std::initializer_list<GroupedGradient<Real>> groups) {
   for (const GroupedGradient<Real>& group : groups) detail::require_experts(group.dw.count, group.offsets);
-  cpu::with_gradient_jobs(device, groups, [&](auto jobs) { weight_gradient(device, jobs); });
+  detail::require_twins<Device>();
+  run_grouped_gradient(device, groups);
 }
 
 }  // namespace v1

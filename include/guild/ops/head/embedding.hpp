@@ -16,9 +16,9 @@ namespace detail {
 /// bad id gives a row of NaN until then.
 template <class Device>
 void refuse_unknown_ids(Device&, View<const std::int32_t> ids, Index rows) {
-  static_assert(
-      computes_in_host_memory<Device>,
-      "embed: the host cannot read this device's memory, and the device flags no faults; see guild/ops/common/fault.hpp");
+  static_assert(computes_in_host_memory<Device>,
+                "embed: the host cannot read this device's memory, and the device flags no faults; see "
+                "guild/ops/common/fault.hpp");
   for (Index t = 0; t < ids.size; ++t)
     if (ids[t] < 0 || ids[t] >= rows)
       throw Error(ErrorCode::in_token,

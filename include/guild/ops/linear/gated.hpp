@@ -2,6 +2,7 @@
 #pragma once
 
 #include <guild/device/staged.hpp>
+#include <guild/ops/common/twins.hpp>
 #include <guild/ops/linear/linear.hpp>
 #include <guild/ops/linear/swiglu.hpp>
 #include <span>
@@ -73,10 +74,9 @@ void gated_by_parts(Device& device, std::span<const BasicGatedJob<Real>> jobs) {
 /// bits may differ.
 template <class Device>
 void gated_linear(Device& device, std::span<const GatedJob> jobs) {
-  if (detail::check_gated(jobs))
-    detail::gated_by_parts(device, jobs);
-  else
-    run_gated_linear(device, jobs);
+  if (detail::check_gated(jobs)) return detail::gated_by_parts(device, jobs);
+  detail::require_twins<Device>();
+  run_gated_linear(device, jobs);
 }
 /// The same in double with plain loops, for the checks of gradients.
 template <class Device>

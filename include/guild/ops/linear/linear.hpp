@@ -4,9 +4,7 @@
 
 #include <guild/core/error.hpp>
 #include <guild/ops/common/shape_check.hpp>
-#include <guild/ops/linear/cpu/linear.hpp>
-#include <guild/ops/linear/cpu/plain.hpp>
-#include <guild/ops/linear/cpu/weight_gradient.hpp>
+#include <guild/ops/common/twins.hpp>
 #include <guild/ops/linear/job.hpp>
 #include <span>
 #include <string>
@@ -93,11 +91,13 @@ template <class Device, class Real>
 void checked_linear(Device& device, std::span<const BasicLinearJob<Real>> jobs) {
   for (std::size_t i = 0; i < jobs.size(); ++i)
     check_linear<Real>(jobs[i].weight, jobs[i].x, jobs[i].y, jobs[i].gather, jobs[i].product, i);
+  require_twins<Device>();
   run_linear(device, jobs);
 }
 template <class Device, class Real>
 void checked_weight_gradient(Device& device, std::span<const WeightGradientJob<Real>> jobs) {
   for (std::size_t i = 0; i < jobs.size(); ++i) check_weight_gradient(jobs[i], i);
+  require_twins<Device>();
   run_weight_gradient(device, jobs);
 }
 }  // namespace detail

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <guild/ops/common/shape_check.hpp>
-#include <guild/ops/optimizer/cpu/adamw.hpp>
+#include <guild/ops/common/twins.hpp>
 #include <guild/ops/optimizer/rows/adamw.hpp>
 
 namespace guild {
@@ -18,6 +18,7 @@ void adamw(Device& device, std::span<const AdamWJob<Real>> jobs) {
     detail::require_size(job.first, job.weight.size, "adamw: first moment");
     detail::require_size(job.second, job.weight.size, "adamw: second moment");
   }
+  detail::require_twins<Device>();
   if constexpr (requires { run_adamw(device, jobs); })
     run_adamw(device, jobs);  // a device with a variant of its own
   else

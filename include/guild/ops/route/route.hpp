@@ -23,9 +23,9 @@ namespace detail {
 /// faults do it in `raise_faults`.
 template <class Device>
 void refuse_unrouted(Device&, View<const std::int32_t, 2> indices) {
-  static_assert(
-      computes_in_host_memory<Device>,
-      "route: the host cannot read this device's memory, and the device flags no faults; see guild/ops/common/fault.hpp");
+  static_assert(computes_in_host_memory<Device>,
+                "route: the host cannot read this device's memory, and the device flags no faults; see "
+                "guild/ops/common/fault.hpp");
   for (Index t = 0; t < indices.rows && indices.cols > 0; ++t)
     if (indices(t, 0) < 0)
       throw Error(ErrorCode::op_nonfinite,
@@ -43,9 +43,9 @@ void refuse_unrouted(Device& device, View<const std::int32_t, 2> indices) {
 /// Throws op_argument for a given choice of an expert that does not exist.
 template <class Device>
 void refuse_unknown_experts(Device&, View<const std::int32_t, 2> indices, Index experts) {
-  static_assert(
-      computes_in_host_memory<Device>,
-      "route: the host cannot read this device's memory, and the device flags no faults; see guild/ops/common/fault.hpp");
+  static_assert(computes_in_host_memory<Device>,
+                "route: the host cannot read this device's memory, and the device flags no faults; see "
+                "guild/ops/common/fault.hpp");
   for (Index t = 0; t < indices.rows; ++t)
     for (const std::int32_t e : indices.row(t))
       if (e < -1 || e >= experts)

@@ -3,7 +3,8 @@
 
 #include <guild/device/cpu.hpp>
 #include <guild/device/staged.hpp>
-#include <guild/ops/linear/job.hpp>
+#include <guild/ops/linear/gated.hpp>
+#include <guild/ops/linear/linear.hpp>
 #include <initializer_list>
 #include <span>
 
@@ -27,46 +28,48 @@ inline const std::int32_t* gather_of(const std::int32_t* gather, Index begin) {
   return gather != nullptr ? gather + begin : nullptr;
 }
 
-/// Lists `beside` and a product for each expert of each group that serves somebody, and calls run(jobs).
-template <class Real, class Run>
-void with_linear_jobs(Cpu& device, std::span<const BasicLinearJob<Real>> beside,
-                      std::initializer_list<GroupedLinear<Real>> groups, Run&& run) {
+}  // namespace cpu
+
+/// `beside` and a product for each expert of each group that serves somebody, as one call of `linear`.
+template <class Real>
+void run_grouped_linear(Cpu& device, std::span<const BasicLinearJob<Real>> beside,
+                        std::initializer_list<GroupedLinear<Real>> groups) {
   Index most = static_cast<Index>(beside.size());
   for (const auto& group : groups) most += group.weights.count;
   Staged<Cpu, BasicLinearJob<Real>> list(device, most);
   for (const auto& job : beside) list.add(job);
   for (const auto& group : groups)
-    for_each_used(group.offsets, [&](Index e, Index begin, Index rows) {
-      list.add({group.weights[e], rows_of(group.x, group.gather, begin, rows), group.y.middle_rows(begin, rows),
-                gather_of(group.gather, begin), group.product, group.update});
+    cpu::for_each_used(group.offsets, [&](Index e, Index begin, Index rows) {
+      list.add({group.weights[e], cpu::rows_of(group.x, group.gather, begin, rows), group.y.middle_rows(begin, rows),
+                cpu::gather_of(group.gather, begin), group.product, group.update});
     });
-  run(list.ready());
+  linear(device, list.ready());
 }
 
-template <class Run>
-void with_gated_jobs(Cpu& device, std::span<const GatedJob> beside, const GroupedGated<float>& group, Run&& run) {
-  Staged<Cpu, GatedJob> list(device, static_cast<Index>(beside.size()) + group.gate.count);
-  for (const GatedJob& job : beside) list.add(job);
-  for_each_used(group.offsets, [&](Index e, Index begin, Index rows) {
-    list.add({group.gate[e], group.up[e], rows_of(group.x, group.gather, begin, rows), group.h.middle_rows(begin, rows),
-              gather_of(group.gather, begin)});
+template <class Real>
+void run_grouped_gated(Cpu& device, std::span<const BasicGatedJob<Real>> beside, const GroupedGated<Real>& group) {
+  Staged<Cpu, BasicGatedJob<Real>> list(device, static_cast<Index>(beside.size()) + group.gate.count);
+  for (const auto& job : beside) list.add(job);
+  cpu::for_each_used(group.offsets, [&](Index e, Index begin, Index rows) {
+    list.add({group.gate[e], group.up[e], cpu::rows_of(group.x, group.gather, begin, rows),
+              group.h.middle_rows(begin, rows), cpu::gather_of(group.gather, begin)});
   });
-  run(list.ready());
+  gated_linear(device, list.ready());
 }
 
-template <class Real, class Run>
-void with_gradient_jobs(Cpu& device, std::initializer_list<GroupedGradient<Real>> groups, Run&& run) {
+template <class Real>
+void run_grouped_gradient(Cpu& device, std::initializer_list<GroupedGradient<Real>> groups) {
   Index most = 0;
   for (const auto& group : groups) most += group.dw.count;
   Staged<Cpu, WeightGradientJob<Real>> list(device, most);
   for (const auto& group : groups)
-    for_each_used(group.offsets, [&](Index e, Index begin, Index rows) {
-      list.add({rows, rows_of(group.dy, group.dy_gather, begin, rows), rows_of(group.x, group.x_gather, begin, rows),
-                group.dw[e], gather_of(group.dy_gather, begin), gather_of(group.x_gather, begin)});
+    cpu::for_each_used(group.offsets, [&](Index e, Index begin, Index rows) {
+      list.add({rows, cpu::rows_of(group.dy, group.dy_gather, begin, rows),
+                cpu::rows_of(group.x, group.x_gather, begin, rows), group.dw[e], cpu::gather_of(group.dy_gather, begin),
+                cpu::gather_of(group.x_gather, begin)});
     });
-  run(list.ready());
+  weight_gradient(device, list.ready());
 }
 
-}  // namespace cpu
 }  // namespace v1
 }  // namespace guild
