@@ -1,8 +1,8 @@
-# Prints the forward declarations of all classes and enumerations directly in guild::inline v1, without default arguments
+# Prints the forward declarations of all classes and enumerations directly in guild::v1, without default arguments
 # (a default may stand once only, and it stands with the definition).
-/^namespace / { depth++; scope[depth] = $0; next }
+/^(inline )?namespace / { depth++; scope[depth] = $0; next }
 /^\}  \/\/ namespace/ { depth--; next }
-depth != 1 || scope[1] !~ /^namespace guild::inline v1 \{/ { next }
+depth != 2 || scope[1] scope[2] != "namespace guild {inline namespace v1 {" { next }
 /^template <[^<>]*>$/ { head = $0; next }
 {
   line = $0

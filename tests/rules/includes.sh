@@ -15,9 +15,10 @@ allowed() {
     modules) echo modules ops device core ;;
     models) echo models modules ops device core ;;
     io) echo io core ;;
-    inference) echo inference models modules ops device core io ;;
-    training) echo training inference models modules ops device core io ;;
-    top) echo core device ops modules models io inference training ;;
+    checkpoint) echo checkpoint models modules ops device core io ;;
+    inference) echo inference checkpoint models modules ops device core io ;;
+    training) echo training inference checkpoint models modules ops device core io ;;
+    top) echo core device ops modules models io checkpoint inference training ;;
     *) echo ;;
   esac
 }
@@ -32,8 +33,8 @@ while IFS= read -r file; do
   fi
 
   limit=300
-  case $inside in ops/cpu/* | ops/cuda/*) limit=500 ;; guild.hpp | fwd.hpp) limit=100000 ;; esac
-  lines=$(wc -l < "$file")
+  case $inside in ops/*/cpu/* | ops/*/cuda/*) limit=500 ;; guild.hpp | */fwd.hpp) limit=100000 ;; esac
+  lines=$(grep -cvE '^((inline )?namespace [a-z0-9_:]+ \{|\}  // namespace .*)$' "$file")  # namespaces stand a line each
   if [ "$lines" -gt "$limit" ]; then fault "$file: $lines lines, at most $limit are allowed; split it by concept"; fi
   if ! grep -q '^#pragma once' "$file"; then fault "$file: #pragma once is missing"; fi
 
@@ -51,9 +52,13 @@ while IFS= read -r file; do
         esac
         target=${name#'<guild/'}
         if [ ! -e "$root/${target%>}" ]; then fault "$file:$number: $name does not exist"; fi
+        case $inside:$target in
+          ops/*/cpu/*:* | cpu.hpp:* | guild.hpp:*) ;;
+          *:ops/*/cpu/*) fault "$file:$number: $name is the CPU's; guild/cpu.hpp alone brings it, so that other devices do without" ;;
+        esac
         ;;
       '<guild/'*)
-        if [ "$floor" != top ] && [ "$name" != '<guild/fwd.hpp>' ]; then fault "$file:$number: $name must not be included from inside the library"; fi ;;
+        if [ "$floor" != top ]; then fault "$file:$number: $name must not be included from inside the library"; fi ;;
       '<iostream>' | '<regex>' | '<ranges>' | '<format>' | '<nlohmann/'*)
         fault "$file:$number: $name costs every includer compile time; the library does without" ;;
       '<jansson.h>' | '<pcre2.h>' | '<utf8proc.h>' | '<xxhash.h>')

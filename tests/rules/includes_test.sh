@@ -34,6 +34,8 @@ plant modules/b.hpp 'write <guild/...>' "$once" '#include "guild/core/a.hpp"'
 plant modules/b.hpp 'must not be included from inside' "$once" '#include <guild/guild.hpp>'
 plant modules/b.hpp '#pragma once is missing' '// nothing'
 plant modules/b.hpp '301 lines' "$once" $(seq 300)
+mkdir -p "$root/guild/ops/linear/cpu"
+plant ops/b.hpp "is the CPU's" "$once" '#include <guild/ops/linear/cpu/a.hpp>'
 mkdir -p "$root/guild/extras" && printf '#pragma once\n' > "$root/guild/extras/a.hpp"
 if bash "$here/includes.sh" "$root/guild" | grep -qF 'no floor is named extras'; then :; else
   echo 'an unknown floor was not found'
