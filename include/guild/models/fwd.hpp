@@ -1,0 +1,60 @@
+// Declares the public types of models/, for headers that only name them. Written by tests/rules/update_umbrella.sh.
+#pragma once
+
+#include <guild/core/fwd.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+// guild/models/deepseek_family.hpp
+struct DeepSeekFamily;
+struct DeepSeekNames;
+
+// guild/models/deepseek_r1_spec.hpp
+struct DeepSeekR1Spec;
+
+// guild/models/deepseek_v2_lite_spec.hpp
+struct DeepSeekV2LiteSpec;
+
+// guild/models/kimi_k2_spec.hpp
+struct KimiK2Spec;
+
+// guild/models/llama_family.hpp
+struct LlamaFamily;
+struct LlamaNames;
+
+// guild/models/llama_spec.hpp
+struct Llama31_8BSpec;
+struct LlamaDefaults;
+struct Qwen3_8BSpec;
+struct R1DistillQwen1_5BSpec;
+struct R1DistillQwen7BSpec;
+
+// guild/models/mini_r1_spec.hpp
+struct MiniR1Spec;
+
+// guild/models/mixtral_family.hpp
+struct MixtralFamily;
+struct MixtralNames;
+
+// guild/models/mixtral_spec.hpp
+struct Mixtral8x7BSpec;
+struct MixtralDefaults;
+
+// guild/models/moonlight_spec.hpp
+struct MoonlightSpec;
+
+// guild/models/name_rule.hpp
+struct FusedRows;
+struct FusedTensor;
+struct NameRule;
+
+// guild/models/spec.hpp
+struct SpecBase;
+struct SpecDefaults;
+
+// guild/models/transformer.hpp
+template <class S> struct Transformer;
+
+}  // namespace v1
+}  // namespace guild

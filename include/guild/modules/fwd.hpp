@@ -1,0 +1,99 @@
+// Declares the public types of modules/, for headers that only name them. Written by tests/rules/update_umbrella.sh.
+#pragma once
+
+#include <guild/core/fwd.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+// guild/modules/batch.hpp
+struct Batch;
+struct Chunk;
+
+// guild/modules/block.hpp
+template <class S, class MixerType, class FeedForwardType> struct Block;
+template <class S> struct DenseFeedForward;
+
+// guild/modules/cached_attention.hpp
+template <class Attention, class Cache> struct CachedLatentAttention;
+
+// guild/modules/caches.hpp
+template <class Cache> class Caches;
+
+// guild/modules/dispatch.hpp
+struct Here;
+
+// guild/modules/embedding.hpp
+template <Index Vocab, Index Size> struct Embedding;
+
+// guild/modules/expert_pool.hpp
+template <class S> struct ExpertPool;
+
+// guild/modules/gqa.hpp
+template <class S, const GqaConfig& Config> struct Gqa;
+
+// guild/modules/joint_cache.hpp
+template <class Self> struct JointCache;
+
+// guild/modules/linear.hpp
+template <Index Outputs, Index Inputs> struct Linear;
+
+// guild/modules/mla.hpp
+template <class S, const MlaConfig& Config> struct Mla;
+
+// guild/modules/mlp.hpp
+template <Index Size, Index Hidden> struct Mlp;
+
+// guild/modules/module.hpp
+enum class TensorRole : std::uint8_t;
+struct MatrixShape;
+struct StackShape;
+struct VectorShape;
+
+// guild/modules/moe.hpp
+template <class S> struct Moe;
+
+// guild/modules/mtp.hpp
+template <class S, class BlockType> struct MtpLayer;
+
+// guild/modules/norm.hpp
+template <Index Size> struct RmsNorm;
+
+// guild/modules/observer.hpp
+class Observer;
+
+// guild/modules/parameters.hpp
+struct TensorShape;
+
+// guild/modules/pass.hpp
+template <class Device> struct Pass;
+template <class Frame> class Room;
+
+// guild/modules/recompute.hpp
+template <class Layer> struct RecomputedLayer;
+template <class Part> struct Recompute;
+
+// guild/modules/repeat.hpp
+template <class Pattern, int Times> struct Repeat;
+
+// guild/modules/router.hpp
+template <class S> struct TopKRouter;
+
+// guild/modules/routing.hpp
+struct LayerChoice;
+template <class Real> struct Routing;
+
+// guild/modules/routing_statistics.hpp
+class RoutingStatistics;
+
+// guild/modules/row_cache.hpp
+template <class ElementType, Index Width> class RowCache;
+
+// guild/modules/segment.hpp
+template <class LayerType, int Count> struct Segment;
+
+// guild/modules/stack.hpp
+template <class... Parts> struct Stack;
+
+}  // namespace v1
+}  // namespace guild

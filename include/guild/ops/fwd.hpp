@@ -1,0 +1,153 @@
+// Declares the public types of ops/, for headers that only name them. Written by tests/rules/update_umbrella.sh.
+#pragma once
+
+#include <guild/core/fwd.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+// guild/ops/attention/job.hpp
+enum class AttentionMask : std::uint8_t;
+struct CachedAttentionJob;
+struct CachedAttentionSizes;
+template <class Real> struct BasicExpandedAttentionJob;
+template <class Real> struct BasicExpandedAttentionSizes;
+template <class Real> struct ExpandedAttentionGradientJob;
+
+// guild/ops/common/blocks.hpp
+struct BlockRange;
+
+// guild/ops/common/fault.hpp
+enum class Fault : std::uint8_t;
+
+// guild/ops/common/rows/add.hpp
+template <class Real> struct AddRow;
+
+// guild/ops/common/rows/cast.hpp
+struct CastJob;
+
+// guild/ops/common/rows/column_sums.hpp
+template <class Real> struct AddColumnSums;
+template <class Real> struct SumBlockOfRows;
+
+// guild/ops/common/rows/copy_rows.hpp
+struct RowParts;
+template <class From, class To> struct CopyRowsJob;
+
+// guild/ops/common/rows/fault.hpp
+struct FlagOutsideRow;
+
+// guild/ops/common/rows/fill.hpp
+template <class Real> struct FillRow;
+
+// guild/ops/common/rows/normal.hpp
+struct FillJob;
+struct NormalJob;
+
+// guild/ops/common/rows/scatter_rows.hpp
+template <class Real> struct ScatterRow;
+template <class Real> struct ZeroMarkedRow;
+
+// guild/ops/experts/assignment.hpp
+struct Assignment;
+
+// guild/ops/experts/rows/assignment.hpp
+struct CountChoicesRow;
+struct FillSlotsRow;
+struct SumOffsetsRow;
+
+// guild/ops/experts/rows/backward.hpp
+template <class Real> struct ExpertSwigluBackwardRow;
+
+// guild/ops/experts/rows/combine.hpp
+template <class Real> struct CombineRow;
+
+// guild/ops/experts/rows/slots.hpp
+template <class Real> struct GatherSlotsRow;
+template <class Real> struct ScatterSlotsRow;
+
+// guild/ops/head/cross_entropy.hpp
+struct CrossEntropyOptions;
+
+// guild/ops/head/cross_entropy_head.hpp
+struct LossSums;
+
+// guild/ops/head/rows/cross_entropy.hpp
+enum class LossWork : std::uint8_t;
+struct RowLosses;
+template <class Real> struct CrossEntropyRow;
+
+// guild/ops/head/rows/embedding.hpp
+template <class Real> struct EmbeddingGradient;
+template <class Real> struct EmbeddingRow;
+
+// guild/ops/linear/job.hpp
+enum class Product : std::uint8_t;
+enum class Update : std::uint8_t;
+template <class Real> struct BasicGatedJob;
+template <class Real> struct BasicLinearJob;
+template <class Real> struct GroupedGated;
+template <class Real> struct GroupedGradient;
+template <class Real> struct GroupedLinear;
+template <class Real> struct WeightGradientJob;
+
+// guild/ops/linear/rows/bias.hpp
+template <class Real> struct AddBiasRow;
+
+// guild/ops/linear/rows/swiglu.hpp
+template <class Real> struct SwigluBackwardRow;
+template <class Real> struct SwigluRow;
+
+// guild/ops/norm/rows/rms_norm.hpp
+template <class Real> struct RmsNormRow;
+
+// guild/ops/norm/rows/rms_norm_backward.hpp
+template <class Real> struct RmsNormBackwardBlock;
+
+// guild/ops/optimizer/rows/adamw.hpp
+template <class Real> struct AdamWJob;
+
+// guild/ops/optimizer/rows/blend.hpp
+struct BlendJob;
+
+// guild/ops/optimizer/rows/newton_schulz.hpp
+template <class Real> struct DescendJob;
+template <class Real> struct MomentumJob;
+template <class Real> struct NormalizeJob;
+template <class Real> struct PolynomialJob;
+template <class Real> struct TransposeJob;
+
+// guild/ops/optimizer/rows/sum_of_squares.hpp
+struct SumOfPartialsJob;
+template <class Real> struct SumOfSquaresJob;
+
+// guild/ops/rope/rows/rope.hpp
+enum class RopeTurn : std::uint8_t;
+struct RopeHeads;
+template <class Real> struct RopeRow;
+
+// guild/ops/rope/table.hpp
+class RopeTable;
+struct RopeView;
+
+// guild/ops/route/balance.hpp
+struct BalanceOptions;
+struct BalanceTerms;
+
+// guild/ops/route/route.hpp
+enum class Choice : std::uint8_t;
+
+// guild/ops/route/rows/backward.hpp
+template <class Real> struct RouteBackwardRow;
+
+// guild/ops/route/rows/balance.hpp
+template <class Real> struct BalanceColumns;
+template <class Real> struct BalanceGradientRow;
+template <class Real> struct BalanceTokenRow;
+template <class Real> struct BalanceViews;
+
+// guild/ops/route/rows/route.hpp
+template <class Real> struct RouterRow;
+
+}  // namespace v1
+}  // namespace guild
