@@ -120,17 +120,20 @@ Matrix naive(const Attention<S>& attention, Index length, bool causal) {
       std::vector<double> row = times(matrix.weight, {x.view().row(t).begin(), x.view().row(t).end()});
       if (c.bias)
         for (std::size_t i = 0; i < row.size(); ++i) row[i] += static_cast<double>(bias.data[static_cast<Index>(i)]);
-      for (std::size_t h = 0; h < row.size(); h += c.head_dim) {
+      constexpr auto width = static_cast<std::size_t>(Gqa::width);
+      for (std::size_t h = 0; h < row.size(); h += width) {
         if (c.query_key_norm && norm != nullptr) {
           double square = 0.0;
-          for (int i = 0; i < c.head_dim; ++i) square += row[h + i] * row[h + i];
-          for (int i = 0; i < c.head_dim; ++i)
-            row[h + i] *= static_cast<double>(norm->weight.data[i]) / std::sqrt(square / c.head_dim + 1e-6);
+          for (std::size_t i = 0; i < width; ++i) square += row[h + i] * row[h + i];
+          for (std::size_t i = 0; i < width; ++i)
+            row[h + i] *= static_cast<double>(norm->weight.data[static_cast<Index>(i)]) /
+                          std::sqrt(square / static_cast<double>(width) + 1e-6);
         }
         if (turns)
-          for (int i = 0; i < c.head_dim / 2; ++i) {
-            const double angle = static_cast<double>(t) * std::pow(c.rope.base, -2.0 * i / c.head_dim);
-            double &a = row[h + i], &b = row[h + i + c.head_dim / 2];
+          for (std::size_t i = 0; i < width / 2; ++i) {
+            const double angle = static_cast<double>(t) *
+                                 std::pow(c.rope.base, -2.0 * static_cast<double>(i) / static_cast<double>(width));
+            double &a = row[h + i], &b = row[h + i + width / 2];
             const double turned = a * std::cos(angle) - b * std::sin(angle);
             b = a * std::sin(angle) + b * std::cos(angle), a = turned;
           }

@@ -44,7 +44,7 @@ class ModelReader {
   [[nodiscard]] Config read() {
     for (const FixedKey& key : Family::fixed) file_.require(key);
     if constexpr (detail::has_part<TopKConfig, Config>) read_choices(std::get<TopKConfig>(model_));
-    [this]<class... Parts>(std::tuple<Parts...>& model) { (read_part(std::get<Parts>(model)), ...); }(model_);
+    [&]<class... Parts>(std::tuple<Parts...>& model) { (read_part(std::get<Parts>(model)), ...); }(model_);
     model_ = canonical(model_);
     if constexpr (requires { Family::complete(model_, file_); }) Family::complete(model_, file_);
     validate<Family>(model_, file_.path());
@@ -55,13 +55,13 @@ class ModelReader {
   /// If there are experts, and how they are chosen: what else must be there depends on it.
   void read_choices(TopKConfig& routing) {
     TopKConfig::fields(
-        [this](const ConfigField& field, auto& value) {
+        [&](const ConfigField& field, auto& value) {
           if (field.member == "experts") read_field(field, value);
         },
         routing);
     sparse_ = routing.experts != 0;
     TopKConfig::fields(
-        [this]<class T>(const ConfigField& field, T& value) {
+        [&]<class T>(const ConfigField& field, T& value) {
           if constexpr (std::is_enum_v<T>)
             if (sparse_) read_field(field, value);
         },
