@@ -9,7 +9,7 @@ namespace guild::inline v1 {
 
 /// x += y, both [T, D]. Throws op_shape.
 template <class Device, class Real>
-void add(Device& device, View<Real, 2> x, View<const std::type_identity_t<Real>, 2> y) {
+void add(Device& device, DeviceView<Real, 2> x, DeviceView<const std::type_identity_t<Real>, 2> y) {
   detail::require_shape(x, x.rows, x.cols, "add: x");
   detail::require_shape(y, x.rows, x.cols, "add: y");
   for_each_row(device, x.rows, x.cols, AddRow<Real>{x, y});
@@ -17,8 +17,8 @@ void add(Device& device, View<Real, 2> x, View<const std::type_identity_t<Real>,
 
 /// h = silu(gate) * up with silu(x) = x * sigmoid(x), all [T, D] (arXiv 2002.05202). h may be `gate` or `up`.
 template <class Device, class Real>
-void swiglu(Device& device, View<const std::type_identity_t<Real>, 2> gate,
-            View<const std::type_identity_t<Real>, 2> up, View<Real, 2> h) {
+void swiglu(Device& device, DeviceView<const std::type_identity_t<Real>, 2> gate,
+            DeviceView<const std::type_identity_t<Real>, 2> up, DeviceView<Real, 2> h) {
   detail::require_shape(gate, h.rows, h.cols, "swiglu: gate");
   detail::require_shape(up, h.rows, h.cols, "swiglu: up");
   detail::require_shape(h, h.rows, h.cols, "swiglu: h");
@@ -31,9 +31,9 @@ void swiglu(Device& device, View<const std::type_identity_t<Real>, 2> gate,
 /// shared expert comes last, neither scaled nor gated. So a token's result does not depend on its batch. Throws
 /// op_shape.
 template <class Device, class Real>
-void combine_experts(Device& device, View<const std::type_identity_t<Real>, 2> rows, View<const std::int32_t, 2> slots,
-                     View<const std::type_identity_t<Real>, 2> weights,
-                     View<const std::type_identity_t<Real>, 2> shared, View<Real, 2> out) {
+void combine_experts(Device& device, DeviceView<const std::type_identity_t<Real>, 2> rows, DeviceView<const std::int32_t, 2> slots,
+                     DeviceView<const std::type_identity_t<Real>, 2> weights,
+                     DeviceView<const std::type_identity_t<Real>, 2> shared, DeviceView<Real, 2> out) {
   detail::require_shape(rows, rows.rows, out.cols, "combine_experts: rows");
   detail::require_shape(slots, out.rows, slots.cols, "combine_experts: slots");
   detail::require_shape(weights, out.rows, slots.cols, "combine_experts: weights");

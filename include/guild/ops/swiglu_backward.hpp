@@ -11,8 +11,8 @@ namespace guild::inline v1 {
 /// silu(gate) * up again, which the gradient of the projection after it needs; it may be the memory of dh, or an empty
 /// view if it is not wanted. Throws op_shape.
 template <class Device, class Real>
-void swiglu_backward(Device& device, View<Real, 2> gate, View<std::type_identity_t<Real>, 2> up,
-                     View<const std::type_identity_t<Real>, 2> dh, View<std::type_identity_t<Real>, 2> h) {
+void swiglu_backward(Device& device, DeviceView<Real, 2> gate, DeviceView<std::type_identity_t<Real>, 2> up,
+                     DeviceView<const std::type_identity_t<Real>, 2> dh, DeviceView<std::type_identity_t<Real>, 2> h) {
   detail::require_shape(gate, gate.rows, gate.cols, "swiglu_backward: gate");
   detail::require_shape(up, gate.rows, gate.cols, "swiglu_backward: up");
   detail::require_shape(dh, gate.rows, gate.cols, "swiglu_backward: dh");
