@@ -41,8 +41,8 @@ struct Ranks {
     Route to{Assignment::take(memory, slots + unused, 1, experts), memory.template take<std::int32_t>(slots + unused),
              slots};
     const auto offsets = host_view(device, home.offsets), token = host_view(device, home.token),
-               offsets_there = host_view(device, to.assignment.offsets), row_of = host_view(device, to.assignment.token),
-               token_of_row = host_view(device, to.token_of_row);
+               offsets_there = host_view(device, to.assignment.offsets),
+               row_of = host_view(device, to.assignment.token), token_of_row = host_view(device, to.token_of_row);
     for (Index e = 0; e <= experts; ++e) offsets_there[e] = offsets[e];
     for (Index s = 0; s < slots + unused; ++s) row_of[s] = token_of_row[s] = -1;
     std::int32_t row = 0;

@@ -443,7 +443,8 @@ struct Doubling {
   };
   template <class Device, class Store, class Real>
   static void forward(const guild::Pass<Device>& pass, const Weights<Store>&, guild::Caches<Cache> caches,
-                      guild::View<Real, 2> x, guild::View<Real, 2> y, Saved<Real>* = nullptr) {
+                      guild::DeviceView<Real, 2> input, guild::DeviceView<Real, 2> output, Saved<Real>* = nullptr) {
+    const auto x = host_view(pass.device, input), y = host_view(pass.device, output);
     for (Index r = 0; r < x.rows; ++r)
       for (Index c = 0; c < x.cols; ++c) y(r, c) = 2 * x(r, c) + static_cast<Real>(pass.layer);
     if (!caches) return;

@@ -186,8 +186,7 @@ TEST(LinearDouble, EqualsTheSumsForBothProductsAndUpdates) {
         for (Index i = 0; i < out; ++i) {
           double sum = update == Update::add ? before(t, i) : 0.0;
           for (Index k = 0; k < in; ++k)
-            sum += x(gather[static_cast<std::size_t>(t)], k) *
-                   (product == Product::x_wt ? w(i, k) : w(k, i));
+            sum += x(gather[static_cast<std::size_t>(t)], k) * (product == Product::x_wt ? w(i, k) : w(k, i));
           ASSERT_NEAR(y(t, i), sum, 1e-12) << t << ", " << i;
         }
       }

@@ -15,7 +15,8 @@ using Index = std::int64_t;
 
 /// Memory of a device, as modules hand it from operation to operation: where it lies and its shape, whose elements the
 /// host does not touch. Operations read it as a `View`; the host reads with `host_view` (core/buffer.hpp).
-template <class T, int Rank = 1> struct DeviceView;
+template <class T, int Rank = 1>
+struct DeviceView;
 
 /// The same with its elements: for the code that runs where the memory is, and for the host's own memory. Every view is
 /// a DeviceView, so the host may hand its memory to a device that computes in it.
@@ -45,9 +46,9 @@ struct DeviceView<T, 1> {
     assert(begin >= 0 && count >= 0 && begin + count <= size);
     return {data + begin, count};
   }
-  T& operator[](Index) const = delete;  // the host does not read a device's memory
-  T* begin() const = delete;
-  T* end() const = delete;
+  T& operator[](Index) const = delete;  // the host does not read a device's memory: see host_view
+  T* begin() const = delete;            // the host does not read a device's memory: see host_view
+  T* end() const = delete;              // the host does not read a device's memory: see host_view
 };
 
 template <class T>
@@ -57,7 +58,10 @@ struct View<T, 1> : DeviceView<T, 1> {
   template <detail::SeenAs<T> U>
   GUILD_HD constexpr View(DeviceView<U, 1> other) : View(other.data, other.size) {}
 
-  GUILD_HD constexpr T& operator[](Index i) const { assert(i >= 0 && i < this->size); return this->data[i]; }
+  GUILD_HD constexpr T& operator[](Index i) const {
+    assert(i >= 0 && i < this->size);
+    return this->data[i];
+  }
   GUILD_HD constexpr View slice(Index begin, Index count) const { return DeviceView<T, 1>::slice(begin, count); }
   GUILD_HD constexpr T* begin() const { return this->data; }
   GUILD_HD constexpr T* end() const { return this->data + this->size; }
@@ -76,8 +80,7 @@ struct DeviceView<T, 2> {
   GUILD_HD constexpr DeviceView(T* data_, Index rows_, Index cols_, Index pitch_)
       : data(data_), rows(rows_), cols(cols_), pitch(pitch_) {}
   template <detail::SeenAs<T> U>
-  GUILD_HD constexpr DeviceView(DeviceView<U, 2> other)
-      : DeviceView(other.data, other.rows, other.cols, other.pitch) {}
+  GUILD_HD constexpr DeviceView(DeviceView<U, 2> other) : DeviceView(other.data, other.rows, other.cols, other.pitch) {}
 
   GUILD_HD constexpr DeviceView middle_rows(Index begin, Index count) const {
     assert(begin >= 0 && count >= 0 && begin + count <= rows);
@@ -87,8 +90,8 @@ struct DeviceView<T, 2> {
     assert(begin >= 0 && count >= 0 && begin + count <= cols);
     return {data + begin, rows, count, pitch};
   }
-  T& operator()(Index, Index) const = delete;  // the host does not read a device's memory
-  DeviceView<T, 1> row(Index) const = delete;
+  T& operator()(Index, Index) const = delete;  // the host does not read a device's memory: see host_view
+  DeviceView<T, 1> row(Index) const = delete;  // the host does not read a device's memory: see host_view
 };
 
 template <class T>
@@ -128,8 +131,7 @@ struct DeviceView<T, 3> {
   GUILD_HD constexpr DeviceView(T* data_, Index count_, Index rows_, Index cols_)
       : data(data_), count(count_), rows(rows_), cols(cols_) {}
   template <detail::SeenAs<T> U>
-  GUILD_HD constexpr DeviceView(DeviceView<U, 3> other)
-      : DeviceView(other.data, other.count, other.rows, other.cols) {}
+  GUILD_HD constexpr DeviceView(DeviceView<U, 3> other) : DeviceView(other.data, other.count, other.rows, other.cols) {}
 
   /// Matrix i, of the same device.
   GUILD_HD constexpr DeviceView<T, 2> operator[](Index i) const {

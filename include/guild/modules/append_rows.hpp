@@ -16,7 +16,8 @@ namespace guild::inline v1 {
 /// [T, some] each, side by side, rounded to the caches' elements. Throws op_argument for a pass whose tokens see later
 /// ones, op_shape if a cache holds another number of tokens than its chunk begins at.
 template <class Device, class Cache, std::size_t Parts>
-void append_rows(const Pass<Device>& pass, Caches<Cache> caches, const std::array<DeviceView<const float, 2>, Parts>& parts) {
+void append_rows(const Pass<Device>& pass, Caches<Cache> caches,
+                 const std::array<DeviceView<const float, 2>, Parts>& parts) {
   using Element = typename Cache::Element;
   if (pass.mask != AttentionMask::causal)
     throw Error(ErrorCode::op_argument, "a token that sees later ones cannot attend to a cache; pass whole sequences",

@@ -26,8 +26,8 @@ struct Batch {
   [[nodiscard]] Index size() const { return tokens.size; }
 };
 
-/// Throws op_shape unless the chunks cover the rows in order and `positions`, those of the batch as the host reads them,
-/// agree with them.
+/// Throws op_shape unless the chunks cover the rows in order and `positions`, those of the batch as the host reads
+/// them, agree with them.
 inline void check(const Batch& batch, View<const std::int32_t> positions) {
   const auto bad = [](const char* what) { throw Error(ErrorCode::op_shape, what); };
   if (positions.size != batch.tokens.size) bad("a batch needs one position for each token");

@@ -62,9 +62,12 @@ struct ExpertPool {
   /// experts need not be kept: with h what goes into `down`, <y_s, dy> = <h_s, dy down>.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights, const Assignment& assignment,
-                       DeviceView<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<const std::type_identity_t<Real>> weight_s,
-                       DeviceView<std::type_identity_t<Real>> dweight_s, DeviceView<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy,
+                       DeviceView<const std::type_identity_t<Real>> weight_s,
+                       DeviceView<std::type_identity_t<Real>> dweight_s, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
     const auto h = scratch.template take<Real>(dx.rows, hidden);

@@ -42,8 +42,8 @@ struct Linear {
   /// Adds dy^T x to the weight's gradient; dx = dy W, or dx += dy W. A dx without data is not computed.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(Device& device, const Weights<Store>& weights, DeviceView<const std::type_identity_t<Real>, 2> x,
-                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx, Weights<Gradients>& gradients,
-                       Update update = Update::overwrite) {
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients, Update update = Update::overwrite) {
     const WeightGradientJob<Real> job{x.rows, dy, x, gradients.weight.matrix()};
     weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
     if (dx.data != nullptr) input_gradient(device, weights.weight.view(), dy, dx, update);

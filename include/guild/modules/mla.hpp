@@ -110,8 +110,10 @@ struct Mla {
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
-                       DeviceView<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     const Index tokens = x.rows;
     auto scratch = device.scratch();
@@ -192,7 +194,8 @@ struct Mla {
   /// What attention reads of one sequence, or the gradients of it: each head's keys and values lie side by side.
   template <class Element>
   struct Parts {
-    Parts(const Chunk& chunk, DeviceView<Element, 2> all_queries, DeviceView<Element, 2> latents, DeviceView<Element, 2> keys_values)
+    Parts(const Chunk& chunk, DeviceView<Element, 2> all_queries, DeviceView<Element, 2> latents,
+          DeviceView<Element, 2> keys_values)
         : begin(chunk.begin),
           count(chunk.count),
           query(rows(all_queries)),
@@ -219,14 +222,14 @@ struct Mla {
 
   template <class Device, class Store, class Real, class Memory>
   static DeviceView<Real, 2> normed_latents(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
-                                      Memory& memory) {
+                                            Memory& memory) {
     const auto normed = memory.template take<Real>(saved.latents.rows, latent);
     LatentNorm::forward(device, weights.latent_norm, saved.latents.middle_cols(0, latent), normed, latent_norm_epsilon);
     return normed;
   }
   template <class Device, class Store, class Real, class Memory>
   static DeviceView<Real, 2> normed_query(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
-                                    Memory& memory) {
+                                          Memory& memory) {
     const auto normed = memory.template take<Real>(saved.compressed.rows, config.query_rank);
     QueryNorm::forward(device, weights.query_norm, saved.compressed, normed, latent_norm_epsilon);
     return normed;

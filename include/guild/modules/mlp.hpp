@@ -59,8 +59,10 @@ struct Mlp {
   /// dy and dx [T, Size]; `saved` is used up: its memory holds gradients afterwards.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
-                       DeviceView<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
     const auto h = scratch.template take<Real>(x.rows, Hidden);

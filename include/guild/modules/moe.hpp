@@ -82,7 +82,9 @@ struct Moe {
         "Moe: Spec::Router needs a static forward(pass, weights, x, routing, keep) as TopKRouter has");
     Router::forward(pass, weights.router, x, routing, router_keep);
     if constexpr (std::is_same_v<Real, float>)
-      if (pass.observer != nullptr) pass.observer->on_routing(pass.layer, host_view(pass.device, saved.chosen), host_view(pass.device, saved.weights_tk));
+      if (pass.observer != nullptr)
+        pass.observer->on_routing(pass.layer, host_view(pass.device, saved.chosen),
+                                  host_view(pass.device, saved.weights_tk));
 
     saved.assignment = Assignment::take(room.kept(), tokens, config.top_k, config.experts);
     assign_experts(pass.device, saved.chosen, saved.assignment);
@@ -111,8 +113,10 @@ struct Moe {
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
-                       DeviceView<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
     const Index tokens = x.rows, slots = tokens * config.top_k;

@@ -58,8 +58,8 @@ struct MtpLayer {
   /// paper's order).
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, const WeightView& embedding,
-                      Caches<Cache> caches, DeviceView<const std::type_identity_t<Real>, 2> hidden_states, DeviceView<Real, 2> y,
-                      Saved<std::type_identity_t<Real>>* keep = nullptr) {
+                      Caches<Cache> caches, DeviceView<const std::type_identity_t<Real>, 2> hidden_states,
+                      DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
     Saved<Real> here;
     Saved<Real>& saved = keep != nullptr ? *keep : here;
     auto room = pass.room(keep);
@@ -100,7 +100,8 @@ struct MtpLayer {
 
  private:
   template <class Device, class Store, class Real>
-  static void join(Device& device, const Weights<Store>& weights, DeviceView<const std::type_identity_t<Real>, 2> embedded,
+  static void join(Device& device, const Weights<Store>& weights,
+                   DeviceView<const std::type_identity_t<Real>, 2> embedded,
                    DeviceView<const std::type_identity_t<Real>, 2> hidden_states, DeviceView<Real, 2> joined) {
     Norm::forward(device, weights.embedding_norm, embedded, joined.middle_cols(0, hidden), S::config.norm.epsilon);
     Norm::forward(device, weights.hidden_norm, hidden_states, joined.middle_cols(hidden, hidden),

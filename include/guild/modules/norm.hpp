@@ -35,8 +35,9 @@ struct RmsNorm {
   /// or plus); the weight's gradient is added to.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(Device& device, const Weights<Store>& weights, DeviceView<const std::type_identity_t<Real>, 2> x,
-                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx, Weights<Gradients>& gradients,
-                       double epsilon, DeviceView<const std::type_identity_t<Real>, 2> plus = {}) {
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients, double epsilon,
+                       DeviceView<const std::type_identity_t<Real>, 2> plus = {}) {
     rms_norm_backward(device, weights.weight.view(), x, dy, dx, gradients.weight.view(), epsilon, plus);
   }
 };

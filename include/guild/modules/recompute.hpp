@@ -35,8 +35,8 @@ struct RecomputedLayer : Layer {
   }
 
   template <class Device, class Weights, class Gradients, class Real>
-  static void backward(const Pass<Device>& pass, const Weights& weights, DeviceView<Real, 2> x, const Saved<Real>& saved,
-                       DeviceView<Real, 2> dy, DeviceView<Real, 2> dx, Gradients& gradients) {
+  static void backward(const Pass<Device>& pass, const Weights& weights, DeviceView<Real, 2> x,
+                       const Saved<Real>& saved, DeviceView<Real, 2> dy, DeviceView<Real, 2> dx, Gradients& gradients) {
     auto own = pass.kept().nested();
     Pass<Device> again = pass.with(own);
     again.choice = saved.choice;

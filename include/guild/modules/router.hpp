@@ -54,9 +54,11 @@ struct TopKRouter {
   /// the pass's statistics.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
-                       DeviceView<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       const Routing<std::type_identity_t<Real>>& routing, DeviceView<std::type_identity_t<Real>, 2> dweights,
-                       DeviceView<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       const Routing<std::type_identity_t<Real>>& routing,
+                       DeviceView<std::type_identity_t<Real>, 2> dweights, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
     const auto dlogits = scratch.template take<Real>(x.rows, config.experts);
@@ -64,7 +66,8 @@ struct TopKRouter {
     const BalanceTerms terms =
         balance_losses(device, config, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.experts,
                        pass.sequence_offsets, static_cast<Real>(pass.balance_scale), dlogits);
-    if (pass.statistics != nullptr) pass.statistics->add(pass.layer, host_view(pass.device, routing.experts), terms, pass.balance_scale);
+    if (pass.statistics != nullptr)
+      pass.statistics->add(pass.layer, host_view(pass.device, routing.experts), terms, pass.balance_scale);
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};
     weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
     input_gradient(device, weights.weight.view(), dlogits, dx);

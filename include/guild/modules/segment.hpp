@@ -58,8 +58,8 @@ struct Segment {
 
   /// y [T, hidden] = all layers of x. What is kept refers to x, which must stay then; otherwise y may be x.
   template <class Device, class Store, class Real>
-  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches, DeviceView<Real, 2> x,
-                      DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
+                      DeviceView<Real, 2> x, DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
     using LayerCaches = Caches<typename Layer::Cache>;
     Pass<Device> at = pass;  // the layer that is called
     for (std::size_t i = 0; i < std::size_t{Count}; ++i, ++at.layer) {
@@ -76,8 +76,8 @@ struct Segment {
 
   /// dx [T, hidden]: on entry the gradient of forward's y, afterwards that of its x. `saved` is used up.
   template <class Device, class Store, class Gradients, class Real>
-  static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved, DeviceView<Real, 2> dx,
-                       Weights<Gradients>& gradients) {
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved,
+                       DeviceView<Real, 2> dx, Weights<Gradients>& gradients) {
     Pass<Device> at = pass;
     at.layer += Count;
     for (std::size_t i = std::size_t{Count}; i-- > 0;) {

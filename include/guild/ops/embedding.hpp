@@ -48,8 +48,8 @@ void embed(Device& device, const WeightView& table, DeviceView<const std::int32_
 /// The gradient of `embed`: dtable[ids[t], :] += dy[t, :], for each row of the table in the order of the tokens. ids
 /// [T], dy [T, D], dtable [vocab, D]. Throws op_shape, in_token.
 template <class Device, class Real>
-void embedding_backward(Device& device, DeviceView<const std::int32_t> ids, DeviceView<const std::type_identity_t<Real>, 2> dy,
-                        DeviceView<Real, 2> dtable) {
+void embedding_backward(Device& device, DeviceView<const std::int32_t> ids,
+                        DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dtable) {
   detail::require_size(ids, dy.rows, "embedding_backward: ids");
   detail::require_shape(dy, dy.rows, dtable.cols, "embedding_backward: dy");
   detail::require_shape(dtable, dtable.rows, dtable.cols, "embedding_backward: dtable");

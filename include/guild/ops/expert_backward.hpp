@@ -16,8 +16,9 @@ namespace guild::inline v1 {
 ///   dh            = weights_s[s] * h[s], what dout meets in the gradient of W_down.
 /// Throws op_shape.
 template <class Device, class Real>
-void expert_swiglu_backward(Device& device, DeviceView<const std::type_identity_t<Real>> weights_s, DeviceView<Real, 2> gate,
-                            DeviceView<std::type_identity_t<Real>, 2> up, DeviceView<std::type_identity_t<Real>, 2> dh,
+void expert_swiglu_backward(Device& device, DeviceView<const std::type_identity_t<Real>> weights_s,
+                            DeviceView<Real, 2> gate, DeviceView<std::type_identity_t<Real>, 2> up,
+                            DeviceView<std::type_identity_t<Real>, 2> dh,
                             DeviceView<std::type_identity_t<Real>> dweights_s) {
   detail::require_size(weights_s, gate.rows, "expert_swiglu_backward: weights_s");
   detail::require_shape(gate, gate.rows, gate.cols, "expert_swiglu_backward: gate");
@@ -40,8 +41,8 @@ void slot_weights(Device& device, DeviceView<const std::int32_t, 2> slots_tk,
 
 /// values_tk(t, k) = values_s[slots_tk(t, k)]; the shapes are those of slot_weights. Throws op_shape.
 template <class Device, class Real>
-void gather_slots(Device& device, DeviceView<const std::int32_t, 2> slots_tk, DeviceView<const std::type_identity_t<Real>> values_s,
-                  DeviceView<Real, 2> values_tk) {
+void gather_slots(Device& device, DeviceView<const std::int32_t, 2> slots_tk,
+                  DeviceView<const std::type_identity_t<Real>> values_s, DeviceView<Real, 2> values_tk) {
   detail::require_shape(slots_tk, values_tk.rows, values_tk.cols, "gather_slots: slots_tk");
   detail::require_shape(values_tk, values_tk.rows, values_tk.cols, "gather_slots: values_tk");
   detail::require_size(values_s, values_s.size, "gather_slots: values_s");

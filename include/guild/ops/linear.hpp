@@ -17,8 +17,8 @@ namespace guild::inline v1 {
 /// Throws Error op_shape unless `x`, `weight` and `y` of job number `index` fit together. f64 weights need Real =
 /// double; with double activations every format of weights is legal.
 template <class Real>
-void check_linear(const WeightView& weight, DeviceView<const Real, 2> x, DeviceView<Real, 2> y, const std::int32_t* gather,
-                  Product product, std::size_t index) {
+void check_linear(const WeightView& weight, DeviceView<const Real, 2> x, DeviceView<Real, 2> y,
+                  const std::int32_t* gather, Product product, std::size_t index) {
   const auto fail = [&](const std::string& message) {
     throw Error(ErrorCode::op_shape, "linear job " + std::to_string(index) + ": " + message);
   };

@@ -26,8 +26,9 @@ void rms_norm(Device& device, DeviceView<const std::type_identity_t<Real>> weigh
 /// rows run over blocks of rows and then over blocks, whatever the number of threads. Throws op_shape.
 template <class Device, class Real>
 void rms_norm_backward(Device& device, DeviceView<const std::type_identity_t<Real>> weight,
-                       DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<const std::type_identity_t<Real>, 2> dy,
-                       DeviceView<Real, 2> dx, DeviceView<std::type_identity_t<Real>> dweight, double epsilon,
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       DeviceView<std::type_identity_t<Real>> dweight, double epsilon,
                        DeviceView<const std::type_identity_t<Real>, 2> plus = {}) {
   detail::require_size(weight, dx.cols, "rms_norm_backward: weight");
   detail::require_shape(x, dx.rows, dx.cols, "rms_norm_backward: x");

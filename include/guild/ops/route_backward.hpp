@@ -13,7 +13,8 @@ namespace guild::inline v1 {
 /// logits. `top_k` is that of the indices: those of another choice than the config's are legal. Throws op_shape.
 template <class Device, class Real>
 void route_backward(Device& device, const TopKConfig& config, DeviceView<const std::type_identity_t<Real>, 2> logits,
-                    DeviceView<const std::int32_t, 2> indices, DeviceView<const std::type_identity_t<Real>, 2> weights_tk,
+                    DeviceView<const std::int32_t, 2> indices,
+                    DeviceView<const std::type_identity_t<Real>, 2> weights_tk,
                     DeviceView<const std::type_identity_t<Real>, 2> dweights_tk, DeviceView<Real, 2> dlogits) {
   detail::require_shape(logits, dlogits.rows, dlogits.cols, "route_backward: logits");
   detail::require_shape(indices, dlogits.rows, indices.cols, "route_backward: indices");

@@ -76,8 +76,8 @@ void refuse_unknown_experts(Device& device, View<const std::int32_t, 2> indices,
 /// for logits that are NaN or infinite.
 template <class Device, class Real>
 void route(Device& device, const TopKConfig& config, DeviceView<const std::type_identity_t<Real>, 2> logits,
-           DeviceView<const std::type_identity_t<Real>> bias, DeviceView<std::int32_t, 2> indices, DeviceView<Real, 2> weights,
-           Choice made_or_given = Choice::made) {
+           DeviceView<const std::type_identity_t<Real>> bias, DeviceView<std::int32_t, 2> indices,
+           DeviceView<Real, 2> weights, Choice made_or_given = Choice::made) {
   const Index tokens = logits.rows;
   detail::require(config.experts >= 1 && config.top_k >= 1 && config.top_k <= config.experts,
                   "top_k must be from 1 to the number of experts", "route: config");

@@ -51,7 +51,8 @@ inline constexpr Index head_tile_rows(Index vocab) {
 template <class Device, class Real>
 LossSums cross_entropy_head(Device& device, const WeightView& head, DeviceView<const Real, 2> states,
                             DeviceView<const std::int32_t> targets, const HeadLossOptions& options,
-                            DeviceView<std::type_identity_t<Real>, 2> dstates, DeviceView<std::type_identity_t<Real>, 2> dhead) {
+                            DeviceView<std::type_identity_t<Real>, 2> dstates,
+                            DeviceView<std::type_identity_t<Real>, 2> dhead) {
   static_assert(computes_in_host_memory<Device>,
                 "cross_entropy_head: the host cannot read this device's memory, and targets are gathered on the host");
   detail::require_shape(states, states.rows, head.cols, "cross_entropy_head: states");
@@ -99,7 +100,8 @@ LossSums cross_entropy_head(Device& device, const WeightView& head, DeviceView<c
       const auto out = in_place ? dstates.middle_rows(from[0], rows) : dstates_all.middle_rows(0, rows);
       const BasicLinearJob<Real> back{head, logits, out, nullptr, Product::x_w};
       linear(device, std::span<const BasicLinearJob<Real>>(&back, 1));
-      if (!in_place) scatter_rows(device, DeviceView<const Real, 2>(out), DeviceView<const std::int32_t>(from, rows), dstates);
+      if (!in_place)
+        scatter_rows(device, DeviceView<const Real, 2>(out), DeviceView<const std::int32_t>(from, rows), dstates);
     }
   }
   if (wants_states) zero_marked_rows(device, targets, dstates);

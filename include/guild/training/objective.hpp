@@ -192,8 +192,8 @@ class Objective {
       Model::Mtp::forward(deeper_pass(pass, tokens, depth), weights.mtp[depth], weights.embedding.weight.view(), {}, x,
                           y);
       x = y;
-      report.ahead(depth) =
-          cross_entropy_head(device, head, x, tokens.targets, head_options(1.0, 1), DeviceView<Real, 2>(), DeviceView<Real, 2>());
+      report.ahead(depth) = cross_entropy_head(device, head, x, tokens.targets, head_options(1.0, 1),
+                                               DeviceView<Real, 2>(), DeviceView<Real, 2>());
     }
     return report;
   }
