@@ -82,6 +82,10 @@ struct DeviceView<T, 2> {
   template <detail::SeenAs<T> U>
   GUILD_HD constexpr DeviceView(DeviceView<U, 2> other) : DeviceView(other.data, other.rows, other.cols, other.pitch) {}
 
+  GUILD_HD constexpr DeviceView<T, 1> row(Index r) const {
+    assert(r >= 0 && r < rows);
+    return {data + r * pitch, cols};
+  }
   GUILD_HD constexpr DeviceView middle_rows(Index begin, Index count) const {
     assert(begin >= 0 && count >= 0 && begin + count <= rows);
     return {data + begin * pitch, count, cols, pitch};
@@ -91,7 +95,6 @@ struct DeviceView<T, 2> {
     return {data + begin, rows, count, pitch};
   }
   T& operator()(Index, Index) const = delete;  // the host does not read a device's memory: see host_view
-  DeviceView<T, 1> row(Index) const = delete;  // the host does not read a device's memory: see host_view
 };
 
 template <class T>
@@ -107,10 +110,7 @@ struct View<T, 2> : DeviceView<T, 2> {
     assert(r >= 0 && r < this->rows && c >= 0 && c < this->cols);
     return this->data[r * this->pitch + c];
   }
-  GUILD_HD constexpr View<T, 1> row(Index r) const {
-    assert(r >= 0 && r < this->rows);
-    return {this->data + r * this->pitch, this->cols};
-  }
+  GUILD_HD constexpr View<T, 1> row(Index r) const { return DeviceView<T, 2>::row(r); }
   GUILD_HD constexpr View middle_rows(Index begin, Index count) const {
     return DeviceView<T, 2>::middle_rows(begin, count);
   }
