@@ -91,7 +91,7 @@ int main(int argc, char** argv) {
     const auto run = [&](guild::Index position, guild::Index rows) {
       auto scratch = device.scratch();
       const auto x = scratch.take<float>(rows, Spec::config.hidden);
-      const auto positions = scratch.take<std::int32_t>(rows);
+      const guild::View<std::int32_t> positions = scratch.take<std::int32_t>(rows);
       guild::Random random(11, static_cast<std::uint64_t>(position));
       for (float& value : guild::View<float>(x.data, rows * x.cols)) value = static_cast<float>(random.uniform() - 0.5);
       for (guild::Index i = 0; i < rows; ++i) positions[i] = static_cast<std::int32_t>(position + i);

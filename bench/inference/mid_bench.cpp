@@ -57,7 +57,7 @@ struct Run {
 
   void operator()(Index rows, bool head) {
     auto scratch = device.scratch();
-    const auto tokens = scratch.take<std::int32_t>(rows), positions = scratch.take<std::int32_t>(rows);
+    const guild::View tokens = scratch.take<std::int32_t>(rows), positions = scratch.take<std::int32_t>(rows);
     for (Index i = 0; i < rows; ++i) {
       tokens[i] = static_cast<std::int32_t>((cache.length() + i) * 7919 % MidSpec::config.vocab);
       positions[i] = static_cast<std::int32_t>(cache.length() + i);

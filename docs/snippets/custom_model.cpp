@@ -18,16 +18,16 @@ template <class S>
 struct EqualShares : guild::TopKRouter<S> {  // chooses experts as DeepSeek-R1 does, but weighs the chosen ones equally
   using Base = guild::TopKRouter<S>;
   template <class Device, class Weights, class Real, class Saved>
-  static void forward(const guild::Pass<Device>& pass, const Weights& weights, guild::View<const Real, 2> x,
+  static void forward(const guild::Pass<Device>& pass, const Weights& weights, guild::DeviceView<const Real, 2> x,
                       const guild::Routing<Real>& routing, Saved* keep) {
     Base::forward(pass, weights, x, routing, keep);
     const auto share = static_cast<Real>(S::routing.scale / S::routing.top_k);
     guild::for_each_row(pass.device, x.rows, routing.weights.cols, Fill<Real>{routing.weights, share});
   }
   template <class Device, class Weights, class Real, class Saved, class Gradients>
-  static void backward(const guild::Pass<Device>& pass, const Weights& weights, guild::View<const Real, 2> x,
-                       const Saved& saved, const guild::Routing<Real>& routing, guild::View<Real, 2> dweights,
-                       guild::View<Real, 2> dx, Gradients& gradients) {
+  static void backward(const guild::Pass<Device>& pass, const Weights& weights, guild::DeviceView<const Real, 2> x,
+                       const Saved& saved, const guild::Routing<Real>& routing, guild::DeviceView<Real, 2> dweights,
+                       guild::DeviceView<Real, 2> dx, Gradients& gradients) {
     guild::for_each_row(pass.device, x.rows, dweights.cols, Fill<Real>{dweights, Real(0)});  // constants have none
     Base::backward(pass, weights, x, saved, routing, dweights, dx, gradients);  // but balancing losses have gradients
   }

@@ -19,7 +19,7 @@ struct Normalize {
   }
 };
 
-void normalize(guild::Cpu& device, guild::View<const float, 2> x, guild::View<float, 2> y) {
+void normalize(guild::Cpu& device, guild::DeviceView<const float, 2> x, guild::DeviceView<float, 2> y) {
   guild::for_each_row(device, x.rows, x.cols, Normalize{x, y});
 }
 // [end]

@@ -67,10 +67,10 @@ TEST(StoredStack, KeepsScatteredMatricesWhereTheyAreWhenMoved) {
 TEST(DenseStack, IsOneMatrixUnderTheOther) {
   guild::DenseStack<float> stack{3, 2, 4, Buffer<float>(24)};
   for (Index i = 0; i < 24; ++i) stack.data[i] = static_cast<float>(i);
-  EXPECT_EQ(stack.matrices()[2](1, 3), 23.0f);
+  EXPECT_EQ(guild::View(stack.matrices())[2](1, 3), 23.0f);
   EXPECT_EQ(stack.view()[2].at(1, 3), 23.0f);
-  EXPECT_EQ(std::as_const(stack).matrices()[1](0, 0), 8.0f);
-  stack.matrices()[1](0, 0) = -1.0f;
+  EXPECT_EQ(guild::View(std::as_const(stack).matrices())[1](0, 0), 8.0f);
+  guild::View(stack.matrices())[1](0, 0) = -1.0f;
   EXPECT_EQ(stack.data[8], -1.0f);
 }
 

@@ -11,6 +11,7 @@
 #include "twin.cuh"
 
 namespace {
+using guild::DeviceView;
 using namespace guild_test;
 
 template <class Device, class Job>
@@ -74,10 +75,10 @@ void others(guild::Cpu& cpu, guild::Cuda& cuda) {
   failures += same ? 0 : 1;
   std::printf("%-6s cast\n", same ? "ok" : "FAILED");
 
-  const View<const float> on_host[] = {x.on_host().row(0), {}, z.on_host().row(0)};
-  const View<const float> on_device[] = {x.on_device().row(0), {}, z.on_device().row(0)};
-  const double expected = guild::sum_of_squares(cpu, std::span<const View<const float>>(on_host));
-  const double found = guild::sum_of_squares(cuda, std::span<const View<const float>>(on_device));
+  const DeviceView<const float> on_host[] = {x.on_host().row(0), {}, z.on_host().row(0)};
+  const DeviceView<const float> on_device[] = {x.on_device().row(0), {}, z.on_device().row(0)};
+  const double expected = guild::sum_of_squares(cpu, std::span<const DeviceView<const float>>(on_host));
+  const double found = guild::sum_of_squares(cuda, std::span<const DeviceView<const float>>(on_device));
   const bool equal = std::abs(found - expected) <= 1e-12 * expected;
   failures += equal ? 0 : 1;
   std::printf("%-6s sum_of_squares %.17g, expected %.17g\n", equal ? "ok" : "FAILED", found, expected);

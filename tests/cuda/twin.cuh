@@ -30,7 +30,7 @@ struct Twin {  ///< the same matrix in host and device memory
     guild::copy_to_device<T>(cuda, {host.data(), static_cast<Index>(host.size())}, device.view());
   }
   View<T, 2> on_host() { return {host.data(), rows, cols, pitch}; }
-  View<T, 2> on_device() { return {device.data(), rows, cols, pitch}; }
+  guild::DeviceView<T, 2> on_device() { return {device.data(), rows, cols, pitch}; }
   View<T> flat_host() { return {host.data(), static_cast<Index>(host.size())}; }
 
   void compare(guild::Cuda& cuda, double tolerance, const char* what) {

@@ -50,7 +50,7 @@ TEST(Arena, ReusesTheMemoryOfAFrameThatEnded) {
 TEST(Arena, KeepsMemoryOfTheOuterFrameWhileInnerFramesGrow) {
   Arena arena;
   Arena::Frame outer(arena);
-  auto kept = outer.take<int>(1000);
+  const guild::View kept = outer.take<int>(1000);
   for (Index i = 0; i < kept.size; ++i) kept[i] = static_cast<int>(i);
   for (int round = 0; round < 5; ++round) {
     Arena::Frame inner(arena);

@@ -40,13 +40,14 @@ TEST(Cache, GrowsByDoublingUpToTheContextAndReservesExactly) {
 using Rows = guild::RowCache<guild::bf16, 3>;
 
 void append(Rows& cache, Index rows, float first) {
-  const auto to = cache.append(rows);
+  const guild::View to = cache.append(rows);
   for (Index r = 0; r < rows; ++r)
     for (Index i = 0; i < 3; ++i) to(r, i) = guild::bf16(first + static_cast<float>(r));
 }
 std::vector<float> column(const Rows& cache) {
   std::vector<float> out;
-  for (Index r = 0; r < cache.length(); ++r) out.push_back(static_cast<float>(cache.rows()(r, 2)));
+  const guild::View rows = cache.rows();
+  for (Index r = 0; r < cache.length(); ++r) out.push_back(static_cast<float>(rows(r, 2)));
   return out;
 }
 

@@ -20,6 +20,7 @@
 namespace dispatch_test {
 
 using guild::Assignment;
+using guild::DeviceView;
 using guild::Index;
 using guild::View;
 using namespace guild_test;
@@ -30,56 +31,65 @@ struct Ranks {
   static constexpr Index ranks = 3, unused = 5;
   struct Route {
     Assignment assignment;            ///< S + unused slots; token[s] is the row that arrives for slot s
-    View<std::int32_t> token_of_row;  ///< [S + unused]; -1: nothing arrives
+    DeviceView<std::int32_t> token_of_row;  ///< [S + unused]; -1: nothing arrives
     Index slots = 0;                  ///< S
   };
   static inline int sent = 0, collected = 0;
 
   template <class Device, class Memory>
-  static Route route(Device&, const Assignment& home, Memory& memory) {
+  static Route route(Device& device, const Assignment& home, Memory& memory) {
     const Index slots = home.slots(), experts = home.experts();
     Route to{Assignment::take(memory, slots + unused, 1, experts), memory.template take<std::int32_t>(slots + unused),
              slots};
-    for (Index e = 0; e <= experts; ++e) to.assignment.offsets[e] = home.offsets[e];
-    for (Index s = 0; s < slots + unused; ++s) to.assignment.token[s] = to.token_of_row[s] = -1;
+    const auto offsets = host_view(device, home.offsets), token = host_view(device, home.token),
+               offsets_there = host_view(device, to.assignment.offsets),
+               row_of = host_view(device, to.assignment.token), token_of_row = host_view(device, to.token_of_row);
+    for (Index e = 0; e <= experts; ++e) offsets_there[e] = offsets[e];
+    for (Index s = 0; s < slots + unused; ++s) row_of[s] = token_of_row[s] = -1;
     std::int32_t row = 0;
     for (Index destination = 0; destination < ranks; ++destination)
       for (Index source = 0; source < ranks; ++source)
         for (Index e = destination; e < experts; e += ranks)
-          for (Index s = home.offsets[e]; s < home.offsets[e + 1]; ++s)
-            if (home.token[s] % ranks == source) {
-              to.token_of_row[row] = home.token[s];
-              to.assignment.token[s] = row++;  // the slots of an expert keep their order
+          for (Index s = offsets[e]; s < offsets[e + 1]; ++s)
+            if (token[s] % ranks == source) {
+              token_of_row[row] = token[s];
+              row_of[s] = row++;  // the slots of an expert keep their order
             }
     return to;
   }
   template <class Device, class Real, class Memory>
-  static auto send(Device&, const Route& route, View<Real, 2> x, Memory& memory) {
+  static DeviceView<Real, 2> send(Device& device, const Route& route, DeviceView<Real, 2> x_td, Memory& memory) {
     ++sent;
+    const auto x = host_view(device, x_td);
+    const auto token_of_row = host_view(device, route.token_of_row);
     const auto rows = numbers<Real>(memory, route.token_of_row.size, x.cols);
     for (Index r = 0; r < route.slots; ++r)
-      for (Index c = 0; c < x.cols; ++c) rows(r, c) = x(route.token_of_row[r], c);
+      for (Index c = 0; c < x.cols; ++c) rows(r, c) = x(token_of_row[r], c);
     return rows;
   }
   template <class Device, class Real, class Memory>
-  static auto send_slots(Device&, const Route& route, View<Real> w, Memory& memory) {
+  static DeviceView<Real> send_slots(Device& device, const Route& route, DeviceView<Real> w_s, Memory& memory) {
+    const auto w = host_view(device, w_s);
     const auto out = numbers<Real>(memory, 1, route.assignment.slots());
     for (Index s = 0; s < route.slots; ++s) out(0, s) = w[s];
     return out.row(0);
   }
   /// Rows go back in the order in which they came, and are put in place at home.
   template <class Device, class Real, class Memory>
-  static auto collect(Device&, const Route& route, View<Real, 2> y, Memory& memory) {
+  static DeviceView<Real, 2> collect(Device& device, const Route& route, DeviceView<Real, 2> y_sd, Memory& memory) {
     ++collected;
+    const auto y = host_view(device, y_sd);
+    const auto row_of = host_view(device, route.assignment.token);
     const auto back = numbers<Real>(memory, route.slots, y.cols), rows = numbers<Real>(memory, route.slots, y.cols);
     for (Index s = 0; s < route.slots; ++s)
-      for (Index c = 0; c < y.cols; ++c) back(route.assignment.token[s], c) = y(s, c);
+      for (Index c = 0; c < y.cols; ++c) back(row_of[s], c) = y(s, c);
     for (Index s = 0; s < route.slots; ++s)
-      for (Index c = 0; c < y.cols; ++c) rows(s, c) = back(route.assignment.token[s], c);
+      for (Index c = 0; c < y.cols; ++c) rows(s, c) = back(row_of[s], c);
     return rows;
   }
   template <class Device, class Real, class Memory>
-  static auto collect_slots(Device&, const Route& route, View<Real> w, Memory& memory) {
+  static DeviceView<Real> collect_slots(Device& device, const Route& route, DeviceView<Real> w_s, Memory& memory) {
+    const auto w = host_view(device, w_s);
     const auto out = numbers<Real>(memory, 1, route.slots);
     for (Index s = 0; s < route.slots; ++s) out(0, s) = w[s];
     return out.row(0);
@@ -90,7 +100,7 @@ struct Ranks {
   template <class Real, class Memory>
   static auto numbers(Memory& memory, Index rows, Index cols) {
     using Number = std::remove_const_t<Real>;
-    const auto all = memory.template take<Number>(rows, cols);
+    const View<Number, 2> all = memory.template take<Number>(rows, cols);
     for (Index r = 0; r < rows; ++r)
       for (Number& value : all.row(r)) value = std::numeric_limits<Number>::quiet_NaN();
     return all;

@@ -122,7 +122,7 @@ struct Choices final : guild::Observer {
 TEST_F(ModelPass, TheExpertsOfDecodingAreReplayedByAPassWithoutCaches) {
   Choices seen, again;
   Model::forward(guild::Pass{.device = device, .batch = flat.batch(), .observer = &seen}, weights, list, states.view());
-  std::vector<guild::View<std::int32_t, 2>> choices(seen.of.size());
+  std::vector<guild::DeviceView<std::int32_t, 2>> choices(seen.of.size());
   for (std::size_t layer = 0; layer < choices.size(); ++layer)
     if (!seen.of[layer].empty()) {
       for (std::int32_t& expert : seen.of[layer]) expert = (expert + 1) % TinySpec::routing.experts;

@@ -264,7 +264,7 @@ Result learn(std::vector<std::int32_t> experts = {}) {
   Result out{Matrix(16, hidden), Matrix(16, hidden)};
   std::copy(values.view().begin(), values.view().end(), x.values.begin());
   std::copy(slopes.view().begin(), slopes.view().end(), out.dx.values.begin());
-  std::array<guild::View<std::int32_t, 2>, 9> choices;
+  std::array<guild::DeviceView<std::int32_t, 2>, 9> choices;
   if (!experts.empty()) choices[5] = choices[8] = {experts.data(), 16, 3};
 
   Watch watch(out.events, out.streams);
@@ -405,7 +405,7 @@ TEST(NestedStack, RefusesExpertsThatDoNotFitTheirLayer) {
   const auto weights = random_weights<WholeStack<Repeated, first_layer>>();
   const Tokens none(16);
   const Flat flat({{0, &none, 0, 16}});
-  std::array<guild::View<std::int32_t, 2>, 9> choices;
+  std::array<guild::DeviceView<std::int32_t, 2>, 9> choices;
   choices[8] = {one.data(), 16, 2};
   Matrix x(16, hidden);
   const guild::Pass pass{.device = device, .batch = flat.batch(), .layer = first_layer, .choices = choices};
@@ -444,7 +444,8 @@ struct Doubling {
   };
   template <class Device, class Store, class Real>
   static void forward(const guild::Pass<Device>& pass, const Weights<Store>&, guild::Caches<Cache> caches,
-                      guild::View<Real, 2> x, guild::View<Real, 2> y, Saved<Real>* = nullptr) {
+                      guild::DeviceView<Real, 2> input, guild::DeviceView<Real, 2> output, Saved<Real>* = nullptr) {
+    const auto x = host_view(pass.device, input), y = host_view(pass.device, output);
     for (Index r = 0; r < x.rows; ++r)
       for (Index c = 0; c < x.cols; ++c) y(r, c) = 2 * x(r, c) + static_cast<Real>(pass.layer);
     if (!caches) return;

@@ -24,6 +24,7 @@ endfunction()
 
 guild_rule(includes COMMAND "${GUILD_BASH}" "${rules_dir}/includes.sh" include/guild)
 guild_rule(includes_finds_faults COMMAND "${GUILD_BASH}" "${rules_dir}/includes_test.sh")
+guild_rule(device_views COMMAND "${GUILD_BASH}" "${rules_dir}/device_views.sh" include/guild)
 guild_rule(umbrella COMMAND "${GUILD_BASH}" "${rules_dir}/update_umbrella.sh" --check)
 guild_rule(ctags COMMAND "${GUILD_BASH}" "${rules_dir}/ctags.sh")
 set_tests_properties(rules.ctags PROPERTIES SKIP_RETURN_CODE 77)

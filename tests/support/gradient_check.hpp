@@ -68,7 +68,7 @@ struct FillRandom {
   template <class T>
   void operator()(const guild::Path&, const guild::VectorShape& shape, guild::DenseVector<T>& tensor) const {
     const bool state = shape.role == guild::TensorRole::state;
-    for (T& value : tensor.view()) value = static_cast<T>((state ? 0.0 : 1.0) + 0.2 * normal(*random));
+    for (T& value : tensor.data.view()) value = static_cast<T>((state ? 0.0 : 1.0) + 0.2 * normal(*random));
   }
 };
 

@@ -26,18 +26,18 @@ using guild_test::code_of;
 class FlaggingTeams : public guild::HostTeams {
  public:
   using HostTeams::HostTeams;
-  View<std::uint32_t> faults() { return {words_.data(), static_cast<Index>(words_.size())}; }
+  guild::DeviceView<std::uint32_t> faults() { return {words_.data(), static_cast<Index>(words_.size())}; }
 
  private:
   std::array<std::uint32_t, 16> words_{};
 };
 template <class T>
-void copy_to_host(FlaggingTeams&, View<const T> from, View<T> to) {
+void copy_to_host(FlaggingTeams&, View<const std::type_identity_t<T>> from, View<T> to) {
   std::copy(from.begin(), from.end(), to.begin());
 }
 template <class T>
-void copy_to_device(FlaggingTeams&, View<const T> from, View<T> to) {
-  std::copy(from.begin(), from.end(), to.begin());
+void copy_to_device(FlaggingTeams&, View<const std::type_identity_t<T>> from, guild::DeviceView<T> to) {
+  std::copy(from.begin(), from.end(), to.data);
 }
 
 class Faults : public ::testing::Test {

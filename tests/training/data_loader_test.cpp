@@ -71,7 +71,7 @@ TEST(DataLoader, PacksEveryTokenOfEverySampleOnceAnEpoch) {
   while (loader.next(batch)) {
     ++batches;
     ASSERT_LE(batch.size(), 64);
-    check(batch.batch());  // chunks cover the rows, positions count up
+    check(batch);  // chunks cover the rows, positions count up
     for (const guild::Chunk& chunk : batch.chunks) {
       EXPECT_EQ(chunk.first_position, 0);
       Sample sample;

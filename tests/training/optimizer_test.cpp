@@ -74,7 +74,7 @@ TEST(ForEachTensor, AStackGoesMatrixByMatrix) {
   Model::Weights<guild::Dense<float>> weights;
   guild::allocate<Model>(weights);
   auto& down = std::get<1>(weights.layers.parts).layers[0].feed_forward.experts.down;
-  down.matrices()[7](2, 3) = 5.0f;
+  guild::View(down.matrices())[7](2, 3) = 5.0f;
   int matrices = 0;
   const auto walk = [&] {
     guild::for_each_parameter<Model>(
@@ -91,7 +91,7 @@ TEST(ForEachTensor, AStackGoesMatrixByMatrix) {
   };
   walk();
   EXPECT_EQ(matrices, 3 * 8);
-  EXPECT_EQ(down.matrices()[7](0, 0), 6.0f) << "it is the stack's own memory";
+  EXPECT_EQ(guild::View(down.matrices())[7](0, 0), 6.0f) << "it is the stack's own memory";
   for (const Index size : {0, 7 * 48 * 28, 8 * 48 * 28 + 1}) {
     down.data = Buffer(size);
     EXPECT_EQ(code_of(walk), ErrorCode::op_shape) << size;

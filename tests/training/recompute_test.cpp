@@ -66,11 +66,11 @@ struct Bytes {
   }
 };
 template <class T>
-Bytes bytes_of(guild::View<T> view) {
+Bytes bytes_of(guild::DeviceView<T> view) {
   return Bytes(view.size * Index{sizeof(T)});
 }
 template <class T>
-Bytes bytes_of(guild::View<T, 2> view) {
+Bytes bytes_of(guild::DeviceView<T, 2> view) {
   return Bytes(view.rows * view.cols * Index{sizeof(T)});
 }
 

@@ -12,6 +12,7 @@
 namespace replay_test {
 
 using guild::Choice;
+using guild::DeviceView;
 using guild::Index;
 using guild::View;
 using guild_test::batch_of;
@@ -25,13 +26,14 @@ struct Restless : guild::TopKRouter<S> {
   using Base = guild::TopKRouter<S>;
   static inline int calls = 0;
   template <class Device, class Weights, class Real, class Saved>
-  static void forward(const guild::Pass<Device>& pass, const Weights& weights, View<const Real, 2> x,
+  static void forward(const guild::Pass<Device>& pass, const Weights& weights, DeviceView<const Real, 2> x,
                       const guild::Routing<Real>& routing, Saved* keep) {
     Base::forward(pass, weights, x, routing, keep);
     if (routing.choice == Choice::given) return;
     ++calls;
+    const auto experts = host_view(pass.device, routing.experts);
     for (Index t = 0; t < x.rows; ++t)
-      for (std::int32_t& e : routing.experts.row(t)) e = (e + calls) % S::routing.experts;
+      for (std::int32_t& e : experts.row(t)) e = (e + calls) % S::routing.experts;
     Base::forward(pass, weights, x, {routing.experts, routing.weights, Choice::given}, keep);
   }
 };
@@ -79,7 +81,7 @@ struct Pass {
   std::array<std::vector<std::int32_t>, 3> experts;
 
   void run(const guild_test::Kept::Weights<guild::Dense<float>>& weights, const guild::TrainingBatch& batch,
-           std::span<const View<std::int32_t, 2>> choices = {}) {
+           std::span<const DeviceView<std::int32_t, 2>> choices = {}) {
     guild::Cpu device({.threads = 2});
     guild::Arena::Frame memory(arena);
     const guild::Pass pass{.device = device, .batch = batch.batch(), .memory = &memory, .choices = choices};
@@ -97,7 +99,7 @@ TEST(Replay, APassTakesTheChoicesOfAnEarlierOneWhateverTheWeightsSayNow) {
   auto weights = first_weights<guild_test::Kept>(5, Second::without);
   Pass first, same, other, replayed;
   first.run(weights, batch);
-  std::array<View<std::int32_t, 2>, 3> choices;
+  std::array<DeviceView<std::int32_t, 2>, 3> choices;
   for (std::size_t i = 1; i < 3; ++i) choices[i] = {first.experts[i].data(), batch.size(), 2};
 
   same.run(weights, batch, choices);
@@ -119,7 +121,7 @@ TEST(Replay, ChoicesThatDoNotFitAreRefused) {
   const auto weights = first_weights<guild_test::Kept>(5, Second::without);
   Pass pass;
   std::vector<std::int32_t> some(14, 1);
-  std::array<View<std::int32_t, 2>, 3> choices;
+  std::array<DeviceView<std::int32_t, 2>, 3> choices;
   const auto code = [&]() -> std::string {
     try {
       pass.run(weights, batch, choices);

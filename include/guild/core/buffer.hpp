@@ -132,5 +132,13 @@ struct HostMemory {
 template <class Device>
 inline constexpr bool computes_in_host_memory = std::is_same_v<typename Device::Memory, HostMemory>;
 
+/// Memory of a device for the host to read and write: free where it is the host's, refused where it is not.
+template <class Device, class T, int Rank>
+[[nodiscard]] View<T, Rank> host_view(const Device&, DeviceView<T, Rank> view) {
+  static_assert(computes_in_host_memory<Device>,
+                "host_view: the host cannot read this device's memory; copy what it shall read");
+  return view;
+}
+
 }  // namespace v1
 }  // namespace guild

@@ -73,6 +73,7 @@ struct fp8_e4m3;
 struct fp8_e8m0;
 
 // guild/core/view.hpp
+template <class T, int Rank> struct DeviceView;
 template <class T, int Rank> struct View;
 
 // guild/core/weight.hpp

@@ -46,7 +46,7 @@ struct Stored {
 template <class Memory>
 struct StoredFloats {
   typename Memory::template Buffer<float> data;
-  [[nodiscard]] View<const float> view() const { return data.view(); }
+  [[nodiscard]] DeviceView<const float> view() const { return data.view(); }
   [[nodiscard]] Index bytes() const { return data.size() * Index{sizeof(float)}; }
 };
 
@@ -98,8 +98,8 @@ struct DenseMatrix {
   Index rows = 0;
   Index cols = 0;
   typename Memory::template Buffer<T> data;
-  [[nodiscard]] View<T, 2> matrix() { return data.view(rows, cols); }
-  [[nodiscard]] View<const T, 2> matrix() const { return data.view(rows, cols); }
+  [[nodiscard]] DeviceView<T, 2> matrix() { return data.view(rows, cols); }
+  [[nodiscard]] DeviceView<const T, 2> matrix() const { return data.view(rows, cols); }
   [[nodiscard]] WeightView view() const { return {dtype_of<T>, data.data(), rows, cols}; }
 };
 
@@ -107,8 +107,8 @@ struct DenseMatrix {
 template <class T, class Memory = HostMemory>
 struct DenseVector {
   typename Memory::template Buffer<T> data;
-  [[nodiscard]] View<T> view() { return data.view(); }
-  [[nodiscard]] View<const T> view() const { return data.view(); }
+  [[nodiscard]] DeviceView<T> view() { return data.view(); }
+  [[nodiscard]] DeviceView<const T> view() const { return data.view(); }
 };
 
 /// `count` dense, writable matrices [rows, cols] of one C++ type, one after the other.
@@ -118,8 +118,8 @@ struct DenseStack {
   Index rows = 0;
   Index cols = 0;
   typename Memory::template Buffer<T> data;
-  [[nodiscard]] View<T, 3> matrices() { return {data.data(), count, rows, cols}; }
-  [[nodiscard]] View<const T, 3> matrices() const { return {data.data(), count, rows, cols}; }
+  [[nodiscard]] DeviceView<T, 3> matrices() { return {data.data(), count, rows, cols}; }
+  [[nodiscard]] DeviceView<const T, 3> matrices() const { return {data.data(), count, rows, cols}; }
   [[nodiscard]] StackView view() const {
     return {{dtype_of<T>, data.data(), rows, cols}, count, rows * cols * Index{sizeof(T)}};
   }

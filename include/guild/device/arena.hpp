@@ -30,11 +30,11 @@ class BasicArena {
 
     /// `count` elements, not set. Aligned to 64 bytes, valid until this frame ends.
     template <class T>
-    [[nodiscard]] View<T> take(Index count) {
+    [[nodiscard]] DeviceView<T> take(Index count) {
       return {static_cast<T*>(arena_->take(count * Index{sizeof(T)})), count};
     }
     template <class T>
-    [[nodiscard]] View<T, 2> take(Index rows, Index cols) {
+    [[nodiscard]] DeviceView<T, 2> take(Index rows, Index cols) {
       return {static_cast<T*>(arena_->take(rows * cols * Index{sizeof(T)})), rows, cols};
     }
 

@@ -65,7 +65,7 @@ class Cuda {
 
   /// Where kernels flag faults of the data that they read, one word a kind; see `raise_faults` in
   /// guild/ops/common/fault.hpp.
-  [[nodiscard]] View<std::uint32_t> faults() { return faults_.view(); }
+  [[nodiscard]] DeviceView<std::uint32_t> faults() { return faults_.view(); }
 
   /// Waits for all queued work. Throws dev_failed if any of it failed.
   void synchronize() {
@@ -105,7 +105,7 @@ class Cuda {
 
 /// Copies `from` (host) to `to` (device), in the order of the stream; pageable host memory is read before it returns.
 template <class T>
-void copy_to_device(Cuda& device, View<const std::type_identity_t<T>> from, View<T> to) {
+void copy_to_device(Cuda& device, View<const std::type_identity_t<T>> from, DeviceView<T> to) {
   if (from.size != to.size) throw Error(ErrorCode::op_shape, "copies need two views of one size");
   device.use();
   device.check(cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(to.size) * sizeof(T),
@@ -114,7 +114,7 @@ void copy_to_device(Cuda& device, View<const std::type_identity_t<T>> from, View
 }
 /// Copies `from` (device) to `to` (host) and waits for it.
 template <class T>
-void copy_to_host(Cuda& device, View<const std::type_identity_t<T>> from, View<T> to) {
+void copy_to_host(Cuda& device, DeviceView<const std::type_identity_t<T>> from, View<T> to) {
   if (from.size != to.size) throw Error(ErrorCode::op_shape, "copies need two views of one size");
   device.use();
   device.check(cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(to.size) * sizeof(T),

@@ -69,13 +69,13 @@ class CudaBuffer {
   [[nodiscard]] T* data() { return data_; }
   [[nodiscard]] const T* data() const { return data_; }
   [[nodiscard]] Index size() const { return size_; }
-  [[nodiscard]] View<T> view() { return {data_, size_}; }
-  [[nodiscard]] View<const T> view() const { return {data_, size_}; }
-  [[nodiscard]] View<T, 2> view(Index rows, Index cols) {
+  [[nodiscard]] DeviceView<T> view() { return {data_, size_}; }
+  [[nodiscard]] DeviceView<const T> view() const { return {data_, size_}; }
+  [[nodiscard]] DeviceView<T, 2> view(Index rows, Index cols) {
     assert(rows * cols <= size_);
     return {data_, rows, cols};
   }
-  [[nodiscard]] View<const T, 2> view(Index rows, Index cols) const {
+  [[nodiscard]] DeviceView<const T, 2> view(Index rows, Index cols) const {
     assert(rows * cols <= size_);
     return {data_, rows, cols};
   }

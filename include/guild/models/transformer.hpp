@@ -119,7 +119,7 @@ struct Transformer {
   template <class Real>
   struct Saved {
     typename Layers::template Saved<Real> layers;
-    View<Real, 2> last;  ///< [T, hidden]: the residual stream before the final norm
+    DeviceView<Real, 2> last;  ///< [T, hidden]: the residual stream before the final norm
   };
 
   /// states [T, hidden] after the final norm. With caches the batch is appended to its sequences:
@@ -128,7 +128,8 @@ struct Transformer {
   /// is a whole sequence, and what `backward` needs may be kept. If this throws, all sequences are as before.
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, std::span<Cache* const> caches,
-                      View<Real, 2> states, Saved<std::type_identity_t<Real>>* keep = nullptr) {
+                      DeviceView<Real, 2> states, Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    check(pass);
     if (caches.empty()) {
       check_whole(pass.batch);
       run(pass, weights, {}, states, keep);
@@ -144,11 +145,11 @@ struct Transformer {
   /// dstates [T, hidden] is overwritten; `saved` is used up. Adds to all gradients but the head's.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved,
-                       View<Real, 2> dstates, Weights<Gradients>& gradients) {
+                       DeviceView<Real, 2> dstates, Weights<Gradients>& gradients) {
     Norm::backward(pass.device, weights.final_norm, saved.last, dstates, dstates, gradients.final_norm,
                    config.norm.epsilon);
     Layers::backward(pass, weights.layers, saved.layers, dstates, gradients.layers);
-    TokenEmbedding::backward(pass.device, pass.batch.tokens, View<const Real, 2>(dstates), gradients.embedding);
+    TokenEmbedding::backward(pass.device, pass.batch.tokens, DeviceView<const Real, 2>(dstates), gradients.embedding);
   }
 
   /// The matrix [vocab, hidden] that makes logits of states: the embedding where they are tied.
@@ -160,8 +161,8 @@ struct Transformer {
 
   /// logits [T, vocab] of states [T, hidden].
   template <class Device, class Store>
-  static void logits(Device& device, const Weights<Store>& weights, View<const float, 2> states,
-                     View<float, 2> logits) {
+  static void logits(Device& device, const Weights<Store>& weights, DeviceView<const float, 2> states,
+                     DeviceView<float, 2> logits) {
     if constexpr (config.tied_embeddings)
       linear(device, weights.embedding.weight.view(), states, logits);
     else
@@ -173,9 +174,9 @@ struct Transformer {
   /// [T, vocab] the guess of the tokens after the pass's.
   template <class Device, class Store>
   static void predict_second(const Pass<Device>& pass, const Weights<Store>& weights, std::span<Cache* const> caches,
-                             View<const float, 2> states, View<float, 2> logits, std::size_t depth = 0,
-                             View<float, 2> own_states = {}) {
-    check(pass.batch);
+                             DeviceView<const float, 2> states, DeviceView<float, 2> logits, std::size_t depth = 0,
+                             DeviceView<float, 2> own_states = {}) {
+    check(pass);
     if (depth >= weights.mtp.size())
       throw Error(ErrorCode::op_argument, "prediction layer " + std::to_string(depth) + " was asked for, but " +
                                               std::to_string(weights.mtp.size()) + " are loaded; set LoadOptions::mtp");
@@ -214,10 +215,10 @@ struct Transformer {
  private:
   template <class Device, class Store, class Real>
   static void run(const Pass<Device>& pass, const Weights<Store>& weights, Caches<typename Layers::Cache> caches,
-                  View<Real, 2> states, Saved<Real>* keep) {
+                  DeviceView<Real, 2> states, Saved<Real>* keep) {
     auto room = pass.room(keep);
-    const View<Real, 2> x = keep ? room.template keep<Real>(states.rows, states.cols) : states;
-    const View<Real, 2> last = keep ? room.template keep<Real>(states.rows, states.cols) : states;
+    const DeviceView<Real, 2> x = keep ? room.template keep<Real>(states.rows, states.cols) : states;
+    const DeviceView<Real, 2> last = keep ? room.template keep<Real>(states.rows, states.cols) : states;
     if (keep) keep->last = last;
     TokenEmbedding::forward(pass.device, weights.embedding, pass.batch.tokens, x);
     Layers::forward(pass, weights.layers, caches, x, last, part_of(keep, &Saved<Real>::layers));
@@ -249,9 +250,8 @@ struct Transformer {
                   "sequence " + std::to_string(chunk.sequence) + " of the batch has no cache: its pointer is null");
     return *cache;
   }
-  /// All checks come before the first change.
+  /// All checks, of a batch that is one, come before the first change.
   static void check_caches(const Batch& batch, std::span<Cache* const> caches, bool keep) {
-    check(batch);
     if (keep)
       throw Error(ErrorCode::op_argument,
                   "a pass that appends to caches cannot go backward; give it whole sequences and no caches, or keep "

@@ -17,7 +17,8 @@ inline namespace v1 {
 /// [T, some] each, side by side, rounded to the caches' elements. Throws op_argument for a pass whose tokens see later
 /// ones, op_shape if a cache holds another number of tokens than its chunk begins at.
 template <class Device, class Cache, std::size_t Parts>
-void append_rows(const Pass<Device>& pass, Caches<Cache> caches, const std::array<View<const float, 2>, Parts>& parts) {
+void append_rows(const Pass<Device>& pass, Caches<Cache> caches,
+                 const std::array<DeviceView<const float, 2>, Parts>& parts) {
   using Element = typename Cache::Element;
   if (pass.mask != AttentionMask::causal)
     throw Error(ErrorCode::op_argument, "a token that sees later ones cannot attend to a cache; pass whole sequences",
@@ -29,9 +30,9 @@ void append_rows(const Pass<Device>& pass, Caches<Cache> caches, const std::arra
     if (cache.length() != chunk.first_position)
       throw Error(ErrorCode::op_shape, "a chunk starts at position " + std::to_string(chunk.first_position) +
                                            ", but its cache holds " + std::to_string(cache.length()) + " tokens");
-    const View<Element, 2> rows = cache.append(chunk.count);
+    const DeviceView<Element, 2> rows = cache.append(chunk.count);
     Index column = 0;
-    for (const View<const float, 2>& part : parts) {
+    for (const DeviceView<const float, 2>& part : parts) {
       copies.add(copy_of(part.middle_rows(chunk.begin, chunk.count), rows.middle_cols(column, part.cols)));
       column += part.cols;
     }

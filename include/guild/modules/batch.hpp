@@ -20,23 +20,24 @@ struct Chunk {
 
 /// A ragged batch of T tokens. Attention never crosses a chunk's sequence.
 struct Batch {
-  View<const std::int32_t> tokens;     ///< [T]
-  View<const std::int32_t> positions;  ///< [T]
+  DeviceView<const std::int32_t> tokens;     ///< [T]
+  DeviceView<const std::int32_t> positions;  ///< [T]
   std::span<const Chunk> chunks;            ///< cover the rows 0..T in order
 
   [[nodiscard]] Index size() const { return tokens.size; }
 };
 
-/// Throws op_shape unless the chunks cover the rows in order and the positions agree with them.
-inline void check(const Batch& batch) {
+/// Throws op_shape unless the chunks cover the rows in order and `positions`, those of the batch as the host reads
+/// them, agree with them.
+inline void check(const Batch& batch, View<const std::int32_t> positions) {
   const auto bad = [](const char* what) { throw Error(ErrorCode::op_shape, what); };
-  if (batch.positions.size != batch.tokens.size) bad("a batch needs one position for each token");
+  if (positions.size != batch.tokens.size) bad("a batch needs one position for each token");
   Index row = 0;
   for (const Chunk& chunk : batch.chunks) {
     if (chunk.begin != row || chunk.count < 0 || chunk.count > batch.size() - row)
       bad("the chunks of a batch must cover its rows in order, without gaps");
     for (Index i = 0; i < chunk.count; ++i)
-      if (batch.positions[row + i] != chunk.first_position + i)
+      if (positions[row + i] != chunk.first_position + i)
         bad("the positions of a chunk must count up from its first position");
     row += chunk.count;
   }

@@ -57,19 +57,19 @@ struct Block {
   template <class Real>
   struct Saved {
     typename Mixer::template Saved<Real> mixer;
-    View<Real, 2> middle;  ///< [T, hidden]: the residual stream between mixer and feed-forward
+    DeviceView<Real, 2> middle;  ///< [T, hidden]: the residual stream between mixer and feed-forward
     typename FeedForward::template Saved<Real> feed_forward;
   };
 
   /// y [T, hidden] = the layer of x [T, hidden]; y may be x if nothing is kept.
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
-                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y,
+                      DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<Real, 2> y,
                       Saved<std::type_identity_t<Real>>* keep = nullptr) {
     Device& device = pass.device;
     auto room = pass.room(keep);
-    const View<Real, 2> middle = room.template keep<Real>(x.rows, x.cols);
-    const View<Real, 2> normed = room.template take<Real>(x.rows, x.cols);
+    const DeviceView<Real, 2> middle = room.template keep<Real>(x.rows, x.cols);
+    const DeviceView<Real, 2> normed = room.template take<Real>(x.rows, x.cols);
     if (keep != nullptr) keep->middle = middle;
     const auto mixer_keep = part_of(keep, &Saved<Real>::mixer);
     const auto feed_forward_keep = part_of(keep, &Saved<Real>::feed_forward);
@@ -84,14 +84,16 @@ struct Block {
     FeedForward::forward(pass, weights.feed_forward, normed, y, feed_forward_keep);
     add(device, y, middle);
     if constexpr (std::is_same_v<Real, float>)
-      if (pass.observer != nullptr) pass.observer->on_layer(pass.layer, y);
+      if (pass.observer != nullptr) pass.observer->on_layer(pass.layer, host_view(pass.device, y));
   }
 
   /// dy and dx [T, hidden]; dx is overwritten and may be dy. `saved` is used up. Normalised rows are made anew.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
-                       View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
     const auto normed = scratch.template take<Real>(x.rows, x.cols);

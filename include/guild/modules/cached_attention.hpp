@@ -34,8 +34,8 @@ struct CachedLatentAttention {
   /// rotated queries [T, H * (N + R)]: out [T, H * V]. latent_up [H * (N + V), C] makes keys and values of latents.
   template <class Device>
   static void attend(const Pass<Device>& pass, const WeightView& latent_up, Caches<Cache> caches,
-                     View<const float, 2> latents, View<const float, 2> keys, View<const float, 2> query,
-                     View<float, 2> out) {
+                     DeviceView<const float, 2> latents, DeviceView<const float, 2> keys,
+                     DeviceView<const float, 2> query, DeviceView<float, 2> out) {
     append_rows(pass, caches, std::array{latents, keys});
     const auto chunks = static_cast<Index>(pass.batch.chunks.size());
     Staged<Device, Chunk> absorbed(pass.device, chunks), expanded(pass.device, chunks);
@@ -73,7 +73,7 @@ struct CachedLatentAttention {
 
   template <class Device>
   static void attend_absorbed(const Pass<Device>& pass, const WeightView& latent_up, Caches<Cache> caches,
-                              Chunks chunks, View<const float, 2> query, View<float, 2> out) {
+                              Chunks chunks, DeviceView<const float, 2> query, DeviceView<float, 2> out) {
     Device& device = pass.device;
     const auto count = static_cast<Index>(chunks.size());
     auto scratch = device.scratch();
@@ -109,7 +109,7 @@ struct CachedLatentAttention {
 
   template <class Device>
   static void attend_expanded(const Pass<Device>& pass, const WeightView& latent_up, Caches<Cache> caches,
-                              Chunks chunks, View<const float, 2> query, View<float, 2> out) {
+                              Chunks chunks, DeviceView<const float, 2> query, DeviceView<float, 2> out) {
     Device& device = pass.device;
     const auto count = static_cast<Index>(chunks.size());
     auto scratch = device.scratch();

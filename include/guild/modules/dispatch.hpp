@@ -13,10 +13,10 @@ inline namespace v1 {
 /// are T' rows and S' slots (bounds, known on the host), which `Route` tells. Static functions, D columns each:
 ///
 ///   Route route(device, const Assignment& home, memory);   // once for each choice; backward gets the same
-///   View<const Real, 2> send(device, route, x, memory);        // [T, D] -> [T', D]: the rows of tokens
-///   View<const Real> send_slots(device, route, w_s, memory);   // [S] -> [S']: a number for each slot
-///   View<const Real, 2> collect(device, route, y_s, memory);   // [S', D] -> [S, D]: the rows of slots
-///   View<const Real> collect_slots(device, route, w_s, memory);  // [S'] -> [S]
+///   DeviceView<const Real, 2> send(device, route, x, memory);        // [T, D] -> [T', D]: the rows of tokens
+///   DeviceView<const Real> send_slots(device, route, w_s, memory);   // [S] -> [S']: a number for each slot
+///   DeviceView<const Real, 2> collect(device, route, y_s, memory);   // [S', D] -> [S, D]: the rows of slots
+///   DeviceView<const Real> collect_slots(device, route, w_s, memory);  // [S'] -> [S]
 ///
 /// Results may be views of the argument, or of what is taken from `memory`. Rows are copied, never changed, and the
 /// slots of an expert keep their order: so sums keep theirs, and the bits do not depend on where experts live. Backward
@@ -36,19 +36,19 @@ struct Here {
     return {home};
   }
   template <class Device, class Real, class Memory>
-  static View<Real, 2> send(Device&, const Route&, View<Real, 2> x, Memory&) {
+  static DeviceView<Real, 2> send(Device&, const Route&, DeviceView<Real, 2> x, Memory&) {
     return x;
   }
   template <class Device, class Real, class Memory>
-  static View<Real> send_slots(Device&, const Route&, View<Real> w_s, Memory&) {
+  static DeviceView<Real> send_slots(Device&, const Route&, DeviceView<Real> w_s, Memory&) {
     return w_s;
   }
   template <class Device, class Real, class Memory>
-  static View<Real, 2> collect(Device&, const Route&, View<Real, 2> y_s, Memory&) {
+  static DeviceView<Real, 2> collect(Device&, const Route&, DeviceView<Real, 2> y_s, Memory&) {
     return y_s;
   }
   template <class Device, class Real, class Memory>
-  static View<Real> collect_slots(Device&, const Route&, View<Real> w_s, Memory&) {
+  static DeviceView<Real> collect_slots(Device&, const Route&, DeviceView<Real> w_s, Memory&) {
     return w_s;
   }
 };

@@ -23,8 +23,8 @@ struct Embedding {
 
   /// x [T, Size] = rows of the table. Throws in_token for an id outside [0, Vocab).
   template <class Device, class Store, class Real>
-  static void forward(Device& device, const Weights<Store>& weights, View<const std::int32_t> tokens,
-                      View<Real, 2> x) {
+  static void forward(Device& device, const Weights<Store>& weights, DeviceView<const std::int32_t> tokens,
+                      DeviceView<Real, 2> x) {
     embed(device, weights.weight.view(), tokens, x);
   }
 
@@ -33,7 +33,7 @@ struct Embedding {
 
   /// Adds each row of dx [T, Size] to the gradient of its token's row.
   template <class Device, class Gradients, class Real>
-  static void backward(Device& device, View<const std::int32_t> tokens, View<const Real, 2> dx,
+  static void backward(Device& device, DeviceView<const std::int32_t> tokens, DeviceView<const Real, 2> dx,
                        Weights<Gradients>& gradients) {
     embedding_backward(device, tokens, dx, gradients.weight.matrix());
   }

@@ -36,14 +36,14 @@ struct ExpertPool {
 
   template <class Real>
   struct Saved {
-    View<Real, 2> gate, up;  ///< [S, hidden of an expert] each, before the gate's nonlinearity
+    DeviceView<Real, 2> gate, up;  ///< [S, hidden of an expert] each, before the gate's nonlinearity
   };
 
   /// x [T, hidden]; y [S, hidden]: slot s holds what its expert makes of row token[s]. `gated` and `down` are products
   /// that run beside those of the pool (the shared experts): the same parallel regions serve all.
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, const Assignment& assignment,
-                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y,
+                      DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<Real, 2> y,
                       std::type_identity_t<std::span<const BasicGatedJob<Real>>> gated,
                       std::type_identity_t<std::span<const BasicLinearJob<Real>>> down,
                       Saved<std::type_identity_t<Real>>* keep = nullptr) {
@@ -62,13 +62,16 @@ struct ExpertPool {
   /// experts need not be kept: with h what goes into `down`, <y_s, dy> = <h_s, dy down>.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights, const Assignment& assignment,
-                       View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       View<const std::type_identity_t<Real>, 2> dy, View<const std::type_identity_t<Real>> weight_s,
-                       View<std::type_identity_t<Real>> dweight_s, View<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy,
+                       DeviceView<const std::type_identity_t<Real>> weight_s,
+                       DeviceView<std::type_identity_t<Real>> dweight_s, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
     const auto h = scratch.template take<Real>(dx.rows, hidden);
-    const View<const std::int32_t> offsets = assignment.offsets;
+    const DeviceView<const std::int32_t> offsets = assignment.offsets;
     const std::int32_t* const token = assignment.token.data;
     grouped_linear<Real>(device, {}, {{weights.down.view(), offsets, dy, h, token, Product::x_w}});
     expert_swiglu_backward(device, weight_s, saved.gate, saved.up, h, dweight_s);

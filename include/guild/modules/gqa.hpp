@@ -77,20 +77,20 @@ struct Gqa {
 
   template <class Real>
   struct Saved {
-    View<Real, 2> projected_query;  ///< [T, H * D], before its norm; empty without query_key_norm
-    View<Real, 2> projected_key;    ///< [T, G * D], before its norm; empty without query_key_norm
-    View<Real, 2> query;            ///< [T, H * D], rotated
-    View<Real, 2> key;              ///< [T, G * D], rotated
-    View<Real, 2> value;            ///< [T, G * D]
-    View<Real, 2> attended;         ///< [T, H * D]
-    View<Real, 2> lse;              ///< [T, H]: log-sum-exp of the scaled scores; empty unless kept
+    DeviceView<Real, 2> projected_query;  ///< [T, H * D], before its norm; empty without query_key_norm
+    DeviceView<Real, 2> projected_key;    ///< [T, G * D], before its norm; empty without query_key_norm
+    DeviceView<Real, 2> query;            ///< [T, H * D], rotated
+    DeviceView<Real, 2> key;              ///< [T, G * D], rotated
+    DeviceView<Real, 2> value;            ///< [T, G * D]
+    DeviceView<Real, 2> attended;         ///< [T, H * D]
+    DeviceView<Real, 2> lse;              ///< [T, H]: log-sum-exp of the scaled scores; empty unless kept
   };
 
   /// x and y [T, hidden]. With caches the pass is appended to them, and each token attends to its sequence so far;
   /// without, each chunk is a sequence that attends to itself.
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
-                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y,
+                      DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<Real, 2> y,
                       Saved<std::type_identity_t<Real>>* keep = nullptr) {
     Device& device = pass.device;
     Saved<Real> here;
@@ -112,8 +112,10 @@ struct Gqa {
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
-                       View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
     const auto dattended = scratch.template take<Real>(x.rows, heads * width);
@@ -157,12 +159,12 @@ struct Gqa {
  private:
   /// Queries, keys and values of all heads, normalised where they shall be, not rotated.
   template <class Device, class Store, class Real, class RoomOf>
-  static void project(Device& device, const Weights<Store>& weights, View<const Real, 2> x, Saved<Real>& saved,
+  static void project(Device& device, const Weights<Store>& weights, DeviceView<const Real, 2> x, Saved<Real>& saved,
                       RoomOf& room) {
     saved.query = room.template keep<Real>(x.rows, heads * width);
     saved.key = room.template keep<Real>(x.rows, key_heads * width);
     saved.value = room.template keep<Real>(x.rows, key_heads * width);
-    View<Real, 2> query = saved.query, key = saved.key;
+    DeviceView<Real, 2> query = saved.query, key = saved.key;
     if constexpr (config.query_key_norm) {
       query = saved.projected_query = room.template keep<Real>(x.rows, heads * width);
       key = saved.projected_key = room.template keep<Real>(x.rows, key_heads * width);
@@ -192,7 +194,7 @@ struct Gqa {
                 .k_nope = rows(saved.key),
                 .v = rows(saved.value),
                 .out = rows(saved.attended),
-                .lse = with_lse ? rows(saved.lse) : View<Real, 2>{}});
+                .lse = with_lse ? rows(saved.lse) : DeviceView<Real, 2>{}});
     }
     expanded_attention(pass.device, jobs.ready(), sizes<Real>(pass.mask));
   }
@@ -200,7 +202,7 @@ struct Gqa {
   /// A job for each sequence and key head: its heads read the same columns of the cache.
   template <class Device>
   static void attend_to_caches(const Pass<Device>& pass, Caches<Cache> caches, const Saved<float>& saved) {
-    append_rows(pass, caches, std::array<View<const float, 2>, 2>{saved.key, saved.value});
+    append_rows(pass, caches, std::array<DeviceView<const float, 2>, 2>{saved.key, saved.value});
     Staged<Device, CachedAttentionJob> jobs(pass.device, chunks_of(pass) * key_heads);
     for (const Chunk& chunk : pass.batch.chunks) {
       if (chunk.count == 0) continue;
@@ -232,7 +234,7 @@ struct Gqa {
   }
   /// [T, heads * D] as [T * heads, D].
   template <class Real>
-  static View<Real, 2> by_head(View<Real, 2> all) {
+  static DeviceView<Real, 2> by_head(DeviceView<Real, 2> all) {
     return {all.data, all.rows * (all.cols / width), width};
   }
 };

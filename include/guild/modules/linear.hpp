@@ -12,8 +12,8 @@ inline namespace v1 {
 
 /// dx = dy W or dx += dy W: the gradient of the input of y = x W^T.
 template <class Device, class Real>
-void input_gradient(Device& device, const WeightView& weight, View<const std::type_identity_t<Real>, 2> dy,
-                    View<Real, 2> dx, Update update = Update::overwrite) {
+void input_gradient(Device& device, const WeightView& weight, DeviceView<const std::type_identity_t<Real>, 2> dy,
+                    DeviceView<Real, 2> dx, Update update = Update::overwrite) {
   const BasicLinearJob<Real> job{weight, dy, dx, nullptr, Product::x_w, update};
   linear(device, std::span<const BasicLinearJob<Real>>(&job, 1));
 }
@@ -32,8 +32,8 @@ struct Linear {
 
   /// x [T, Inputs], y [T, Outputs]
   template <class Device, class Store, class Real>
-  static void forward(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> x,
-                      View<Real, 2> y) {
+  static void forward(Device& device, const Weights<Store>& weights, DeviceView<const std::type_identity_t<Real>, 2> x,
+                      DeviceView<Real, 2> y) {
     linear(device, weights.weight.view(), x, y);
   }
 
@@ -42,9 +42,9 @@ struct Linear {
 
   /// Adds dy^T x to the weight's gradient; dx = dy W, or dx += dy W. A dx without data is not computed.
   template <class Device, class Store, class Gradients, class Real>
-  static void backward(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> x,
-                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients,
-                       Update update = Update::overwrite) {
+  static void backward(Device& device, const Weights<Store>& weights, DeviceView<const std::type_identity_t<Real>, 2> x,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients, Update update = Update::overwrite) {
     const WeightGradientJob<Real> job{x.rows, dy, x, gradients.weight.matrix()};
     weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
     if (dx.data != nullptr) input_gradient(device, weights.weight.view(), dy, dx, update);

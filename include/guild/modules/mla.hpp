@@ -75,19 +75,19 @@ struct Mla {
 
   template <class Real>
   struct Saved {
-    View<Real, 2> compressed;   ///< [T, query rank], before its norm; empty without query compression
-    View<Real, 2> query;        ///< [T, H * (N + R)], rotated
-    View<Real, 2> latents;      ///< [T, C + R]: latents before their norm, rotated shared key
-    View<Real, 2> keys_values;  ///< [T, H * (N + V)]; empty with caches
-    View<Real, 2> attended;     ///< [T, H * V]
-    View<Real, 2> lse;          ///< [T, H]: log-sum-exp of the scaled scores; empty unless kept
+    DeviceView<Real, 2> compressed;   ///< [T, query rank], before its norm; empty without query compression
+    DeviceView<Real, 2> query;        ///< [T, H * (N + R)], rotated
+    DeviceView<Real, 2> latents;      ///< [T, C + R]: latents before their norm, rotated shared key
+    DeviceView<Real, 2> keys_values;  ///< [T, H * (N + V)]; empty with caches
+    DeviceView<Real, 2> attended;     ///< [T, H * V]
+    DeviceView<Real, 2> lse;          ///< [T, H]: log-sum-exp of the scaled scores; empty unless kept
   };
 
   /// x and y [T, hidden]. With caches the pass is appended to them, and each token attends to its sequence so far;
   /// without, each chunk is a sequence that attends to itself.
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
-                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y,
+                      DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<Real, 2> y,
                       Saved<std::type_identity_t<Real>>* keep = nullptr) {
     Device& device = pass.device;
     Saved<Real> here;
@@ -111,8 +111,10 @@ struct Mla {
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
-                       View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     const Index tokens = x.rows;
     auto scratch = device.scratch();
@@ -158,7 +160,7 @@ struct Mla {
 
   /// Queries of all heads, latents and the shared key, neither normalised nor rotated.
   template <class Device, class Store, class Real, class RoomOf>
-  static void project(Device& device, const Weights<Store>& weights, View<const Real, 2> x, Saved<Real>& saved,
+  static void project(Device& device, const Weights<Store>& weights, DeviceView<const Real, 2> x, Saved<Real>& saved,
                       RoomOf& room) {
     saved.query = room.template keep<Real>(x.rows, heads * config.query_dim());
     saved.latents = room.template keep<Real>(x.rows, width);
@@ -175,7 +177,7 @@ struct Mla {
   /// The expanded form over the keys and values of the pass alone.
   template <class Device, class Store, class Real, class RoomOf>
   static void attend_to_itself(const Pass<Device>& pass, const Weights<Store>& weights,
-                               View<const std::type_identity_t<Real>, 2> normed, Saved<Real>& saved, RoomOf& room,
+                               DeviceView<const std::type_identity_t<Real>, 2> normed, Saved<Real>& saved, RoomOf& room,
                                bool with_lse) {
     const Index tokens = normed.rows;
     saved.keys_values = room.template keep<Real>(tokens, heads * (nope + value));
@@ -185,7 +187,7 @@ struct Mla {
     for (const Chunk& chunk : pass.batch.chunks) {
       const Parts<const Real> parts(chunk, saved.query, saved.latents, saved.keys_values);
       jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(saved.attended), 0, nope + value,
-                nope + value, with_lse ? parts.rows(saved.lse) : View<Real, 2>{}});
+                nope + value, with_lse ? parts.rows(saved.lse) : DeviceView<Real, 2>{}});
     }
     expanded_attention(pass.device, jobs.ready(), {heads, nope, rotary, value, scale<Real>(), pass.mask});
   }
@@ -193,7 +195,8 @@ struct Mla {
   /// What attention reads of one sequence, or the gradients of it: each head's keys and values lie side by side.
   template <class Element>
   struct Parts {
-    Parts(const Chunk& chunk, View<Element, 2> all_queries, View<Element, 2> latents, View<Element, 2> keys_values)
+    Parts(const Chunk& chunk, DeviceView<Element, 2> all_queries, DeviceView<Element, 2> latents,
+          DeviceView<Element, 2> keys_values)
         : begin(chunk.begin),
           count(chunk.count),
           query(rows(all_queries)),
@@ -201,12 +204,12 @@ struct Mla {
           rotary_key(rows(latents).middle_cols(latent, rotary)),
           values(rows(keys_values).middle_cols(nope, heads * (nope + value) - nope)) {}
     template <class Any>
-    View<Any, 2> rows(View<Any, 2> all) const {
+    DeviceView<Any, 2> rows(DeviceView<Any, 2> all) const {
       return all.middle_rows(begin, count);
     }
 
     Index begin, count;
-    View<Element, 2> query, key, rotary_key, values;
+    DeviceView<Element, 2> query, key, rotary_key, values;
   };
 
   template <class Device>
@@ -219,15 +222,15 @@ struct Mla {
   }
 
   template <class Device, class Store, class Real, class Memory>
-  static View<Real, 2> normed_latents(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
-                                      Memory& memory) {
+  static DeviceView<Real, 2> normed_latents(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
+                                            Memory& memory) {
     const auto normed = memory.template take<Real>(saved.latents.rows, latent);
     LatentNorm::forward(device, weights.latent_norm, saved.latents.middle_cols(0, latent), normed, latent_norm_epsilon);
     return normed;
   }
   template <class Device, class Store, class Real, class Memory>
-  static View<Real, 2> normed_query(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
-                                    Memory& memory) {
+  static DeviceView<Real, 2> normed_query(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
+                                          Memory& memory) {
     const auto normed = memory.template take<Real>(saved.compressed.rows, config.query_rank);
     QueryNorm::forward(device, weights.query_norm, saved.compressed, normed, latent_norm_epsilon);
     return normed;

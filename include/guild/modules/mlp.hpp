@@ -32,13 +32,13 @@ struct Mlp {
 
   template <class Real>
   struct Saved {
-    View<Real, 2> gate, up;  ///< [T, Hidden] each, before the gate's nonlinearity
+    DeviceView<Real, 2> gate, up;  ///< [T, Hidden] each, before the gate's nonlinearity
   };
 
   /// x and y [T, Size]
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights,
-                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y,
+                      DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<Real, 2> y,
                       Saved<std::type_identity_t<Real>>* keep = nullptr) {
     auto room = pass.room(keep);
     const BasicGatedJob<Real> job = first_half<Real>(room, weights, x, keep);
@@ -48,10 +48,10 @@ struct Mlp {
 
   /// What goes into `down`, as a job that others may run beside their own; keeps what backward needs of `forward`.
   template <class Real, class RoomOf, class Store>
-  static BasicGatedJob<Real> first_half(RoomOf& room, const Weights<Store>& weights, View<const Real, 2> x,
+  static BasicGatedJob<Real> first_half(RoomOf& room, const Weights<Store>& weights, DeviceView<const Real, 2> x,
                                         Saved<Real>* keep) {
     const Index rows = x.rows;
-    const View<Real, 2> h = room.template take<Real>(rows, Hidden);
+    const DeviceView<Real, 2> h = room.template take<Real>(rows, Hidden);
     if (keep != nullptr) *keep = {room.template keep<Real>(rows, Hidden), room.template keep<Real>(rows, Hidden)};
     const Saved<Real> out = keep != nullptr ? *keep : Saved<Real>{};
     return {weights.gate.weight.view(), weights.up.weight.view(), x, h, nullptr, out.gate, out.up};
@@ -60,8 +60,10 @@ struct Mlp {
   /// dy and dx [T, Size]; `saved` is used up: its memory holds gradients afterwards.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
-                       View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
     const auto h = scratch.template take<Real>(x.rows, Hidden);

@@ -59,8 +59,8 @@ struct Moe {
   template <class Real>
   struct Saved {
     typename Router::template Saved<Real> router;
-    View<std::int32_t, 2> chosen;  ///< [T, K]: choices are kept, never made a second time
-    View<Real, 2> weights_tk;      ///< [T, K]
+    DeviceView<std::int32_t, 2> chosen;  ///< [T, K]: choices are kept, never made a second time
+    DeviceView<Real, 2> weights_tk;      ///< [T, K]
     Assignment assignment;
     typename Ways::Route route;
     typename Experts::template Saved<Real> experts;
@@ -70,7 +70,7 @@ struct Moe {
   /// x and y [T, hidden]. The shared experts run beside the routed ones.
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights,
-                      View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y,
+                      DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<Real, 2> y,
                       Saved<std::type_identity_t<Real>>* keep = nullptr) {
     Saved<Real> here;
     Saved<Real>& saved = keep != nullptr ? *keep : here;
@@ -86,13 +86,15 @@ struct Moe {
         "Moe: Spec::Router needs a static forward(pass, weights, x, routing, keep) as TopKRouter has");
     Router::forward(pass, weights.router, x, routing, router_keep);
     if constexpr (std::is_same_v<Real, float>)
-      if (pass.observer != nullptr) pass.observer->on_routing(pass.layer, saved.chosen, saved.weights_tk);
+      if (pass.observer != nullptr)
+        pass.observer->on_routing(pass.layer, host_view(pass.device, saved.chosen),
+                                  host_view(pass.device, saved.weights_tk));
 
     saved.assignment = Assignment::take(room.kept(), tokens, config.top_k, config.experts);
     assign_experts(pass.device, saved.chosen, saved.assignment);
     saved.route = Ways::route(pass.device, saved.assignment, room.kept());
     const Assignment& there = saved.route.assignment;
-    const View<const Real, 2> x_sent = Ways::send(pass.device, saved.route, x, room);
+    const DeviceView<const Real, 2> x_sent = Ways::send(pass.device, saved.route, x, room);
 
     const auto y_sent = room.template take<Real>(there.slots(), S::config.hidden);
     std::array<BasicGatedJob<Real>, has_shared ? 1 : 0> gated;
@@ -107,7 +109,7 @@ struct Moe {
         "Moe: Spec::Experts needs a static forward(pass, weights, assignment, x, y, gated, down, keep) as ExpertPool "
         "has");
     Experts::forward(pass, weights.experts, there, x_sent, y_sent, gated, down, experts_keep);
-    const auto shared = has_shared ? View<const Real, 2>(y) : View<const Real, 2>();
+    const auto shared = has_shared ? DeviceView<const Real, 2>(y) : DeviceView<const Real, 2>();
     combine_experts(pass.device, Ways::collect(pass.device, saved.route, y_sent, room), saved.assignment.slot_tk,
                     saved.weights_tk, shared, y);
   }
@@ -115,8 +117,10 @@ struct Moe {
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
-                       View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
     const Index tokens = x.rows, slots = tokens * config.top_k;
@@ -134,7 +138,7 @@ struct Moe {
     const auto ones = scratch.template take<Real>(tokens, config.top_k);
     for_each_row(device, tokens, config.top_k, FillRow<Real>{ones, Real(1)});
     combine_experts(device, Ways::collect(device, route, dx_sent, scratch), saved.assignment.slot_tk, ones,
-                    has_shared ? View<const Real, 2>(dx) : View<const Real, 2>(), dx);
+                    has_shared ? DeviceView<const Real, 2>(dx) : DeviceView<const Real, 2>(), dx);
 
     const auto dweights_tk = scratch.template take<Real>(tokens, config.top_k);
     gather_slots(device, saved.assignment.slot_tk, Ways::collect_slots(device, route, dweight_sent, scratch),

@@ -46,10 +46,10 @@ struct MtpLayer {
 
   template <class Real>
   struct Saved {
-    View<Real, 2> embedded;  ///< [T, hidden]: rows of the next tokens, before their norm
-    View<Real, 2> x;         ///< [T, hidden]: the block's input
+    DeviceView<Real, 2> embedded;  ///< [T, hidden]: rows of the next tokens, before their norm
+    DeviceView<Real, 2> x;         ///< [T, hidden]: the block's input
     typename Block::template Saved<Real> block;
-    View<Real, 2> y;  ///< [T, hidden]: the block's output, before the norm of the head
+    DeviceView<Real, 2> y;  ///< [T, hidden]: the block's output, before the norm of the head
   };
 
   /// y [T, hidden]: the states of which a head guesses the token after the pass's. The tokens of the pass are the
@@ -59,8 +59,8 @@ struct MtpLayer {
   /// paper's order).
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, const WeightView& embedding,
-                      Caches<Cache> caches, View<const std::type_identity_t<Real>, 2> hidden_states, View<Real, 2> y,
-                      Saved<std::type_identity_t<Real>>* keep = nullptr) {
+                      Caches<Cache> caches, DeviceView<const std::type_identity_t<Real>, 2> hidden_states,
+                      DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
     Saved<Real> here;
     Saved<Real>& saved = keep != nullptr ? *keep : here;
     auto room = pass.room(keep);
@@ -79,10 +79,10 @@ struct MtpLayer {
   /// overwrites dhidden_states [T, hidden].
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
-                       View<const std::type_identity_t<Real>, 2> hidden_states,
-                       const Saved<std::type_identity_t<Real>>& saved, View<Real, 2> dy,
-                       View<std::type_identity_t<Real>, 2> dhidden_states,
-                       View<std::type_identity_t<Real>, 2> dembedding, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> hidden_states,
+                       const Saved<std::type_identity_t<Real>>& saved, DeviceView<Real, 2> dy,
+                       DeviceView<std::type_identity_t<Real>, 2> dhidden_states,
+                       DeviceView<std::type_identity_t<Real>, 2> dembedding, Weights<Gradients>& gradients) {
     Device& device = pass.device;
     constexpr double epsilon = S::config.norm.epsilon;
     Norm::backward(device, weights.head_norm, saved.y, dy, dy, gradients.head_norm, epsilon);
@@ -101,8 +101,9 @@ struct MtpLayer {
 
  private:
   template <class Device, class Store, class Real>
-  static void join(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> embedded,
-                   View<const std::type_identity_t<Real>, 2> hidden_states, View<Real, 2> joined) {
+  static void join(Device& device, const Weights<Store>& weights,
+                   DeviceView<const std::type_identity_t<Real>, 2> embedded,
+                   DeviceView<const std::type_identity_t<Real>, 2> hidden_states, DeviceView<Real, 2> joined) {
     Norm::forward(device, weights.embedding_norm, embedded, joined.middle_cols(0, hidden), S::config.norm.epsilon);
     Norm::forward(device, weights.hidden_norm, hidden_states, joined.middle_cols(hidden, hidden),
                   S::config.norm.epsilon);

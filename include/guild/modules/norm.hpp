@@ -24,8 +24,8 @@ struct RmsNorm {
 
   /// x and y [T, Size]; they may be the same view.
   template <class Device, class Store, class Real>
-  static void forward(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> x,
-                      View<Real, 2> y, double epsilon) {
+  static void forward(Device& device, const Weights<Store>& weights, DeviceView<const std::type_identity_t<Real>, 2> x,
+                      DeviceView<Real, 2> y, double epsilon) {
     rms_norm(device, weights.weight.view(), x, y, epsilon);
   }
 
@@ -35,9 +35,10 @@ struct RmsNorm {
   /// x, dy and dx [T, Size]; dx is overwritten, with the gradient plus `plus` [T, Size] if that has data (it may be dy
   /// or plus); the weight's gradient is added to.
   template <class Device, class Store, class Gradients, class Real>
-  static void backward(Device& device, const Weights<Store>& weights, View<const std::type_identity_t<Real>, 2> x,
-                       View<const std::type_identity_t<Real>, 2> dy, View<Real, 2> dx, Weights<Gradients>& gradients,
-                       double epsilon, View<const std::type_identity_t<Real>, 2> plus = {}) {
+  static void backward(Device& device, const Weights<Store>& weights, DeviceView<const std::type_identity_t<Real>, 2> x,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients, double epsilon,
+                       DeviceView<const std::type_identity_t<Real>, 2> plus = {}) {
     rms_norm_backward(device, weights.weight.view(), x, dy, dx, gradients.weight.view(), epsilon, plus);
   }
 };

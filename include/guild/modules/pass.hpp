@@ -63,7 +63,7 @@ struct Pass {
   LayerChoice choice{};          ///< of the layer that is called: where its experts go, or come from
   /// The experts that each layer of the model must take, [T, K] of them, as an earlier pass over the same tokens chose;
   /// empty for the layers that shall choose (and all of it if none is given).
-  std::span<const View<std::int32_t, 2>> choices{};
+  std::span<const DeviceView<std::int32_t, 2>> choices{};
 
   BalanceOptions balance{};                   ///< losses added to the routers' gradients
   double balance_scale = 1.0;                 ///< the share of this batch in a step of several
@@ -98,9 +98,14 @@ template <class Saved, class Part>
   return keep != nullptr ? &(keep->*part) : nullptr;
 }
 
+/// Throws op_shape for a batch that is none.
+template <class Device>
+void check(const Pass<Device>& pass) {
+  check(pass.batch, host_view(pass.device, pass.batch.positions));
+}
+
 /// Throws op_shape unless every chunk begins its sequence.
 inline void check_whole(const Batch& batch) {
-  check(batch);
   for (const Chunk& chunk : batch.chunks)
     if (chunk.first_position != 0)
       throw Error(ErrorCode::op_shape, "a chunk begins at position " + std::to_string(chunk.first_position) +

@@ -23,7 +23,7 @@ struct RecomputedLayer : Layer {
   /// Computes the first time as it will then, if backward is to come, and forgets.
   template <class Device, class Weights, class Real>
   static void forward(const Pass<Device>& pass, const Weights& weights, Caches<typename Layer::Cache> caches,
-                      View<Real, 2> x, View<Real, 2> y, Saved<Real>* keep = nullptr) {
+                      DeviceView<Real, 2> x, DeviceView<Real, 2> y, Saved<Real>* keep = nullptr) {
     if (keep == nullptr) return Layer::forward(pass, weights, caches, x, y);
     constexpr Index chosen = Layer::chosen_experts;
     Pass<Device> first = pass;
@@ -36,8 +36,8 @@ struct RecomputedLayer : Layer {
   }
 
   template <class Device, class Weights, class Gradients, class Real>
-  static void backward(const Pass<Device>& pass, const Weights& weights, View<Real, 2> x, const Saved<Real>& saved,
-                       View<Real, 2> dy, View<Real, 2> dx, Gradients& gradients) {
+  static void backward(const Pass<Device>& pass, const Weights& weights, DeviceView<Real, 2> x,
+                       const Saved<Real>& saved, DeviceView<Real, 2> dy, DeviceView<Real, 2> dx, Gradients& gradients) {
     auto own = pass.kept().nested();
     Pass<Device> again = pass.with(own);
     again.choice = saved.choice;

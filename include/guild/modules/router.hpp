@@ -35,12 +35,12 @@ struct TopKRouter {
 
   template <class Real>
   struct Saved {
-    View<Real, 2> logits;  ///< [T, experts]
+    DeviceView<Real, 2> logits;  ///< [T, experts]
   };
 
   /// x [T, hidden]; experts and weights [T, top_k], in descending order of choice, ties to the lower index.
   template <class Device, class Store, class Real>
-  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, View<const Real, 2> x,
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, DeviceView<const Real, 2> x,
                       const Routing<std::type_identity_t<Real>>& routing,
                       Saved<std::type_identity_t<Real>>* keep = nullptr) {
     auto room = pass.room(keep);
@@ -55,17 +55,20 @@ struct TopKRouter {
   /// the pass's statistics.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
-                       View<const std::type_identity_t<Real>, 2> x, const Saved<std::type_identity_t<Real>>& saved,
-                       const Routing<std::type_identity_t<Real>>& routing, View<std::type_identity_t<Real>, 2> dweights,
-                       View<Real, 2> dx, Weights<Gradients>& gradients) {
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       const Saved<std::type_identity_t<Real>>& saved,
+                       const Routing<std::type_identity_t<Real>>& routing,
+                       DeviceView<std::type_identity_t<Real>, 2> dweights, DeviceView<Real, 2> dx,
+                       Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
     const auto dlogits = scratch.template take<Real>(x.rows, config.experts);
     route_backward(device, config, saved.logits, routing.experts, routing.weights, dweights, dlogits);
     const BalanceTerms terms =
-        balance_losses(device, config, pass.balance, View<const Real, 2>(saved.logits), routing.experts,
+        balance_losses(device, config, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.experts,
                        pass.sequence_offsets, static_cast<Real>(pass.balance_scale), dlogits);
-    if (pass.statistics != nullptr) pass.statistics->add(pass.layer, routing.experts, terms, pass.balance_scale);
+    if (pass.statistics != nullptr)
+      pass.statistics->add(pass.layer, host_view(pass.device, routing.experts), terms, pass.balance_scale);
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};
     weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
     input_gradient(device, weights.weight.view(), dlogits, dx);

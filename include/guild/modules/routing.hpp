@@ -12,14 +12,14 @@ inline namespace v1 {
 /// Views of T tokens and K experts each.
 template <class Real>
 struct Routing {
-  View<std::int32_t, 2> experts;  ///< [T, K]; written if the choice is made here, read if it was given
-  View<Real, 2> weights;          ///< [T, K]; always written
+  DeviceView<std::int32_t, 2> experts;  ///< [T, K]; written if the choice is made here, read if it was given
+  DeviceView<Real, 2> weights;          ///< [T, K]; always written
   Choice choice = Choice::made;
 };
 
 /// The experts of a layer, on their way through a training pass. Without data the layer keeps its choice to itself.
 struct LayerChoice {
-  View<std::int32_t, 2> experts{};
+  DeviceView<std::int32_t, 2> experts{};
   Choice choice = Choice::made;
 };
 

@@ -54,17 +54,17 @@ class RowCache {
   }
 
   /// The rows of `tokens` more tokens, to be written. Throws op_shape without room for them.
-  [[nodiscard]] View<Element, 2> append(Index tokens) {
+  [[nodiscard]] DeviceView<Element, 2> append(Index tokens) {
     if (tokens < 0 || tokens > reserved() - length_)
       throw Error(ErrorCode::op_shape, std::to_string(tokens) + " tokens do not fit a cache that holds " +
                                            std::to_string(length_) + " of " + std::to_string(reserved()) +
                                            "; reserve room first");
-    const View<Element, 2> fresh{rows_.data() + length_ * Width, tokens, Width};
+    const DeviceView<Element, 2> fresh{rows_.data() + length_ * Width, tokens, Width};
     length_ += tokens;
     return fresh;
   }
   /// [length, Width]
-  [[nodiscard]] View<const Element, 2> rows() const { return {rows_.data(), length_, Width}; }
+  [[nodiscard]] DeviceView<const Element, 2> rows() const { return {rows_.data(), length_, Width}; }
 
   [[nodiscard]] Mark mark() const { return {length_}; }
   [[nodiscard]] Mark mark(Index tokens) const { return {tokens}; }

@@ -53,14 +53,14 @@ struct Segment {
 
   template <class Real>
   struct Saved {
-    std::array<View<Real, 2>, std::size_t{Count}> inputs{};  ///< [T, hidden] each
+    std::array<DeviceView<Real, 2>, std::size_t{Count}> inputs{};  ///< [T, hidden] each
     std::array<typename Layer::template Saved<Real>, std::size_t{Count}> layers{};
   };
 
   /// y [T, hidden] = all layers of x. What is kept refers to x, which must stay then; otherwise y may be x.
   template <class Device, class Store, class Real>
-  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches, View<Real, 2> x,
-                      View<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
+                      DeviceView<Real, 2> x, DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
     using LayerCaches = Caches<typename Layer::Cache>;
     Pass<Device> at = pass;  // the layer that is called
     for (std::size_t i = 0; i < std::size_t{Count}; ++i, ++at.layer) {
@@ -77,8 +77,8 @@ struct Segment {
 
   /// dx [T, hidden]: on entry the gradient of forward's y, afterwards that of its x. `saved` is used up.
   template <class Device, class Store, class Gradients, class Real>
-  static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved, View<Real, 2> dx,
-                       Weights<Gradients>& gradients) {
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved,
+                       DeviceView<Real, 2> dx, Weights<Gradients>& gradients) {
     Pass<Device> at = pass;
     at.layer += Count;
     for (std::size_t i = std::size_t{Count}; i-- > 0;) {
@@ -94,7 +94,7 @@ struct Segment {
     const auto layer = static_cast<std::size_t>(pass.layer);
     if (layer >= pass.choices.size() || pass.choices[layer].data == nullptr) return {};
     constexpr Index chosen = Layer::chosen_experts;
-    const View<std::int32_t, 2> experts = pass.choices[layer];
+    const DeviceView<std::int32_t, 2> experts = pass.choices[layer];
     if (experts.rows != tokens || experts.cols != chosen)
       throw Error(ErrorCode::op_shape, "the experts given for layer " + std::to_string(pass.layer) + " are [" +
                                            std::to_string(experts.rows) + ", " + std::to_string(experts.cols) +

@@ -67,8 +67,8 @@ struct Stack {
 
   /// y [T, hidden] = all layers of x. What is kept refers to x, which must stay then; otherwise y may be x.
   template <class Device, class Store, class Real>
-  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches, View<Real, 2> x,
-                      View<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
+                      DeviceView<Real, 2> x, DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
     Pass<Device> at = pass;
     for_each_part([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
       using PartCaches = Caches<typename Part<I>::Cache>;
@@ -84,8 +84,8 @@ struct Stack {
 
   /// dx [T, hidden]: on entry the gradient of forward's y, afterwards that of its x. `saved` is used up.
   template <class Device, class Store, class Gradients, class Real>
-  static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved, View<Real, 2> dx,
-                       Weights<Gradients>& gradients) {
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved,
+                       DeviceView<Real, 2> dx, Weights<Gradients>& gradients) {
     Pass<Device> at = pass;
     at.layer += layers;
     for_each_part_reversed([&]<std::size_t I>(std::integral_constant<std::size_t, I>) {

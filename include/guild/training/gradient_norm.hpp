@@ -24,7 +24,7 @@ template <class Model, class Device, class Gradients>
         ++count;
       },
       gradients);
-  Staged<Device, View<const float>> tensors(device, count);
+  Staged<Device, DeviceView<const float>> tensors(device, count);
   for_each_parameter<Model>(
       [&](const Path&, const TensorShape&, const Buffer<float>& data) { tensors.add(data.view()); }, gradients);
   return std::sqrt(sum_of_squares(device, tensors.ready()));

@@ -29,7 +29,7 @@ namespace detail {
 struct FirstValues {
   Index index;         ///< of the expert whose matrix it is
   std::size_t number;  ///< in the order of visit
-  View<float> values;
+  DeviceView<float> values;
   double deviation;  ///< negative: `constant` everywhere
   float constant;
 };

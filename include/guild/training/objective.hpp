@@ -127,7 +127,7 @@ class Objective {
   template <class Device, class Store, class Gradients>
   LossReport learn(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, const StepSize& size,
                    Weights<Gradients>& gradients, RoutingStatistics* statistics,
-                   std::span<const View<std::int32_t, 2>> choices = {}) {
+                   std::span<const DeviceView<std::int32_t, 2>> choices = {}) {
     Pass<Device> pass = pass_of(device, weights, batch);
     pass.choices = choices;
     pass.balance_scale = static_cast<double>(batch.size()) / static_cast<double>(size.tokens);
@@ -142,17 +142,17 @@ class Objective {
     LossReport report;
     const WeightView head = Model::head_of(weights).view();
     const auto dhead = Model::head_of(gradients).matrix();
-    report.next = cross_entropy_head(device, head, View<const Real, 2>(states), batch.target_view(),
+    report.next = cross_entropy_head(device, head, DeviceView<const Real, 2>(states), batch.target_view(),
                                      head_options(1.0, size.next), dstates, dhead);
     ahead_.resize(options_.mtp_weight > 0.0 ? weights.mtp.size() : 0);
     if (!ahead_.empty()) {
       auto own = memory.nested();
       const Pass<Device> keeping = pass.with(own);
       const double weight = options_.mtp_weight / static_cast<double>(ahead_.size());
-      View<const Real, 2> x = states;
+      DeviceView<const Real, 2> x = states;
       for (std::size_t depth = 0; depth < ahead_.size(); ++depth) {
         Ahead& ahead = ahead_[depth];
-        ahead.tokens = shifted(batch, depth, own);
+        ahead.tokens = shifted(device, batch, depth, own);
         ahead.x = x;
         ahead.y = own.template take<Real>(states.rows, states.cols);
         ahead.dy = own.template take<Real>(states.rows, states.cols);
@@ -164,7 +164,7 @@ class Objective {
       }
       for (std::size_t depth = ahead_.size(); depth-- > 0;) {
         Ahead& ahead = ahead_[depth];
-        const View<Real, 2> dx = ahead.y;  // no longer needed
+        const DeviceView<Real, 2> dx = ahead.y;  // no longer needed
         Model::Mtp::backward(deeper_pass(keeping, ahead.tokens, depth), weights.mtp[depth], ahead.x, ahead.saved,
                              ahead.dy, dx, gradients.embedding.weight.matrix(), gradients.mtp[depth]);
         add(device, depth > 0 ? ahead_[depth - 1].dy : dstates, dx);
@@ -184,46 +184,47 @@ class Objective {
     Model::forward(pass, weights, {}, states);
     LossReport report;
     const WeightView head = Model::head_of(weights).view();
-    report.next = cross_entropy_head(device, head, View<const Real, 2>(states), batch.target_view(),
-                                     head_options(1.0, 1), View<Real, 2>(), View<Real, 2>());
-    View<const Real, 2> x = states;
+    report.next = cross_entropy_head(device, head, DeviceView<const Real, 2>(states), batch.target_view(),
+                                     head_options(1.0, 1), DeviceView<Real, 2>(), DeviceView<Real, 2>());
+    DeviceView<const Real, 2> x = states;
     for (std::size_t depth = 0; depth < weights.mtp.size() && options_.mtp_weight > 0.0; ++depth) {
-      const Shifted tokens = shifted(batch, depth, memory);
+      const Shifted tokens = shifted(device, batch, depth, memory);
       const auto y = memory.template take<Real>(states.rows, states.cols);
       Model::Mtp::forward(deeper_pass(pass, tokens, depth), weights.mtp[depth], weights.embedding.weight.view(), {}, x,
                           y);
       x = y;
-      report.ahead(depth) =
-          cross_entropy_head(device, head, x, tokens.targets, head_options(1.0, 1), View<Real, 2>(), View<Real, 2>());
+      report.ahead(depth) = cross_entropy_head(device, head, x, tokens.targets, head_options(1.0, 1),
+                                               DeviceView<Real, 2>(), DeviceView<Real, 2>());
     }
     return report;
   }
 
  private:
   struct Shifted {
-    View<std::int32_t> tokens;   ///< the token some places after each; any where the sequence has ended
-    View<std::int32_t> targets;  ///< that token's target; ignored there
+    DeviceView<std::int32_t> tokens;   ///< the token some places after each; any where the sequence has ended
+    DeviceView<std::int32_t> targets;  ///< that token's target; ignored there
   };
   /// A prediction layer on its way: x goes in, y comes out and is the next one's x.
   struct Ahead {
     Shifted tokens;
-    View<const Real, 2> x;
-    View<Real, 2> y, dy;
+    DeviceView<const Real, 2> x;
+    DeviceView<Real, 2> y, dy;
     typename Model::Mtp::template Saved<Real> saved;
   };
 
   /// What prediction layer `depth` reads and guesses.
-  template <class Memory>
-  static Shifted shifted(const TrainingBatch& batch, std::size_t depth, Memory& memory) {
+  template <class Device, class Memory>
+  static Shifted shifted(const Device& device, const TrainingBatch& batch, std::size_t depth, Memory& memory) {
     const Index size = batch.size(), places = static_cast<Index>(depth) + 1;
     const Shifted to{memory.template take<std::int32_t>(size), memory.template take<std::int32_t>(size)};
+    const auto tokens = host_view(device, to.tokens), targets = host_view(device, to.targets);
     for (const Chunk& chunk : batch.chunks)
       for (Index i = 0; i < chunk.count; ++i) {
         const Index row = chunk.begin + i;
         const auto there = static_cast<std::size_t>(row + places);
         const bool ended = i + places >= chunk.count;
-        to.tokens[row] = ended ? 0 : batch.tokens[there];
-        to.targets[row] = ended ? TrainingBatch::ignored : batch.targets[there];
+        tokens[row] = ended ? 0 : batch.tokens[there];
+        targets[row] = ended ? TrainingBatch::ignored : batch.targets[there];
       }
     return to;
   }

@@ -221,7 +221,7 @@ class Optimizer {
       Slot& slot = slots_[i];
       if (slot.rule != UpdateRule::muon || rests(slot)) continue;
       const double lr = options.lr * rate * slot.lr_scale;
-      const View<float> update = scratch.template take<float>(slot.shape.size());
+      const DeviceView<float> update = scratch.template take<float>(slot.shape.size());
       momenta.add({gradients_[i], slot.first.view(), update, gradient_scale, static_cast<float>(options.momentum)});
       updates.add({update.data, slot.shape.rows, slot.shape.cols});
       descents.add({weights_[i], update,
@@ -237,8 +237,8 @@ class Optimizer {
   Index steps_ = 0;
   PredictionLayers ahead_ = PredictionLayers::trained;  ///< of the step at hand
   std::vector<Slot> slots_;
-  std::vector<View<float>> weights_;  ///< of the step at hand, as slots_
-  std::vector<View<const float>> gradients_;
+  std::vector<DeviceView<float>> weights_;  ///< of the step at hand, as slots_
+  std::vector<DeviceView<const float>> gradients_;
 };
 
 }  // namespace v1

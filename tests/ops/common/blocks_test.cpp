@@ -84,8 +84,8 @@ std::vector<double> all_kernels(Device& device) {
   keep(m), keep(update);
   run(guild::DescendJob<float>{view(w), view(update), 0.1f, 0.01f});
   keep(w);
-  const std::array<guild::View<const float>, 2> tensors = {view(w), view(m)};
-  out.push_back(guild::sum_of_squares(device, std::span<const guild::View<const float>>(tensors)));
+  const std::array<guild::DeviceView<const float>, 2> tensors = {view(w), view(m)};
+  out.push_back(guild::sum_of_squares(device, std::span<const guild::DeviceView<const float>>(tensors)));
   auto gram = normal<float>(71 * 71, 5), square = normal<float>(71 * 71, 6);
   run(guild::PolynomialJob<float>{view(gram), view(square), 71, 3.0f, -4.0f, 2.0f});
   keep(square);

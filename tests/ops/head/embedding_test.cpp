@@ -66,7 +66,7 @@ TEST(Embedding, TakesTablesOfDouble) {
   const std::vector<std::int32_t> ids = {1, 0};
   guild::embed(device, table.view(), view_of(ids), y.view());
   for (Index t = 0; t < 2; ++t)
-    for (Index i = 0; i < 3; ++i) EXPECT_EQ(y(t, i), table.matrix()(1 - t, i));
+    for (Index i = 0; i < 3; ++i) EXPECT_EQ(y(t, i), table.data[(1 - t) * 3 + i]);
 }
 
 TEST(Embedding, BackwardAddsTheRowsOfEachIdInTheOrderOfTokens) {

@@ -174,6 +174,7 @@ TEST(LinearDouble, EqualsTheSumsForBothProductsAndUpdates) {
   std::normal_distribution<double> normal;
   for (double& w : weight.data.view()) w = normal(random);
   const auto gather = random_rows(rows, 30, 5);
+  const guild::View w = weight.matrix();
   for (const Product product : {Product::x_wt, Product::x_w}) {
     const Index in = product == Product::x_wt ? inputs : outputs, out = product == Product::x_wt ? outputs : inputs;
     for (const Update update : {Update::overwrite, Update::add}) {
@@ -186,8 +187,7 @@ TEST(LinearDouble, EqualsTheSumsForBothProductsAndUpdates) {
         for (Index i = 0; i < out; ++i) {
           double sum = update == Update::add ? before(t, i) : 0.0;
           for (Index k = 0; k < in; ++k)
-            sum += x(gather[static_cast<std::size_t>(t)], k) *
-                   (product == Product::x_wt ? weight.matrix()(i, k) : weight.matrix()(k, i));
+            sum += x(gather[static_cast<std::size_t>(t)], k) * (product == Product::x_wt ? w(i, k) : w(k, i));
           ASSERT_NEAR(y(t, i), sum, 1e-12) << t << ", " << i;
         }
       }

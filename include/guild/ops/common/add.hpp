@@ -10,7 +10,7 @@ inline namespace v1 {
 
 /// x += y, both [T, D]. Throws op_shape.
 template <class Device, class Real>
-void add(Device& device, View<Real, 2> x, View<const std::type_identity_t<Real>, 2> y) {
+void add(Device& device, DeviceView<Real, 2> x, DeviceView<const std::type_identity_t<Real>, 2> y) {
   detail::require_shape(x, x.rows, x.cols, "add: x");
   detail::require_shape(y, x.rows, x.cols, "add: y");
   for_each_row(device, x.rows, x.cols, AddRow<Real>{x, y});

@@ -72,8 +72,8 @@ void for_each_block(Device& device, std::span<const Job> jobs) {
   detail::JobBlockRow<Job> row{View<const Job>(jobs.data(), count), View<const Index>(numbers.ready().data(), count)};
   auto scratch = device.scratch();
   if constexpr (requires { copy_to_device(device, row.jobs, View<Job>()); }) {  // a device with memory of its own
-    const auto device_jobs = scratch.template take<Job>(count);
-    const auto first = scratch.template take<Index>(count);
+    const View device_jobs = scratch.template take<Job>(count);
+    const View first = scratch.template take<Index>(count);
     copy_to_device(device, row.jobs, device_jobs);
     copy_to_device(device, row.first, first);
     row = {device_jobs, first};

@@ -10,7 +10,7 @@ inline namespace v1 {
 
 /// The job that copies x to y, both [T, D].
 template <class From, class To>
-[[nodiscard]] CopyRowsJob<From, To> copy_of(View<const From, 2> x, View<To, 2> y) {
+[[nodiscard]] CopyRowsJob<From, To> copy_of(DeviceView<const From, 2> x, DeviceView<To, 2> y) {
   return {x, y, {1, y.cols, 0, 0}};
 }
 

@@ -19,19 +19,19 @@ inline constexpr Index fault_kinds = static_cast<Index>(Fault::count_);
 /// A device that keeps one word for each kind of fault in its own memory: 0, or 1 + a row where the kind was found.
 template <class Device>
 concept FlagsFaults = requires(Device& device) {
-  { device.faults() } -> std::same_as<View<std::uint32_t>>;
+  { device.faults() } -> std::same_as<DeviceView<std::uint32_t>>;
 };
 
 namespace detail {
 
 /// Flags rows with a value outside of [least, end). Waits for nothing.
 template <FlagsFaults Device>
-void flag_outside(Device& device, Fault fault, View<const std::int32_t, 2> values, Index least, Index end) {
+void flag_outside(Device& device, Fault fault, DeviceView<const std::int32_t, 2> values, Index least, Index end) {
   for_each_row(device, values.rows, values.cols,
                FlagOutsideRow{values, least, end, device.faults().data + static_cast<int>(fault)});
 }
 template <FlagsFaults Device>
-void flag_outside(Device& device, Fault fault, View<const std::int32_t> values, Index least, Index end) {
+void flag_outside(Device& device, Fault fault, DeviceView<const std::int32_t> values, Index least, Index end) {
   flag_outside(device, fault, View<const std::int32_t, 2>{values.data, values.size, 1, 1}, least, end);
 }
 
@@ -66,7 +66,7 @@ template <class Device>
 void raise_faults(Device& device) {
   if constexpr (FlagsFaults<Device>) {
     std::array<std::uint32_t, fault_kinds> words{};
-    const View<std::uint32_t> flags = device.faults().slice(0, fault_kinds);
+    const DeviceView<std::uint32_t> flags = device.faults().slice(0, fault_kinds);
     copy_to_host(device, View<const std::uint32_t>(flags), View<std::uint32_t>(words.data(), fault_kinds));
     for (Index kind = 0; kind < fault_kinds; ++kind) {
       const std::uint32_t word = words[static_cast<std::size_t>(kind)];

@@ -15,7 +15,7 @@ inline std::string shape_text(Index rows, Index cols) {
 
 /// Throws op_shape unless `view` is [rows, cols] with rows that do not overlap. `what` is "operation: argument".
 template <class T>
-void require_shape(View<T, 2> view, Index rows, Index cols, const char* what) {
+void require_shape(DeviceView<T, 2> view, Index rows, Index cols, const char* what) {
   if (view.rows != rows || view.cols != cols)
     throw Error(ErrorCode::op_shape,
                 "the shape is " + shape_text(view.rows, view.cols) + ", expected " + shape_text(rows, cols) +
@@ -32,7 +32,7 @@ void require_shape(View<T, 2> view, Index rows, Index cols, const char* what) {
 
 /// Throws op_shape unless `view` has `size` elements.
 template <class T>
-void require_size(View<T> view, Index size, const char* what) {
+void require_size(DeviceView<T> view, Index size, const char* what) {
   if (view.size != size)
     throw Error(ErrorCode::op_shape,
                 "the size is " + std::to_string(view.size) + ", expected " + std::to_string(size) +

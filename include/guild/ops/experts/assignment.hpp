@@ -15,9 +15,9 @@ inline namespace v1 {
 /// T tokens with K experts each fill S = T * K slots. The views lie in the device's memory: how many slots an expert
 /// has is known there alone, and who works on slots takes bounds from the host and offsets from here.
 struct Assignment {
-  View<std::int32_t> offsets;     ///< [E + 1]: expert e owns the slots offsets[e] .. offsets[e + 1]
-  View<std::int32_t> token;       ///< [S]: the batch row that fills a slot
-  View<std::int32_t, 2> slot_tk;  ///< [T, K]: the slot of a token's k-th expert
+  DeviceView<std::int32_t> offsets;     ///< [E + 1]: expert e owns the slots offsets[e] .. offsets[e + 1]
+  DeviceView<std::int32_t> token;       ///< [S]: the batch row that fills a slot
+  DeviceView<std::int32_t, 2> slot_tk;  ///< [T, K]: the slot of a token's k-th expert
 
   [[nodiscard]] Index experts() const { return offsets.size - 1; }
   [[nodiscard]] Index slots() const { return token.size; }
@@ -58,7 +58,7 @@ void refuse_unassignable(Device& device, View<const std::int32_t, 2> chosen, Ind
 /// counting sort; on other devices three row kernels whose sizes do not depend on what was chosen. Throws op_shape, and
 /// op_argument for an expert that does not exist.
 template <class Device>
-void assign_experts(Device& device, View<const std::int32_t, 2> chosen, const Assignment& to) {
+void assign_experts(Device& device, DeviceView<const std::int32_t, 2> chosen, const Assignment& to) {
   detail::require_size(to.token, chosen.rows * chosen.cols, "assign_experts: token");
   detail::require_shape(to.slot_tk, chosen.rows, chosen.cols, "assign_experts: slot_tk");
   detail::require(to.offsets.size >= 1, "offsets need one more element than there are experts",

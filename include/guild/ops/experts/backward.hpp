@@ -16,9 +16,9 @@ inline namespace v1 {
 ///   dh            = weights_s[s] * h[s], what dout meets in the gradient of W_down.
 /// Throws op_shape.
 template <class Device, class Real>
-void expert_swiglu_backward(Device& device, View<const std::type_identity_t<Real>> weights_s, View<Real, 2> gate,
-                            View<std::type_identity_t<Real>, 2> up, View<std::type_identity_t<Real>, 2> dh,
-                            View<std::type_identity_t<Real>> dweights_s) {
+void expert_swiglu_backward(Device& device, DeviceView<const std::type_identity_t<Real>> weights_s, DeviceView<Real, 2> gate,
+                            DeviceView<std::type_identity_t<Real>, 2> up, DeviceView<std::type_identity_t<Real>, 2> dh,
+                            DeviceView<std::type_identity_t<Real>> dweights_s) {
   detail::require_size(weights_s, gate.rows, "expert_swiglu_backward: weights_s");
   detail::require_shape(gate, gate.rows, gate.cols, "expert_swiglu_backward: gate");
   detail::require_shape(up, gate.rows, gate.cols, "expert_swiglu_backward: up");

@@ -15,9 +15,9 @@ inline namespace v1 {
 /// shared expert comes last, neither scaled nor gated. So a token's result does not depend on its batch. Throws
 /// op_shape.
 template <class Device, class Real>
-void combine_experts(Device& device, View<const std::type_identity_t<Real>, 2> rows, View<const std::int32_t, 2> slots,
-                     View<const std::type_identity_t<Real>, 2> weights,
-                     View<const std::type_identity_t<Real>, 2> shared, View<Real, 2> out) {
+void combine_experts(Device& device, DeviceView<const std::type_identity_t<Real>, 2> rows,
+                     DeviceView<const std::int32_t, 2> slots, DeviceView<const std::type_identity_t<Real>, 2> weights,
+                     DeviceView<const std::type_identity_t<Real>, 2> shared, DeviceView<Real, 2> out) {
   detail::require_shape(rows, rows.rows, out.cols, "combine_experts: rows");
   detail::require_shape(slots, out.rows, slots.cols, "combine_experts: slots");
   detail::require_shape(weights, out.rows, slots.cols, "combine_experts: weights");

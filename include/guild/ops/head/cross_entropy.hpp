@@ -45,7 +45,7 @@ void refuse_unknown_targets(Device& device, View<const std::int32_t> targets, In
 /// with target -1 give zeros. Safe for logits of any finite size: the largest is subtracted; the sum is in double.
 /// Throws op_shape, in_token.
 template <class Device, class Real>
-void cross_entropy(Device& device, View<Real, 2> logits, View<const std::int32_t> targets,
+void cross_entropy(Device& device, DeviceView<Real, 2> logits, DeviceView<const std::int32_t> targets,
                    const CrossEntropyOptions& options, LossWork work, const RowLosses& out) {
   detail::require_shape(logits, logits.rows, logits.cols, "cross_entropy: logits");
   detail::require_size(targets, logits.rows, "cross_entropy: targets");

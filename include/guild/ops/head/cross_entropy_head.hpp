@@ -50,9 +50,10 @@ inline constexpr Index head_tile_rows(Index vocab) {
 /// scratch. Sums run in double in the order of the tokens; nothing depends on the number of threads. Throws op_shape,
 /// in_token, before anything is written.
 template <class Device, class Real>
-LossSums cross_entropy_head(Device& device, const WeightView& head, View<const Real, 2> states,
-                            View<const std::int32_t> targets, const HeadLossOptions& options,
-                            View<std::type_identity_t<Real>, 2> dstates, View<std::type_identity_t<Real>, 2> dhead) {
+LossSums cross_entropy_head(Device& device, const WeightView& head, DeviceView<const Real, 2> states,
+                            DeviceView<const std::int32_t> targets, const HeadLossOptions& options,
+                            DeviceView<std::type_identity_t<Real>, 2> dstates,
+                            DeviceView<std::type_identity_t<Real>, 2> dhead) {
   static_assert(computes_in_host_memory<Device>,
                 "cross_entropy_head: the host cannot read this device's memory, and targets are gathered on the host");
   detail::require_shape(states, states.rows, head.cols, "cross_entropy_head: states");
@@ -63,10 +64,11 @@ LossSums cross_entropy_head(Device& device, const WeightView& head, View<const R
   detail::refuse_unknown_targets(device, targets, head.rows);
 
   auto scratch = device.scratch();
-  const auto row_of = scratch.template take<std::int32_t>(states.rows);
+  const auto row_of = host_view(device, scratch.template take<std::int32_t>(states.rows));
+  const auto targets_t = host_view(device, targets);
   LossSums sums;
   for (Index t = 0; t < states.rows; ++t)
-    if (targets[t] >= 0) row_of[sums.count++] = static_cast<std::int32_t>(t);
+    if (targets_t[t] >= 0) row_of[sums.count++] = static_cast<std::int32_t>(t);
 
   const Index most = std::min(detail::head_tile_rows(head.rows), sums.count);
   const auto logits_all = scratch.template take<Real>(most, head.rows);
@@ -77,21 +79,19 @@ LossSums cross_entropy_head(Device& device, const WeightView& head, View<const R
   for (Index begin = 0; begin < sums.count; begin += most) {
     const Index rows = std::min(most, sums.count - begin);
     const auto logits = logits_all.middle_rows(0, rows);
-    const auto target = target_all.slice(0, rows);
+    const auto target = host_view(device, target_all.slice(0, rows));
     const RowLosses losses{losses_all.loss.slice(0, rows), losses_all.log_sum_squared.slice(0, rows),
                            losses_all.correct.slice(0, rows)};
     const std::int32_t* const from = row_of.data + begin;
-    for (Index n = 0; n < rows; ++n) target[n] = targets[from[n]];
+    for (Index n = 0; n < rows; ++n) target[n] = targets_t[from[n]];
 
     const BasicLinearJob<Real> forward{head, states, logits, from};
     linear(device, std::span<const BasicLinearJob<Real>>(&forward, 1));
     cross_entropy(device, logits, target, options, wants_states || wants_head ? LossWork::gradient : LossWork::value,
                   losses);
-    for (Index n = 0; n < rows; ++n) {
-      sums.loss += losses.loss[n];
-      sums.z += losses.log_sum_squared[n];
-      sums.correct += losses.correct[n];
-    }
+    for (const double loss : host_view(device, losses.loss)) sums.loss += loss;
+    for (const double z : host_view(device, losses.log_sum_squared)) sums.z += z;
+    for (const std::int32_t correct : host_view(device, losses.correct)) sums.correct += correct;
     if (wants_head) {
       const WeightGradientJob<Real> job{rows, logits, states, dhead, nullptr, from};
       weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
@@ -101,7 +101,8 @@ LossSums cross_entropy_head(Device& device, const WeightView& head, View<const R
       const auto out = in_place ? dstates.middle_rows(from[0], rows) : dstates_all.middle_rows(0, rows);
       const BasicLinearJob<Real> back{head, logits, out, nullptr, Product::x_w};
       linear(device, std::span<const BasicLinearJob<Real>>(&back, 1));
-      if (!in_place) scatter_rows(device, View<const Real, 2>(out), View<const std::int32_t>(from, rows), dstates);
+      if (!in_place)
+        scatter_rows(device, DeviceView<const Real, 2>(out), DeviceView<const std::int32_t>(from, rows), dstates);
     }
   }
   if (wants_states) zero_marked_rows(device, targets, dstates);

@@ -35,7 +35,7 @@ void refuse_unknown_ids(Device& device, View<const std::int32_t> ids, Index rows
 
 /// y[t, :] = table[ids[t], :] for a table [vocab, D] of any stored type, y [T, D]. Throws op_shape, wt_dtype, in_token.
 template <class Device, class Real>
-void embed(Device& device, const WeightView& table, View<const std::int32_t> ids, View<Real, 2> y) {
+void embed(Device& device, const WeightView& table, DeviceView<const std::int32_t> ids, DeviceView<Real, 2> y) {
   detail::require_size(ids, y.rows, "embed: ids");
   detail::require_shape(y, y.rows, table.cols, "embed: y");
   if (!has_codec(table.format))
@@ -49,8 +49,8 @@ void embed(Device& device, const WeightView& table, View<const std::int32_t> ids
 /// The gradient of `embed`: dtable[ids[t], :] += dy[t, :], for each row of the table in the order of the tokens. ids
 /// [T], dy [T, D], dtable [vocab, D]. Throws op_shape, in_token.
 template <class Device, class Real>
-void embedding_backward(Device& device, View<const std::int32_t> ids, View<const std::type_identity_t<Real>, 2> dy,
-                        View<Real, 2> dtable) {
+void embedding_backward(Device& device, DeviceView<const std::int32_t> ids,
+                        DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dtable) {
   detail::require_size(ids, dy.rows, "embedding_backward: ids");
   detail::require_shape(dy, dy.rows, dtable.cols, "embedding_backward: dy");
   detail::require_shape(dtable, dtable.rows, dtable.cols, "embedding_backward: dtable");

@@ -49,7 +49,7 @@ class GatedParts {
       swiglu(device_, products()[2 * i].y, products()[2 * i + 1].y, jobs_[i].h);
   }
   /// `out` if it has data, else as many elements as `like`.
-  [[nodiscard]] View<Real, 2> place(View<Real, 2> out, View<Real, 2> like) {
+  [[nodiscard]] View<Real, 2> place(DeviceView<Real, 2> out, DeviceView<Real, 2> like) {
     return out.data != nullptr ? out : scratch_.template take<Real>(like.rows, like.cols);
   }
 

@@ -16,8 +16,8 @@ inline namespace v1 {
 /// Throws Error op_shape unless `x`, `weight` and `y` of job number `index` fit together. f64 weights need Real =
 /// double; with double activations every format of weights is legal.
 template <class Real>
-void check_linear(const WeightView& weight, View<const Real, 2> x, View<Real, 2> y, const std::int32_t* gather,
-                  Product product, std::size_t index) {
+void check_linear(const WeightView& weight, DeviceView<const Real, 2> x, DeviceView<Real, 2> y,
+                  const std::int32_t* gather, Product product, std::size_t index) {
   const auto fail = [&](const std::string& message) {
     throw Error(ErrorCode::op_shape, "linear job " + std::to_string(index) + ": " + message);
   };
@@ -133,12 +133,12 @@ void weight_gradient(Device& device, std::span<const WeightGradientJob<double>> 
 
 /// One product: y [T, rows] = x [T, cols] W^T.
 template <class Device>
-void linear(Device& device, const WeightView& weight, View<const float, 2> x, View<float, 2> y) {
+void linear(Device& device, const WeightView& weight, DeviceView<const float, 2> x, DeviceView<float, 2> y) {
   const LinearJob job{weight, x, y};
   linear(device, std::span<const LinearJob>(&job, 1));
 }
 template <class Device>
-void linear(Device& device, const WeightView& weight, View<const double, 2> x, View<double, 2> y) {
+void linear(Device& device, const WeightView& weight, DeviceView<const double, 2> x, DeviceView<double, 2> y) {
   const BasicLinearJob<double> job{weight, x, y};
   linear(device, std::span<const BasicLinearJob<double>>(&job, 1));
 }

@@ -10,8 +10,8 @@ inline namespace v1 {
 
 /// h = silu(gate) * up with silu(x) = x * sigmoid(x), all [T, D] (arXiv 2002.05202). h may be `gate` or `up`.
 template <class Device, class Real>
-void swiglu(Device& device, View<const std::type_identity_t<Real>, 2> gate,
-            View<const std::type_identity_t<Real>, 2> up, View<Real, 2> h) {
+void swiglu(Device& device, DeviceView<const std::type_identity_t<Real>, 2> gate,
+            DeviceView<const std::type_identity_t<Real>, 2> up, DeviceView<Real, 2> h) {
   detail::require_shape(gate, h.rows, h.cols, "swiglu: gate");
   detail::require_shape(up, h.rows, h.cols, "swiglu: up");
   detail::require_shape(h, h.rows, h.cols, "swiglu: h");
@@ -22,8 +22,8 @@ void swiglu(Device& device, View<const std::type_identity_t<Real>, 2> gate,
 /// silu(gate) * up again, which the gradient of the projection after it needs; it may be the memory of dh, or an empty
 /// view if it is not wanted. Throws op_shape.
 template <class Device, class Real>
-void swiglu_backward(Device& device, View<Real, 2> gate, View<std::type_identity_t<Real>, 2> up,
-                     View<const std::type_identity_t<Real>, 2> dh, View<std::type_identity_t<Real>, 2> h) {
+void swiglu_backward(Device& device, DeviceView<Real, 2> gate, DeviceView<std::type_identity_t<Real>, 2> up,
+                     DeviceView<const std::type_identity_t<Real>, 2> dh, DeviceView<std::type_identity_t<Real>, 2> h) {
   detail::require_shape(gate, gate.rows, gate.cols, "swiglu_backward: gate");
   detail::require_shape(up, gate.rows, gate.cols, "swiglu_backward: up");
   detail::require_shape(dh, gate.rows, gate.cols, "swiglu_backward: dh");

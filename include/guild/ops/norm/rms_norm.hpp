@@ -14,8 +14,8 @@ inline namespace v1 {
 /// weight [D], x and y [T, D] with any row pitch; x and y may be the same view. Everything is computed in the element
 /// type (float, or double for gradient checks). Throws op_shape.
 template <class Device, class Real>
-void rms_norm(Device& device, View<const std::type_identity_t<Real>> weight,
-              View<const std::type_identity_t<Real>, 2> x, View<Real, 2> y, double epsilon) {
+void rms_norm(Device& device, DeviceView<const std::type_identity_t<Real>> weight,
+              DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<Real, 2> y, double epsilon) {
   detail::require_size(weight, y.cols, "rms_norm: weight");
   detail::require_shape(x, y.rows, y.cols, "rms_norm: x");
   detail::require_shape(y, y.rows, y.cols, "rms_norm: y");
@@ -26,10 +26,11 @@ void rms_norm(Device& device, View<const std::type_identity_t<Real>> weight,
 /// plus `plus` [T, D], where that has data: what reaches x along a residual stream. dx may be dy or plus. Sums over
 /// rows run over blocks of rows and then over blocks, whatever the number of threads. Throws op_shape.
 template <class Device, class Real>
-void rms_norm_backward(Device& device, View<const std::type_identity_t<Real>> weight,
-                       View<const std::type_identity_t<Real>, 2> x, View<const std::type_identity_t<Real>, 2> dy,
-                       View<Real, 2> dx, View<std::type_identity_t<Real>> dweight, double epsilon,
-                       View<const std::type_identity_t<Real>, 2> plus = {}) {
+void rms_norm_backward(Device& device, DeviceView<const std::type_identity_t<Real>> weight,
+                       DeviceView<const std::type_identity_t<Real>, 2> x,
+                       DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
+                       DeviceView<std::type_identity_t<Real>> dweight, double epsilon,
+                       DeviceView<const std::type_identity_t<Real>, 2> plus = {}) {
   detail::require_size(weight, dx.cols, "rms_norm_backward: weight");
   detail::require_shape(x, dx.rows, dx.cols, "rms_norm_backward: x");
   detail::require_shape(dy, dx.rows, dx.cols, "rms_norm_backward: dy");
@@ -40,7 +41,7 @@ void rms_norm_backward(Device& device, View<const std::type_identity_t<Real>> we
   constexpr Index strip = AddColumnSums<Real>::strip;
   const Index blocks = (dx.rows + Block::rows - 1) / Block::rows;
   auto scratch = device.scratch();
-  const auto partial = scratch.template take<Real>(blocks, dx.cols);
+  const View partial = scratch.template take<Real>(blocks, dx.cols);
   for_each_row(device, blocks, 4 * Block::rows * dx.cols,
                Block{weight, x, dy, plus, dx, partial, static_cast<Real>(epsilon)});
   for_each_row(device, (dx.cols + strip - 1) / strip, strip * blocks, AddColumnSums<Real>{partial, dweight});

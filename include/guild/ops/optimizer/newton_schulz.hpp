@@ -50,14 +50,14 @@ void orthogonalize(Device& device, std::span<const OrthogonalizeJob> matrices, i
   }
   auto scratch = device.scratch();
   const auto count = static_cast<Index>(matrices.size());
-  const auto states = scratch.template take<detail::NewtonSchulz>(count);
-  const auto squares = scratch.template take<double>(count);
-  const auto products = scratch.template take<LinearJob>(count);
-  const auto sums = scratch.template take<SumOfSquaresJob<float>>(count);
-  const auto totals = scratch.template take<SumOfPartialsJob>(count);
-  const auto scales = scratch.template take<NormalizeJob<float>>(count);
-  const auto polynomials = scratch.template take<PolynomialJob<float>>(count);
-  const auto transposes = scratch.template take<TransposeJob<float>>(count);
+  const View states = scratch.template take<detail::NewtonSchulz>(count);
+  const View squares = scratch.template take<double>(count);
+  const View products = scratch.template take<LinearJob>(count);
+  const View sums = scratch.template take<SumOfSquaresJob<float>>(count);
+  const View totals = scratch.template take<SumOfPartialsJob>(count);
+  const View scales = scratch.template take<NormalizeJob<float>>(count);
+  const View polynomials = scratch.template take<PolynomialJob<float>>(count);
+  const View transposes = scratch.template take<TransposeJob<float>>(count);
   const auto size = static_cast<std::size_t>(count);
   const auto run_products = [&] { linear(device, std::span<const LinearJob>(products.data, size)); };
   const auto run = [&]<class Job>(View<Job> jobs) { for_each_block(device, std::span<const Job>(jobs.data, size)); };

@@ -10,7 +10,7 @@ inline namespace v1 {
 /// The sum of x^2 over all elements of all tensors, in double and in an order that depends on nothing but their sizes.
 /// NaN or infinite if an element is: the squares of finite floats never overflow it.
 template <class Device>
-[[nodiscard]] double sum_of_squares(Device& device, std::span<const View<const float>> tensors) {
+[[nodiscard]] double sum_of_squares(Device& device, std::span<const DeviceView<const float>> tensors) {
   auto scratch = device.scratch();
   Index blocks = 0;
   for (const auto& x : tensors) {
@@ -18,7 +18,7 @@ template <class Device>
     blocks += blocks_of(x.size);
   }
   if (blocks == 0) return 0.0;
-  const auto partial = scratch.template take<double>(blocks);
+  const View partial = scratch.template take<double>(blocks);
   // The descriptions of the work stay in host memory whatever the device.
   std::span<const SumOfSquaresJob<float>> jobs;
   const auto fill = [&](SumOfSquaresJob<float>* job) {
@@ -29,7 +29,7 @@ template <class Device>
       begin += blocks_of(x.size);
     }
   };
-  const auto total = scratch.template take<double>(1);
+  const View total = scratch.template take<double>(1);
   const SumOfPartialsJob last{partial, total};
   if constexpr (requires { copy_to_host(device, View<const double>(), View<double>()); }) {
     std::vector<SumOfSquaresJob<float>> host(tensors.size());

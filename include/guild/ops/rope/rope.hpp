@@ -12,7 +12,8 @@ namespace detail {
 
 /// Throws op_shape unless the rotary parts lie within the columns of x, and apart.
 template <class Real>
-void check_rope(const RopeView& table, View<const std::int32_t> positions, View<Real, 2> x, const RopeHeads& at) {
+void check_rope(const RopeView& table, DeviceView<const std::int32_t> positions, DeviceView<Real, 2> x,
+                const RopeHeads& at) {
   require_size(positions, x.rows, "rope: positions");
   require_shape(x, x.rows, x.cols, "rope: x");
   const Index width = 2 * table.turns.size;
@@ -35,7 +36,7 @@ void check_rope(const RopeView& table, View<const std::int32_t> positions, View<
 /// differ by up to 1e-2 radians there. `table` is a RopeTable for the CPU; for another device a RopeView of a copy in
 /// its memory. Throws op_shape.
 template <class Device, class Real>
-void rope(Device& device, const RopeView& table, View<const std::int32_t> positions, View<Real, 2> x,
+void rope(Device& device, const RopeView& table, DeviceView<const std::int32_t> positions, DeviceView<Real, 2> x,
           const RopeHeads& at) {
   detail::check_rope(table, positions, x, at);
   const Index width = 2 * table.turns.size;
@@ -46,8 +47,8 @@ void rope(Device& device, const RopeView& table, View<const std::int32_t> positi
 /// The gradient of `rope`, in place: dx, on entry of what rope gave, becomes that of what it took. A rotation's
 /// transpose turns back; the magnitude stays. The arguments are those of the forward. Throws op_shape.
 template <class Device, class Real>
-void rope_backward(Device& device, const RopeView& table, View<const std::int32_t> positions, View<Real, 2> dx,
-                   const RopeHeads& at) {
+void rope_backward(Device& device, const RopeView& table, DeviceView<const std::int32_t> positions,
+                   DeviceView<Real, 2> dx, const RopeHeads& at) {
   detail::check_rope(table, positions, dx, at);
   const Index width = 2 * table.turns.size;
   for_each_row(device, dx.rows, width * at.heads + 16 * width,

@@ -13,9 +13,10 @@ inline namespace v1 {
 /// With sigmoid scores only the chosen experts' logits get one; with softmax all of them do. dlogits must not be
 /// logits. `top_k` is that of the indices: those of another choice than the config's are legal. Throws op_shape.
 template <class Device, class Real>
-void route_backward(Device& device, const TopKConfig& config, View<const std::type_identity_t<Real>, 2> logits,
-                    View<const std::int32_t, 2> indices, View<const std::type_identity_t<Real>, 2> weights_tk,
-                    View<const std::type_identity_t<Real>, 2> dweights_tk, View<Real, 2> dlogits) {
+void route_backward(Device& device, const TopKConfig& config, DeviceView<const std::type_identity_t<Real>, 2> logits,
+                    DeviceView<const std::int32_t, 2> indices,
+                    DeviceView<const std::type_identity_t<Real>, 2> weights_tk,
+                    DeviceView<const std::type_identity_t<Real>, 2> dweights_tk, DeviceView<Real, 2> dlogits) {
   detail::require_shape(logits, dlogits.rows, dlogits.cols, "route_backward: logits");
   detail::require_shape(indices, dlogits.rows, indices.cols, "route_backward: indices");
   detail::require_shape(weights_tk, dlogits.rows, indices.cols, "route_backward: weights_tk");

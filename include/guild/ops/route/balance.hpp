@@ -80,9 +80,9 @@ inline void check_sequences(std::span<const Index> offsets, Index tokens) {
 /// op_argument.
 template <class Device, class Real>
 BalanceTerms balance_losses(Device& device, const TopKConfig& config, const BalanceOptions& options,
-                            View<const Real, 2> logits, View<const std::int32_t, 2> chosen,
+                            DeviceView<const Real, 2> logits, DeviceView<const std::int32_t, 2> chosen,
                             std::span<const Index> sequence_offsets, std::type_identity_t<Real> scale,
-                            View<std::type_identity_t<Real>, 2> dlogits) {
+                            DeviceView<std::type_identity_t<Real>, 2> dlogits) {
   static_assert(
       computes_in_host_memory<Device>,
       "balance_losses: the host cannot read this device's memory, and the sums of these losses are made on the host");
@@ -114,11 +114,11 @@ BalanceTerms balance_losses(Device& device, const TopKConfig& config, const Bala
 
   using Columns = BalanceColumns<Real>;
   const Index sequences = by_sequence ? static_cast<Index>(sequence_offsets.size()) - 1 : 1;
-  const auto offsets = scratch.template take<Index>(sequences + 1);
+  const View offsets = scratch.template take<Index>(sequences + 1);
   offsets[0] = 0;
   offsets[sequences] = tokens;
   for (Index n = 0; by_sequence && n < sequences; ++n) offsets[n] = sequence_offsets[static_cast<std::size_t>(n)];
-  const auto sums = scratch.template take<double>(sequences * Columns::kinds, experts);
+  const View sums = scratch.template take<double>(sequences * Columns::kinds, experts);
   for_each_row(device, sequences * ((experts + Columns::block - 1) / Columns::block),
                (tokens / sequences + 1) * Columns::block * (top_k + 2), Columns{at, offsets, sums});
   const auto sum_of = [&](typename Columns::Kind kind, Index e) {  // over all sequences
@@ -132,10 +132,10 @@ BalanceTerms balance_losses(Device& device, const TopKConfig& config, const Bala
   const auto factor = static_cast<double>(scale);
   BalanceGradientRow<Real> gradient{at, {}, {}, {}, {}, 0.0, dlogits};
   if (options.importance != 0.0 || has_load) {
-    const auto values = scratch.template take<double>(experts);
+    const View values = scratch.template take<double>(experts);
     const auto variation = [&](typename Columns::Kind kind, double coefficient, View<const double>& derivatives) {
       for (Index e = 0; e < experts; ++e) values[e] = sum_of(kind, e);
-      const auto out = scratch.template take<double>(experts);
+      const View out = scratch.template take<double>(experts);
       derivatives = out;
       return coefficient * detail::squared_variation(values, factor * coefficient, out);
     };
@@ -143,7 +143,7 @@ BalanceTerms balance_losses(Device& device, const TopKConfig& config, const Bala
     if (has_load) terms.load = variation(Columns::load, options.load, gradient.dload);
   }
   if (has_probability) {
-    const auto dprobability = scratch.template take<double>(sequences, experts);
+    const View dprobability = scratch.template take<double>(sequences, experts);
     for (Index e = 0; e < experts; ++e) {
       const double chosen_often = options.auxiliary * share * sum_of(Columns::count, e) / (all * all);
       terms.auxiliary += chosen_often * sum_of(Columns::probability, e);
@@ -156,7 +156,7 @@ BalanceTerms balance_losses(Device& device, const TopKConfig& config, const Bala
         dprobability(n, e) = factor * (chosen_often + best_often);
       }
     }
-    const auto sequence = scratch.template take<std::int32_t>(tokens);
+    const View sequence = scratch.template take<std::int32_t>(tokens);
     for (Index n = 0; n < sequences; ++n)
       for (Index t = offsets[n]; t < offsets[n + 1]; ++t) sequence[t] = static_cast<std::int32_t>(n);
     gradient.dprobability = dprobability;

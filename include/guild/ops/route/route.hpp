@@ -76,9 +76,9 @@ void refuse_unknown_experts(Device& device, View<const std::int32_t, 2> indices,
 /// all that is computed: the bits are those of the call that chose them. Throws op_shape, op_argument, and op_nonfinite
 /// for logits that are NaN or infinite.
 template <class Device, class Real>
-void route(Device& device, const TopKConfig& config, View<const std::type_identity_t<Real>, 2> logits,
-           View<const std::type_identity_t<Real>> bias, View<std::int32_t, 2> indices, View<Real, 2> weights,
-           Choice made_or_given = Choice::made) {
+void route(Device& device, const TopKConfig& config, DeviceView<const std::type_identity_t<Real>, 2> logits,
+           DeviceView<const std::type_identity_t<Real>> bias, DeviceView<std::int32_t, 2> indices,
+           DeviceView<Real, 2> weights, Choice made_or_given = Choice::made) {
   const Index tokens = logits.rows;
   detail::require(config.experts >= 1 && config.top_k >= 1 && config.top_k <= config.experts,
                   "top_k must be from 1 to the number of experts", "route: config");
@@ -97,7 +97,7 @@ void route(Device& device, const TopKConfig& config, View<const std::type_identi
   if (bias.size == 0) bias.data = nullptr;
 
   auto scratch = device.scratch();
-  const auto work = scratch.template take<Real>(tokens, Index{config.experts} + config.groups);
+  const View work = scratch.template take<Real>(tokens, Index{config.experts} + config.groups);
   for_each_row(device, tokens, Index{config.experts} * (config.top_k + 8),
                RouterRow<Real>{config, logits, bias, work, indices, weights, made_or_given == Choice::given});
   if (made_or_given == Choice::given)

@@ -129,7 +129,7 @@ class CachedAttention {
     Index count = 0;
     for (const CachedAttentionJob& job : jobs) for_each_run(job, [&](Index, Index) { ++count; });
     auto frame = device.scratch();
-    const auto runs = frame.take<CachedAttentionJob>(count);
+    const View runs = frame.take<CachedAttentionJob>(count);
     count = 0;
     for (const CachedAttentionJob& job : jobs)
       for_each_run(job, [&](Index begin, Index rows) {
@@ -181,7 +181,7 @@ class CachedAttention {
 
   void run_round(Cpu& device, View<const CachedAttentionJob> runs) const {
     auto frame = device.scratch();
-    auto tasks = frame.take<Index>(runs.size + 1), parts = frame.take<Index>(runs.size + 1),
+    View tasks = frame.take<Index>(runs.size + 1), parts = frame.take<Index>(runs.size + 1),
          rows = frame.take<Index>(runs.size + 1);
     tasks[0] = parts[0] = rows[0] = 0;
     for (Index i = 0; i < runs.size; ++i) {
@@ -190,10 +190,10 @@ class CachedAttention {
       parts[i + 1] = parts[i] + part_floats(runs[i]);
       rows[i + 1] = rows[i] + (is_spread(runs[i]) ? rows_of(runs[i]) : 0);
     }
-    const auto part = frame.take<float>(parts[runs.size]);
+    const View part = frame.take<float>(parts[runs.size]);
     const Index packed = key_pitch_ + (within_key_ ? 0 : value_pitch_);
     const Index own = 2 * QueryTile::floats(sizes_.key, sizes_.value) + key_tile * (tile_rows + packed);
-    const auto memory = frame.take<float>(device.threads(), (own + 15) / 16 * 16);
+    const View memory = frame.take<float>(device.threads(), (own + 15) / 16 * 16);
 
     device.run(tasks[runs.size], [&](Index task, int worker) {
       const Index i = part_of(tasks, task);
@@ -319,12 +319,12 @@ class ExpandedAttention {
   void run(Cpu& device, std::span<const ExpandedAttentionJob> jobs) const {
     const auto count = static_cast<Index>(jobs.size());
     auto frame = device.scratch();
-    auto tasks = frame.take<Index>(count + 1);
+    View tasks = frame.take<Index>(count + 1);
     tasks[0] = 0;
     for (Index i = 0; i < count; ++i)
       tasks[i + 1] = tasks[i] + blocks_of(jobs[static_cast<std::size_t>(i)]) * sizes_.heads;
     const Index own = tiles * tile_floats() + key_tile * (tile_rows + width_ + value_pitch_);
-    const auto memory = frame.take<float>(device.threads(), (own + 15) / 16 * 16);
+    const View memory = frame.take<float>(device.threads(), (own + 15) / 16 * 16);
     device.run(tasks[count], [&](Index task, int worker) {
       const Index i = part_of(tasks, task);
       attend(jobs[static_cast<std::size_t>(i)], task - tasks[i], memory.row(worker).data);

@@ -146,16 +146,16 @@ class ExpandedAttentionBackward {
   void run_round(Cpu& device, std::span<const Job> jobs) const {
     const auto count = static_cast<Index>(jobs.size());
     auto frame = device.scratch();
-    const auto tasks = frame.take<Index>(count + 1), parts = frame.take<Index>(count + 1),
+    const View tasks = frame.take<Index>(count + 1), parts = frame.take<Index>(count + 1),
                blocks = frame.take<Index>(count + 1);
     task_starts(jobs, tasks, [&](const Job& job) { return sizes_.key_heads() * cuts_of(job).count(); });
     task_starts(jobs, parts, [&](const Job& job) { return part_floats(job); });
     task_starts(jobs, blocks, [&](const Job& job) { return (job.q.rows + backward_tile - 1) / backward_tile; });
     Index longest = 0;
     for (const Job& job : jobs) longest = std::max(longest, cuts_of(job).longest());
-    const auto part = frame.take<float>(parts[count]);
+    const View part = frame.take<float>(parts[count]);
     const BackwardScratch layout(width_, sizes_.value, (longest + row_step - 1) / row_step * row_step);
-    const auto memory = frame.take<float>(device.threads(), lanes_up(layout.floats()));
+    const View memory = frame.take<float>(device.threads(), lanes_up(layout.floats()));
 
     device.run(tasks[count], [&](Index task, int worker) {
       const Index i = part_of(tasks, task);

@@ -54,11 +54,11 @@ void plain_expanded_attention(Cpu& device, std::span<const BasicExpandedAttentio
                               const BasicExpandedAttentionSizes<Real>& sizes) {
   const auto count = static_cast<Index>(jobs.size());
   auto frame = device.scratch();
-  const auto tasks = frame.take<Index>(count + 1);
+  const View tasks = frame.take<Index>(count + 1);
   task_starts(jobs, tasks, [&](const auto& job) { return job.q.rows * sizes.heads; });
   Index longest = 0;
   for (const auto& job : jobs) longest = std::max(longest, job.v.rows);
-  const auto scores = frame.take<Real>(device.threads(), longest);
+  const View scores = frame.take<Real>(device.threads(), longest);
   device.run(tasks[count], [&](Index task, int worker) {
     const Index i = part_of(tasks, task), t = (task - tasks[i]) / sizes.heads, head = (task - tasks[i]) % sizes.heads;
     const auto& job = jobs[static_cast<std::size_t>(i)];
@@ -88,9 +88,9 @@ void plain_expanded_attention_backward(Cpu& device, std::span<const ExpandedAtte
   const auto count = static_cast<Index>(jobs.size());
   const Index nope = sizes.nope, rope = sizes.rope, value = sizes.value, groups = sizes.key_heads();
   auto frame = device.scratch();
-  const auto tokens = frame.take<Index>(count + 1);
+  const View tokens = frame.take<Index>(count + 1);
   task_starts(jobs, tokens, [](const Job& job) { return job.q.rows; });
-  const auto rope_part = frame.take<Real>(tokens[count] * groups, rope);  // row: (job, group, token)
+  const View rope_part = frame.take<Real>(tokens[count] * groups, rope);  // row: (job, group, token)
   const auto add_head = [&](const PlainHead<Job, Real>& one, View<Real, 2> dk_rope) {
     const Job& job = one.job;
     const Index head = one.head;

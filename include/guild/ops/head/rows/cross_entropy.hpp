@@ -17,9 +17,9 @@ enum class LossWork : std::uint8_t {
 
 /// What a row tells besides its gradient. Rows without a target get zeros.
 struct RowLosses {
-  View<double> loss;             ///< -log softmax(logits)[target]
-  View<double> log_sum_squared;  ///< (log sum exp of the logits)^2
-  View<std::int32_t> correct;    ///< 1: no logit is above, and none before equal to the target's
+  DeviceView<double> loss;             ///< -log softmax(logits)[target]
+  DeviceView<double> log_sum_squared;  ///< (log sum exp of the logits)^2
+  DeviceView<std::int32_t> correct;    ///< 1: no logit is above, and none before equal to the target's
 };
 
 /// See `cross_entropy`. A target outside of the columns counts as ignored here; the front door refuses it.

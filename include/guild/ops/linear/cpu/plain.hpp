@@ -16,7 +16,7 @@ inline constexpr Index chunk_rows = 16;  ///< rows of output of a chunk
 template <class Job, class RowsOf, class Run>
 void for_each_piece(Cpu& device, std::span<const Job> jobs, RowsOf rows_of, Run run) {
   Arena::Frame frame = device.scratch();
-  const auto first = frame.take<Index>(static_cast<Index>(jobs.size()) + 1);
+  const View first = frame.take<Index>(static_cast<Index>(jobs.size()) + 1);
   first[0] = 0;
   for (std::size_t i = 0; i < jobs.size(); ++i)
     first[static_cast<Index>(i) + 1] = first[static_cast<Index>(i)] + (rows_of(jobs[i]) + chunk_rows - 1) / chunk_rows;
@@ -42,8 +42,8 @@ inline void run_linear(Cpu& device, std::span<const BasicLinearJob<double>> jobs
   Arena::Frame frame = device.scratch();
   Index longest = 0;
   for (const Job& job : jobs) longest = std::max(longest, job.weight.cols);
-  const auto rows = frame.take<double>(device.threads(), longest);
-  const auto sums = frame.take<double>(device.threads() * cpu::plain::chunk_rows, longest);  // of x W
+  const View rows = frame.take<double>(device.threads(), longest);
+  const View sums = frame.take<double>(device.threads() * cpu::plain::chunk_rows, longest);  // of x W
   const auto piece = [&](const Job& job, Index begin, Index end, int worker) {
     const WeightView& w = job.weight;
     const bool transposed = job.product == Product::x_wt;
@@ -77,7 +77,7 @@ inline void run_weight_gradient(Cpu& device, std::span<const WeightGradientJob<d
   Arena::Frame frame = device.scratch();
   Index longest = 0;
   for (const Job& job : jobs) longest = std::max(longest, job.dw.cols);
-  const auto sums = frame.take<double>(device.threads() * most_rows, longest);
+  const View sums = frame.take<double>(device.threads() * most_rows, longest);
   const auto piece = [&](const Job& job, Index begin, Index end, int worker) {
     double* sum = sums.data + worker * most_rows * longest;
     std::fill_n(sum, (end - begin) * longest, 0.0);

@@ -62,7 +62,7 @@ inline void run_chunk(const WeightGradientJob<float>& job, const GradientPlan& p
 inline void run_weight_gradient(Cpu& device, std::span<const WeightGradientJob<float>> jobs, Isa isa) {
   const cpu::LinearKernels& kernels = cpu::linear_kernels(isa);
   Arena::Frame frame = device.scratch();
-  const auto plans = frame.take<cpu::GradientPlan>(static_cast<Index>(jobs.size()));
+  const View plans = frame.take<cpu::GradientPlan>(static_cast<Index>(jobs.size()));
   Index products = 0, chunks = 0;
   for (const auto& job : jobs) products += job.rows * job.dw.rows * job.dw.cols;
   // Fewer chunks than of other products: each packs its own inputs, over all rows of the job.
@@ -73,7 +73,7 @@ inline void run_weight_gradient(Cpu& device, std::span<const WeightGradientJob<f
     chunks += plan.row_parts * plan.col_parts;
   }
   if (chunks == 0) return;
-  const auto scratch = frame.take<float>(device.threads(), cpu::gemm_scratch);
+  const View scratch = frame.take<float>(device.threads(), cpu::gemm_scratch);
   device.run(chunks, [&](Index chunk, int worker) {
     const Index job = cpu::job_of(chunk, plans);
     cpu::run_chunk(jobs[static_cast<std::size_t>(job)], plans[job], chunk - plans[job].first_chunk,

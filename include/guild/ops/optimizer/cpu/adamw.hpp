@@ -12,7 +12,7 @@ inline void run_adamw(Cpu& device, std::span<const AdamWJob<float>> jobs) {
 #if defined(__x86_64__)
   if (device.isa() != Isa::baseline) {
     auto scratch = device.scratch();
-    const auto wide = scratch.take<cpu::avx2::AdamWJob8>(static_cast<Index>(jobs.size()));
+    const View wide = scratch.take<cpu::avx2::AdamWJob8>(static_cast<Index>(jobs.size()));
     for (Index i = 0; i < wide.size; ++i) wide[i] = {jobs[static_cast<std::size_t>(i)]};
     return for_each_block(device, std::span<const cpu::avx2::AdamWJob8>(wide.data, jobs.size()));
   }
