@@ -65,12 +65,13 @@ class Attention {
     return out;
   }
   /// Each sequence has inputs of its own.
-  Matrix extend(const std::vector<Piece>& pieces, const std::vector<typename Gqa::Cache*>& caches) {
+  Matrix extend(const std::vector<Piece>& pieces, const std::vector<typename Gqa::Cache*>& caches,
+                guild::AttentionMask mask = guild::AttentionMask::causal) {
     const Flat flat(pieces);
     const Matrix x = inputs(flat.chunks, flat.batch().size());
     Matrix y(x.rows, hidden);
     const auto cache = [&](int sequence) -> auto& { return *caches[static_cast<std::size_t>(sequence)]; };
-    Gqa::forward(guild::Pass{.device = device_, .batch = flat.batch()}, weights_,
+    Gqa::forward(guild::Pass{.device = device_, .batch = flat.batch(), .mask = mask}, weights_,
                  guild::Caches<typename Gqa::Cache>(cache), x.view(), y.view());
     return y;
   }
@@ -251,6 +252,7 @@ TEST(Gqa, RefusesAChunkThatDoesNotFollowItsCacheAndMasksThatSeeLaterTokens) {
   cache.reserve(10);
   const Tokens none(10);
   EXPECT_THROW((void)attention.extend({{0, &none, 2, 4}}, {&cache}), guild::Error);
+  EXPECT_THROW((void)attention.extend({{0, &none, 0, 4}}, {&cache}, guild::AttentionMask::bidirectional), guild::Error);
   EXPECT_EQ(cache.length(), 0);
 }
 

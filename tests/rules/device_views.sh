@@ -12,7 +12,6 @@ modules/observer.hpp: what an observer on the host is shown, from host_view
 modules/routing_statistics.hpp: counts of its own, and choices from host_view
 training/optimizer.hpp: the comment on what a visitor of moments is given
 training/training_batch.hpp: the targets of a batch that a loader made
-training/training_state.hpp: tensors on their way to a file
 '
 while IFS=: read -r file line text; do
   inside=${file#"$root"/}

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <guild/models/llama_spec.hpp>
 #include <guild/models/transformer.hpp>
 
 #include "../support/random_weights.hpp"
@@ -141,6 +142,22 @@ TEST(RefreshShared, GivesMemoryAndCopiesATiedEmbeddingTwice) {
   guild::refresh_shared<TiedModel>(weights);
   EXPECT_EQ(weights.mtp[0].head.weight.data[7], weights.embedding.weight.data[7]);
   EXPECT_EQ(weights.mtp[0].embedding.weight.data[7], weights.embedding.weight.data[7]);
+}
+
+struct Qwen2Spec : guild::LlamaDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 1, .context = 64};
+  static constexpr guild::GqaConfig attention = {.heads = 2, .key_heads = 1, .head_dim = 6, .bias = true};
+  static constexpr guild::DenseConfig dense = {.hidden = 14};
+};
+
+TEST(Initialize, BiasesAreZeroAndNormsOne) {
+  guild::Transformer<Qwen2Spec>::Weights<guild::Dense<float>> weights;
+  guild::initialize<guild::Transformer<Qwen2Spec>>(weights, {.seed = 1});
+  const auto& layer = weights.layers.layers[0];
+  ASSERT_EQ(layer.mixer.query_bias.data.size(), 12);
+  for (const auto* bias : {&layer.mixer.query_bias, &layer.mixer.key_bias, &layer.mixer.value_bias})
+    for (const float value : bias->data.view()) EXPECT_EQ(value, 0.0f);
+  for (const float value : layer.mixer_norm.weight.data.view()) EXPECT_EQ(value, 1.0f);
 }
 
 TEST(Initialize, RefusesBadOptionsAndOtherMemory) {

@@ -37,12 +37,6 @@ template <class Part, class... Parts>
 inline constexpr bool has_part<Part, std::tuple<Parts...>> = (std::is_same_v<Part, Parts> || ...);
 }  // namespace detail
 
-/// True if a model has such a part: `has_part<TopKConfig>(config)`.
-template <class Part, class... Parts>
-[[nodiscard]] constexpr bool has_part(const std::tuple<Parts...>&) {
-  return detail::has_part<Part, std::tuple<Parts...>>;
-}
-
 /// The part of a model, or `otherwise` if it has none such.
 template <class Part, class... Parts>
 [[nodiscard]] constexpr Part part_or(const std::tuple<Parts...>& config, const Part& otherwise) {

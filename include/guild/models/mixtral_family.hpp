@@ -47,10 +47,7 @@ struct MixtralFamily {
 
   template <class File>
   static constexpr void complete(Config& config, const File&) {
-    GqaConfig& attention = std::get<GqaConfig>(config);
-    if (attention.key_heads == 0) attention.key_heads = attention.heads;
-    if (attention.head_dim == 0 && attention.heads > 0)
-      attention.head_dim = std::get<TrunkConfig>(config).hidden / attention.heads;
+    std::get<GqaConfig>(config).complete(std::get<TrunkConfig>(config).hidden);
   }
 
   static std::string_view model_type(const Config&) { return "mixtral"; }

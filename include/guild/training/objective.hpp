@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <guild/device/arena.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/fault.hpp>

@@ -64,6 +64,11 @@ struct GqaConfig {
   RopeConfig rope = {.pairs = RopePairs::halves};
   [[nodiscard]] constexpr int query_dim() const { return head_dim; }
   [[nodiscard]] constexpr int cache_dim() const { return 2 * key_heads * head_dim; }
+  /// Gives key_heads and head_dim, where they are 0, what files mean that do not say them.
+  constexpr void complete(int hidden) {
+    if (key_heads == 0) key_heads = heads;
+    if (head_dim == 0 && heads > 0) head_dim = hidden / heads;
+  }
   friend constexpr bool operator==(const GqaConfig&, const GqaConfig&) = default;
 
   static constexpr ConfigPart part = {"GqaConfig", "attention"};
