@@ -10,7 +10,6 @@
 
 #include <guild/cpu.hpp>
 #include <guild/ops/attention/attention.hpp>
-#include <guild/ops/attention/backward.hpp>
 
 #include "../ceilings.hpp"
 

@@ -7,14 +7,11 @@
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/common/fault.hpp>
 #include <guild/ops/common/scatter_rows.hpp>
-#include <guild/ops/experts/backward.hpp>
 #include <guild/ops/experts/combine.hpp>
-#include <guild/ops/experts/slots.hpp>
 #include <guild/ops/head/cross_entropy.hpp>
 #include <guild/ops/head/embedding.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
 #include <guild/ops/rope/rope.hpp>
-#include <guild/ops/route/backward.hpp>
 #include <guild/ops/route/route.hpp>

@@ -1,8 +1,7 @@
 // Row kernels of training on the GPU against the same kernels on the CPU. Exits with 0 (all agree), 1 (some differ) or
 // 77 (no GPU: nothing was tested).
 #include <guild/device/cpu.hpp>
-#include <guild/ops/experts/backward.hpp>
-#include <guild/ops/experts/slots.hpp>
+#include <guild/ops/experts/combine.hpp>
 
 #include "twin.cuh"
 

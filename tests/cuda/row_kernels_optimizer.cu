@@ -1,4 +1,4 @@
-// The blocks of an optimizer's step on the GPU against the same blocks on the CPU. Exits with 0 (all agree), 1 (some
+// The pieces of an optimizer's step on the GPU against the same pieces on the CPU. Exits with 0 (all agree), 1 (some
 // differ) or 77 (no GPU: nothing was tested).
 #include <guild/cpu.hpp>
 #include <guild/device/cpu.hpp>
@@ -16,7 +16,7 @@ using namespace guild_test;
 
 template <class Device, class Job>
 void run_job(Device& device, const Job& job) {
-  guild::for_each_block(device, std::span<const Job>(&job, 1));
+  guild::for_each_piece(device, std::span<const Job>(&job, 1));
 }
 
 void adamw(guild::Cpu& cpu, guild::Cuda& cuda) {

@@ -3,12 +3,10 @@
 
 #include <guild/device/cpu.hpp>
 #include <guild/device/host_team.hpp>
-#include <guild/ops/experts/backward.hpp>
-#include <guild/ops/experts/slots.hpp>
+#include <guild/ops/experts/combine.hpp>
 #include <guild/ops/head/embedding.hpp>
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/rope/rope.hpp>
-#include <guild/ops/route/backward.hpp>
 #include <guild/ops/route/route.hpp>
 
 #include "../ops/gradient_check.hpp"

@@ -108,7 +108,7 @@ TEST(Initialize, ExpertsKeepTheNumbersThatTheyHadOneByOne) {
       const auto found = stack->matrices()[e];
       Buffer expected(found.rows * found.cols);
       const guild::NormalJob job{expected.view(), 6, std::uint64_t{0x696e6974} << 32 | number++, 0.5};
-      guild::for_each_block(device, std::span<const guild::NormalJob>(&job, 1));
+      guild::for_each_piece(device, std::span<const guild::NormalJob>(&job, 1));
       EXPECT_EQ(std::memcmp(found.data, expected.data(), static_cast<std::size_t>(expected.size()) * 4), 0) << e;
     }
   }

@@ -10,20 +10,20 @@ namespace guild {
 inline namespace v1 {
 
 /// A bump allocator. Memory is taken inside a `Frame` and given back all at once when the frame ends. While the
-/// arena grows it chains blocks; when the outermost frame ends the blocks become one, larger than the most that was
+/// arena grows it chains slabs; when the outermost frame ends the slabs become one, larger than the most that was
 /// taken at a time: twice as large while that is little, by an eighth when it is much. So needs that grow step by step
-/// do not allocate in every step. `Block` is an array of bytes in the memory of a device, such as Buffer<std::byte>.
-template <class Block>
+/// do not allocate in every step. `Slab` is an array of bytes in the memory of a device, such as Buffer<std::byte>.
+template <class Slab>
 class BasicArena {
  public:
   class Frame {
    public:
-    explicit Frame(BasicArena& arena) : arena_(&arena), block_(arena.block_), used_(arena.used_), live_(arena.live_) {
+    explicit Frame(BasicArena& arena) : arena_(&arena), slab_(arena.slab_), used_(arena.used_), live_(arena.live_) {
       ++arena.depth_;
     }
     Frame(const Frame&) = delete;
     Frame& operator=(const Frame&) = delete;
-    ~Frame() { arena_->rewind(block_, used_, live_); }
+    ~Frame() { arena_->rewind(slab_, used_, live_); }
 
     /// A frame inside this one, for what is needed no longer than it.
     [[nodiscard]] Frame nested() const { return Frame(*arena_); }
@@ -40,13 +40,13 @@ class BasicArena {
 
    private:
     BasicArena* arena_;
-    std::size_t block_;
+    std::size_t slab_;
     Index used_, live_;
   };
 
   [[nodiscard]] Index capacity() const {
     Index sum = 0;
-    for (const auto& block : blocks_) sum += block.size();
+    for (const auto& slab : slabs_) sum += slab.size();
     return sum;
   }
   /// Bytes that the open frames hold, each piece rounded up to 64, and the most that frames ever held at a time.
@@ -56,39 +56,39 @@ class BasicArena {
  private:
   void* take(Index bytes) {
     bytes = (bytes + 63) / 64 * 64;
-    while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size()) {
-      ++block_;
+    while (slab_ < slabs_.size() && used_ + bytes > slabs_[slab_].size()) {
+      ++slab_;
       used_ = 0;
     }
-    if (block_ == blocks_.size()) {
-      blocks_.push_back(Block::uninitialized(std::max({bytes, capacity(), Index{1} << 16})));
+    if (slab_ == slabs_.size()) {
+      slabs_.push_back(Slab::uninitialized(std::max({bytes, capacity(), Index{1} << 16})));
       used_ = 0;
     }
-    void* memory = blocks_[block_].data() + used_;
+    void* memory = slabs_[slab_].data() + used_;
     used_ += bytes;
     live_ += bytes;
     most_ = std::max(most_, live_);
     return memory;
   }
-  void rewind(std::size_t block, Index used, Index live) noexcept {
-    block_ = block;
+  void rewind(std::size_t slab, Index used, Index live) noexcept {
+    slab_ = slab;
     used_ = used;
     live_ = live;
-    if (--depth_ == 0 && blocks_.size() > 1) {
-      blocks_.clear();
-      block_ = 0;
+    if (--depth_ == 0 && slabs_.size() > 1) {
+      slabs_.clear();
+      slab_ = 0;
       used_ = 0;
       try {
         constexpr Index little = Index{32} << 20;
-        blocks_.push_back(Block::uninitialized(most_ + std::max(most_ / 8, std::min(most_, little))));
+        slabs_.push_back(Slab::uninitialized(most_ + std::max(most_ / 8, std::min(most_, little))));
       } catch (...) {}  // grows again when needed
     }
   }
 
-  std::vector<Block> blocks_;
-  std::size_t block_ = 0;
-  Index used_ = 0;  // of the block at hand
-  Index live_ = 0;  // of all blocks, without the ends where something did not fit
+  std::vector<Slab> slabs_;
+  std::size_t slab_ = 0;
+  Index used_ = 0;  // of the slab at hand
+  Index live_ = 0;  // of all slabs, without the ends where something did not fit
   Index most_ = 0;
   int depth_ = 0;
 };

@@ -7,7 +7,8 @@ namespace guild {
 inline namespace v1 {
 
 // guild/device/arena.hpp
-template <class Block> class BasicArena;
+template <class Slab>
+class BasicArena;
 
 // guild/device/cpu.hpp
 class Cpu;

@@ -19,34 +19,36 @@ namespace guild {
 inline namespace v1 {
 namespace detail {
 
-/// What the two halves of the parser stand on.
+/// The tokens of a template from the next one on, and the tree that grows from them; expressions and statements share
+/// it.
 class TemplateBuilder {
  public:
   static constexpr std::size_t max_nodes = 100'000;
   static constexpr int max_depth = 120;  ///< of nested constructs; the tree is walked recursively
 
- protected:
   using Kind = TemplateNode::Kind;
   using Token = TemplateToken::Kind;
 
   TemplateBuilder(std::vector<TemplateToken> tokens, const std::string& path)
       : tokens_(std::move(tokens)), path_(path) {}
 
-  // Counts the depth of recursion while it lives.
+  /// Counts the depth of recursion while it lives.
   struct Level {
-    explicit Level(TemplateBuilder& p) : parser(p) {
-      if (++parser.level_ > max_depth) parser.too_deep();
+    explicit Level(TemplateBuilder& b) : builder(b) {
+      if (++builder.level_ > max_depth) builder.too_deep();
     }
-    ~Level() { --parser.level_; }
+    ~Level() { --builder.level_; }
     Level(const Level&) = delete;
     Level& operator=(const Level&) = delete;
-    TemplateBuilder& parser;
+    TemplateBuilder& builder;
   };
 
   [[nodiscard]] const TemplateToken& peek(std::size_t n = 0) const {
     return tokens_[std::min(at_ + n, tokens_.size() - 1)];
   }
   const TemplateToken& take() { return tokens_[std::min(at_++, tokens_.size() - 1)]; }
+  void skip(std::size_t n = 1) { at_ += n; }
+  void put_back() { --at_; }
   [[nodiscard]] bool is(Token kind, std::string_view text) const { return peek().kind == kind && peek().text == text; }
   [[nodiscard]] bool is_op(std::string_view text) const { return is(Token::op, text); }
   [[nodiscard]] bool is_name(std::string_view text) const { return is(Token::name, text); }
@@ -90,16 +92,16 @@ class TemplateBuilder {
   }
 
   NodeId add(TemplateNode node) {
-    if (tree_.nodes.size() >= max_nodes)
+    if (tree.nodes.size() >= max_nodes)
       fail(ErrorCode::tpl_limit, "the template has more than " + std::to_string(max_nodes) + " constructs",
            node.offset);
     int depth = 1;
     for (const NodeId child : node.children)
-      if (child != no_node) depth = std::max(depth, tree_[child].depth + 1);
+      if (child != no_node) depth = std::max(depth, tree[child].depth + 1);
     if (depth > max_depth) too_deep();
     node.depth = static_cast<std::uint8_t>(depth);
-    tree_.nodes.push_back(std::move(node));
-    return static_cast<NodeId>(tree_.nodes.size() - 1);
+    tree.nodes.push_back(std::move(node));
+    return static_cast<NodeId>(tree.nodes.size() - 1);
   }
   NodeId add(Kind kind, std::size_t offset, std::vector<NodeId> children, std::string text = {},
              std::vector<std::string> names = {}, std::int64_t number = 0) {
@@ -111,13 +113,12 @@ class TemplateBuilder {
       unsupported("the " + std::string(what) + " \"" + std::string(name) + "\"", offset);
   }
 
-  TemplateTree tree_;
-  std::size_t at_ = 0;               // the next token
-  int loops_ = 0;                    // loops around what is read now
-  std::vector<std::string> macros_;  // names so far
+  TemplateTree tree;
+  std::vector<std::string> macros;  ///< names so far
 
  private:
   std::vector<TemplateToken> tokens_;
+  std::size_t at_ = 0;  // the next token
   const std::string& path_;
   int level_ = 0;
 };

@@ -20,55 +20,61 @@ namespace guild {
 inline namespace v1 {
 namespace detail {
 
-class TemplateExpressions : protected TemplateBuilder {
- protected:
-  using TemplateBuilder::TemplateBuilder;
+class TemplateExpressions {
+ public:
+  explicit TemplateExpressions(TemplateBuilder& builder) : in_(builder) {}
 
   NodeId expression() {
-    const Level level(*this);
+    const Level level(in_);
     NodeId result = or_expression();
-    while (is_name("if")) {
-      const std::size_t offset = take().offset;
+    while (in_.is_name("if")) {
+      const std::size_t offset = in_.take().offset;
       const NodeId condition = or_expression();
-      const NodeId otherwise = accept_name("else") ? expression() : no_node;
-      result = add(Kind::conditional, offset, {result, condition, otherwise});
+      const NodeId otherwise = in_.accept_name("else") ? expression() : no_node;
+      result = in_.add(Kind::conditional, offset, {result, condition, otherwise});
     }
     return result;
   }
   NodeId or_expression() {
     NodeId left = and_expression();
-    while (is_name("or")) {
-      const std::size_t offset = take().offset;
-      left = add(Kind::or_, offset, {left, and_expression()});
+    while (in_.is_name("or")) {
+      const std::size_t offset = in_.take().offset;
+      left = in_.add(Kind::or_, offset, {left, and_expression()});
     }
     return left;
   }
+
+ private:
+  using Kind = TemplateBuilder::Kind;
+  using Token = TemplateBuilder::Token;
+  using Level = TemplateBuilder::Level;
+
   NodeId and_expression() {
     NodeId left = not_expression();
-    while (is_name("and")) {
-      const std::size_t offset = take().offset;
-      left = add(Kind::and_, offset, {left, not_expression()});
+    while (in_.is_name("and")) {
+      const std::size_t offset = in_.take().offset;
+      left = in_.add(Kind::and_, offset, {left, not_expression()});
     }
     return left;
   }
   NodeId not_expression() {
-    if (!is_name("not")) return comparison();
-    const Level level(*this);
-    const std::size_t offset = take().offset;
-    return add(Kind::not_, offset, {not_expression()});
+    if (!in_.is_name("not")) return comparison();
+    const Level level(in_);
+    const std::size_t offset = in_.take().offset;
+    return in_.add(Kind::not_, offset, {not_expression()});
   }
   NodeId comparison() {
-    const std::size_t offset = peek().offset;
+    const std::size_t offset = in_.peek().offset;
     std::vector<NodeId> operands = {sum()};
     std::vector<std::string> operators;
     for (;;) {
       static constexpr std::array<std::string_view, 6> signs = {"==", "!=", "<", "<=", ">", ">="};
-      if (peek().kind == Token::op && std::find(signs.begin(), signs.end(), peek().text) != signs.end()) {
-        operators.push_back(take().text);
-      } else if (accept_name("in")) {
+      if (in_.peek().kind == Token::op && std::find(signs.begin(), signs.end(), in_.peek().text) != signs.end()) {
+        operators.push_back(in_.take().text);
+      } else if (in_.accept_name("in")) {
         operators.emplace_back("in");
-      } else if (is_name("not") && peek(1).kind == Token::name && peek(1).text == "in") {
-        at_ += 2;
+      } else if (in_.is_name("not") && in_.peek(1).kind == Token::name && in_.peek(1).text == "in") {
+        in_.skip(2);
         operators.emplace_back("not in");
       } else {
         break;
@@ -76,14 +82,15 @@ class TemplateExpressions : protected TemplateBuilder {
       operands.push_back(sum());
     }
     if (operators.empty()) return operands[0];
-    return add(Kind::compare, offset, std::move(operands), {}, std::move(operators));
+    return in_.add(Kind::compare, offset, std::move(operands), {}, std::move(operators));
   }
   NodeId binary_chain(std::initializer_list<std::string_view> operators, NodeId (TemplateExpressions::*next)()) {
     NodeId left = (this->*next)();
-    while (peek().kind == Token::op && std::find(operators.begin(), operators.end(), peek().text) != operators.end()) {
-      const TemplateToken& op = take();
-      if (op.text == "/" || op.text == "**") unsupported("the operator " + op.text, op.offset);
-      left = add(Kind::binary, op.offset, {left, (this->*next)()}, op.text);
+    while (in_.peek().kind == Token::op &&
+           std::find(operators.begin(), operators.end(), in_.peek().text) != operators.end()) {
+      const TemplateToken& op = in_.take();
+      if (op.text == "/" || op.text == "**") in_.unsupported("the operator " + op.text, op.offset);
+      left = in_.add(Kind::binary, op.offset, {left, (this->*next)()}, op.text);
     }
     return left;
   }
@@ -91,19 +98,19 @@ class TemplateExpressions : protected TemplateBuilder {
   NodeId concatenation() { return binary_chain({"~"}, &TemplateExpressions::product); }
   NodeId product() { return binary_chain({"*", "//", "%", "/", "**"}, &TemplateExpressions::unary); }
   NodeId unary() {
-    const Level level(*this);
-    if (is_op("+")) unsupported("a unary +", peek().offset);
-    if (is_op("-")) {
-      const std::size_t offset = take().offset;
-      return filters(add(Kind::negate, offset, {unary_without_filter()}));
+    const Level level(in_);
+    if (in_.is_op("+")) in_.unsupported("a unary +", in_.peek().offset);
+    if (in_.is_op("-")) {
+      const std::size_t offset = in_.take().offset;
+      return filters(in_.add(Kind::negate, offset, {unary_without_filter()}));
     }
     return filters(postfix(primary()));
   }
   NodeId unary_without_filter() {
-    const Level level(*this);
-    if (is_op("-")) {
-      const std::size_t offset = take().offset;
-      return add(Kind::negate, offset, {unary_without_filter()});
+    const Level level(in_);
+    if (in_.is_op("-")) {
+      const std::size_t offset = in_.take().offset;
+      return in_.add(Kind::negate, offset, {unary_without_filter()});
     }
     return postfix(primary());
   }
@@ -112,89 +119,91 @@ class TemplateExpressions : protected TemplateBuilder {
   NodeId subscript(NodeId object, std::size_t offset);
   NodeId filters(NodeId object);
   void arguments(std::vector<NodeId>& children, std::vector<std::string>& names);
+
+  TemplateBuilder& in_;
 };
 
 inline NodeId TemplateExpressions::primary() {
-  const TemplateToken token = take();
+  const TemplateToken token = in_.take();
   switch (token.kind) {
     case Token::string: {
       std::string text = token.text;
-      while (peek().kind == Token::string) text += take().text;  // neighbours join, as in Python
-      return add(Kind::string, token.offset, {}, std::move(text));
+      while (in_.peek().kind == Token::string) text += in_.take().text;  // neighbours join, as in Python
+      return in_.add(Kind::string, token.offset, {}, std::move(text));
     }
     case Token::integer: {
       std::int64_t value = 0;
       for (const char digit : token.text) value = value * 10 + (digit - '0');  // at most 18 digits
-      return add(Kind::integer, token.offset, {}, {}, {}, value);
+      return in_.add(Kind::integer, token.offset, {}, {}, {}, value);
     }
     case Token::name: {
-      if (token.text == "true" || token.text == "True") return add(Kind::boolean, token.offset, {}, {}, {}, 1);
-      if (token.text == "false" || token.text == "False") return add(Kind::boolean, token.offset, {}, {}, {}, 0);
-      if (token.text == "none" || token.text == "None") return add(Kind::none, token.offset, {});
-      --at_;
-      return add(Kind::name, token.offset, {}, variable());
+      if (token.text == "true" || token.text == "True") return in_.add(Kind::boolean, token.offset, {}, {}, {}, 1);
+      if (token.text == "false" || token.text == "False") return in_.add(Kind::boolean, token.offset, {}, {}, {}, 0);
+      if (token.text == "none" || token.text == "None") return in_.add(Kind::none, token.offset, {});
+      in_.put_back();
+      return in_.add(Kind::name, token.offset, {}, in_.variable());
     }
     case Token::op: {
       if (token.text == "(") {
-        if (is_op(")")) unsupported("a tuple", token.offset);
+        if (in_.is_op(")")) in_.unsupported("a tuple", token.offset);
         const NodeId inner = expression();
-        if (is_op(",")) unsupported("a tuple", token.offset);
-        expect_op(")");
+        if (in_.is_op(",")) in_.unsupported("a tuple", token.offset);
+        in_.expect_op(")");
         return inner;
       }
       if (token.text == "[" || token.text == "{") {
         const bool dict = token.text == "{";
         const std::string_view close = dict ? "}" : "]";
         std::vector<NodeId> children;
-        while (!accept_op(close)) {
+        while (!in_.accept_op(close)) {
           children.push_back(expression());
           if (dict) {
-            expect_op(":");
+            in_.expect_op(":");
             children.push_back(expression());
           }
-          if (!is_op(close)) expect_op(",");
+          if (!in_.is_op(close)) in_.expect_op(",");
         }
-        return add(dict ? Kind::dict : Kind::list, token.offset, std::move(children));
+        return in_.add(dict ? Kind::dict : Kind::list, token.offset, std::move(children));
       }
       break;
     }
     default:
       break;
   }
-  --at_;
-  expected("an expression");
+  in_.put_back();
+  in_.expected("an expression");
 }
 
 inline NodeId TemplateExpressions::postfix(NodeId object) {
   for (;;) {
-    const std::size_t offset = peek().offset;
-    if (accept_op(".")) {
-      if (peek().kind != Token::name) expected("an attribute");
-      const std::string name = take().text;
-      if (!accept_op("(")) {
-        object = add(Kind::attribute, offset, {object}, name);
+    const std::size_t offset = in_.peek().offset;
+    if (in_.accept_op(".")) {
+      if (in_.peek().kind != Token::name) in_.expected("an attribute");
+      const std::string name = in_.take().text;
+      if (!in_.accept_op("(")) {
+        object = in_.add(Kind::attribute, offset, {object}, name);
         continue;
       }
-      check_known("method", name,
-                  {"split", "rsplit", "strip", "lstrip", "rstrip", "startswith", "endswith", "replace", "join", "get",
-                   "items", "keys", "values"},
-                  offset);
+      in_.check_known("method", name,
+                      {"split", "rsplit", "strip", "lstrip", "rstrip", "startswith", "endswith", "replace", "join",
+                       "get", "items", "keys", "values"},
+                      offset);
       std::vector<NodeId> children = {object};
       std::vector<std::string> names;
       arguments(children, names);
-      object = add(Kind::method, offset, std::move(children), name, std::move(names));
-    } else if (accept_op("[")) {
+      object = in_.add(Kind::method, offset, std::move(children), name, std::move(names));
+    } else if (in_.accept_op("[")) {
       object = subscript(object, offset);
-    } else if (accept_op("(")) {
-      const TemplateNode& callee = tree_[object];
-      if (callee.kind != Kind::name) unsupported("calling this expression", offset);
+    } else if (in_.accept_op("(")) {
+      const TemplateNode& callee = in_.tree[object];
+      if (callee.kind != Kind::name) in_.unsupported("calling this expression", offset);
       const std::string name = callee.text;
-      if (std::find(macros_.begin(), macros_.end(), name) == macros_.end())
-        check_known("function", name, {"namespace", "range", "raise_exception"}, offset);
+      if (std::find(in_.macros.begin(), in_.macros.end(), name) == in_.macros.end())
+        in_.check_known("function", name, {"namespace", "range", "raise_exception"}, offset);
       std::vector<NodeId> children;
       std::vector<std::string> names;
       arguments(children, names);
-      object = add(Kind::call, offset, std::move(children), name, std::move(names));
+      object = in_.add(Kind::call, offset, std::move(children), name, std::move(names));
     } else {
       return object;
     }
@@ -205,44 +214,44 @@ inline NodeId TemplateExpressions::subscript(NodeId object, std::size_t offset) 
   std::array<NodeId, 3> part = {no_node, no_node, no_node};
   std::size_t n = 0;
   bool slice = false;
-  while (!is_op("]")) {
-    if (accept_op(":")) {
+  while (!in_.is_op("]")) {
+    if (in_.accept_op(":")) {
       slice = true;
-      if (++n > 2) expected("\"]\"");
+      if (++n > 2) in_.expected("\"]\"");
     } else {
-      if (part[n] != no_node) expected("\"]\"");
+      if (part[n] != no_node) in_.expected("\"]\"");
       part[n] = expression();
     }
   }
-  ++at_;
-  if (slice) return add(Kind::slice, offset, {object, part[0], part[1], part[2]});
-  if (part[0] == no_node) expected("an index");
-  return add(Kind::item, offset, {object, part[0]});
+  in_.skip();
+  if (slice) return in_.add(Kind::slice, offset, {object, part[0], part[1], part[2]});
+  if (part[0] == no_node) in_.expected("an index");
+  return in_.add(Kind::item, offset, {object, part[0]});
 }
 
 inline NodeId TemplateExpressions::filters(NodeId object) {
   for (;;) {
-    const std::size_t offset = peek().offset;
-    if (accept_op("|")) {
-      if (peek().kind != Token::name) expected("a filter");
-      const std::string name = take().text;
-      check_known("filter", name,
-                  {"tojson", "trim", "length", "count", "string", "default", "d", "join", "first", "last", "items",
-                   "list", "safe", "int"},
-                  offset);
+    const std::size_t offset = in_.peek().offset;
+    if (in_.accept_op("|")) {
+      if (in_.peek().kind != Token::name) in_.expected("a filter");
+      const std::string name = in_.take().text;
+      in_.check_known("filter", name,
+                      {"tojson", "trim", "length", "count", "string", "default", "d", "join", "first", "last", "items",
+                       "list", "safe", "int"},
+                      offset);
       std::vector<NodeId> children = {object};
       std::vector<std::string> names;
-      if (accept_op("(")) arguments(children, names);
-      object = add(Kind::filter, offset, std::move(children), name, std::move(names));
-    } else if (accept_name("is")) {
-      const bool negated = accept_name("not");
-      if (peek().kind != Token::name) expected("a test");
-      const std::string name = take().text;
-      check_known("test", name,
-                  {"defined", "undefined", "none", "string", "mapping", "sequence", "iterable", "number", "integer",
-                   "float", "boolean", "true", "false"},
-                  offset);
-      object = add(Kind::test, offset, {object}, name, {}, negated ? 1 : 0);
+      if (in_.accept_op("(")) arguments(children, names);
+      object = in_.add(Kind::filter, offset, std::move(children), name, std::move(names));
+    } else if (in_.accept_name("is")) {
+      const bool negated = in_.accept_name("not");
+      if (in_.peek().kind != Token::name) in_.expected("a test");
+      const std::string name = in_.take().text;
+      in_.check_known("test", name,
+                      {"defined", "undefined", "none", "string", "mapping", "sequence", "iterable", "number", "integer",
+                       "float", "boolean", "true", "false"},
+                      offset);
+      object = in_.add(Kind::test, offset, {object}, name, {}, negated ? 1 : 0);
     } else {
       return object;
     }
@@ -250,15 +259,15 @@ inline NodeId TemplateExpressions::filters(NodeId object) {
 }
 
 inline void TemplateExpressions::arguments(std::vector<NodeId>& children, std::vector<std::string>& names) {
-  while (!accept_op(")")) {
-    if (peek().kind == Token::name && peek(1).kind == Token::op && peek(1).text == "=") {
-      names.push_back(variable());
-      ++at_;
+  while (!in_.accept_op(")")) {
+    if (in_.peek().kind == Token::name && in_.peek(1).kind == Token::op && in_.peek(1).text == "=") {
+      names.push_back(in_.variable());
+      in_.skip();
     } else if (!names.empty()) {
-      expected("a named argument");
+      in_.expected("a named argument");
     }
     children.push_back(expression());
-    if (!is_op(")")) expect_op(",");
+    if (!in_.is_op(")")) in_.expect_op(",");
   }
 }
 

@@ -8,7 +8,7 @@
 #include <guild/modules/module.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/experts/assignment.hpp>
-#include <guild/ops/experts/backward.hpp>
+#include <guild/ops/experts/combine.hpp>
 #include <guild/ops/experts/grouped.hpp>
 
 namespace guild {

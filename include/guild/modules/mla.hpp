@@ -15,7 +15,6 @@
 #include <guild/modules/pass.hpp>
 #include <guild/modules/row_cache.hpp>
 #include <guild/ops/attention/attention.hpp>
-#include <guild/ops/attention/backward.hpp>
 #include <guild/ops/rope/rope.hpp>
 
 namespace guild {

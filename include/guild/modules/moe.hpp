@@ -12,7 +12,6 @@
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/experts/combine.hpp>
-#include <guild/ops/experts/slots.hpp>
 
 namespace guild {
 inline namespace v1 {

@@ -7,8 +7,8 @@
 #include <guild/modules/linear.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/linear/linear.hpp>
-#include <guild/ops/route/backward.hpp>
 #include <guild/ops/route/balance.hpp>
+#include <guild/ops/route/route.hpp>
 
 namespace guild {
 inline namespace v1 {

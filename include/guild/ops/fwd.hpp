@@ -14,11 +14,11 @@ template <class Real> struct BasicExpandedAttentionJob;
 template <class Real> struct BasicExpandedAttentionSizes;
 template <class Real> struct ExpandedAttentionGradientJob;
 
-// guild/ops/common/blocks.hpp
-struct BlockRange;
-
 // guild/ops/common/fault.hpp
 enum class Fault : std::uint8_t;
+
+// guild/ops/common/pieces.hpp
+struct PieceRange;
 
 // guild/ops/common/rows/add.hpp
 template <class Real> struct AddRow;
@@ -56,13 +56,10 @@ struct CountChoicesRow;
 struct FillSlotsRow;
 struct SumOffsetsRow;
 
-// guild/ops/experts/rows/backward.hpp
-template <class Real> struct ExpertSwigluBackwardRow;
-
 // guild/ops/experts/rows/combine.hpp
 template <class Real> struct CombineRow;
-
-// guild/ops/experts/rows/slots.hpp
+template <class Real>
+struct ExpertSwigluBackwardRow;
 template <class Real> struct GatherSlotsRow;
 template <class Real> struct ScatterSlotsRow;
 
@@ -137,9 +134,6 @@ struct BalanceTerms;
 // guild/ops/route/route.hpp
 enum class Choice : std::uint8_t;
 
-// guild/ops/route/rows/backward.hpp
-template <class Real> struct RouteBackwardRow;
-
 // guild/ops/route/rows/balance.hpp
 template <class Real> struct BalanceColumns;
 template <class Real> struct BalanceGradientRow;
@@ -147,6 +141,8 @@ template <class Real> struct BalanceTokenRow;
 template <class Real> struct BalanceViews;
 
 // guild/ops/route/rows/route.hpp
+template <class Real>
+struct RouteBackwardRow;
 template <class Real> struct RouterRow;
 
 }  // namespace v1

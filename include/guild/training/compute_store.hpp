@@ -40,7 +40,7 @@ void round_to(Device& device, const Masters& masters, Copies& copies) {
         jobs.add({master.view(), copy.data(), dtype_of<T>});
       },
       masters, copies);
-  for_each_block(device, jobs.ready());
+  for_each_piece(device, jobs.ready());
 }
 
 }  // namespace v1

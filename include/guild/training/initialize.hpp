@@ -94,9 +94,9 @@ void initialize(Device& device, Weights& weights, const InitializeOptions& optio
     const NormalJob normal{tensor.values, options.seed, domain | i, tensor.deviation};
     const FillJob fill{tensor.values, tensor.constant};
     if (tensor.deviation >= 0.0)
-      for_each_block(device, std::span<const NormalJob>(&normal, 1));
+      for_each_piece(device, std::span<const NormalJob>(&normal, 1));
     else
-      for_each_block(device, std::span<const FillJob>(&fill, 1));
+      for_each_piece(device, std::span<const FillJob>(&fill, 1));
   }
   refresh_shared<Model>(weights);
 }

@@ -20,7 +20,7 @@ void clear_gradients(Device& device, Gradients& gradients) {
         jobs.add({data.view(), 0.0f});
       },
       gradients);
-  for_each_block(device, jobs.ready());
+  for_each_piece(device, jobs.ready());
 }
 
 /// average = keep * average + (1 - keep) * weights, for all tensors that a file keeps of its own: selection biases too.
@@ -34,7 +34,7 @@ void update_average(Device& device, const Weights& weights, Weights& average, do
         jobs.add({to.view(), from.view(), static_cast<float>(keep)});
       },
       weights, average);
-  for_each_block(device, jobs.ready());
+  for_each_piece(device, jobs.ready());
 }
 
 }  // namespace v1

@@ -228,9 +228,9 @@ class Optimizer {
                     static_cast<float>(lr * muon_scale(options.scale, slot.shape.rows, slot.shape.cols)),
                     static_cast<float>(lr * options.weight_decay * slot.decay_scale)});
     }
-    for_each_block(device, momenta.ready());
+    for_each_piece(device, momenta.ready());
     orthogonalize(device, updates.ready(), options.iterations);
-    for_each_block(device, descents.ready());
+    for_each_piece(device, descents.ready());
   }
 
   Options options_;

@@ -2,7 +2,6 @@
 
 #include <guild/cpu.hpp>
 #include <guild/ops/attention/attention.hpp>
-#include <guild/ops/attention/backward.hpp>
 
 #include "../ops_test_support.hpp"
 

@@ -1,7 +1,6 @@
 // A row of every op but products and attention has the same bits in every batch: with 1 to 70 rows in the call and on
 // any number of threads.
 #include <guild/ops/common/add.hpp>
-#include <guild/ops/experts/backward.hpp>
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/head/cross_entropy.hpp>
 #include <guild/ops/head/embedding.hpp>
@@ -9,7 +8,6 @@
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
 #include <guild/ops/rope/rope.hpp>
-#include <guild/ops/route/backward.hpp>
 #include <guild/ops/route/route.hpp>
 
 #include "../batch_invariance.hpp"

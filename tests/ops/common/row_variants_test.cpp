@@ -3,7 +3,7 @@
 
 #include <cstring>
 #include <guild/device/cpu.hpp>
-#include <guild/ops/experts/backward.hpp>
+#include <guild/ops/experts/combine.hpp>
 #include <guild/ops/head/cross_entropy.hpp>
 #include <guild/ops/linear/swiglu.hpp>
 #include <limits>

@@ -1,8 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <guild/device/cpu.hpp>
-#include <guild/ops/experts/backward.hpp>
-#include <guild/ops/experts/slots.hpp>
+#include <guild/ops/experts/combine.hpp>
 #include <guild/ops/linear/swiglu.hpp>
 #include <utility>
 

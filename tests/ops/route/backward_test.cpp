@@ -1,7 +1,6 @@
 #include <gtest/gtest.h>
 
 #include <guild/device/cpu.hpp>
-#include <guild/ops/route/backward.hpp>
 #include <guild/ops/route/route.hpp>
 #include <limits>
 

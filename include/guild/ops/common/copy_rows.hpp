@@ -34,7 +34,7 @@ void copy_rows(Device& device, std::span<const CopyRowsJob<From, To>> jobs) {
                       std::to_string(job.y.cols) + " columns, and apart in y; pass the layout of the views",
                   Where{.key = "copy_rows: parts"});
   }
-  for_each_block(device, jobs);
+  for_each_piece(device, jobs);
 }
 
 }  // namespace v1

@@ -22,7 +22,7 @@ void adamw(Device& device, std::span<const AdamWJob<Real>> jobs) {
   if constexpr (requires { run_adamw(device, jobs); })
     run_adamw(device, jobs);  // a device with a variant of its own
   else
-    for_each_block(device, jobs);
+    for_each_piece(device, jobs);
 }
 
 }  // namespace v1

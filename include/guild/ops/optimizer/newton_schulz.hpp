@@ -60,7 +60,7 @@ void orthogonalize(Device& device, std::span<const OrthogonalizeJob> matrices, i
   const View transposes = scratch.template take<TransposeJob<float>>(count);
   const auto size = static_cast<std::size_t>(count);
   const auto run_products = [&] { linear(device, std::span<const LinearJob>(products.data, size)); };
-  const auto run = [&]<class Job>(View<Job> jobs) { for_each_block(device, std::span<const Job>(jobs.data, size)); };
+  const auto run = [&]<class Job>(View<Job> jobs) { for_each_piece(device, std::span<const Job>(jobs.data, size)); };
 
   for (Index i = 0; i < count; ++i) {
     const View<float, 2> x = matrices[static_cast<std::size_t>(i)];
@@ -68,7 +68,7 @@ void orthogonalize(Device& device, std::span<const OrthogonalizeJob> matrices, i
     float* const wide = scratch.template take<float>(elements).data;
     float* const tall = scratch.template take<float>(elements).data;
     states[i] = {x, n, m, wide, tall, scratch.template take<float>(n, n), scratch.template take<float>(n, n)};
-    sums[i] = {{x.data, elements}, scratch.template take<double>(blocks_of(elements))};
+    sums[i] = {{x.data, elements}, scratch.template take<double>(pieces_of(elements))};
     totals[i] = {sums[i].partial, squares.slice(i, 1)};
     scales[i] = {{x.data, elements}, {x.rows > x.cols ? tall : wide, elements}, squares.slice(i, 1), epsilon};
     polynomials[i] = {{states[i].gram.data, n * n}, {states[i].square.data, n * n}, n, a, b, c};

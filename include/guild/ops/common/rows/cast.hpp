@@ -1,7 +1,7 @@
 // Conversion of float tensors to shorter types.
 #pragma once
 
-#include <guild/ops/common/blocks.hpp>
+#include <guild/ops/common/pieces.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -12,11 +12,11 @@ struct CastJob {
   void* y = nullptr;
   DType type = DType::f32;
 
-  [[nodiscard]] GUILD_HD Index blocks() const { return blocks_of(x.size); }
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(x.size); }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    const BlockRange range = block_range(block, x.size);
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, x.size);
     if (type == DType::bf16)
       cast<bf16>(team, range);
     else if (type == DType::f16)
@@ -27,7 +27,7 @@ struct CastJob {
 
  private:
   template <class To, Team T>
-  GUILD_HD void cast(T team, BlockRange range) const {
+  GUILD_HD void cast(T team, PieceRange range) const {
     const float* const in = x.data + range.begin;
     To* const out = static_cast<To*>(y) + range.begin;
     team.for_each(range.count, [=](Index i) { out[i] = static_cast<To>(in[i]); });

@@ -1,7 +1,7 @@
-// Copies of rows between matrices of different elements, by blocks of rows.
+// Copies of rows between matrices of different elements, by pieces of rows.
 #pragma once
 
-#include <guild/ops/common/blocks.hpp>
+#include <guild/ops/common/pieces.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -23,14 +23,14 @@ struct CopyRowsJob {
   View<To, 2> y;
   RowParts parts;
 
-  [[nodiscard]] GUILD_HD Index blocks() const {
-    return parts.count * parts.width > 0 ? (y.rows + rows_per_block() - 1) / rows_per_block() : 0;
+  [[nodiscard]] GUILD_HD Index pieces() const {
+    return parts.count * parts.width > 0 ? (y.rows + rows_per_piece() - 1) / rows_per_piece() : 0;
   }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    const Index begin = block * rows_per_block(), rest = y.rows - begin;
-    const Index end = begin + (rest < rows_per_block() ? rest : rows_per_block());
+  GUILD_HD void operator()(T team, Index piece) const {
+    const Index begin = piece * rows_per_piece(), rest = y.rows - begin;
+    const Index end = begin + (rest < rows_per_piece() ? rest : rows_per_piece());
     for (Index row = begin; row < end; ++row)
       for (Index part = 0; part < parts.count; ++part) {
         const From* const from = x.data + row * x.pitch + part * parts.from_stride;
@@ -40,9 +40,9 @@ struct CopyRowsJob {
   }
 
  private:
-  [[nodiscard]] GUILD_HD Index rows_per_block() const {
+  [[nodiscard]] GUILD_HD Index rows_per_piece() const {
     const Index elements = parts.count * parts.width;
-    return elements < block_elements ? block_elements / elements : 1;
+    return elements < piece_elements ? piece_elements / elements : 1;
   }
 };
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <guild/core/random.hpp>
-#include <guild/ops/common/blocks.hpp>
+#include <guild/ops/common/pieces.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -16,12 +16,12 @@ struct NormalJob {
   std::uint64_t stream = 0;
   double deviation = 1;
 
-  [[nodiscard]] GUILD_HD Index blocks() const { return blocks_of(x.size); }
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(x.size); }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    static_assert(block_elements % 4 == 0);
-    const BlockRange range = block_range(block, x.size);
+  GUILD_HD void operator()(T team, Index piece) const {
+    static_assert(piece_elements % 4 == 0);
+    const PieceRange range = piece_range(piece, x.size);
     const NormalJob job = *this;
     team.for_each((range.count + 3) / 4, [=](Index quad) {
       const auto begin = range.begin + quad * 4;
@@ -47,11 +47,11 @@ struct FillJob {
   View<float> x;
   float value = 0;
 
-  [[nodiscard]] GUILD_HD Index blocks() const { return blocks_of(x.size); }
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(x.size); }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    const BlockRange range = block_range(block, x.size);
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, x.size);
     float* const out = x.data + range.begin;
     const float constant = value;
     team.for_each(range.count, [=](Index i) { out[i] = constant; });

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <guild/device/team.hpp>
+#include <guild/ops/linear/rows/swiglu.hpp>
+#include <limits>
 
 namespace guild {
 inline namespace v1 {
@@ -41,6 +43,72 @@ struct CombineRow {
       for (Index k = 0; k < chosen; ++k) sum += weight[k] * from.data[slot[k] * from.pitch + rest + n];
       to[rest + n] = plus != nullptr ? sum + plus[rest + n] : sum;
     });
+  }
+};
+
+/// values_s[slots_tk] = values_tk. A slot outside of values_s is left out, never written.
+template <class Real>
+struct ScatterSlotsRow {
+  View<const std::int32_t, 2> slots_tk;
+  View<const Real, 2> values_tk;
+  View<Real> values_s;
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index token) const {
+    const std::int32_t* const slot = slots_tk.data + token * slots_tk.pitch;
+    const Real* const from = values_tk.data + token * values_tk.pitch;
+    const View<Real> to = values_s;
+    team.for_each(slots_tk.cols, [=](Index k) {
+      if (slot[k] >= 0 && slot[k] < to.size) to.data[slot[k]] = from[k];
+    });
+  }
+};
+
+/// values_tk = values_s[slots_tk]. A slot outside of values_s gives NaN.
+template <class Real>
+struct GatherSlotsRow {
+  View<const std::int32_t, 2> slots_tk;
+  View<const Real> values_s;
+  View<Real, 2> values_tk;
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index token) const {
+    const std::int32_t* const slot = slots_tk.data + token * slots_tk.pitch;
+    Real* const to = values_tk.data + token * values_tk.pitch;
+    const View<const Real> from = values_s;
+    team.for_each(slots_tk.cols, [=](Index k) {
+      to[k] = slot[k] >= 0 && slot[k] < from.size ? from.data[slot[k]] : std::numeric_limits<Real>::quiet_NaN();
+    });
+  }
+};
+
+/// As SwigluBackwardRow for a row that counts `weights[row]` times: dweights[row] = <h, dh>; gate and up become the
+/// gradients under weight * dh; dh becomes weight * h.
+template <class Real>
+struct ExpertSwigluBackwardRow {
+  View<const Real> weights;
+  View<Real, 2> gate;
+  View<Real, 2> up;
+  View<Real, 2> dh;
+  View<Real> dweights;
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index row) const {
+    Real* const g = gate.data + row * gate.pitch;
+    Real* const u = up.data + row * up.pitch;
+    Real* const d = dh.data + row * dh.pitch;
+    const Real weight = weights.data[row];
+    // The sum calls each index once, so the elements are written in passing: one exponential each.
+    const Real along = team.sum(gate.cols, [=](Index i) {
+      Real silu, slope;
+      detail::silu_and_slope(g[i], silu, slope);
+      const Real up_i = u[i], dh_i = d[i], h_i = silu * up_i;
+      g[i] = weight * dh_i * up_i * slope;
+      u[i] = weight * dh_i * silu;
+      d[i] = weight * h_i;
+      return h_i * dh_i;
+    });
+    if (team.rank() == 0) dweights.data[row] = along;
   }
 };
 

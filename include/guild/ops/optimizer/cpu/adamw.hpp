@@ -14,10 +14,10 @@ inline void run_adamw(Cpu& device, std::span<const AdamWJob<float>> jobs) {
     auto scratch = device.scratch();
     const View wide = scratch.take<cpu::avx2::AdamWJob8>(static_cast<Index>(jobs.size()));
     for (Index i = 0; i < wide.size; ++i) wide[i] = {jobs[static_cast<std::size_t>(i)]};
-    return for_each_block(device, std::span<const cpu::avx2::AdamWJob8>(wide.data, jobs.size()));
+    return for_each_piece(device, std::span<const cpu::avx2::AdamWJob8>(wide.data, jobs.size()));
   }
 #endif
-  for_each_block(device, jobs);
+  for_each_piece(device, jobs);
 }
 
 }  // namespace v1

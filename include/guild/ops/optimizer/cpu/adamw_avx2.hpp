@@ -13,7 +13,7 @@ inline namespace v1 {
 namespace cpu::avx2 {
 
 /// The whole groups of eight among the elements of a range of a job; returns how many elements are done.
-[[gnu::target("avx2")]] inline Index adamw(const AdamWJob<float>& job, BlockRange range) {
+[[gnu::target("avx2")]] inline Index adamw(const AdamWJob<float>& job, PieceRange range) {
   float* const w = job.weight.data + range.begin;
   const float* const dw = job.gradient.data + range.begin;
   float* const m = job.first.data + range.begin;
@@ -43,15 +43,15 @@ namespace cpu::avx2 {
 struct AdamWJob8 {
   AdamWJob<float> job;
 
-  [[nodiscard]] Index blocks() const { return job.blocks(); }
+  [[nodiscard]] Index pieces() const { return job.pieces(); }
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {  // what a GUILD_HD function calls must be one for nvcc
+  GUILD_HD void operator()(T team, Index piece) const {  // what a GUILD_HD function calls must be one for nvcc
 #if !defined(__CUDA_ARCH__)
-    const BlockRange range = block_range(block, job.weight.size);
+    const PieceRange range = piece_range(piece, job.weight.size);
     const Index done = adamw(job, range);
     job.run(team, {range.begin + done, range.count - done});
 #else
-    job(team, block);
+    job(team, piece);
 #endif
   }
 };

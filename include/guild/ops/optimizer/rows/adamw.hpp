@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cmath>
-#include <guild/ops/common/blocks.hpp>
+#include <guild/ops/common/pieces.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -23,16 +23,16 @@ struct AdamWJob {
   Real epsilon = 0;
   Real decay = 0;  ///< lr * weight decay
 
-  [[nodiscard]] GUILD_HD Index blocks() const { return blocks_of(weight.size); }
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(weight.size); }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    run(team, block_range(block, weight.size));
+  GUILD_HD void operator()(T team, Index piece) const {
+    run(team, piece_range(piece, weight.size));
   }
 
   /// The elements of a range.
   template <Team T>
-  GUILD_HD void run(T team, BlockRange range) const {
+  GUILD_HD void run(T team, PieceRange range) const {
     Real* const w = weight.data + range.begin;
     const Real* const dw = gradient.data + range.begin;
     Real* const m = first.data + range.begin;

@@ -1,7 +1,7 @@
 // A moving average of an array.
 #pragma once
 
-#include <guild/ops/common/blocks.hpp>
+#include <guild/ops/common/pieces.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -12,11 +12,11 @@ struct BlendJob {
   View<const float> x;
   float keep = 0.0f;
 
-  [[nodiscard]] GUILD_HD Index blocks() const { return blocks_of(average.size); }
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(average.size); }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    const BlockRange range = block_range(block, average.size);
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, average.size);
     float* const to = average.data + range.begin;
     const float* const from = x.data + range.begin;
     const float old = keep, fresh = 1.0f - keep;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cmath>
-#include <guild/ops/common/blocks.hpp>
+#include <guild/ops/common/pieces.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -16,11 +16,11 @@ struct MomentumJob {
   Real gradient_scale = 1;
   Real momentum = 0;
 
-  [[nodiscard]] GUILD_HD Index blocks() const { return blocks_of(gradient.size); }
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(gradient.size); }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    const BlockRange range = block_range(block, gradient.size);
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, gradient.size);
     const Real* const dw = gradient.data + range.begin;
     Real* const b = buffer.data + range.begin;
     Real* const out = update.data + range.begin;
@@ -42,11 +42,11 @@ struct DescendJob {
   Real rate = 0;
   Real decay = 0;
 
-  [[nodiscard]] GUILD_HD Index blocks() const { return blocks_of(weight.size); }
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(weight.size); }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    const BlockRange range = block_range(block, weight.size);
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, weight.size);
     Real* const w = weight.data + range.begin;
     const Real* const u = update.data + range.begin;
     const Real step = rate, shrink = decay;
@@ -62,11 +62,11 @@ struct NormalizeJob {
   View<const double> squares;  ///< [1]: the sum of x^2
   double epsilon = 0;
 
-  [[nodiscard]] GUILD_HD Index blocks() const { return blocks_of(x.size); }
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(x.size); }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    const BlockRange range = block_range(block, x.size);
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, x.size);
     const Real* const in = x.data + range.begin;
     Real* const out = y.data + range.begin;
     const auto scale = static_cast<Real>(1.0 / (std::sqrt(squares.data[0]) + epsilon));
@@ -84,11 +84,11 @@ struct PolynomialJob {
   Real b = 0;
   Real c = 0;
 
-  [[nodiscard]] GUILD_HD Index blocks() const { return blocks_of(gram.size); }
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(gram.size); }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    const BlockRange range = block_range(block, gram.size);
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, gram.size);
     const Real* const g = gram.data + range.begin;
     Real* const s = square.data + range.begin;
     const Real linear = b, quadratic = c, constant = a;
@@ -104,16 +104,16 @@ struct PolynomialJob {
 template <class Real>
 struct TransposeJob {
   static constexpr Index side = 64, inner = 8;  // an inner square of x lies in few enough cache lines for any pitch
-  static_assert(side * side == block_elements);
+  static_assert(side * side == piece_elements);
   View<const Real, 2> x;  ///< [rows, cols]
   View<Real, 2> y;        ///< [cols, rows]
 
   [[nodiscard]] GUILD_HD Index across() const { return (x.cols + side - 1) / side; }
-  [[nodiscard]] GUILD_HD Index blocks() const { return (x.rows + side - 1) / side * across(); }
+  [[nodiscard]] GUILD_HD Index pieces() const { return (x.rows + side - 1) / side * across(); }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    const Index top = block / across() * side, left = block % across() * side;
+  GUILD_HD void operator()(T team, Index piece) const {
+    const Index top = piece / across() * side, left = piece % across() * side;
     constexpr Index squares = side / inner;
     const View<const Real, 2> in = x;
     const View<Real, 2> out = y;

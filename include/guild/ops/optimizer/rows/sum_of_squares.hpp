@@ -1,28 +1,28 @@
-// Sums of squares by blocks, in double.
+// Sums of squares by pieces, in double.
 #pragma once
 
-#include <guild/ops/common/blocks.hpp>
+#include <guild/ops/common/pieces.hpp>
 
 namespace guild {
 inline namespace v1 {
 
-/// partial[block] = sum of x^2 over the block.
+/// partial[piece] = sum of x^2 over the piece.
 template <class Real>
 struct SumOfSquaresJob {
   View<const Real> x;
-  View<double> partial;  ///< [blocks_of(x.size)]
+  View<double> partial;  ///< [pieces_of(x.size)]
 
-  [[nodiscard]] GUILD_HD Index blocks() const { return blocks_of(x.size); }
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(x.size); }
 
   template <Team T>
-  GUILD_HD void operator()(T team, Index block) const {
-    const BlockRange range = block_range(block, x.size);
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, x.size);
     const Real* const values = x.data + range.begin;
     const double sum = team.sum(range.count, [values](Index i) {
       const auto value = static_cast<double>(values[i]);
       return value * value;
     });
-    if (team.rank() == 0) partial.data[block] = sum;
+    if (team.rank() == 0) partial.data[piece] = sum;
   }
 };
 
@@ -31,7 +31,7 @@ struct SumOfPartialsJob {
   View<const double> partial;
   View<double> total;  ///< [1]
 
-  [[nodiscard]] GUILD_HD Index blocks() const { return 1; }
+  [[nodiscard]] GUILD_HD Index pieces() const { return 1; }
 
   template <Team T>
   GUILD_HD void operator()(T team, Index) const {

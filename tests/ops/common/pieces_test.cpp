@@ -1,4 +1,4 @@
-// Elementwise jobs by blocks: every element once, the formulas in double, and teams of several threads.
+// Elementwise jobs by pieces: every element once, the formulas in double, and teams of several threads.
 #include <guild/cpu.hpp>
 #include <guild/ops/common/rows/cast.hpp>
 #include <guild/ops/common/rows/normal.hpp>
@@ -22,10 +22,10 @@ constexpr Index sizes[] = {0, 1, 4095, 4096, 0, 4097, 20000, 0};
 /// Counts how often each element is visited.
 struct Touch {
   guild::View<int> counts;
-  [[nodiscard]] Index blocks() const { return guild::blocks_of(counts.size); }
+  [[nodiscard]] Index pieces() const { return guild::pieces_of(counts.size); }
   template <guild::Team T>
-  void operator()(T team, Index block) const {
-    const auto range = guild::block_range(block, counts.size);
+  void operator()(T team, Index piece) const {
+    const auto range = guild::piece_range(piece, counts.size);
     int* const first = counts.data + range.begin;
     team.for_each(range.count, [=](Index i) { ++first[i]; });
   }
@@ -37,12 +37,12 @@ void expect_each_once(Device& device) {
   for (const Index size : sizes) counts.emplace_back(static_cast<std::size_t>(size));
   std::vector<Touch> jobs;
   for (auto& of_job : counts) jobs.push_back({{of_job.data(), static_cast<Index>(of_job.size())}});
-  guild::for_each_block(device, std::span<const Touch>(jobs));
+  guild::for_each_piece(device, std::span<const Touch>(jobs));
   for (const auto& of_job : counts)
     for (const int count : of_job) ASSERT_EQ(count, 1);
 }
 
-TEST(Blocks, TouchEveryElementOfEveryJobOnce) {
+TEST(Pieces, TouchEveryElementOfEveryJobOnce) {
   for (const int threads : {1, 3}) {
     guild::Cpu device({.threads = threads});
     expect_each_once(device);
@@ -50,7 +50,7 @@ TEST(Blocks, TouchEveryElementOfEveryJobOnce) {
   guild::HostTeams teams(3);
   expect_each_once(teams);
   guild::Cpu device({.threads = 1});
-  guild::for_each_block(device, std::span<const Touch>());
+  guild::for_each_piece(device, std::span<const Touch>());
 }
 
 template <class Real>
@@ -72,7 +72,7 @@ std::vector<double> all_kernels(Device& device) {
   constexpr Index size = 5001;
   std::vector<double> out;
   const auto keep = [&](const auto& values) { out.insert(out.end(), values.begin(), values.end()); };
-  const auto run = [&]<class Job>(const Job& job) { guild::for_each_block(device, std::span<const Job>(&job, 1)); };
+  const auto run = [&]<class Job>(const Job& job) { guild::for_each_piece(device, std::span<const Job>(&job, 1)); };
 
   auto w = normal<float>(size, 1), g = normal<float>(size, 2), m = normal<float>(size, 3), v = normal<float>(size, 4);
   for (float& e : v) e *= e;
@@ -104,7 +104,7 @@ std::vector<double> all_kernels(Device& device) {
   return out;
 }
 
-TEST(Blocks, KernelsAgreeForTeamsOfAnySize) {
+TEST(Pieces, KernelsAgreeForTeamsOfAnySize) {
   guild::Cpu cpu({.threads = 2});
   const auto expected = all_kernels(cpu);
   for (const int size : {1, 2, 5}) {
@@ -117,7 +117,7 @@ TEST(Blocks, KernelsAgreeForTeamsOfAnySize) {
   }
 }
 
-TEST(Blocks, AdamWIsTheFormulaInDouble) {
+TEST(Pieces, AdamWIsTheFormulaInDouble) {
   constexpr Index size = 4500;
   guild::Cpu device({.threads = 2});
   auto w = normal<double>(size, 1), m = std::vector<double>(size), v = m;
@@ -148,7 +148,7 @@ TEST(Blocks, AdamWIsTheFormulaInDouble) {
   }
 }
 
-TEST(Blocks, AdamWAgreesInEveryKernelVariantToAFewRoundings) {  // variants fuse products and sums, or do not
+TEST(Pieces, AdamWAgreesInEveryKernelVariantToAFewRoundings) {  // variants fuse products and sums, or do not
   for (const Index size : {1, 7, 8, 4095, 4096, 4099, 9000}) {
     std::vector<std::vector<float>> results;
     for (const guild::Isa isa : {guild::Isa::baseline, guild::Isa::avx2, guild::Isa::avx512}) {
@@ -169,21 +169,21 @@ TEST(Blocks, AdamWAgreesInEveryKernelVariantToAFewRoundings) {  // variants fuse
   }
 }
 
-TEST(Blocks, AdamWRefusesViewsOfOtherSizes) {
+TEST(Pieces, AdamWRefusesViewsOfOtherSizes) {
   guild::Cpu device({.threads = 1});
   std::vector<float> a(10), b(10), c(9), d(10);
   const guild::AdamWJob<float> job{.weight = view(a), .gradient = view(b), .first = view(c), .second = view(d)};
   EXPECT_THROW(guild::adamw(device, std::span<const guild::AdamWJob<float>>(&job, 1)), guild::Error);
 }
 
-TEST(Blocks, TranspositionIsExactForEveryShape) {
+TEST(Pieces, TranspositionIsExactForEveryShape) {
   guild::Cpu device({.threads = 2});
   for (const Index rows : {1, 7, 64, 65, 130})
     for (const Index cols : {1, 8, 63, 64, 200}) {
       auto x = normal<float>(rows * cols, 1);
       std::vector<float> y(x.size(), NAN);
       const guild::TransposeJob<float> job{{x.data(), rows, cols}, {y.data(), cols, rows}};
-      guild::for_each_block(device, std::span<const guild::TransposeJob<float>>(&job, 1));
+      guild::for_each_piece(device, std::span<const guild::TransposeJob<float>>(&job, 1));
       for (Index r = 0; r < rows; ++r)
         for (Index c = 0; c < cols; ++c)
           ASSERT_EQ(y[static_cast<std::size_t>(c * rows + r)], x[static_cast<std::size_t>(r * cols + c)]);
