@@ -18,7 +18,7 @@
 #include <guild/core/model_size.hpp>
 #include <guild/cpu.hpp>
 #include <guild/io/json.hpp>
-#include <guild/models/mini_r1_spec.hpp>
+#include <guild/models/mini_r1.hpp>
 #include <guild/models/transformer.hpp>
 #include <guild/training/initialize.hpp>
 #include <guild/training/trainer.hpp>

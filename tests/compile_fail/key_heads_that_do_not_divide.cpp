@@ -1,5 +1,5 @@
 // expect: Gqa: attention.key_heads must divide attention.heads
-#include <guild/models/llama_spec.hpp>
+#include <guild/models/llama.hpp>
 #include <guild/models/transformer.hpp>
 
 struct Spec : guild::LlamaDefaults {

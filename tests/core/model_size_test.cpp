@@ -8,10 +8,10 @@
 
 #include <guild/core/config_check.hpp>
 #include <guild/core/model_size.hpp>
-#include <guild/models/deepseek_r1_spec.hpp>
-#include <guild/models/deepseek_v2_lite_spec.hpp>
-#include <guild/models/kimi_k2_spec.hpp>
-#include <guild/models/moonlight_spec.hpp>
+#include <guild/models/deepseek_r1.hpp>
+#include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/kimi_k2.hpp>
+#include <guild/models/moonlight.hpp>
 
 namespace model_size_test {
 

@@ -18,8 +18,8 @@
 #include <guild/io/checkpoint.hpp>
 #include <guild/io/config.hpp>
 #include <guild/models/deepseek_family.hpp>
-#include <guild/models/deepseek_r1_spec.hpp>
-#include <guild/models/deepseek_v2_lite_spec.hpp>
+#include <guild/models/deepseek_r1.hpp>
+#include <guild/models/deepseek_v2_lite.hpp>
 #include <guild/models/families.hpp>
 
 namespace config_test {

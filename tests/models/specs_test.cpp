@@ -8,12 +8,12 @@
 #include <guild/core/model_size.hpp>
 #include <guild/cpu.hpp>
 #include <guild/io/config.hpp>
-#include <guild/models/deepseek_r1_spec.hpp>
-#include <guild/models/deepseek_v2_lite_spec.hpp>
-#include <guild/models/kimi_k2_spec.hpp>
-#include <guild/models/llama_spec.hpp>
-#include <guild/models/mixtral_spec.hpp>
-#include <guild/models/moonlight_spec.hpp>
+#include <guild/models/deepseek_r1.hpp>
+#include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/kimi_k2.hpp>
+#include <guild/models/llama.hpp>
+#include <guild/models/mixtral.hpp>
+#include <guild/models/moonlight.hpp>
 
 namespace specs_test {
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <vector>
 
-#include <guild/models/llama_spec.hpp>
+#include <guild/models/llama.hpp>
 
 #include "../support/ragged.hpp"
 #include "../support/random_weights.hpp"

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include <guild/cpu.hpp>
-#include <guild/models/llama_spec.hpp>
-#include <guild/models/mixtral_spec.hpp>
+#include <guild/models/llama.hpp>
+#include <guild/models/mixtral.hpp>
 #include <guild/models/transformer.hpp>
 
 #include "../support/gradient_check.hpp"

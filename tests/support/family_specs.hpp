@@ -1,8 +1,8 @@
 // The Specs of the fixtures of Llama, Qwen2, Qwen3 and Mixtral in tests/fixtures/models.
 #pragma once
 
-#include <guild/models/llama_spec.hpp>
-#include <guild/models/mixtral_spec.hpp>
+#include <guild/models/llama.hpp>
+#include <guild/models/mixtral.hpp>
 
 namespace guild_test {
 

@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include <guild/models/llama_spec.hpp>
+#include <guild/models/llama.hpp>
 #include <guild/models/transformer.hpp>
 
 #include "../support/random_weights.hpp"

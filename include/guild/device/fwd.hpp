@@ -7,8 +7,7 @@ namespace guild {
 inline namespace v1 {
 
 // guild/device/arena.hpp
-template <class Slab>
-class BasicArena;
+template <class Slab> class BasicArena;
 
 // guild/device/cpu.hpp
 class Cpu;

@@ -10,38 +10,38 @@ inline namespace v1 {
 struct DeepSeekFamily;
 struct DeepSeekNames;
 
-// guild/models/deepseek_r1_spec.hpp
+// guild/models/deepseek_r1.hpp
 struct DeepSeekR1Spec;
 
-// guild/models/deepseek_v2_lite_spec.hpp
+// guild/models/deepseek_v2_lite.hpp
 struct DeepSeekV2LiteSpec;
 
-// guild/models/kimi_k2_spec.hpp
+// guild/models/kimi_k2.hpp
 struct KimiK2Spec;
 
-// guild/models/llama_family.hpp
-struct LlamaFamily;
-struct LlamaNames;
-
-// guild/models/llama_spec.hpp
+// guild/models/llama.hpp
 struct Llama31_8BSpec;
 struct LlamaDefaults;
 struct Qwen3_8BSpec;
 struct R1DistillQwen1_5BSpec;
 struct R1DistillQwen7BSpec;
 
-// guild/models/mini_r1_spec.hpp
+// guild/models/llama_family.hpp
+struct LlamaFamily;
+struct LlamaNames;
+
+// guild/models/mini_r1.hpp
 struct MiniR1Spec;
+
+// guild/models/mixtral.hpp
+struct Mixtral8x7BSpec;
+struct MixtralDefaults;
 
 // guild/models/mixtral_family.hpp
 struct MixtralFamily;
 struct MixtralNames;
 
-// guild/models/mixtral_spec.hpp
-struct Mixtral8x7BSpec;
-struct MixtralDefaults;
-
-// guild/models/moonlight_spec.hpp
+// guild/models/moonlight.hpp
 struct MoonlightSpec;
 
 // guild/models/name_rule.hpp

@@ -16,7 +16,7 @@ inline namespace v1 {
 struct LlamaFamily {
   static constexpr std::string_view model_types[] = {"llama", "qwen2", "qwen3"};
   using Config = ModelConfig<TrunkConfig, GqaConfig, DenseConfig>;
-  static constexpr std::string_view base = "LlamaDefaults", header = "guild/models/llama_spec.hpp";
+  static constexpr std::string_view base = "LlamaDefaults", header = "guild/models/llama.hpp";
 
   /// 0 of key_heads and head_dim: what follows from the other numbers. Source: the configuration classes of
   /// transformers 5.24.

@@ -14,7 +14,7 @@ inline namespace v1 {
 struct MixtralFamily {
   static constexpr std::string_view model_types[] = {"mixtral"};
   using Config = ModelConfig<TrunkConfig, GqaConfig, TopKConfig, ExpertConfig>;
-  static constexpr std::string_view base = "MixtralDefaults", header = "guild/models/mixtral_spec.hpp";
+  static constexpr std::string_view base = "MixtralDefaults", header = "guild/models/mixtral.hpp";
 
   /// 0 of key_heads and head_dim: what follows from the other numbers. Source: the configuration class of
   /// transformers 5.24.

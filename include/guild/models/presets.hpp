@@ -1,13 +1,13 @@
 // The models in the box, as types.
 #pragma once
 
-#include <guild/models/deepseek_r1_spec.hpp>
-#include <guild/models/deepseek_v2_lite_spec.hpp>
-#include <guild/models/kimi_k2_spec.hpp>
-#include <guild/models/llama_spec.hpp>
-#include <guild/models/mini_r1_spec.hpp>
-#include <guild/models/mixtral_spec.hpp>
-#include <guild/models/moonlight_spec.hpp>
+#include <guild/models/deepseek_r1.hpp>
+#include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/kimi_k2.hpp>
+#include <guild/models/llama.hpp>
+#include <guild/models/mini_r1.hpp>
+#include <guild/models/mixtral.hpp>
+#include <guild/models/moonlight.hpp>
 #include <guild/models/transformer.hpp>
 
 namespace guild {

@@ -58,8 +58,7 @@ struct SumOffsetsRow;
 
 // guild/ops/experts/rows/combine.hpp
 template <class Real> struct CombineRow;
-template <class Real>
-struct ExpertSwigluBackwardRow;
+template <class Real> struct ExpertSwigluBackwardRow;
 template <class Real> struct GatherSlotsRow;
 template <class Real> struct ScatterSlotsRow;
 
@@ -141,8 +140,7 @@ template <class Real> struct BalanceTokenRow;
 template <class Real> struct BalanceViews;
 
 // guild/ops/route/rows/route.hpp
-template <class Real>
-struct RouteBackwardRow;
+template <class Real> struct RouteBackwardRow;
 template <class Real> struct RouterRow;
 
 }  // namespace v1

@@ -4,7 +4,7 @@
 //   struct F {
 //     static constexpr std::string_view model_types[] = {...};   // values of `model_type`
 //     using Config = ModelConfig<TrunkConfig, GqaConfig, ...>;   // the parts its models have
-//     static constexpr std::string_view base = "LlamaSpec", header = "guild/models/llama_spec.hpp";  // of written
+//     static constexpr std::string_view base = "LlamaSpec", header = "guild/models/llama.hpp";  // of written
 //     Specs static constexpr Config defaults(std::string_view type);   // what files leave out static constexpr KeyRule
 //     keys[] = {...};                   // where it differs from the parts' own keys static constexpr FixedKey fixed[]
 //     = {...};                 // keys of which it knows one value alone static constexpr std::string_view rope_types[]
