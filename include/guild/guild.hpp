@@ -44,6 +44,7 @@
 #include <guild/device/staged.hpp>
 #include <guild/device/team.hpp>
 #include <guild/device/thread_pool.hpp>
+#include <guild/device/transfer.hpp>
 #include <guild/device/tuning.hpp>
 #include <guild/fwd.hpp>
 #include <guild/inference/conversation.hpp>
@@ -231,6 +232,7 @@
 #include <guild/ops/route/balance.hpp>
 #include <guild/ops/route/route.hpp>
 #include <guild/ops/route/rows/balance.hpp>
+#include <guild/ops/route/rows/balance_derivatives.hpp>
 #include <guild/ops/route/rows/route.hpp>
 #include <guild/training/adamw.hpp>
 #include <guild/training/allocate.hpp>

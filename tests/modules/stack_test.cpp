@@ -277,7 +277,7 @@ Result learn(std::vector<std::int32_t> experts = {}) {
                          .layer = first_layer,
                          .observer = &watch,
                          .choices = choices,
-                         .statistics = &statistics};
+                         .counts = statistics.view()};
   typename Layers::template Saved<float> saved;
   Layers::forward(pass, weights, {}, x.view(), out.y.view(), &saved);
   out.kept = arena.taken();

@@ -95,7 +95,7 @@ void expect_true_gradients(guild::AttentionMask mask, std::size_t prediction_lay
   guild::StepSize size;
   size.add(batch);
   guild::RoutingStatistics statistics(2 + static_cast<int>(prediction_layers), S::routing.experts);
-  objective.learn(c.device, c.weights, batch, size, c.gradients, &statistics);
+  objective.learn(c.device, c.weights, batch, size, c.gradients, statistics.view());
 
   typename Case<S>::Weights unused;
   unused.mtp.resize(prediction_layers);
@@ -106,7 +106,7 @@ void expect_true_gradients(guild::AttentionMask mask, std::size_t prediction_lay
                                [&] {
                                  statistics.clear();
                                  const auto report =
-                                     objective.learn(c.device, c.weights, batch, size, unused, &statistics);
+                                     objective.learn(c.device, c.weights, batch, size, unused, statistics.view());
                                  return c.total(report, statistics, options);
                                },
                                {.most = 20});
@@ -143,12 +143,12 @@ TEST(Objective, BatchesOfAStepAddUpToTheBatchOfAllTheirSequences) {
   ASSERT_EQ(size.next, sum_of_parts.next);
   ASSERT_EQ(size.second, sum_of_parts.second);
 
-  const auto whole = objective.learn(c.device, c.weights, all, size, c.gradients, nullptr);
+  const auto whole = objective.learn(c.device, c.weights, all, size, c.gradients, {});
   C::Weights added;
   added.mtp.resize(1);
   guild::allocate_trained<C::Model>(added);
   guild::LossReport report;
-  for (const auto& part : parts) report += objective.learn(c.device, c.weights, part, size, added, nullptr);
+  for (const auto& part : parts) report += objective.learn(c.device, c.weights, part, size, added, {});
   EXPECT_NEAR(report.loss(), whole.loss(), 1e-13);
   EXPECT_NEAR(report.second_loss(), whole.second_loss(), 1e-13);
   std::vector<guild_test::Differentiated> list;
@@ -164,7 +164,7 @@ TEST(Objective, EvaluationSeesTheSameLossesAsLearning) {
   const guild::TrainingBatch batch = batch_of({5, 3, 7, 2}, 13, 8);
   guild::StepSize size;
   size.add(batch);
-  const auto learned = objective.learn(c.device, c.weights, batch, size, c.gradients, nullptr);
+  const auto learned = objective.learn(c.device, c.weights, batch, size, c.gradients, {});
   const auto seen = objective.evaluate(c.device, c.weights, batch);
   EXPECT_EQ(seen.next.loss, learned.next.loss);
   EXPECT_EQ(seen.second.loss, learned.second.loss);
@@ -189,7 +189,7 @@ TEST(Objective, RefusesBatchesThatDoNotFitTheModel) {
   const auto learn = [&](const guild::TrainingBatch& batch) {
     guild::StepSize size;
     size.add(batch);
-    objective.learn(c.device, c.weights, batch, size, c.gradients, nullptr);
+    objective.learn(c.device, c.weights, batch, size, c.gradients, {});
   };
   guild::TrainingBatch batch = batch_of({4}, 13, 1);
   batch.tokens[2] = 13;
@@ -261,7 +261,7 @@ TEST(Objective, RefusesMorePredictionLayersThanItCountsBeforeAnythingChanges) {
     guild::Objective<C::Model, double> objective({.mtp_weight = weight});
     guild::RoutingStatistics statistics(7, TinySpec::routing.experts);
     expect_error(guild::ErrorCode::op_argument, "5 prediction layers, expected at most 4",
-                 [&] { objective.learn(c.device, c.weights, batch, size, c.gradients, &statistics); });
+                 [&] { objective.learn(c.device, c.weights, batch, size, c.gradients, statistics.view()); });
     expect_error(guild::ErrorCode::op_argument, "5 prediction layers",
                  [&] { objective.evaluate(c.device, c.weights, batch); });
     std::vector<guild_test::Differentiated> list;

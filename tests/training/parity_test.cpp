@@ -113,7 +113,7 @@ void expect_equal_gradients(const std::string& name, const std::string& objectiv
   guild::Objective<Model> objective(options);
   guild::StepSize size;
   size.add(batch);
-  const guild::LossReport report = objective.learn(device, weights, batch, size, gradients, nullptr);
+  const guild::LossReport report = objective.learn(device, weights, batch, size, gradients, {});
 
   EXPECT_NEAR(report.loss(), expected.read<double>("main_loss").at(0), 1e-5);
   if (!weights.mtp.empty() && options.mtp_weight > 0.0) {

@@ -177,7 +177,7 @@ TEST(Recompute, KeepsInputsAndOneLayerAlone) {
     guild::Objective<Model> objective;
     guild::StepSize size;
     size.add(batch);
-    for (int i = 0; i < 3; ++i) objective.learn(device, weights, batch, size, gradients, nullptr);
+    for (int i = 0; i < 3; ++i) objective.learn(device, weights, batch, size, gradients, {});
     return objective.activation_bytes();
   };
   const Index held = held_of(std::type_identity<Kept>{}), less = held_of(std::type_identity<Recomputed>{});

@@ -60,7 +60,7 @@ std::vector<float> gradients_of(int& calls) {
   guild::StepSize size;
   size.add(batch);
   guild::Objective<Model> objective(guild_test::all_terms());
-  (void)objective.learn(device, weights, batch, size, gradients, nullptr);
+  (void)objective.learn(device, weights, batch, size, gradients, {});
   calls = Router::calls;
   return guild_test::values_of<Model>(gradients);
 }

@@ -30,6 +30,9 @@ struct SerialTeam;
 // guild/device/thread_pool.hpp
 class ThreadPool;
 
+// guild/device/transfer.hpp
+template <class Device, class T, int Rank> class Download;
+
 // guild/device/tuning.hpp
 enum class LatentForm : std::uint8_t;
 struct Tuning;

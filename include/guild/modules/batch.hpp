@@ -27,21 +27,24 @@ struct Batch {
   [[nodiscard]] Index size() const { return tokens.size; }
 };
 
-/// Throws op_shape unless the chunks cover the rows in order and `positions`, those of the batch as the host reads
-/// them, agree with them.
-inline void check(const Batch& batch, View<const std::int32_t> positions) {
+/// Throws op_shape unless the chunks cover the rows in order.
+inline void check(const Batch& batch) {
   const auto bad = [](const char* what) { throw Error(ErrorCode::op_shape, what); };
-  if (positions.size != batch.tokens.size) bad("a batch needs one position for each token");
+  if (batch.positions.size != batch.tokens.size) bad("a batch needs one position for each token");
   Index row = 0;
   for (const Chunk& chunk : batch.chunks) {
     if (chunk.begin != row || chunk.count < 0 || chunk.count > batch.size() - row)
       bad("the chunks of a batch must cover its rows in order, without gaps");
-    for (Index i = 0; i < chunk.count; ++i)
-      if (positions[row + i] != chunk.first_position + i)
-        bad("the positions of a chunk must count up from its first position");
     row += chunk.count;
   }
   if (row != batch.size()) bad("the chunks of a batch must cover all of its rows");
+}
+/// Throws op_shape unless `positions`, those of a batch as the host reads them, agree with its chunks.
+inline void check_positions(const Batch& batch, View<const std::int32_t> positions) {
+  for (const Chunk& chunk : batch.chunks)
+    for (Index i = 0; i < chunk.count; ++i)
+      if (positions[chunk.begin + i] != chunk.first_position + i)
+        throw Error(ErrorCode::op_shape, "the positions of a chunk must count up from its first position");
 }
 
 }  // namespace v1

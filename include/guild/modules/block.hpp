@@ -84,7 +84,7 @@ struct Block {
     FeedForward::forward(pass, weights.feed_forward, normed, y, feed_forward_keep);
     add(device, y, middle);
     if constexpr (std::is_same_v<Real, float>)
-      if (pass.observer != nullptr) pass.observer->on_layer(pass.layer, host_view(pass.device, y));
+      if (pass.observer != nullptr) pass.observer->on_layer(pass.layer, Download(pass.device, y).view());
   }
 
   /// dy and dx [T, hidden]; dx is overwritten and may be dy. `saved` is used up. Normalised rows are made anew.

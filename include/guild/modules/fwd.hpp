@@ -85,6 +85,7 @@ template <class Real> struct Routing;
 
 // guild/modules/routing_statistics.hpp
 class RoutingStatistics;
+struct RoutingCounts;
 
 // guild/modules/row_cache.hpp
 template <class ElementType, Index Width> class RowCache;

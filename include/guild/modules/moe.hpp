@@ -86,8 +86,8 @@ struct Moe {
     Router::forward(pass, weights.router, x, routing, router_keep);
     if constexpr (std::is_same_v<Real, float>)
       if (pass.observer != nullptr)
-        pass.observer->on_routing(pass.layer, host_view(pass.device, saved.chosen),
-                                  host_view(pass.device, saved.weights_tk));
+        pass.observer->on_routing(pass.layer, Download(pass.device, saved.chosen).view(),
+                                  Download(pass.device, saved.weights_tk).view());
 
     saved.assignment = Assignment::take(room.kept(), tokens, config.top_k, config.experts);
     assign_experts(pass.device, saved.chosen, saved.assignment);
@@ -113,7 +113,7 @@ struct Moe {
                     saved.weights_tk, shared, y);
   }
 
-  /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up.
+  /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up. Counts the choices for the pass.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
                        DeviceView<const std::type_identity_t<Real>, 2> x,
@@ -122,6 +122,8 @@ struct Moe {
                        Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
+    if (const auto counts_e = pass.counts.experts(pass.layer); counts_e.data != nullptr)
+      add_slot_counts(device, saved.assignment.offsets, counts_e);
     const Index tokens = x.rows, slots = tokens * config.top_k;
     const auto weight_s = scratch.template take<Real>(slots);
     slot_weights(device, saved.assignment.slot_tk, saved.weights_tk, weight_s);

@@ -68,7 +68,7 @@ struct Pass {
   BalanceOptions balance{};                   ///< losses added to the routers' gradients
   double balance_scale = 1.0;                 ///< the share of this batch in a step of several
   std::span<const Index> sequence_offsets{};  ///< where the sequences begin, and T; needed by the sequence-wise loss
-  RoutingStatistics* statistics = nullptr;    ///< filled by backward, each layer once
+  RoutingCounts counts{};                     ///< added to by backward, each layer once
 
   /// Memory for a call that keeps what backward needs in `*keep`, or keeps nothing if that is null.
   template <class Saved>
@@ -98,10 +98,12 @@ template <class Saved, class Part>
   return keep != nullptr ? &(keep->*part) : nullptr;
 }
 
-/// Throws op_shape for a batch that is none.
+/// Throws op_shape for a batch that is none. Positions in memory of the device's own are not read.
 template <class Device>
 void check(const Pass<Device>& pass) {
-  check(pass.batch, host_view(pass.device, pass.batch.positions));
+  check(pass.batch);
+  if constexpr (computes_in_host_memory<Device>)
+    check_positions(pass.batch, host_view(pass.device, pass.batch.positions));
 }
 
 /// Throws op_shape unless every chunk begins its sequence.

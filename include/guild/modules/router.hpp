@@ -51,8 +51,8 @@ struct TopKRouter {
   }
 
   /// Gradients through the weights of the chosen experts, and of the balancing losses; the choice itself has none, nor
-  /// has the selection bias. dweights [T, top_k] may be used up; dx [T, hidden] is overwritten. Counts the choices into
-  /// the pass's statistics.
+  /// has the selection bias. dweights [T, top_k] may be used up; dx [T, hidden] is overwritten. Adds the losses to the
+  /// pass's counts.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
                        DeviceView<const std::type_identity_t<Real>, 2> x,
@@ -64,11 +64,8 @@ struct TopKRouter {
     auto scratch = device.scratch();
     const auto dlogits = scratch.template take<Real>(x.rows, config.experts);
     route_backward(device, config, saved.logits, routing.experts, routing.weights, dweights, dlogits);
-    const BalanceTerms terms =
-        balance_losses(device, config, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.experts,
-                       pass.sequence_offsets, static_cast<Real>(pass.balance_scale), dlogits);
-    if (pass.statistics != nullptr)
-      pass.statistics->add(pass.layer, host_view(pass.device, routing.experts), terms, pass.balance_scale);
+    balance_losses(device, config, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.experts,
+                   pass.sequence_offsets, pass.balance_scale, dlogits, pass.counts.terms(pass.layer));
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};
     weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
     input_gradient(device, weights.weight.view(), dlogits, dx);

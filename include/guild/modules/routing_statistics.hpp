@@ -13,7 +13,38 @@
 namespace guild {
 inline namespace v1 {
 
-/// Sums over the batches of a step. Layers without experts stay zero.
+namespace detail {
+
+/// The layer; throws op_argument if it is not one of `layers`.
+inline Index counted_layer(int layer, Index layers) {
+  if (layer < 0 || layer >= layers)
+    throw Error(ErrorCode::op_argument,
+                "layer " + std::to_string(layer) + " was asked for, but routing is counted for " +
+                    std::to_string(layers) +
+                    " layers; make the statistics for all layers of the model, the prediction layers included",
+                Where{.key = "RoutingStatistics"});
+  return layer;
+}
+
+}  // namespace detail
+
+/// Where a pass counts, in the device's memory; empty: it does not count.
+struct RoutingCounts {
+  DeviceView<double, 2> experts_le;  ///< [layers, experts]: how many tokens chose each
+  DeviceView<BalanceTerms> terms_l;  ///< [layers]: the balancing losses, times their coefficients
+
+  /// Those of a layer; empty views if nothing is counted. Throws op_argument for a layer that there is not.
+  [[nodiscard]] DeviceView<double> experts(int layer) const {
+    if (experts_le.data == nullptr) return {};
+    return experts_le.row(detail::counted_layer(layer, experts_le.rows));
+  }
+  [[nodiscard]] DeviceView<BalanceTerms> terms(int layer) const {
+    if (terms_l.data == nullptr) return {};
+    return terms_l.slice(detail::counted_layer(layer, terms_l.size), 1);
+  }
+};
+
+/// Sums over the batches of a step, on the host. Layers without experts stay zero.
 class RoutingStatistics {
  public:
   RoutingStatistics() = default;
@@ -30,16 +61,8 @@ class RoutingStatistics {
     std::fill(terms_.begin(), terms_.end(), BalanceTerms{});
   }
 
-  /// Takes in what one batch's router of a layer chose.
-  void add(int layer, View<const std::int32_t, 2> chosen, const BalanceTerms& terms, double share) {
-    count_experts(chosen, counts(layer));
-    BalanceTerms& sum = terms_[static_cast<std::size_t>(at(layer))];
-    sum.importance += share * terms.importance;
-    sum.load += share * terms.load;
-    sum.auxiliary += share * terms.auxiliary;
-    sum.sequence += share * terms.sequence;
-    sum.router_z += share * terms.router_z;
-  }
+  /// For a pass of a device that computes in this memory.
+  [[nodiscard]] RoutingCounts view() { return {{counts_.data(), layers_, experts_}, {terms_.data(), layers_}}; }
 
   /// [E]: how many tokens chose each expert of a layer.
   /// Throws op_argument for a layer that there is not, as do all functions that take one.
@@ -60,16 +83,7 @@ class RoutingStatistics {
   }
 
  private:
-  [[nodiscard]] Index at(int layer) const {
-    if (layer < 0 || layer >= layers_)
-      throw Error(ErrorCode::op_argument,
-                  "layer " + std::to_string(layer) + " was asked for, but routing is counted for " +
-                      std::to_string(layers_) +
-                      " layers; make the statistics for all layers of the model, the "
-                      "prediction layers included",
-                  Where{.key = "RoutingStatistics"});
-    return layer;
-  }
+  [[nodiscard]] Index at(int layer) const { return detail::counted_layer(layer, layers_); }
 
   int layers_ = 0;
   int experts_ = 0;

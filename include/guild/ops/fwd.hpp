@@ -126,10 +126,6 @@ template <class Real> struct RopeRow;
 class RopeTable;
 struct RopeView;
 
-// guild/ops/route/balance.hpp
-struct BalanceOptions;
-struct BalanceTerms;
-
 // guild/ops/route/route.hpp
 enum class Choice : std::uint8_t;
 
@@ -138,6 +134,13 @@ template <class Real> struct BalanceColumns;
 template <class Real> struct BalanceGradientRow;
 template <class Real> struct BalanceTokenRow;
 template <class Real> struct BalanceViews;
+
+// guild/ops/route/rows/balance_derivatives.hpp
+struct AddSlotCountsRow;
+struct BalanceOptions;
+struct BalanceTerms;
+template <class Real> struct BalanceDerivativesRow;
+template <class Real> struct SelectionBiasRow;
 
 // guild/ops/route/rows/route.hpp
 template <class Real> struct RouteBackwardRow;

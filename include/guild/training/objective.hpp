@@ -122,17 +122,17 @@ class Objective {
   [[nodiscard]] Index activation_bytes() const { return arena_.capacity(); }
 
   /// Adds one batch's gradients: of the mean over a step of `size`, which the batch is part of. `choices`: see Pass;
-  /// prediction layers choose for themselves. `statistics` (may be null) counts routing and the balancing losses.
+  /// prediction layers choose for themselves. Routing and the balancing losses are counted in `counts`.
   /// Throws op_shape, op_argument, in_token, in_context, op_nonfinite; then gradients are partly added to and must be
   /// cleared. Weights of more than `most_prediction_layers` are refused (op_argument) before anything changes.
   template <class Device, class Store, class Gradients>
   LossReport learn(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, const StepSize& size,
-                   Weights<Gradients>& gradients, RoutingStatistics* statistics,
+                   Weights<Gradients>& gradients, const RoutingCounts& counts = {},
                    std::span<const DeviceView<std::int32_t, 2>> choices = {}) {
     Pass<Device> pass = pass_of(device, weights, batch);
     pass.choices = choices;
     pass.balance_scale = static_cast<double>(batch.size()) / static_cast<double>(size.tokens);
-    pass.statistics = statistics;
+    pass.counts = counts;
     Arena::Frame memory(arena_);
     pass.memory = &memory;
     auto& saved = saved_;

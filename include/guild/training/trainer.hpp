@@ -85,7 +85,7 @@ class Trainer {
     report.outcome = StepOutcome::skipped;
     try {
       for (const TrainingBatch& batch : batches)
-        report.losses += objective_.learn(device_, compute_weights(), batch, size, gradients_, &statistics_);
+        report.losses += objective_.learn(device_, compute_weights(), batch, size, gradients_, statistics_.view());
       report.gradient_norm = gradient_norm<Model>(device_, gradients_);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::op_nonfinite) throw;  // a router that meets NaN says so, before any gradient
@@ -172,7 +172,8 @@ class Trainer {
       for_each_tensor<Model>(
           [&](const Path& path, const TensorShape&, TensorRole role, Buffer<float>& data) {
             if (role == TensorRole::state)
-              update_selection_bias(data.view(), std::as_const(statistics_).counts(layer_of(path)), options_.bias_rate);
+              update_selection_bias(device_, DeviceView<float>(data.view()), statistics_.view().experts(layer_of(path)),
+                                    options_.bias_rate);
           },
           weights_);
     if constexpr (mixed) round_to<Model>(device_, weights_, copies_);
@@ -205,12 +206,7 @@ class Trainer {
   void fill_statistics(StepReport& report) const {
     for (int layer = 0; layer < statistics_.layers(); ++layer) {
       report.busiest = std::max(report.busiest, statistics_.max_over_mean(layer));
-      const BalanceTerms& terms = statistics_.terms(layer);
-      report.balance.importance += terms.importance;
-      report.balance.load += terms.load;
-      report.balance.auxiliary += terms.auxiliary;
-      report.balance.sequence += terms.sequence;
-      report.balance.router_z += terms.router_z;
+      report.balance += statistics_.terms(layer);
       if (statistics_.max_over_mean(layer) > 0.0)
         for (const double count : statistics_.counts(layer)) report.idle_experts += count == 0.0 ? 1 : 0;
     }

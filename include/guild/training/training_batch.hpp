@@ -57,7 +57,8 @@ struct TrainingBatch {
 /// Throws op_shape unless every token has a position and a target, and the chunks are whole sequences, one after the
 /// other. Tokens and targets are compared with the vocabulary where they are used.
 inline void check(const TrainingBatch& batch) {
-  check(batch.batch(), {batch.positions.data(), static_cast<Index>(batch.positions.size())});
+  check(batch.batch());
+  check_positions(batch.batch(), {batch.positions.data(), static_cast<Index>(batch.positions.size())});
   check_whole(batch.batch());
   if (batch.targets.size() != batch.tokens.size())
     throw Error(ErrorCode::op_shape, "the batch has " + std::to_string(batch.tokens.size()) + " tokens and " +

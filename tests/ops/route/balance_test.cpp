@@ -49,8 +49,10 @@ struct Case {
                    int threads = 2) const {
     guild::Cpu device({.threads = threads});
     const auto x = cast<Real>(logits);
-    return guild::balance_losses(device, config, options, x.view(), chosen.view(), offsets, scale,
-                                 dlogits != nullptr ? dlogits->view() : View<Real, 2>{});
+    BalanceTerms terms;
+    guild::balance_losses(device, config, options, x.view(), chosen.view(), offsets, static_cast<double>(scale),
+                          dlogits != nullptr ? dlogits->view() : View<Real, 2>{}, View<BalanceTerms>(&terms, 1));
+    return terms;
   }
 };
 
@@ -267,8 +269,9 @@ TEST(Balance, GivesTheSameBitsForAnyThreadCountAndNearlyThoseOfTeams) {
     got = expected;
     const double value = small.run(options, &expected).sum();
     guild::HostTeams teams(3);
-    const auto of_teams = guild::balance_losses(teams, config, options, small.logits.view(), small.chosen.view(),
-                                                small.offsets, 1.0, got.view());
+    BalanceTerms of_teams;
+    guild::balance_losses(teams, config, options, small.logits.view(), small.chosen.view(), small.offsets, 1.0,
+                          got.view(), View<BalanceTerms>(&of_teams, 1));
     EXPECT_NEAR(of_teams.sum(), value, 1e-12);
     expect_near(got, expected, 1e-12);
   }
@@ -289,29 +292,60 @@ TEST(Balance, RefusesWhatDoesNotFit) {
   EXPECT_EQ(code_of([&] { at.run({.auxiliary = 1}); }), ErrorCode::op_argument);
 }
 
-TEST(Balance, CountsChoicesAndRefusesExpertsThatDoNotExist) {
-  Matrix<std::int32_t> chosen(3, 2, 3);
-  for (Index t = 0; t < 3; ++t) chosen(t, 0) = std::int32_t(t), chosen(t, 1) = 3;
-  std::vector<double> counts = {10, 0, 0, 0, 7};
-  guild::count_experts(chosen.view(), view_of(counts));
-  EXPECT_EQ(counts, (std::vector<double>{11, 1, 1, 3, 7}));
-  std::vector<Index> whole(4);
-  guild::count_experts(chosen.view(), view_of(whole));
-  EXPECT_EQ(whole, (std::vector<Index>{1, 1, 1, 3}));
-  for (std::int32_t bad : {-1, 5}) {
-    chosen(2, 1) = bad;
-    EXPECT_EQ(code_of([&] { guild::count_experts(chosen.view(), view_of(counts)); }), ErrorCode::op_argument);
-  }
-  EXPECT_EQ(counts, (std::vector<double>{11, 1, 1, 3, 7}));  // nothing half-done
+TEST(Balance, TheValuesAreScaledAndAddedOrLeftAlone) {
+  const Case at(config_of(Scoring::softmax, true), 7, 1);
+  const BalanceOptions options{.importance = 1, .load = 1, .auxiliary = 1, .sequence = 1, .router_z = 1};
+  const BalanceTerms whole = at.run(options);
+  guild::Cpu device({.threads = 1});
+  BalanceTerms terms{.importance = 1, .load = 2, .auxiliary = 3, .sequence = 4, .router_z = 5};
+  Matrix<double> dlogits(7, 9), alone(7, 9);
+  for (double& value : dlogits.data) value = 0;
+  alone = dlogits;
+  const View<const double, 2> x = at.logits.view();
+  guild::balance_losses(device, at.config, options, x, at.chosen.view(), at.offsets, 0.25, dlogits.view(),
+                        View<BalanceTerms>(&terms, 1));
+  EXPECT_EQ(terms.importance, 1 + 0.25 * whole.importance);
+  EXPECT_EQ(terms.load, 2 + 0.25 * whole.load);
+  EXPECT_EQ(terms.auxiliary, 3 + 0.25 * whole.auxiliary);
+  EXPECT_EQ(terms.sequence, 4 + 0.25 * whole.sequence);
+  EXPECT_EQ(terms.router_z, 5 + 0.25 * whole.router_z);
+  guild::balance_losses(device, at.config, options, x, at.chosen.view(), at.offsets, 0.25, alone.view(), {});
+  EXPECT_EQ(dlogits.data, alone.data);
+  std::array<BalanceTerms, 2> two;
+  EXPECT_EQ(code_of([&] {
+              guild::balance_losses(device, at.config, options, x, at.chosen.view(), at.offsets, 1.0, alone.view(),
+                                    View<BalanceTerms>(two.data(), 2));
+            }),
+            ErrorCode::op_shape);
+}
+
+TEST(Balance, CountsTheSlotsOfEachExpert) {
+  const std::vector<std::int32_t> offsets = {0, 1, 2, 3, 6, 6};
+  const std::vector<double> before = {10, 0, 0, 0, 7}, after = {11, 1, 1, 3, 7};
+  guild::Cpu device({.threads = 1});
+  guild::HostTeams teams(3);
+  std::vector<double> counts = before, of_teams = before;
+  guild::add_slot_counts(device, view_of(offsets), view_of(counts));
+  guild::add_slot_counts(teams, view_of(offsets), view_of(of_teams));
+  EXPECT_EQ(counts, after);
+  EXPECT_EQ(of_teams, after);
+  std::vector<double> few(4);
+  EXPECT_EQ(code_of([&] { guild::add_slot_counts(device, view_of(offsets), view_of(few)); }), ErrorCode::op_shape);
 }
 
 TEST(Balance, TheSelectionBiasStepsTowardsTheMean) {
-  std::vector<float> bias = {0.5f, 0.5f, 0.5f, -0.25f};
+  guild::Cpu device({.threads = 1});
+  guild::HostTeams teams(3);
+  std::vector<float> bias = {0.5f, 0.5f, 0.5f, -0.25f}, of_teams = bias;
   const std::vector<double> counts = {10, 2, 4, 0};
-  guild::update_selection_bias(view_of(bias), view_of(counts), 0.001);
+  guild::update_selection_bias(device, guild::DeviceView(view_of(bias)), view_of(counts), 0.001);
+  guild::update_selection_bias(teams, guild::DeviceView(view_of(of_teams)), view_of(counts), 0.001);
   EXPECT_EQ(bias, (std::vector<float>{float(0.5 - 0.001), float(0.5 + 0.001), 0.5f, float(-0.25 + 0.001)}));
+  EXPECT_EQ(of_teams, bias);
   const std::vector<double> few(3);
-  EXPECT_EQ(code_of([&] { guild::update_selection_bias(view_of(bias), view_of(few), 0.001); }), ErrorCode::op_shape);
+  EXPECT_EQ(
+      code_of([&] { guild::update_selection_bias(device, guild::DeviceView(view_of(bias)), view_of(few), 0.001); }),
+      ErrorCode::op_shape);
 }
 
 }  // namespace balance_test

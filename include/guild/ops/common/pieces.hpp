@@ -5,6 +5,7 @@
 #include <guild/core/view.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/device/team.hpp>
+#include <guild/device/transfer.hpp>
 #include <span>
 
 namespace guild {
@@ -69,15 +70,8 @@ void for_each_piece(Device& device, std::span<const Job> jobs) {
     pieces += job.pieces();
   }
   if (pieces == 0) return;
-  detail::JobPieceRow<Job> row{View<const Job>(jobs.data(), count), View<const Index>(numbers.ready().data(), count)};
   auto scratch = device.scratch();
-  if constexpr (requires { copy_to_device(device, row.jobs, View<Job>()); }) {  // a device with memory of its own
-    const View device_jobs = scratch.template take<Job>(count);
-    const View first = scratch.template take<Index>(count);
-    copy_to_device(device, row.jobs, device_jobs);
-    copy_to_device(device, row.first, first);
-    row = {device_jobs, first};
-  }
+  const detail::JobPieceRow<Job> row{upload(device, jobs, scratch), upload(device, numbers.ready(), scratch)};
   for_each_row(device, pieces, piece_elements, row);
 }
 

@@ -19,32 +19,17 @@ template <class Device>
   }
   if (pieces == 0) return 0.0;
   const View partial = scratch.template take<double>(pieces);
-  // The descriptions of the work stay in host memory whatever the device.
-  std::span<const SumOfSquaresJob<float>> jobs;
-  const auto fill = [&](SumOfSquaresJob<float>* job) {
-    jobs = {job, tensors.size()};
-    Index begin = 0;
-    for (const auto& x : tensors) {
-      *job++ = {x, partial.slice(begin, pieces_of(x.size))};
-      begin += pieces_of(x.size);
-    }
-  };
+  Staged<Device, SumOfSquaresJob<float>> jobs(device, static_cast<Index>(tensors.size()));
+  Index begin = 0;
+  for (const auto& x : tensors) {
+    jobs.add({x, partial.slice(begin, pieces_of(x.size))});
+    begin += pieces_of(x.size);
+  }
   const View total = scratch.template take<double>(1);
   const SumOfPartialsJob last{partial, total};
-  if constexpr (requires { copy_to_host(device, View<const double>(), View<double>()); }) {
-    std::vector<SumOfSquaresJob<float>> host(tensors.size());
-    fill(host.data());
-    for_each_piece(device, jobs);
-    for_each_piece(device, std::span<const SumOfPartialsJob>(&last, 1));
-    double sum = 0.0;
-    copy_to_host(device, View<const double>(total), View<double>(&sum, 1));
-    return sum;
-  } else {
-    fill(scratch.template take<SumOfSquaresJob<float>>(static_cast<Index>(tensors.size())).data);
-    for_each_piece(device, jobs);
-    for_each_piece(device, std::span<const SumOfPartialsJob>(&last, 1));
-    return total[0];
-  }
+  for_each_piece(device, jobs.ready());
+  for_each_piece(device, std::span<const SumOfPartialsJob>(&last, 1));
+  return Download(device, total).view()[0];
 }
 
 }  // namespace v1

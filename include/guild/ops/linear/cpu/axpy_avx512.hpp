@@ -16,8 +16,8 @@ namespace guild {
 inline namespace v1 {
 namespace cpu::avx512 {
 
-/// Columns of a piece: 8 KB of floats for four rows.
-inline constexpr Index piece = 512;
+/// Columns expanded at a time: 8 KB of floats for four rows.
+inline constexpr Index expanded = 512;
 
 /// The order in which bytes are taken so that pairs of 16-bit weights i and 16 + i lie side by side: the two halves of
 /// each 32-bit word are then floats in order. For bf16, and for fp8 as `fp8_to_bf16` leaves it.
@@ -83,7 +83,7 @@ GUILD_AVX512 void expand_typed(const std::byte* p, Index count, Index ahead, con
   }
 }
 
-/// `count` <= piece weights from column c on (a multiple of 64) as float, scales included, padded with zeros to 64.
+/// `count` <= expanded weights from column c on (a multiple of 64) as float, scales included, padded with zeros to 64.
 /// Fetches what lies `ahead` bytes further into the cache.
 inline void expand(const WeightView& w, Index r, Index c, Index count, Index ahead, float* out) {
   const std::byte* p = w.row<std::byte>(r) + c * bits(w.format.element) / 8;
@@ -109,20 +109,20 @@ inline void expand(const WeightView& w, Index r, Index c, Index count, Index ahe
 
 /// x W: each four rows of the weight are added to all tokens' outputs.
 GUILD_AVX512 inline void axpy(const LinearBlock& block) {
-  alignas(64) float weights[4 * piece];
+  alignas(64) float weights[4 * expanded];
   const WeightView& w = *block.weight[0];
   for (Index t = 0; t < block.x.rows; ++t)
     std::fill_n(block.out[0] + t * block.pitch[0], block.end - block.begin, 0.0f);
-  for (Index c = block.begin; c < block.end; c += piece) {
-    const Index count = std::min(piece, block.end - c);
+  for (Index c = block.begin; c < block.end; c += expanded) {
+    const Index count = std::min(expanded, block.end - c);
     for (Index r = 0; r < w.rows; r += 4) {
       const Index rows = std::min(w.rows - r, Index{4});
       const Index ahead = r + 8 <= w.rows ? 4 * w.row_bytes() : 0;
       for (Index j = 0; j < 4; ++j) {
         if (j < rows)
-          expand(w, r + j, c, count, ahead, weights + j * piece);
+          expand(w, r + j, c, count, ahead, weights + j * expanded);
         else
-          std::fill_n(weights + j * piece, round_up(count, 16), 0.0f);
+          std::fill_n(weights + j * expanded, round_up(count, 16), 0.0f);
       }
       for (Index t = 0; t < block.x.rows; ++t) {
         __m512 in[4];
@@ -133,7 +133,7 @@ GUILD_AVX512 inline void axpy(const LinearBlock& block) {
           const __mmask16 mask = mask16(count - i);
           __m512 sum = _mm512_maskz_loadu_ps(mask, out + i);
 #pragma GCC unroll 4
-          for (int j = 0; j < 4; ++j) sum = _mm512_fmadd_ps(in[j], _mm512_load_ps(weights + j * piece + i), sum);
+          for (int j = 0; j < 4; ++j) sum = _mm512_fmadd_ps(in[j], _mm512_load_ps(weights + j * expanded + i), sum);
           _mm512_mask_storeu_ps(out + i, mask, sum);
         }
       }

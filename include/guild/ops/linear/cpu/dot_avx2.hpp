@@ -15,7 +15,7 @@ namespace cpu::avx2 {
 #define GUILD_AVX2 [[gnu::target("avx2,fma,f16c")]]
 #define GUILD_AVX2_INLINE [[gnu::target("avx2,fma,f16c"), gnu::always_inline]] inline
 
-inline constexpr Index piece = 256;  // columns expanded at a time: a multiple of scale_block, at most gemm_depth
+inline constexpr Index expanded = 256;  // columns expanded at a time: a multiple of scale_block, at most gemm_depth
 
 /// 16 weights at p as float: two registers in order. fp8 values come out times 2^-8.
 template <DType Type>
@@ -72,7 +72,7 @@ GUILD_AVX2 void expand_typed(const std::byte* p, Index count, Index ahead, const
   }
 }
 
-/// `count` <= piece weights from column c on (a multiple of 64) as float, scales included, padded with zeros to 16.
+/// `count` <= expanded weights from column c on (a multiple of 64) as float, scales included, padded with zeros to 16.
 /// Fetches what lies `ahead` bytes further into the cache.
 inline void expand(const WeightView& w, Index r, Index c, Index count, Index ahead, float* out) {
   const std::byte* p = w.row<std::byte>(r) + c * bits(w.format.element) / 8;
@@ -103,7 +103,7 @@ GUILD_AVX2 void dot_piece(const float* weights, const float* x, Index pitch, Ind
   for (Index k = 0; k < count; k += 8) {
 #pragma GCC unroll 4
     for (int r = 0; r < 4; ++r) {
-      const __m256 w = _mm256_load_ps(weights + r * piece + k);
+      const __m256 w = _mm256_load_ps(weights + r * expanded + k);
 #pragma GCC unroll 2
       for (int t = 0; t < M; ++t) s[t][r] = _mm256_fmadd_ps(w, _mm256_load_ps(x + t * pitch + k), s[t][r]);
     }
@@ -123,7 +123,7 @@ GUILD_AVX2_INLINE float sum_lanes(const float* lanes) {
 
 /// x W^T for up to dot_tokens inputs.
 GUILD_AVX2 inline void dot(const LinearBlock& block) {
-  alignas(64) float weights[4 * piece];
+  alignas(64) float weights[4 * expanded];
   alignas(64) float sum[dot_tokens * 4 * 8];
   const Index tokens = block.x.rows, pitch = round_up(block.x.cols, 64);
   for (Index t = 0; t < tokens; ++t) {  // a copy padded with zeros: rows of x may end anywhere
@@ -135,9 +135,10 @@ GUILD_AVX2 inline void dot(const LinearBlock& block) {
     for (Index r = block.begin; r < block.end; r += 4) {
       const Index ahead = r + 8 <= block.end ? 4 * w.row_bytes() : 0;  // the same place in the next four rows
       std::fill_n(sum, tokens * 4 * 8, 0.0f);
-      for (Index k = 0; k < w.cols; k += piece) {
-        const Index count = std::min(piece, w.cols - k), padded = round_up(count, 16);
-        for (Index j = 0; j < 4; ++j) expand(w, std::min(r + j, block.end - 1), k, count, ahead, weights + j * piece);
+      for (Index k = 0; k < w.cols; k += expanded) {
+        const Index count = std::min(expanded, w.cols - k), padded = round_up(count, 16);
+        for (Index j = 0; j < 4; ++j)
+          expand(w, std::min(r + j, block.end - 1), k, count, ahead, weights + j * expanded);
         const float* x = block.scratch + k;
         Index t = 0;
         for (; t + 2 <= tokens; t += 2) dot_piece<2>(weights, x + t * pitch, pitch, padded, sum + t * 32);
@@ -152,21 +153,21 @@ GUILD_AVX2 inline void dot(const LinearBlock& block) {
 
 /// x W: four rows of the weight at a time are added to all tokens' outputs.
 GUILD_AVX2 inline void axpy(const LinearBlock& block) {
-  alignas(64) float weights[4 * piece];
-  alignas(64) float sum[piece];
+  alignas(64) float weights[4 * expanded];
+  alignas(64) float sum[expanded];
   const WeightView& w = *block.weight[0];
   for (Index t = 0; t < block.x.rows; ++t)
     std::fill_n(block.out[0] + t * block.pitch[0], block.end - block.begin, 0.0f);
-  for (Index c = block.begin; c < block.end; c += piece) {
-    const Index count = std::min(piece, block.end - c);
+  for (Index c = block.begin; c < block.end; c += expanded) {
+    const Index count = std::min(expanded, block.end - c);
     for (Index r = 0; r < w.rows; r += 4) {
       const Index rows = std::min(w.rows - r, Index{4});
       const Index ahead = r + 8 <= w.rows ? 4 * w.row_bytes() : 0;
       for (Index j = 0; j < 4; ++j) {
         if (j < rows)
-          expand(w, r + j, c, count, ahead, weights + j * piece);
+          expand(w, r + j, c, count, ahead, weights + j * expanded);
         else
-          std::fill_n(weights + j * piece, piece, 0.0f);
+          std::fill_n(weights + j * expanded, expanded, 0.0f);
       }
       for (Index t = 0; t < block.x.rows; ++t) {
         __m256 in[4];
@@ -177,7 +178,7 @@ GUILD_AVX2 inline void axpy(const LinearBlock& block) {
         for (Index i = 0; i < count; i += 8) {
           __m256 s = _mm256_loadu_ps(to + i);
 #pragma GCC unroll 4
-          for (int j = 0; j < 4; ++j) s = _mm256_fmadd_ps(in[j], _mm256_load_ps(weights + j * piece + i), s);
+          for (int j = 0; j < 4; ++j) s = _mm256_fmadd_ps(in[j], _mm256_load_ps(weights + j * expanded + i), s);
           _mm256_storeu_ps(to + i, s);
         }
         if (to != out) std::copy_n(sum, count, out);

@@ -39,10 +39,10 @@ GUILD_AVX2_INLINE void transpose8(const float* from, Index from_pitch, float* to
 
 /// Columns [k, k + depth) of 16 rows from `begin` on as a panel. Rows from `end` on repeat the last one.
 GUILD_AVX2 inline void pack_weights(const WeightView& w, Index begin, Index end, Index k, Index depth, float* panel) {
-  alignas(64) float rows[8 * piece];
+  alignas(64) float rows[8 * expanded];
   for (Index half = 0; half < panel_rows; half += 8) {
-    for (Index i = 0; i < 8; ++i) expand(w, std::min(begin + half + i, end - 1), k, depth, 0, rows + i * piece);
-    for (Index c = 0; c < depth; c += 8) transpose8(rows + c, piece, panel + c * panel_rows + half, panel_rows);
+    for (Index i = 0; i < 8; ++i) expand(w, std::min(begin + half + i, end - 1), k, depth, 0, rows + i * expanded);
+    for (Index c = 0; c < depth; c += 8) transpose8(rows + c, expanded, panel + c * panel_rows + half, panel_rows);
   }
 }
 
@@ -143,7 +143,7 @@ inline constexpr GemmTiles tiles = {tile_tokens, tile_tokens* gemm_depth, panel_
 
 /// x W^T, or x W from all but fp8.
 inline void gemm(const LinearBlock& block) {
-  static_assert(piece == gemm_depth && piece == gemm_rows);
+  static_assert(expanded == gemm_depth && expanded == gemm_rows);
   const Index cols = block.end - block.begin, panels = (cols + panel_rows - 1) / panel_rows;
   float* panel = block.scratch;
   // More inputs than gemm_tokens come only with few columns: then all panels stay, and each is packed once.

@@ -169,7 +169,7 @@ template <class Real>
 struct BalanceGradientRow {
   BalanceViews<Real> at;
   View<const double, 2> dprobability;  ///< [sequences, E]
-  View<const std::int32_t> sequence;   ///< [T]: whose row of dprobability
+  View<const Index> offsets;           ///< [sequences + 1]
   View<const double> dgate;            ///< [E]
   View<const double> dload;            ///< [E]
   double dlog_sum;                     ///< times the token's log sum
@@ -186,7 +186,7 @@ struct BalanceGradientRow {
     const auto slope = [=](Index e) { return softmax ? Real(1) : Real(1) / (Real(1) + std::exp(logit[e])); };
 
     const double* const dp =
-        dprobability.data == nullptr ? nullptr : dprobability.data + sequence.data[row] * dprobability.pitch;
+        dprobability.data == nullptr ? nullptr : dprobability.data + sequence_of(row) * dprobability.pitch;
     const Real along = dp == nullptr ? Real(0) : team.sum(experts, [=](Index e) { return p[e] * Real(dp[e]); });
 
     const double* const dg = dgate.data;
@@ -230,6 +230,16 @@ struct BalanceGradientRow {
       to[border.next] -= of_next;
       to[border.last] -= of_last;
     }
+  }
+
+ private:
+  GUILD_HD Index sequence_of(Index row) const {  // the last that begins at or before the row: some may be empty
+    Index low = 0, high = offsets.size - 1;
+    while (high - low > 1) {
+      const Index middle = low + (high - low) / 2;
+      (offsets.data[middle] <= row ? low : high) = middle;
+    }
+    return low;
   }
 };
 
