@@ -5,11 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include <guild/modules/parameters.hpp>
 #include <guild/training/allocate.hpp>
+#include <guild/training/objective.hpp>
 
 #include "../support/far_device.hpp"
 #include "../support/ragged.hpp"
@@ -45,6 +47,15 @@ struct OnOne {
   const Flat flat{{{0, &tokens, 0, 20}, {1, &tokens, 0, 30}}};
   Matrix states{50, TinySpec::config.hidden}, dstates{50, TinySpec::config.hidden};
 };
+
+void expect_same(const Model::Weights<guild::Dense<float>>& x, const Model::Weights<guild::Dense<float>>& y) {
+  guild::for_each_tensor<Model>(
+      [](const guild::Path& path, const guild::TensorShape&, guild::TensorRole, const guild::Buffer<float>& a,
+         const guild::Buffer<float>& b) {
+        EXPECT_TRUE(std::equal(a.view().begin(), a.view().end(), b.view().begin(), b.view().end())) << path.str();
+      },
+      x, y);
+}
 
 TEST(FarDevice, DecodesAsTheCpuAndTheHostReadsFlagsAlone) {
   OnOne<guild::Cpu> near;
@@ -108,12 +119,7 @@ TEST(FarDevice, LearnsAsTheCpuAndTheHostReadsFlagsAlone) {
   learn(near, by_near);
   learn(far, by_far);
   EXPECT_EQ(far.device.to_host, 1) << "the flags of the forward pass";
-  guild::for_each_tensor<Model>(
-      [](const guild::Path& path, const guild::TensorShape&, guild::TensorRole, const guild::Buffer<float>& a,
-         const guild::Buffer<float>& b) {
-        EXPECT_TRUE(std::equal(a.view().begin(), a.view().end(), b.view().begin(), b.view().end())) << path.str();
-      },
-      by_near.gradients, by_far.gradients);
+  expect_same(by_near.gradients, by_far.gradients);
   const auto& counted = std::as_const(by_far.statistics);
   double chosen = 0, losses = 0;
   for (int layer = 0; layer < counted.layers(); ++layer) {
@@ -126,6 +132,30 @@ TEST(FarDevice, LearnsAsTheCpuAndTheHostReadsFlagsAlone) {
   }
   EXPECT_EQ(chosen, 50.0 * TinySpec::routing.top_k * (TinySpec::config.layers - TinySpec::dense.layers));
   EXPECT_GT(losses, 0.0);
+}
+
+TEST(FarDevice, AnObjectiveReadsTargetsAndLossesAndNothingElse) {
+  OnOne<guild::Cpu> near;
+  OnOne<FarDevice> far;
+  guild::TrainingBatch batch;
+  const Tokens targets = random_tokens(12, 97, 5);
+  batch.append(std::span(near.tokens).first(12), targets);
+  batch.append(std::span(near.tokens).first(5), std::span(targets).first(5));
+  batch.targets[3] = guild::TrainingBatch::ignored;
+  guild::StepSize size;
+  size.add(batch);
+  guild::Objective<Model> of_near;
+  guild::Objective<Model, float, FarMemory> of_far;
+  Model::Weights<guild::Dense<float>> by_near, by_far;
+  guild::allocate_trained<Model>(by_near);
+  guild::allocate_trained<Model>(by_far);
+  const auto expected = of_near.learn(near.device, near.weights, batch, size, by_near);
+  const auto found = of_far.learn(far.device, far.weights, batch, size, by_far);
+  EXPECT_EQ(found.loss(), expected.loss());
+  EXPECT_EQ(found.next.count, 16);
+  // Flags after forward and at the end, targets, and the three sums of the one tile of rows.
+  EXPECT_EQ(far.device.to_host, 2 + 1 + 3);
+  expect_same(by_near, by_far);
 }
 
 }  // namespace far_device_test

@@ -4,13 +4,16 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <guild/core/buffer.hpp>
 #include <guild/device/arena.hpp>
+#include <guild/device/transfer.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/fault.hpp>
@@ -108,9 +111,13 @@ struct StepSize {
   }
 };
 
-/// Loss and gradients of a model. Holds the memory of activations, which is grown once and then reused.
-template <class Model, class Real = float>
+/// Loss and gradients of a model on devices with this memory. Holds that of activations, which is grown once and then
+/// reused.
+template <class Model, class Real = float, class Memory = HostMemory>
 class Objective {
+  using ActivationArena = BasicArena<typename Memory::template Buffer<std::byte>>;
+  using Frame = typename ActivationArena::Frame;
+
  public:
   template <class Store>
   using Weights = typename Model::template Weights<Store>;
@@ -129,11 +136,11 @@ class Objective {
   LossReport learn(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, const StepSize& size,
                    Weights<Gradients>& gradients, const RoutingCounts& counts = {},
                    std::span<const DeviceView<std::int32_t, 2>> choices = {}) {
-    Pass<Device> pass = pass_of(device, weights, batch);
+    Frame memory(arena_);
+    Pass<Device> pass = pass_of(device, weights, batch, memory);
     pass.choices = choices;
     pass.balance_scale = static_cast<double>(batch.size()) / static_cast<double>(size.tokens);
     pass.counts = counts;
-    Arena::Frame memory(arena_);
     pass.memory = &memory;
     auto& saved = saved_;
     const auto states = memory.template take<Real>(batch.size(), Model::config.hidden);
@@ -141,9 +148,10 @@ class Objective {
     Model::forward(pass, weights, {}, states, &saved);
 
     LossReport report;
+    const auto targets = upload(device, std::span<const std::int32_t>(batch.targets), memory);
     const WeightView head = Model::head_of(weights).view();
     const auto dhead = Model::head_of(gradients).matrix();
-    report.next = cross_entropy_head(device, head, DeviceView<const Real, 2>(states), batch.target_view(),
+    report.next = cross_entropy_head(device, head, DeviceView<const Real, 2>(states), targets,
                                      head_options(1.0, size.next), dstates, dhead);
     ahead_.resize(options_.mtp_weight > 0.0 ? weights.mtp.size() : 0);
     if (!ahead_.empty()) {
@@ -179,16 +187,18 @@ class Objective {
   /// The losses alone.
   template <class Device, class Store>
   LossReport evaluate(Device& device, const Weights<Store>& weights, const TrainingBatch& batch) {
-    const Pass<Device> pass = pass_of(device, weights, batch);
-    Arena::Frame memory(arena_);
+    Frame memory(arena_);
+    const Pass<Device> pass = pass_of(device, weights, batch, memory);
     const auto states = memory.template take<Real>(batch.size(), Model::config.hidden);
     Model::forward(pass, weights, {}, states);
     LossReport report;
+    const auto targets = upload(device, std::span<const std::int32_t>(batch.targets), memory);
     const WeightView head = Model::head_of(weights).view();
-    report.next = cross_entropy_head(device, head, DeviceView<const Real, 2>(states), batch.target_view(),
-                                     head_options(1.0, 1), DeviceView<Real, 2>(), DeviceView<Real, 2>());
+    report.next = cross_entropy_head(device, head, DeviceView<const Real, 2>(states), targets, head_options(1.0, 1),
+                                     DeviceView<Real, 2>(), DeviceView<Real, 2>());
     DeviceView<const Real, 2> x = states;
-    for (std::size_t depth = 0; depth < weights.mtp.size() && options_.mtp_weight > 0.0; ++depth) {
+    ahead_.resize(options_.mtp_weight > 0.0 ? weights.mtp.size() : 0);
+    for (std::size_t depth = 0; depth < ahead_.size(); ++depth) {
       const Shifted tokens = shifted(device, batch, depth, memory);
       const auto y = memory.template take<Real>(states.rows, states.cols);
       Model::Mtp::forward(deeper_pass(pass, tokens, depth), weights.mtp[depth], weights.embedding.weight.view(), {}, x,
@@ -202,32 +212,34 @@ class Objective {
 
  private:
   struct Shifted {
-    DeviceView<std::int32_t> tokens;   ///< the token some places after each; any where the sequence has ended
-    DeviceView<std::int32_t> targets;  ///< that token's target; ignored there
+    DeviceView<const std::int32_t> tokens;   ///< the token some places after each; any where the sequence has ended
+    DeviceView<const std::int32_t> targets;  ///< that token's target; ignored there
   };
   /// A prediction layer on its way: x goes in, y comes out and is the next one's x.
   struct Ahead {
     Shifted tokens;
     DeviceView<const Real, 2> x;
     DeviceView<Real, 2> y, dy;
+    std::vector<std::int32_t> token_ids, target_ids;  ///< on the host
     typename Model::Mtp::template Saved<Real> saved;
   };
 
   /// What prediction layer `depth` reads and guesses.
-  template <class Device, class Memory>
-  static Shifted shifted(const Device& device, const TrainingBatch& batch, std::size_t depth, Memory& memory) {
-    const Index size = batch.size(), places = static_cast<Index>(depth) + 1;
-    const Shifted to{memory.template take<std::int32_t>(size), memory.template take<std::int32_t>(size)};
-    const auto tokens = host_view(device, to.tokens), targets = host_view(device, to.targets);
+  template <class Device>
+  Shifted shifted(Device& device, const TrainingBatch& batch, std::size_t depth, Frame& memory) {
+    const Index places = static_cast<Index>(depth) + 1;
+    Ahead& ahead = ahead_[depth];
+    ahead.token_ids.clear();
+    ahead.target_ids.clear();
     for (const Chunk& chunk : batch.chunks)
       for (Index i = 0; i < chunk.count; ++i) {
-        const Index row = chunk.begin + i;
-        const auto there = static_cast<std::size_t>(row + places);
+        const auto there = static_cast<std::size_t>(chunk.begin + i + places);
         const bool ended = i + places >= chunk.count;
-        tokens[row] = ended ? 0 : batch.tokens[there];
-        targets[row] = ended ? TrainingBatch::ignored : batch.targets[there];
+        ahead.token_ids.push_back(ended ? 0 : batch.tokens[there]);
+        ahead.target_ids.push_back(ended ? TrainingBatch::ignored : batch.targets[there]);
       }
-    return to;
+    return {upload(device, std::span<const std::int32_t>(ahead.token_ids), memory),
+            upload(device, std::span<const std::int32_t>(ahead.target_ids), memory)};
   }
 
   /// The pass of prediction layer `depth`.
@@ -239,12 +251,13 @@ class Objective {
   }
 
   template <class Device, class Store>
-  Pass<Device> pass_of(Device& device, const Weights<Store>& weights, const TrainingBatch& batch) {
+  Pass<Device> pass_of(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, Frame& memory) {
     Pass<Device> pass{.device = device};
     detail::require_trainable(weights);
     check(options_);  // they may change from step to step
     check(batch);
-    pass.batch = batch.batch();
+    pass.batch = {upload(device, std::span<const std::int32_t>(batch.tokens), memory),
+                  upload(device, std::span<const std::int32_t>(batch.positions), memory), batch.chunks};
     offsets_.clear();
     for (const Chunk& chunk : batch.chunks) {
       if (chunk.count > Model::config.context)
@@ -268,7 +281,7 @@ class Objective {
   }
 
   ObjectiveOptions options_;
-  Arena arena_;
+  ActivationArena arena_;
   typename Model::template Saved<Real> saved_;
   std::vector<Ahead> ahead_;
   std::vector<Index> offsets_;

@@ -229,7 +229,7 @@ class Trainer {
   Weights weights_, gradients_, average_;
   [[no_unique_address]] Copies copies_;
   Optimizer<Model> optimizer_;
-  Objective<Model> objective_;
+  Objective<Model, float, typename Device::Memory> objective_;
   RoutingStatistics statistics_;
   Index steps_ = 0, skipped_ = 0;
 };

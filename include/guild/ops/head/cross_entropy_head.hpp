@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <guild/core/weight.hpp>
+#include <guild/device/staged.hpp>
+#include <guild/device/transfer.hpp>
 #include <guild/ops/common/scatter_rows.hpp>
 #include <guild/ops/head/cross_entropy.hpp>
 #include <guild/ops/linear/linear.hpp>
@@ -54,8 +56,6 @@ LossSums cross_entropy_head(Device& device, const WeightView& head, DeviceView<c
                             DeviceView<const std::int32_t> targets, const HeadLossOptions& options,
                             DeviceView<std::type_identity_t<Real>, 2> dstates,
                             DeviceView<std::type_identity_t<Real>, 2> dhead) {
-  static_assert(computes_in_host_memory<Device>,
-                "cross_entropy_head: the host cannot read this device's memory, and targets are gathered on the host");
   detail::require_shape(states, states.rows, head.cols, "cross_entropy_head: states");
   detail::require_size(targets, states.rows, "cross_entropy_head: targets");
   const bool wants_states = dstates.data != nullptr, wants_head = dhead.data != nullptr;
@@ -64,41 +64,52 @@ LossSums cross_entropy_head(Device& device, const WeightView& head, DeviceView<c
   detail::refuse_unknown_targets(device, targets, head.rows);
 
   auto scratch = device.scratch();
-  const auto row_of = host_view(device, scratch.template take<std::int32_t>(states.rows));
-  const auto targets_t = host_view(device, targets);
+  Staged<Device, std::int32_t> supervised(device, states.rows), supervised_targets(device, states.rows);
+  {
+    const Download targets_t(device, targets);  // data of a loader, which decide how much there is to do
+    for (Index t = 0; t < states.rows; ++t)
+      if (const std::int32_t target = targets_t.view()[t]; target >= 0 && target < head.rows) {
+        supervised.add(static_cast<std::int32_t>(t));
+        supervised_targets.add(target);
+      }
+  }
+  const auto row_of = upload(device, supervised.ready(), scratch);
+  const auto target_of = upload(device, supervised_targets.ready(), scratch);
   LossSums sums;
-  for (Index t = 0; t < states.rows; ++t)
-    if (targets_t[t] >= 0) row_of[sums.count++] = static_cast<std::int32_t>(t);
+  sums.count = row_of.size;
 
   const Index most = std::min(detail::head_tile_rows(head.rows), sums.count);
   const auto logits_all = scratch.template take<Real>(most, head.rows);
   const auto dstates_all = scratch.template take<Real>(most, head.cols);
-  const auto target_all = scratch.template take<std::int32_t>(most);
   const RowLosses losses_all{scratch.template take<double>(most), scratch.template take<double>(most),
                              scratch.template take<std::int32_t>(most)};
   for (Index begin = 0; begin < sums.count; begin += most) {
     const Index rows = std::min(most, sums.count - begin);
     const auto logits = logits_all.middle_rows(0, rows);
-    const auto target = host_view(device, target_all.slice(0, rows));
     const RowLosses losses{losses_all.loss.slice(0, rows), losses_all.log_sum_squared.slice(0, rows),
                            losses_all.correct.slice(0, rows)};
     const std::int32_t* const from = row_of.data + begin;
-    for (Index n = 0; n < rows; ++n) target[n] = targets_t[from[n]];
+    const std::span<const std::int32_t> row = supervised.ready().subspan(static_cast<std::size_t>(begin));
 
     const BasicLinearJob<Real> forward{head, states, logits, from};
     linear(device, std::span<const BasicLinearJob<Real>>(&forward, 1));
-    cross_entropy(device, logits, target, options, wants_states || wants_head ? LossWork::gradient : LossWork::value,
-                  losses);
-    for (const double loss : host_view(device, losses.loss)) sums.loss += loss;
-    for (const double z : host_view(device, losses.log_sum_squared)) sums.z += z;
-    for (const std::int32_t correct : host_view(device, losses.correct)) sums.correct += correct;
+    cross_entropy(device, logits, target_of.slice(begin, rows), options,
+                  wants_states || wants_head ? LossWork::gradient : LossWork::value, losses);
+    const Download loss(device, losses.loss), z(device, losses.log_sum_squared);
+    const Download correct(device, losses.correct);
+    for (Index n = 0; n < rows; ++n) {
+      sums.loss += loss.view()[n];
+      sums.z += z.view()[n];
+      sums.correct += correct.view()[n];
+    }
     if (wants_head) {
       const WeightGradientJob<Real> job{rows, logits, states, dhead, nullptr, from};
       weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
     }
     if (wants_states) {  // last: it may overwrite the states of these rows
-      const bool in_place = from[rows - 1] - from[0] == rows - 1;
-      const auto out = in_place ? dstates.middle_rows(from[0], rows) : dstates_all.middle_rows(0, rows);
+      const std::int32_t first = row.front(), last = row[static_cast<std::size_t>(rows) - 1];
+      const bool in_place = last - first == rows - 1;
+      const auto out = in_place ? dstates.middle_rows(first, rows) : dstates_all.middle_rows(0, rows);
       const BasicLinearJob<Real> back{head, logits, out, nullptr, Product::x_w};
       linear(device, std::span<const BasicLinearJob<Real>>(&back, 1));
       if (!in_place)

@@ -41,15 +41,15 @@ struct BalanceDerivativesRow {
 
   BalanceViews<Real> at;
   BalanceOptions options;
-  View<const Index> offsets;       ///< [sequences + 1]
-  View<const double, 2> sums;      ///< of BalanceColumns
-  double gradient_scale;           ///< times the derivatives
-  double share;                    ///< times the values
-  View<double> values;             ///< [E], for sums over the sequences
-  View<double> dgate;              ///< [E]
-  View<double> dload;              ///< [E]
-  View<double, 2> dprobability;    ///< [sequences, E]
-  View<BalanceTerms> terms;        ///< [1], added to; may be empty
+  View<const Index> offsets;     ///< [sequences + 1]
+  View<const double, 2> sums;    ///< of BalanceColumns
+  double gradient_scale;         ///< times the derivatives
+  double share;                  ///< times the values
+  View<double> values;           ///< [E], for sums over the sequences
+  View<double> dgate;            ///< [E]
+  View<double> dload;            ///< [E]
+  View<double, 2> dprobability;  ///< [sequences, E]
+  View<BalanceTerms> terms;      ///< [1], added to; may be empty
 
   template <Team T>
   GUILD_HD void operator()(T team, Index) const {
@@ -61,8 +61,8 @@ struct BalanceDerivativesRow {
     if (dprobability.data != nullptr) add_probability(sum);
     for (Index t = 0; t < at.log_sum.size; ++t) sum.router_z += at.log_sum.data[t] * at.log_sum.data[t];
     sum.router_z *= options.router_z / static_cast<double>(at.logits.rows);
-    terms.data[0] += BalanceTerms{share * sum.importance, share * sum.load, share * sum.auxiliary,
-                                  share * sum.sequence, share * sum.router_z};
+    terms.data[0] += BalanceTerms{share * sum.importance, share * sum.load, share * sum.auxiliary, share * sum.sequence,
+                                  share * sum.router_z};
   }
 
  private:
@@ -88,9 +88,8 @@ struct BalanceDerivativesRow {
     for (Index e = 0; e < experts; ++e) variance += (value[e] - mean) * (value[e] - mean);
     variance /= n;
     const double below = mean * mean + 1e-10, factor = gradient_scale * coefficient * 2.0 / n;
-    team.for_each(experts, [=](Index e) {
-      derivative[e] = factor * ((value[e] - mean) - variance / below * mean) / below;
-    });
+    team.for_each(experts,
+                  [=](Index e) { derivative[e] = factor * ((value[e] - mean) - variance / below * mean) / below; });
     return coefficient * (variance / below);
   }
 
@@ -120,8 +119,7 @@ struct BalanceDerivativesRow {
     for (Index e = 0; e < at.logits.cols; ++e) {
       sum.auxiliary += chosen_often(e) * sum_of(Columns::probability, e);
       for (Index n = 0; n < offsets.size - 1; ++n)
-        sum.sequence +=
-            best_often(n, e) * sums.data[(n * Columns::kinds + Columns::probability) * sums.pitch + e];
+        sum.sequence += best_often(n, e) * sums.data[(n * Columns::kinds + Columns::probability) * sums.pitch + e];
     }
   }
 };
