@@ -14,4 +14,5 @@
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
 #include <guild/ops/rope/rope.hpp>
+#include <guild/ops/route/balance.hpp>
 #include <guild/ops/route/route.hpp>

@@ -88,6 +88,37 @@ void routes(guild::Cpu& cpu, guild::Cuda& cuda) {
   }
 }
 
+void balances(guild::Cpu& cpu, guild::Cuda& cuda) {
+  const std::vector<Index> sequences = {0, 30, 30, 100};
+  const guild::BalanceOptions options{.importance = 1, .load = 1, .auxiliary = 1, .sequence = 1, .router_z = 1};
+  for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax}) {
+    const guild::TopKConfig config{.experts = 70, .top_k = 4, .scoring = scoring};
+    std::mt19937 random(6);
+    auto logits = matrix<float>(cuda, random, 100, 70, 1), dlogits = matrix<float>(cuda, random, 100, 70, 1);
+    auto chosen = integers(cuda, 100, 4, 11, 70);
+    Twin<guild::BalanceTerms> terms(cuda, 1, 1, 1, {{}});
+    guild::balance_losses(cpu, config, options, guild::DeviceView<const float, 2>(logits.on_host()), chosen.on_host(),
+                          sequences, 0.5, dlogits.on_host(), terms.on_host().row(0));
+    guild::balance_losses(cuda, config, options, guild::DeviceView<const float, 2>(logits.on_device()),
+                          chosen.on_device(), sequences, 0.5, dlogits.on_device(), terms.on_device().row(0));
+    dlogits.compare(cuda, 2e-5, "balance_losses: gradient");
+    const double found = guild::Download(cuda, terms.on_device().row(0)).view()[0].sum(), expected = terms.host[0].sum();
+    if (!(std::abs(found - expected) <= 1e-5 * std::abs(expected))) {
+      ++failures;
+      std::printf("FAILED balance_losses: the losses are %.9g, expected %.9g\n", found, expected);
+    }
+  }
+  auto offsets = integers(cuda, 1, 71, 3, 300);
+  std::mt19937 random(7);
+  auto counts = matrix<double>(cuda, random, 1, 70), bias = matrix<double>(cuda, random, 1, 70);
+  guild::add_slot_counts(cpu, offsets.on_host().row(0), counts.on_host().row(0));
+  guild::add_slot_counts(cuda, offsets.on_device().row(0), counts.on_device().row(0));
+  counts.compare(cuda, 0, "add_slot_counts");
+  guild::update_selection_bias(cpu, guild::DeviceView<double>(bias.on_host().row(0)), counts.on_host().row(0), 1e-3);
+  guild::update_selection_bias(cuda, bias.on_device().row(0), counts.on_device().row(0), 1e-3);
+  bias.compare(cuda, 1e-15, "update_selection_bias");
+}
+
 void losses(guild::Cpu& cpu, guild::Cuda& cuda) {
   std::mt19937 random(5);
   for (Index vocab : {33, 32000}) {
@@ -114,6 +145,7 @@ int run() {
   experts(cpu, cuda);
   tables(cpu, cuda);
   routes(cpu, cuda);
+  balances(cpu, cuda);
   losses(cpu, cuda);
   cuda.synchronize();
   std::printf("%d failures\n", failures);
