@@ -31,8 +31,7 @@ struct SerialTeam;
 class ThreadPool;
 
 // guild/device/transfer.hpp
-template <class Device, class T, int Rank>
-class Download;
+template <class Device, class T, int Rank> class Download;
 
 // guild/device/tuning.hpp
 enum class LatentForm : std::uint8_t;

@@ -139,10 +139,8 @@ template <class Real> struct BalanceViews;
 struct AddSlotCountsRow;
 struct BalanceOptions;
 struct BalanceTerms;
-template <class Real>
-struct BalanceDerivativesRow;
-template <class Real>
-struct SelectionBiasRow;
+template <class Real> struct BalanceDerivativesRow;
+template <class Real> struct SelectionBiasRow;
 
 // guild/ops/route/rows/route.hpp
 template <class Real> struct RouteBackwardRow;

@@ -67,7 +67,7 @@ struct Muon;
 struct LossReport;
 struct ObjectiveOptions;
 struct StepSize;
-template <class Model, class Real> class Objective;
+template <class Model, class Real, class Memory> class Objective;
 
 // guild/training/optimizer.hpp
 enum class PredictionLayers : std::uint8_t;
