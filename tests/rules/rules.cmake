@@ -31,9 +31,7 @@ set_tests_properties(rules.ctags PROPERTIES SKIP_RETURN_CODE 77)
 guild_rule(mirrored_tests COMMAND "${GUILD_BASH}" "${rules_dir}/mirrored_tests.sh")
 guild_rule(machine_flags COMMAND "${GUILD_BASH}" "${rules_dir}/machine_flags.sh")
 guild_rule(headers_alone COMMAND "${GUILD_BASH}" "${rules_dir}/headers_alone.sh")
-guild_rule(compile_time COMMAND "${GUILD_BASH}" "${rules_dir}/compile_time.sh")
 set_tests_properties(rules.headers_alone PROPERTIES PROCESSORS 2)
-set_tests_properties(rules.compile_time PROPERTIES RUN_SERIAL ON)  # its figures mean nothing beside other work
 
 # tests/compile_fail/<name>.cpp must be refused with the sentence in its `// expect: ` comment.
 file(GLOB refused CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/compile_fail/*.cpp")
