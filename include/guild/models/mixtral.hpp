@@ -30,9 +30,8 @@ struct MixtralDefaults : SpecBase {
   using Layers = Segment<ExpertLayer<S>, S::config.layers>;
 };
 
-/// Mixtral-8x7B: 46.7 billion parameters, 12.7 of them active for a token (12.9 with the
-/// embedding). Source: the published config.json; arXiv
-/// 2401.04088.
+/// Mixtral-8x7B: 46.7 billion parameters, 12.7 of them active for a token (12.9 with the embedding). Source: the
+/// published config.json; arXiv 2401.04088.
 struct Mixtral8x7BSpec : MixtralDefaults {
   static constexpr TrunkConfig config = {
       .vocab = 32000, .hidden = 4096, .layers = 32, .context = 32768, .norm = {.epsilon = 1e-5}};

@@ -23,7 +23,7 @@ void append_rows(const Pass<Device>& pass, Caches<Cache> caches,
   if (pass.mask != AttentionMask::causal)
     throw Error(ErrorCode::op_argument, "a token that sees later ones cannot attend to a cache; pass whole sequences",
                 Where{.key = "Pass::mask"});
-  Staged<Device, CopyRowsJob<float, Element>> copies(pass.device, static_cast<Index>(Parts * pass.batch.chunks.size()));
+  Staged<Device, CopyRowsJob<float, Element>> copies(pass.device, static_cast<Index>(Parts) * pass.batch.chunk_count());
   for (const Chunk& chunk : pass.batch.chunks) {
     if (chunk.count == 0) continue;
     Cache& cache = caches[chunk.sequence];

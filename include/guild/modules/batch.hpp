@@ -25,6 +25,7 @@ struct Batch {
   std::span<const Chunk> chunks;            ///< cover the rows 0..T in order
 
   [[nodiscard]] Index size() const { return tokens.size; }
+  [[nodiscard]] Index chunk_count() const { return static_cast<Index>(chunks.size()); }
 };
 
 /// Throws op_shape unless the chunks cover the rows in order.

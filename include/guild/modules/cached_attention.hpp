@@ -37,7 +37,7 @@ struct CachedLatentAttention {
                      DeviceView<const float, 2> latents, DeviceView<const float, 2> keys,
                      DeviceView<const float, 2> query, DeviceView<float, 2> out) {
     append_rows(pass, caches, std::array{latents, keys});
-    const auto chunks = static_cast<Index>(pass.batch.chunks.size());
+    const auto chunks = pass.batch.chunk_count();
     Staged<Device, Chunk> absorbed(pass.device, chunks), expanded(pass.device, chunks);
     const Tuning& tuning = pass.device.tuning();
     for (const Chunk& chunk : pass.batch.chunks)

@@ -123,7 +123,7 @@ struct Gqa {
     const auto dvalue = scratch.template take<Real>(x.rows, key_heads * width);
     Output::backward(device, weights.output, saved.attended, dy, dattended, gradients.output);
 
-    Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, chunks_of(pass));
+    Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, pass.batch.chunk_count());
     for (const Chunk& chunk : pass.batch.chunks) {
       const auto rows = [&chunk](auto all) { return all.middle_rows(chunk.begin, chunk.count); };
       jobs.add({.q = rows(saved.query),
@@ -186,7 +186,7 @@ struct Gqa {
   template <class Device, class Real, class RoomOf>
   static void attend_to_itself(const Pass<Device>& pass, Saved<Real>& saved, RoomOf& room, bool with_lse) {
     if (with_lse) saved.lse = room.template keep<Real>(saved.query.rows, heads);
-    Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, chunks_of(pass));
+    Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, pass.batch.chunk_count());
     for (const Chunk& chunk : pass.batch.chunks) {
       const auto rows = [&chunk](auto all) { return all.middle_rows(chunk.begin, chunk.count); };
       jobs.add({.q = rows(saved.query),
@@ -202,7 +202,7 @@ struct Gqa {
   template <class Device>
   static void attend_to_caches(const Pass<Device>& pass, Caches<Cache> caches, const Saved<float>& saved) {
     append_rows(pass, caches, std::array<DeviceView<const float, 2>, 2>{saved.key, saved.value});
-    Staged<Device, CachedAttentionJob> jobs(pass.device, chunks_of(pass) * key_heads);
+    Staged<Device, CachedAttentionJob> jobs(pass.device, pass.batch.chunk_count() * key_heads);
     for (const Chunk& chunk : pass.batch.chunks) {
       if (chunk.count == 0) continue;
       const auto rows = std::as_const(caches[chunk.sequence]).rows();
@@ -226,10 +226,6 @@ struct Gqa {
   template <class Real>
   static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask) {
     return {heads, width, 0, width, static_cast<Real>(scale()), mask, group};
-  }
-  template <class Device>
-  static Index chunks_of(const Pass<Device>& pass) {
-    return static_cast<Index>(pass.batch.chunks.size());
   }
   /// [T, heads * D] as [T * heads, D].
   template <class Real>

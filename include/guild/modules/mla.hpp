@@ -123,7 +123,7 @@ struct Mla {
     const auto dquery = scratch.template take<Real>(tokens, heads * config.query_dim());
     const auto dlatents = scratch.template take<Real>(tokens, width);
     const auto dkeys_values = scratch.template take<Real>(tokens, heads * (nope + value));
-    Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, chunks_of(pass));
+    Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, pass.batch.chunk_count());
     for (const Chunk& chunk : pass.batch.chunks) {
       const Parts<const Real> parts(chunk, saved.query, saved.latents, saved.keys_values);
       const Parts<Real> gradient(chunk, dquery, dlatents, dkeys_values);
@@ -182,7 +182,7 @@ struct Mla {
     saved.keys_values = room.template keep<Real>(tokens, heads * (nope + value));
     if (with_lse) saved.lse = room.template keep<Real>(tokens, heads);
     LatentUp::forward(pass.device, weights.latent_up, normed, saved.keys_values);
-    Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, chunks_of(pass));
+    Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, pass.batch.chunk_count());
     for (const Chunk& chunk : pass.batch.chunks) {
       const Parts<const Real> parts(chunk, saved.query, saved.latents, saved.keys_values);
       jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(saved.attended), 0, nope + value,
@@ -211,10 +211,6 @@ struct Mla {
     DeviceView<Element, 2> query, key, rotary_key, values;
   };
 
-  template <class Device>
-  static Index chunks_of(const Pass<Device>& pass) {
-    return static_cast<Index>(pass.batch.chunks.size());
-  }
   template <class Real>
   static Real scale() {
     return static_cast<Real>(softmax_scale(config));

@@ -1,18 +1,21 @@
 // What the config.json files of one family of models have in common, as data. A family is a struct such as
 // DeepSeekFamily (guild/models/deepseek_family.hpp):
 //
+// clang-format off
 //   struct F {
-//     static constexpr std::string_view model_types[] = {...};   // values of `model_type`
-//     using Config = ModelConfig<TrunkConfig, GqaConfig, ...>;   // the parts its models have
-//     static constexpr std::string_view base = "LlamaSpec", header = "guild/models/llama.hpp";  // of written
-//     Specs static constexpr Config defaults(std::string_view type);   // what files leave out static constexpr KeyRule
-//     keys[] = {...};                   // where it differs from the parts' own keys static constexpr FixedKey fixed[]
-//     = {...};                 // keys of which it knows one value alone static constexpr std::string_view rope_types[]
-//     = {...};    // values of `rope_type` besides "default" template <class File> static void complete(Config&, const
-//     File&);   // what follows from other keys template <class Put> static void complete_file(const Config&, Put&&);
-//     // keys that no field has static std::string_view model_type(const Config&);         // for files that are
-//     written static std::string_view architecture(std::string_view type);
+//     static constexpr std::string_view model_types[] = {...};      // values of `model_type`
+//     using Config = ModelConfig<TrunkConfig, GqaConfig, ...>;      // the parts its models have
+//     static constexpr std::string_view base = "LlamaDefaults", header = "guild/models/llama.hpp";  // of written Specs
+//     static constexpr Config defaults(std::string_view type);      // what files leave out
+//     static constexpr KeyRule keys[] = {...};                      // where it differs from the parts' own keys
+//     static constexpr FixedKey fixed[] = {...};                    // keys of which it knows one value alone
+//     static constexpr std::string_view rope_types[] = {...};       // values of `rope_type` besides "default"
+//     template <class File> static void complete(Config&, const File&);       // what follows from other keys
+//     template <class Put> static void complete_file(const Config&, Put&&);   // keys that no field has; may be absent
+//     static std::string_view model_type(const Config&);            // for files that are written
+//     static std::string_view architecture(std::string_view type);
 //   };
+// clang-format on
 #pragma once
 
 #include <span>
