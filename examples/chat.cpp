@@ -158,15 +158,9 @@ void run(const Settings& settings) {
 }
 
 /// Runs the first of the compiled model types that has the numbers of config.json.
-template <class... Specs, class Config>
-bool run_matching(const Settings& settings, const Config& file) {
-  const auto matches = [&]<class Spec>(std::type_identity<Spec>) {
-    if constexpr (std::is_same_v<Config, typename Spec::Family::Config>)
-      return canonical(guild::config_of<Spec>) == file;
-    else
-      return false;
-  };
-  return ((matches(std::type_identity<Specs>{}) ? (run<Specs>(settings), true) : false) || ...);
+template <class... Specs, class Family>
+bool run_matching(const Settings& settings, const guild::PublishedModel<Family>& file) {
+  return ((guild::matches<Specs>(file) ? (run<Specs>(settings), true) : false) || ...);
 }
 
 }  // namespace
@@ -208,7 +202,7 @@ int main(int argc, char** argv) {
                                       ,
                                       GUILD_CHAT_SPEC
 #endif
-                                      >(settings, canonical(file.model));
+                                      >(settings, file);
       if (known) return 0;
       std::fprintf(stderr,
                    "None of the model types in this program has the numbers of %s:\n%s"

@@ -30,6 +30,7 @@
 #include <guild/core/model_size.hpp>
 #include <guild/core/path.hpp>
 #include <guild/core/random.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/stack_view.hpp>
 #include <guild/core/types.hpp>
 #include <guild/core/view.hpp>

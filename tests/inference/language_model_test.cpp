@@ -80,8 +80,8 @@ TEST(LanguageModel, RefusesATokenizerWithIdsBeyondTheVocabulary) {
   auto config = model.config();
   using Small = guild::LanguageModel<guild::Transformer<SmallSpec>, guild::Cpu>;
   const auto error = guild::test::error_of([&] {
-    const Small small(guild::Cpu({.threads = 1}), random_model<guild::Transformer<SmallSpec>>(), config,
-                      model.tokenizer(), model.chat_template(), {});
+    const Small small(guild::Cpu({.threads = 1}), random_model<guild::Transformer<SmallSpec>>(),
+                      {config, model.tokenizer(), model.chat_template(), {}});
   });
   ASSERT_TRUE(error);
   EXPECT_EQ(name(error->code()), "tk_vocab_size") << error->what();

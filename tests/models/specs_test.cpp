@@ -49,6 +49,22 @@ TEST(Specs, DeepSeekR1IsThePublishedConfig) {
   EXPECT_NO_THROW(guild::check_config<guild::DeepSeekR1Spec>(file));
 }
 
+TEST(Specs, AProgramWithManyFindsTheOneOfAFile) {
+  const auto r1 = fixture("deepseek_r1");
+  EXPECT_TRUE(guild::matches<guild::DeepSeekR1Spec>(r1));
+  EXPECT_FALSE(guild::matches<guild::KimiK2Spec>(r1));
+  EXPECT_FALSE(guild::matches<guild::Llama31_8BSpec>(r1));
+  const auto llama = fixture<guild::LlamaFamily>("llama_3_1_8b");
+  EXPECT_TRUE(guild::matches<guild::Llama31_8BSpec>(llama));
+  EXPECT_FALSE(guild::matches<guild::DeepSeekR1Spec>(llama));
+  // Numbers that mean nothing for a model make no difference: scaling of positions that are not scaled.
+  auto same = llama, other = llama;
+  std::get<guild::GqaConfig>(same.model).rope.beta_fast = 7;
+  EXPECT_TRUE(guild::matches<guild::Llama31_8BSpec>(same));
+  std::get<guild::GqaConfig>(other.model).heads = 16;
+  EXPECT_FALSE(guild::matches<guild::Llama31_8BSpec>(other));
+}
+
 TEST(Specs, DeepSeekV2LiteIsThePublishedConfig) {
   const auto file = fixture("deepseek_v2_lite");
   EXPECT_EQ(guild::differences(guild::config_of<guild::DeepSeekV2LiteSpec>, canonical(file.model)), "");

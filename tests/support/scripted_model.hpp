@@ -76,13 +76,12 @@ class Script {
     config.bos_token = "<s>";
     config.eos_token = "</s>";
     config.chat_template = chat_template;
-    guild::PublishedConfig published;
     return {guild::Cpu({.threads = threads}),
             std::move(weights),
-            std::move(published),
-            guild::Tokenizer::parse(file.json(), R"({"bos_token":"<s>","eos_token":"</s>"})"),
-            guild::ChatTemplate::parse(config),
-            std::move(defaults)};
+            {.config = {},
+             .tokenizer = guild::Tokenizer::parse(file.json(), R"({"bos_token":"<s>","eos_token":"</s>"})"),
+             .chat_template = guild::ChatTemplate::parse(config),
+             .defaults = std::move(defaults)}};
   }
 
  private:

@@ -58,7 +58,7 @@ template <class Model>
 [[nodiscard]] typename Model::template Weights<Dense<float>> load_dense(const Checkpoint& checkpoint,
                                                                         LoadOptions options = {}) {
   typename Model::template Weights<Dense<float>> weights;
-  if (options.mtp) weights.mtp.resize(static_cast<std::size_t>(Model::config.mtp_layers));
+  if (options.mtp) weights.mtp = decltype(weights.mtp)(static_cast<std::size_t>(Model::config.mtp_layers));
   options.residence = Residence::owned;
   const std::int64_t bytes = detail::check_weights<Model>(checkpoint, options, weights).all;
   std::int64_t floats = 0;

@@ -14,6 +14,7 @@
 #include <guild/checkpoint/stored_stack.hpp>
 #include <guild/checkpoint/weight_check.hpp>
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/weight.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/modules/module.hpp>
@@ -30,7 +31,7 @@ class WeightReader {
   WeightReader(const Checkpoint& checkpoint, const LoadOptions& options, std::int64_t total)
       : checkpoint_(checkpoint), finder_(checkpoint, Names::scale_suffix), options_(options), total_(total) {}
 
-  void operator()(const Path& path, MatrixShape shape, StoredMatrix& matrix) {
+  [[gnu::noinline]] void operator()(const Path& path, MatrixShape shape, StoredMatrix& matrix) {
     const StoredTensor found = finder_.find(finder_.name_of<Names>(path), shape);
     const TensorInfo& info = *found.elements;
     matrix.format = found.format;
@@ -44,7 +45,7 @@ class WeightReader {
     if (options_.check_finite) check_finite(info, matrix.view());
   }
 
-  void operator()(const Path& path, StackShape shape, StoredStack& stack) {
+  [[gnu::noinline]] void operator()(const Path& path, StackShape shape, StoredStack& stack) {
     const FoundStack found = find_stack<Names>(finder_, path, shape);
     if (options_.residence == Residence::mapped && !found.fused) {
       std::vector<StoredMatrix> matrices(static_cast<std::size_t>(shape.count));
@@ -70,7 +71,7 @@ class WeightReader {
   }
   [[nodiscard]] const TensorFinder& finder() const { return finder_; }
 
-  void operator()(const Path& path, VectorShape shape, StoredVector& vector) {
+  [[gnu::noinline]] void operator()(const Path& path, VectorShape shape, StoredVector& vector) {
     const std::string name = finder_.name_of<Names>(path);
     const TensorInfo& info = *checkpoint_.find(name);
     StoredMatrix stored;
@@ -158,7 +159,7 @@ class WeightReader {
     const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
     const double left = done_ > 0 ? elapsed * static_cast<double>(total_ - done_) / static_cast<double>(done_) : 0.0;
     if (!options_.progress({done_, total_, left}))
-      throw Error(ErrorCode::io_cancelled, "loading was stopped by the progress callback");
+      refuse(ErrorCode::io_cancelled, "loading was stopped by the progress callback");
   }
   /// Scales of any type are checked as the floats they are worth.
   void check_scales(const StoredPiece& piece, const std::byte* scales) const {
@@ -174,11 +175,11 @@ class WeightReader {
       else
         expand_row(view, 0, i, 1, &value);
       if (!std::isfinite(value) || value < 0.0f)
-        throw Error(
-            ErrorCode::wt_scale_value,
-            "scale " + std::to_string(first + i) + " is " + std::to_string(value) +
-                ", expected a finite number, not negative; the shard is damaged, download it again",
-            {checkpoint_.file_path(info.file), info.name, static_cast<std::int64_t>(info.begin) + (first + i) * size});
+        refuse(ErrorCode::wt_scale_value,
+               {"scale ", first + i, " is ", value,
+                ", expected a finite number, not negative; the shard is damaged, download it again"},
+               At{checkpoint_.file_path(info.file), info.name,
+                  static_cast<std::int64_t>(info.begin) + (first + i) * size});
     }
   }
   void check_finite(const FoundStack& found, Index e, const WeightView& view) const {
@@ -196,10 +197,10 @@ class WeightReader {
       expand_row(view, r, 0, view.cols, row.data());
       for (std::size_t c = 0; c < row.size(); ++c)
         if (!std::isfinite(row[c]))
-          throw Error(ErrorCode::wt_nonfinite,
-                      "element [" + prefix + std::to_string(first + r * step) + ", " + std::to_string(c) +
-                          "] is NaN or infinite; the shard is damaged, download it again",
-                      {checkpoint_.file_path(info.file), info.name, -1});
+          refuse(ErrorCode::wt_nonfinite,
+                 {"element [", prefix, first + r * step, ", ", c,
+                  "] is NaN or infinite; the shard is damaged, download it again"},
+                 At{checkpoint_.file_path(info.file), info.name});
     }
   }
 
@@ -223,14 +224,13 @@ inline void check_memory(const LoadOptions& options, std::int64_t bytes) {
   const std::string limit =
       (options.memory_budget == 0 ? "the machine has " : "the budget is ") + std::to_string(budget);
   if (budget > 0 && bytes > budget && options.residence == Residence::mapped)
-    throw Error(ErrorCode::cf_memory, std::to_string(bytes) +
-                                          " bytes of the mapped weights must be owned all the same: norms, scales, and "
-                                          "matrices that begin between two elements of their file; " +
-                                          limit + "; write the file anew with aligned tensors, or allow more");
+    refuse(ErrorCode::cf_memory, {bytes,
+                                  " bytes of the mapped weights must be owned all the same: norms, scales, and "
+                                  "matrices that begin between two elements of their file; ",
+                                  limit, "; write the file anew with aligned tensors, or allow more"});
   if (budget > 0 && bytes > budget)
-    throw Error(ErrorCode::cf_memory,
-                "the weights need " + std::to_string(bytes) + " bytes, " + limit +
-                    "; use a smaller model, or leave the weights in the file with Residence::mapped");
+    refuse(ErrorCode::cf_memory, {"the weights need ", bytes, " bytes, ", limit,
+                                  "; use a smaller model, or leave the weights in the file with Residence::mapped"});
 }
 
 }  // namespace detail
@@ -242,7 +242,7 @@ template <class Model>
                                                                        const LoadOptions& options = {}) {
   using Names = typename Model::Spec::Names;
   typename Model::template Weights<Published> weights;
-  if (options.mtp) weights.mtp.resize(static_cast<std::size_t>(Model::config.mtp_layers));
+  if (options.mtp) weights.mtp = decltype(weights.mtp)(static_cast<std::size_t>(Model::config.mtp_layers));
 
   const detail::WeightBytes bytes = detail::check_weights<Model>(checkpoint, options, weights);
   detail::check_memory(options, bytes.owned);

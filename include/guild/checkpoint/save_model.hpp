@@ -12,6 +12,7 @@
 
 #include <guild/checkpoint/load_options.hpp>
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/types.hpp>
 #include <guild/core/weight.hpp>
 #include <guild/io/atomic_folder.hpp>
@@ -135,7 +136,7 @@ void save_model(AtomicFolder& folder, const typename Model::template Weights<Den
     const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const double left = done > 0 ? elapsed * static_cast<double>(total - done) / static_cast<double>(done) : 0.0;
     if (!options.progress({done, total, left}))
-      throw Error(ErrorCode::io_cancelled, "saving was stopped by the progress callback", {folder.path()});
+      detail::refuse(ErrorCode::io_cancelled, "saving was stopped by the progress callback", detail::At{folder.path()});
   };
   SafetensorsWriter writer;
   for_each_tensor<Model>(

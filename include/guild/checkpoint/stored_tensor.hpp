@@ -10,6 +10,7 @@
 #include <guild/core/error.hpp>
 #include <guild/core/format.hpp>
 #include <guild/core/path.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/models/name_rule.hpp>
 #include <guild/modules/module.hpp>
@@ -97,8 +98,8 @@ class TensorFinder {
   void require_same_format(const StoredTensor& found, const StoredTensor& first) const {
     if (found.format != first.format)
       fail(ErrorCode::wt_dtype, *found.elements,
-           "is stored as " + describe(found.format) + ", but \"" + first.elements->name + "\" as " +
-               describe(first.format) + "; the experts of a layer share one format");
+           {"is stored as ", describe(found.format), ", but \"", first.elements->name, "\" as ", describe(first.format),
+            "; the experts of a layer share one format"});
   }
 
  private:
@@ -115,27 +116,27 @@ class TensorFinder {
       std::vector<std::int64_t> transposed = wanted;
       std::swap(transposed[wanted.size() - 1], transposed[wanted.size() - 2]);
       fail(ErrorCode::wt_shape, info,
-           "has shape " + shape_list(info.shape) + ", the model needs " + shape_list(wanted) +
-               (info.shape == transposed ? ": it is transposed; weights are stored [outputs, inputs]" : ""));
+           {"has shape ", shape_list(info.shape), ", the model needs ", shape_list(wanted),
+            (info.shape == transposed ? ": it is transposed; weights are stored [outputs, inputs]" : "")});
     }
     if (info.dtype != DType::f32 && info.dtype != DType::bf16 && info.dtype != DType::f16 &&
         info.dtype != DType::f8_e4m3)
       fail(ErrorCode::wt_dtype, info,
-           "is stored as " + std::string(info.type_name) +
-               ", expected F32, BF16, F16 or F8_E4M3; convert the checkpoint to one of them");
+           {"is stored as ", info.type_name,
+            ", expected F32, BF16, F16 or F8_E4M3; convert the checkpoint to one of them"});
   }
   void find_scales(StoredTensor& found, const std::string& name, const std::vector<std::int64_t>& wanted) const {
     found.scales = checkpoint_.find(name);
     if (found.scales == nullptr)
       fail(ErrorCode::wt_scale_missing, *found.elements,
-           "is stored as F8_E4M3, but \"" + name +
-               "\" is not in the checkpoint; without its scales the weight has no value. Download the checkpoint "
-               "again");
+           {"is stored as F8_E4M3, but \"", name,
+            "\" is not in the checkpoint; without its scales the weight has no value. Download the checkpoint "
+            "again"});
     DType type = found.scales->dtype;
     if (type == DType::u8) type = DType::f8_e8m0;  // files whose scale_fmt is ue8m0 spell it so too
     if (type != DType::f32 && type != DType::bf16 && type != DType::f16 && type != DType::f8_e8m0)
       fail(ErrorCode::wt_dtype, *found.scales,
-           "is stored as " + std::string(found.scales->type_name) + ", expected F32, BF16, F16 or F8_E8M0");
+           {"is stored as ", found.scales->type_name, ", expected F32, BF16, F16 or F8_E8M0"});
     found.format = {DType::f8_e4m3, type, scale_block, scale_block};
     check_grid(found, wanted);
   }
@@ -144,36 +145,33 @@ class TensorFinder {
     found.format = mxfp4;
     if (shape.cols % mxfp4.block_cols != 0)
       fail(ErrorCode::wt_shape, info,
-           "is packed as MXFP4, whose rows are whole blocks of 32, but the model's have " + std::to_string(shape.cols) +
-               " elements");
+           {"is packed as MXFP4, whose rows are whole blocks of 32, but the model's have ", shape.cols, " elements"});
     if (info.dtype != DType::u8)
-      fail(ErrorCode::wt_dtype, info,
-           "is stored as " + std::string(info.type_name) + ", expected U8: two MXFP4 values in a byte");
+      fail(ErrorCode::wt_dtype, info, {"is stored as ", info.type_name, ", expected U8: two MXFP4 values in a byte"});
     if (info.shape.size() != 2 || info.shape[0] != shape.rows || info.shape[1] != shape.cols / 2)
       fail(ErrorCode::wt_shape, info,
-           "has shape " + shape_list(info.shape) + ", expected " + shape_list({shape.rows, shape.cols / 2}) +
-               ": two MXFP4 values in a byte");
+           {"has shape ", shape_list(info.shape), ", expected ", shape_list({shape.rows, shape.cols / 2}),
+            ": two MXFP4 values in a byte"});
     const std::string scale_name = name + std::string(packed_scale_suffix);
     found.scales = checkpoint_.find(scale_name);
     if (found.scales == nullptr)
       fail(ErrorCode::wt_scale_missing, info,
-           "is packed as MXFP4, but \"" + scale_name +
-               "\" is not in the checkpoint; without its scales the weight has "
-               "no value. Download the checkpoint again");
+           {"is packed as MXFP4, but \"", scale_name,
+            "\" is not in the checkpoint; without its scales the weight has "
+            "no value. Download the checkpoint again"});
     if (found.scales->dtype != DType::u8 && found.scales->dtype != DType::f8_e8m0)
-      fail(ErrorCode::wt_dtype, *found.scales,
-           "is stored as " + std::string(found.scales->type_name) + ", expected U8 or F8_E8M0");
+      fail(ErrorCode::wt_dtype, *found.scales, {"is stored as ", found.scales->type_name, ", expected U8 or F8_E8M0"});
     check_grid(found, grid(found.format, shape));
   }
   void check_grid(const StoredTensor& found, const std::vector<std::int64_t>& wanted) const {
     const Format& f = found.format;
     if (found.scales->shape != wanted)
       fail(ErrorCode::wt_scale_shape, *found.scales,
-           "has shape " + shape_list(found.scales->shape) + ", expected " + shape_list(wanted) +
-               ": one scale for each block of " + std::to_string(f.block_rows) + " x " + std::to_string(f.block_cols));
+           {"has shape ", shape_list(found.scales->shape), ", expected ", shape_list(wanted),
+            ": one scale for each block of ", f.block_rows, " x ", f.block_cols});
   }
-  [[noreturn]] void fail(ErrorCode code, const TensorInfo& info, const std::string& message) const {
-    throw Error(code, message, {checkpoint_.file_path(info.file), info.name, -1});
+  [[noreturn]] void fail(ErrorCode code, const TensorInfo& info, ErrorText message) const {
+    refuse(code, message, At{checkpoint_.file_path(info.file), info.name});
   }
 
   const Checkpoint& checkpoint_;

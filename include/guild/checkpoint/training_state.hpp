@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 #include <guild/io/atomic_folder.hpp>
 #include <guild/io/json.hpp>
@@ -40,10 +41,8 @@ class StateTensors {
   /// already.
   void operator()(std::string name, const TensorShape& shape, View<float> values) {
     if (values.size != shape.size())
-      throw Error(ErrorCode::op_shape,
-                  "has " + std::to_string(values.size) + " elements, its shape says " + std::to_string(shape.size()),
-                  {{}, name, -1});
-    if (!names_.insert(name).second) throw Error(ErrorCode::op_argument, "is added twice", {{}, name, -1});
+      detail::refuse(ErrorCode::op_shape, {"has ", values.size, " elements, its shape says ", shape.size()}, name);
+    if (!names_.insert(name).second) detail::refuse(ErrorCode::op_argument, "is added twice", name);
     entries_.push_back({std::move(name), shape, values});
   }
 
@@ -81,8 +80,9 @@ struct StateRecord {
   [[nodiscard]] const typename Map::mapped_type& required(const Map& map, const std::string& name) const {
     const auto found = map.find(name);
     if (found == map.end())
-      throw Error(ErrorCode::ck_missing,
-                  "is not in the saved state; it was saved by another version or with other options", {path, name, -1});
+      detail::refuse(ErrorCode::ck_missing,
+                     "is not in the saved state; it was saved by another version or with other options",
+                     detail::At{path, name});
     return found->second;
   }
 };
@@ -117,8 +117,8 @@ inline constexpr std::int64_t record_version = 1;
   if (const Json format = root["format"]; format.string() != "guild-trainer")
     format.fail(ErrorCode::ck_version, "expected \"guild-trainer\"; another program wrote this file");
   if (const Json version = root["version"]; version.integer() != record_version)
-    version.fail(ErrorCode::ck_version, "is " + std::to_string(version.integer()) + ", this library reads version " +
-                                            std::to_string(record_version) + "; use the version that saved it");
+    version.fail(ErrorCode::ck_version, {"is ", version.integer(), ", this library reads version ", record_version,
+                                         "; use the version that saved it"});
   StateRecord record;
   record.path = path;
   root["integers"].for_each_member(
@@ -137,25 +137,25 @@ inline constexpr std::int64_t record_version = 1;
   for (const StateTensors::Entry& entry : tensors.entries()) {
     const auto found = stored.find(entry.name);
     if (found == stored.end())
-      throw Error(ErrorCode::ck_missing,
-                  "is not in the saved state, which was saved with another optimizer or model; resume with the same "
-                  "options",
-                  {path, entry.name, -1});
+      refuse(ErrorCode::ck_missing,
+             "is not in the saved state, which was saved with another optimizer or model; resume with the same "
+             "options",
+             At{path, entry.name});
     const TensorInfo& info = *found->second;
     if (info.dtype != DType::f32 || info.shape != entry.dimensions())
-      throw Error(ErrorCode::ck_config,
-                  "is " + std::string(info.type_name) + " " + shape_text(info.shape) + ", expected F32 " +
-                      shape_text(entry.dimensions()) + "; the state belongs to another model",
-                  {path, entry.name, -1});
+      refuse(ErrorCode::ck_config,
+             {"is ", info.type_name, " ", shape_text(info.shape), ", expected F32 ", shape_text(entry.dimensions()),
+              "; the state belongs to another model"},
+             At{path, entry.name});
     places.push_back(info);
     stored.erase(found);
   }
   if (!stored.empty())
-    throw Error(ErrorCode::ck_config,
-                "is in the saved state, but not in this training" +
-                    (stored.size() > 1 ? ", nor are " + std::to_string(stored.size() - 1) + " others" : std::string()) +
-                    "; resume with the same optimizer and options",
-                {path, std::string(stored.begin()->first), -1});
+    refuse(ErrorCode::ck_config,
+           {"is in the saved state, but not in this training",
+            (stored.size() > 1 ? ", nor are " + std::to_string(stored.size() - 1) + " others" : std::string()),
+            "; resume with the same optimizer and options"},
+           At{path, std::string(stored.begin()->first)});
   return places;
 }
 

@@ -9,7 +9,9 @@
 
 #include <guild/checkpoint/load_options.hpp>
 #include <guild/checkpoint/stored_stack.hpp>
+#include <guild/core/config.hpp>
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/weight.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/io/config.hpp>
@@ -29,13 +31,13 @@ class WeightCheck {
       : checkpoint_(checkpoint), finder_(checkpoint, Names::scale_suffix), residence_(residence) {}
 
   template <class Tensor>
-  void operator()(const Path& path, MatrixShape shape, Tensor&) {
+  [[gnu::noinline]] void operator()(const Path& path, MatrixShape shape, Tensor&) {
     const std::string name = finder_.name_of<Names>(path);
     take(finder_.find(name, shape), name);
   }
 
   template <class Tensor>
-  void operator()(const Path& path, StackShape shape, Tensor&) {
+  [[gnu::noinline]] void operator()(const Path& path, StackShape shape, Tensor&) {
     const FoundStack found = find_stack<Names>(finder_, path, shape);
     if (found.absent()) return absent_.push_back(found);
     if (!found.fused) {
@@ -53,28 +55,33 @@ class WeightCheck {
   }
 
   template <class Tensor>
-  void operator()(const Path& path, VectorShape shape, Tensor&) {
+  [[gnu::noinline]] void operator()(const Path& path, VectorShape shape, Tensor&) {
     const std::string name = finder_.name_of<Names>(path);
     const TensorInfo* info = take(checkpoint_.find(name), name);
     if (info == nullptr) return;
     if (info->shape.size() != 1 || info->shape[0] != shape.size)
       fail(ErrorCode::wt_shape, *info,
-           "has shape " + shape_list(info->shape) + ", the model needs " + shape_list({shape.size}));
+           {"has shape ", shape_list(info->shape), ", the model needs ", shape_list({shape.size})});
     if (info->dtype != DType::f32 && info->dtype != DType::bf16 && info->dtype != DType::f16)
-      fail(ErrorCode::wt_dtype, *info, "is stored as " + std::string(info->type_name) + ", expected F32, BF16 or F16");
+      fail(ErrorCode::wt_dtype, *info, {"is stored as ", info->type_name, ", expected F32, BF16 or F16"});
   }
 
-  /// Call after the walk. Tensors whose name starts with one of `skipped` may be there unused.
-  void finish(const std::vector<std::string>& skipped) {
+  /// Call after the walk of a model. Unused prediction layers, and the head of tied embeddings, may be there.
+  void finish(const TrunkConfig& trunk, bool with_mtp) {
     note_absent_stacks();
+    std::vector<std::string> skipped;
+    const Path root, layers = root / "layers";
+    for (int i = 0; !with_mtp && i < trunk.mtp_layers; ++i)
+      skipped.push_back(published_name<Names>(layers / (trunk.layers + i)) + ".");
+    if (trunk.tied_embeddings) skipped.push_back(published_name<Names>(root / "head"));
     if (!missing_.empty())
-      throw Error(ErrorCode::wt_missing,
-                  std::to_string(missing_count_) +
-                      " tensors of the model are not in the "
-                      "checkpoint: " +
-                      join(missing_) + (missing_count_ > missing_.size() ? ", ..." : "") +
-                      "; the folder is incomplete or holds another model",
-                  {folder(), missing_.front(), -1});
+      refuse(ErrorCode::wt_missing,
+             {missing_count_,
+              " tensors of the model are not in the "
+              "checkpoint: ",
+              join(missing_), (missing_count_ > missing_.size() ? ", ..." : ""),
+              "; the folder is incomplete or holds another model"},
+             At{folder(), missing_.front()});
     std::vector<std::string> extra;
     std::size_t count = 0;
     for (const TensorInfo& info : checkpoint_.tensors()) {
@@ -84,17 +91,16 @@ class WeightCheck {
         const TensorInfo* matrix = checkpoint_.find(base);
         if (matrix != nullptr && matrix->dtype != DType::f8_e4m3)
           fail(ErrorCode::wt_scale_orphan, info,
-               "scales \"" + base + "\", which is stored as " + std::string(guild::name(matrix->dtype)) +
-                   "; only F8_E4M3 has scales");
+               {"scales \"", base, "\", which is stored as ", guild::name(matrix->dtype), "; only F8_E4M3 has scales"});
       }
       if (++count <= listed) extra.push_back(info.name);
     }
     if (!extra.empty())
-      throw Error(ErrorCode::wt_unexpected,
-                  std::to_string(count) + " tensors of the checkpoint are not in the model: " + join(extra) +
-                      (count > extra.size() ? ", ..." : "") + "; " + place_of(extra.front()) +
-                      "; the folder holds another model than config.json says",
-                  {folder(), extra.front(), -1});
+      refuse(ErrorCode::wt_unexpected,
+             {count, " tensors of the checkpoint are not in the model: ", join(extra),
+              (count > extra.size() ? ", ..." : ""), "; ", place_of(extra.front()),
+              "; the folder holds another model than config.json says"},
+             At{folder(), extra.front()});
   }
 
   [[nodiscard]] WeightBytes bytes() const { return bytes_; }
@@ -144,8 +150,8 @@ class WeightCheck {
       if (name.starts_with(prefix)) return true;
     return name.ends_with(".rotary_emb.inv_freq");  // derived values that old exporters wrote
   }
-  [[noreturn]] void fail(ErrorCode code, const TensorInfo& info, const std::string& message) const {
-    throw Error(code, message, {checkpoint_.file_path(info.file), info.name, -1});
+  [[noreturn]] void fail(ErrorCode code, const TensorInfo& info, ErrorText message) const {
+    refuse(code, message, At{checkpoint_.file_path(info.file), info.name});
   }
   [[nodiscard]] std::string folder() const {
     const std::string path = checkpoint_.file_path(0);
@@ -175,12 +181,7 @@ WeightBytes check_weights(const Checkpoint& checkpoint, const LoadOptions& optio
   using Names = typename Model::Spec::Names;
   WeightCheck<Names> check(checkpoint, options.residence);
   Model::visit(check, Path(), weights);
-  std::vector<std::string> skipped;
-  const Path root, layers = root / "layers";
-  for (int i = 0; !options.mtp && i < Model::config.mtp_layers; ++i)
-    skipped.push_back(published_name<Names>(layers / (Model::config.layers + i)) + ".");
-  if (Model::config.tied_embeddings) skipped.push_back(published_name<Names>(root / "head"));
-  check.finish(skipped);
+  check.finish(Model::config, options.mtp);
   return check.bytes();
 }
 
@@ -190,10 +191,10 @@ WeightBytes check_weights(const Checkpoint& checkpoint, const LoadOptions& optio
 inline void check_scale_blocks(const PublishedConfig& config) {
   if (config.quantization && config.quantization->fp8 &&
       (config.quantization->block_rows != scale_block || config.quantization->block_cols != scale_block))
-    throw Error(ErrorCode::cf_quant,
-                "the blocks that share a scale are " + std::to_string(config.quantization->block_rows) + " x " +
-                    std::to_string(config.quantization->block_cols) + "; only 128 x 128 is supported",
-                {config.path, "quantization_config.weight_block_size", -1});
+    detail::refuse(ErrorCode::cf_quant,
+                   {"the blocks that share a scale are ", config.quantization->block_rows, " x ",
+                    config.quantization->block_cols, "; only 128 x 128 is supported"},
+                   detail::At{config.path, "quantization_config.weight_block_size"});
 }
 
 }  // namespace v1

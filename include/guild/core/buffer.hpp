@@ -14,6 +14,7 @@
 #endif
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 
 namespace guild {
@@ -42,9 +43,9 @@ class Buffer {
                        ? nullptr
                        : std::aligned_alloc(alignment, rounded);
     if (memory == nullptr) {
-      throw Error(ErrorCode::dev_memory,
-                  "the host has no " + std::to_string(bytes) +
-                      " bytes of free memory; use a smaller model or context, or map the weights from the file");
+      detail::refuse(ErrorCode::dev_memory,
+                     {"the host has no ", bytes,
+                      " bytes of free memory; use a smaller model or context, or map the weights from the file"});
     }
 #if defined(MADV_HUGEPAGE)
     if (alignment == huge_page) madvise(memory, rounded, MADV_HUGEPAGE);  // an advice: failure changes nothing
@@ -81,7 +82,7 @@ class Buffer {
     Buffer(std::move(other)).swap(*this);
     return *this;
   }
-  ~Buffer() = default;
+  [[gnu::noinline]] ~Buffer() {}  // weights have many
 
   [[nodiscard]] T* data() { return data_; }
   [[nodiscard]] const T* data() const { return data_; }

@@ -10,11 +10,13 @@
 #include <string_view>
 #include <tuple>
 #include <type_traits>
+#include <vector>
 
 #include <guild/core/config.hpp>
 #include <guild/core/config/family.hpp>
 #include <guild/core/config_check.hpp>
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -45,20 +47,58 @@ struct OwnKeys {
 };
 
 /// What a field is called in messages: its key, or its member where files have no key for it.
-template <class Family>
-std::string config_name(const ConfigField& of_part) {
-  const ConfigField field = published_field<Family>(of_part);
+inline std::string config_name(std::span<const KeyRule> keys, const ConfigField& of_part) {
+  const ConfigField field = published_field(keys, of_part);
   return std::string(field.key.empty() ? field.member : field.key);
 }
 
 /// A sentence about the parts' keys, with the family's.
-template <class Family>
-std::string in_keys_of(std::string text) {
-  for (const KeyRule& rule : std::span<const KeyRule>(Family::keys))
+inline std::string in_keys_of(std::span<const KeyRule> keys, std::string text) {
+  for (const KeyRule& rule : keys)
     for (std::size_t at = 0; !rule.published.empty() && (at = text.find(rule.key, at)) != std::string::npos;
          at += rule.published.size())
       text.replace(at, rule.key.size(), rule.published);
   return text;
+}
+
+/// All fields of a model with their values as text: what is said about them does not depend on the model's parts.
+struct ConfigLines {
+  struct Line {
+    ConfigField field;
+    std::string value;
+  };
+  std::vector<Line> lines{};
+
+  template <class... Parts>
+  [[gnu::noinline]] explicit ConfigLines(const std::tuple<Parts...>& config) {
+    for_each_config_field(*this, config);
+  }
+  template <class T>
+  [[gnu::noinline]] void operator()(const ConfigField& field, const T& value) {
+    lines.push_back({field, config_text(field, value)});
+  }
+
+  [[nodiscard]] std::string describe(std::span<const KeyRule> keys) const {
+    std::string text;
+    for (const Line& line : lines) text += config_name(keys, line.field) + ": " + line.value + "\n";
+    return text;
+  }
+  [[nodiscard]] std::string differences(const ConfigLines& file, std::span<const KeyRule> keys) const {
+    std::string text;
+    for (std::size_t i = 0; i < lines.size(); ++i)
+      if (lines[i].value != file.lines[i].value)
+        text +=
+            config_name(keys, lines[i].field) + ": compiled " + lines[i].value + ", file " + file.lines[i].value + "\n";
+    return text;
+  }
+};
+
+[[noreturn]] inline void refuse_config(const ConfigProblem& problem, std::span<const KeyRule> keys,
+                                       const std::string& path) {
+  refuse(problem.code,
+         {"is ", config_text(problem.found), ", but ", in_keys_of(keys, problem.rule),
+          ". Use the config.json that was published with the weights"},
+         At{path, in_keys_of(keys, problem.key)});
 }
 
 }  // namespace detail
@@ -66,38 +106,19 @@ std::string in_keys_of(std::string text) {
 /// Every field under its published name (that of the family, if one is given), one a line: `hidden_size: 7168`.
 template <class Family = detail::OwnKeys, class... Parts>
 [[nodiscard]] std::string describe(const std::tuple<Parts...>& config) {
-  std::string text;
-  for_each_config_field(
-      [&](const ConfigField& field, const auto& value) {
-        text += detail::config_name<Family>(field) + ": " + detail::config_text(field, value) + "\n";
-      },
-      config);
-  return text;
+  return detail::ConfigLines(config).describe(Family::keys);
 }
 
 /// Every field that differs, one a line: `hidden_size: compiled 7168, file 2048`. Empty when the two are equal.
 template <class Family = detail::OwnKeys, class... Parts>
 [[nodiscard]] std::string differences(const std::tuple<Parts...>& compiled, const std::tuple<Parts...>& file) {
-  std::string text;
-  for_each_config_field(
-      [&](const ConfigField& field, const auto& a, const auto& b) {
-        if (a == b) return;
-        text += detail::config_name<Family>(field) + ": compiled " + detail::config_text(field, a) + ", file " +
-                detail::config_text(field, b) + "\n";
-      },
-      compiled, file);
-  return text;
+  return detail::ConfigLines(compiled).differences(detail::ConfigLines(file), Family::keys);
 }
 
 /// Throws the first broken rule of `find_config_problem` as an Error; `path` names the file if there is one.
 template <class Family = detail::OwnKeys, class... Parts>
 void validate(const std::tuple<Parts...>& config, const std::string& path = {}) {
-  const auto problem = find_config_problem(config);
-  if (!problem) return;
-  throw Error(problem->code,
-              "is " + detail::config_text(problem->found) + ", but " + detail::in_keys_of<Family>(problem->rule) +
-                  ". Use the config.json that was published with the weights",
-              {path, detail::in_keys_of<Family>(problem->key), -1});
+  if (const auto problem = find_config_problem(config)) detail::refuse_config(*problem, Family::keys, path);
 }
 
 }  // namespace v1

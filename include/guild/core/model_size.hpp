@@ -9,6 +9,7 @@
 
 #include <guild/core/config.hpp>
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/types.hpp>
 
 namespace guild {
@@ -212,12 +213,11 @@ template <class... Parts>
 /// Throws cf_memory when the estimate exceeds `budget` bytes; call it before allocating.
 inline void check_memory(const MemoryEstimate& estimate, std::int64_t budget) {
   if (estimate.total() <= budget) return;
-  throw Error(ErrorCode::cf_memory,
-              "needs " + std::to_string(estimate.total()) + " bytes (" + std::to_string(estimate.weights) +
-                  " for weights, " + std::to_string(estimate.cache) + " for the cache), but only " +
-                  std::to_string(budget) +
+  detail::refuse(ErrorCode::cf_memory,
+                 {"needs ", estimate.total(), " bytes (", estimate.weights, " for weights, ", estimate.cache,
+                  " for the cache), but only ", budget,
                   " may be used. Use quantised weights, a shorter context or fewer sequences, map "
-                  "the weights from disk, or raise the budget");
+                  "the weights from disk, or raise the budget"});
 }
 
 }  // namespace v1

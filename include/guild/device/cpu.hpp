@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/device/arena.hpp>
 #include <guild/device/isa.hpp>
 #include <guild/device/team.hpp>
@@ -37,10 +38,9 @@ class Cpu {
   /// Throws dev_unavailable if the kernels asked for do not run on this machine, or no thread can be started.
   explicit Cpu(CpuOptions options = {}) : isa_(options.isa) {
     if (!runs_here(isa_))
-      throw Error(ErrorCode::dev_unavailable,
-                  "this machine does not run " + std::string(name(isa_)) + " kernels; the best are " +
-                      std::string(name(best_isa())),
-                  {{}, "CpuOptions::isa", -1});
+      detail::refuse(ErrorCode::dev_unavailable,
+                     {"this machine does not run ", name(isa_), " kernels; the best are ", name(best_isa())},
+                     "CpuOptions::isa");
     pool_ = std::make_shared<ThreadPool>(options.threads > 0 ? options.threads : available_threads());
   }
   Cpu(const Cpu& other) : isa_(other.isa_), tuning_(other.tuning_), pool_(other.pool_) {}

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <guild/core/refuse.hpp>
 #include <guild/device/arena.hpp>
 #include <guild/device/cuda_buffer.cuh>
 #include <guild/device/cuda_team.cuh>
@@ -30,9 +31,8 @@ class Cuda {
     int count = 0;
     detail::check_cuda(cudaGetDeviceCount(&count), "find a GPU");
     if (ordinal_ < 0 || ordinal_ >= count)
-      throw Error(ErrorCode::dev_unavailable, "GPU " + std::to_string(ordinal_) +
-                                                  " was asked for, but the machine has " + std::to_string(count) +
-                                                  "; pass an ordinal below that");
+      detail::refuse(ErrorCode::dev_unavailable,
+                     {"GPU ", ordinal_, " was asked for, but the machine has ", count, "; pass an ordinal below that"});
     use();
     check(cudaFree(nullptr), "start the GPU");
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "create a stream");
@@ -75,7 +75,8 @@ class Cuda {
 
   /// Makes this GPU the thread's current one. Throws dev_failed if it failed before.
   void use() {
-    if (!failure_.empty()) throw Error(ErrorCode::dev_failed, "the device failed before and is unusable: " + failure_);
+    if (!failure_.empty())
+      detail::refuse(ErrorCode::dev_failed, {"the device failed before and is unusable: ", failure_});
     check(cudaSetDevice(ordinal_), "select the GPU");
     check(cudaPeekAtLastError(), "go on: an error from outside of this library is pending");
   }
@@ -106,7 +107,7 @@ class Cuda {
 /// Copies `from` (host) to `to` (device), in the order of the stream; pageable host memory is read before it returns.
 template <class T>
 void copy_to_device(Cuda& device, View<const std::type_identity_t<T>> from, DeviceView<T> to) {
-  if (from.size != to.size) throw Error(ErrorCode::op_shape, "copies need two views of one size");
+  if (from.size != to.size) detail::refuse(ErrorCode::op_shape, "copies need two views of one size");
   device.use();
   device.check(cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(to.size) * sizeof(T),
                                cudaMemcpyHostToDevice, device.stream()),
@@ -115,7 +116,7 @@ void copy_to_device(Cuda& device, View<const std::type_identity_t<T>> from, Devi
 /// Copies `from` (device) to `to` (host) and waits for it.
 template <class T>
 void copy_to_host(Cuda& device, DeviceView<const std::type_identity_t<T>> from, View<T> to) {
-  if (from.size != to.size) throw Error(ErrorCode::op_shape, "copies need two views of one size");
+  if (from.size != to.size) detail::refuse(ErrorCode::op_shape, "copies need two views of one size");
   device.use();
   device.check(cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(to.size) * sizeof(T),
                                cudaMemcpyDeviceToHost, device.stream()),

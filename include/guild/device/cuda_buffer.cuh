@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 #include <string>
 #include <utility>
@@ -22,7 +23,7 @@ inline void check_cuda(cudaError_t status, const char* doing) {
       std::string("CUDA failed to ") + doing + ": " + cudaGetErrorName(status) + ", " + cudaGetErrorString(status);
   switch (status) {
     case cudaErrorMemoryAllocation:
-      throw Error(ErrorCode::dev_memory, cause + "; use a smaller batch, context or model");
+      detail::refuse(ErrorCode::dev_memory, {cause, "; use a smaller batch, context or model"});
     case cudaErrorNoDevice:
     case cudaErrorInsufficientDriver:
     case cudaErrorSystemNotReady:
@@ -30,11 +31,11 @@ inline void check_cuda(cudaError_t status, const char* doing) {
     case cudaErrorInvalidDevice:
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorUnsupportedPtxVersion:
-      throw Error(ErrorCode::dev_unavailable,
-                  cause + "; expected a GPU, a driver for this CUDA version, and code built for that GPU");
+      detail::refuse(ErrorCode::dev_unavailable,
+                     {cause, "; expected a GPU, a driver for this CUDA version, and code built for that GPU"});
     default:
-      throw Error(ErrorCode::dev_failed,
-                  cause + "; if it is the error of an earlier kernel, run with CUDA_LAUNCH_BLOCKING=1 to find it");
+      detail::refuse(ErrorCode::dev_failed,
+                     {cause, "; if it is the error of an earlier kernel, run with CUDA_LAUNCH_BLOCKING=1 to find it"});
   }
 }
 
@@ -51,7 +52,7 @@ class CudaBuffer {
     CudaBuffer buffer;
     if (size <= 0) return buffer;
     if (static_cast<std::size_t>(size) > SIZE_MAX / sizeof(T) / 2)
-      throw Error(ErrorCode::dev_memory, "the size " + std::to_string(size) + " exceeds the address space");
+      detail::refuse(ErrorCode::dev_memory, {"the size ", size, " exceeds the address space"});
     void* memory = nullptr;
     detail::check_cuda(cudaMalloc(&memory, static_cast<std::size_t>(size) * sizeof(T)), "allocate device memory");
     buffer.data_ = static_cast<T*>(memory);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 
 namespace guild {
@@ -28,9 +29,8 @@ class ThreadPool {
     } catch (const std::exception& error) {
       const std::size_t started = workers_.size() + 1;
       stop();
-      throw Error(ErrorCode::dev_unavailable, "the system started " + std::to_string(started) + " of " +
-                                                  std::to_string(threads) + " threads (" + error.what() +
-                                                  "); ask for fewer, or raise its limit");
+      detail::refuse(ErrorCode::dev_unavailable, {"the system started ", started, " of ", threads, " threads (",
+                                                  error.what(), "); ask for fewer, or raise its limit"});
     }
   }
   ThreadPool(const ThreadPool&) = delete;

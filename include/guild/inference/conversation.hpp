@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include <guild/core/refuse.hpp>
 #include <guild/inference/generation.hpp>
 #include <guild/io/chat_template.hpp>
 
@@ -26,16 +27,15 @@ class Conversation {
   /// conversation. If this throws, the conversation is as before. The result works on this conversation: neither move
   /// nor destroy it, nor ask again, before you are done with the result.
   [[nodiscard]] Generation<LanguageModelType> ask(std::string message, const GenerateOptions& options = {}) & {
-    if (message.empty()) throw Error(ErrorCode::in_empty, "the message is empty; write at least one character");
+    if (message.empty()) detail::refuse(ErrorCode::in_empty, "the message is empty; write at least one character");
     std::vector<Message> messages = messages_;
     messages.push_back({.role = "user", .content = std::move(message)});
     const auto parts = session_.model().chat_template().render_parts(messages, {.add_generation_prompt = true});
     std::vector<std::int32_t> prompt = session_.model().tokenizer().encode(parts);
-    if (prompt.empty()) throw Error(ErrorCode::in_empty, "the chat template rendered no text");
+    if (prompt.empty()) detail::refuse(ErrorCode::in_empty, "the chat template rendered no text");
     if (static_cast<Index>(prompt.size()) >= session_.context())
-      throw Error(ErrorCode::in_context, "the conversation has " + std::to_string(prompt.size()) +
-                                             " tokens, the context holds " + std::to_string(session_.context()) +
-                                             "; clear it or start with a larger one");
+      detail::refuse(ErrorCode::in_context, {"the conversation has ", prompt.size(), " tokens, the context holds ",
+                                             session_.context(), "; clear it or start with a larger one"});
     // Keep what the cache shares with the prompt; at least the last token is computed, for its logits.
     const auto cached = session_.tokens();
     std::size_t common = 0;

@@ -16,6 +16,7 @@ struct GenerationStats;
 template <class LanguageModelType> class Generation;
 
 // guild/inference/language_model.hpp
+struct ModelText;
 template <class ModelType, class DeviceType> class LanguageModel;
 
 // guild/inference/sampling.hpp

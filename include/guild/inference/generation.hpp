@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <guild/core/refuse.hpp>
 #include <guild/inference/sampling.hpp>
 #include <guild/inference/session.hpp>
 #include <guild/io/text_part.hpp>
@@ -76,15 +77,13 @@ class Generation {
         text_(session.model().tokenizer(), options.stop, {SpecialTokens::skip}),
         stop_tokens_(session.model().stop_tokens()) {
     if (options.max_tokens < 0)
-      throw Error(ErrorCode::in_param, "is " + std::to_string(options.max_tokens) + ", expected 0 (no limit) or more",
-                  {{}, "max_tokens", -1});
-    if (prompt_.empty()) throw Error(ErrorCode::in_empty, "the prompt has no tokens; write at least one");
+      detail::refuse(ErrorCode::in_param, {"is ", options.max_tokens, ", expected 0 (no limit) or more"}, "max_tokens");
+    if (prompt_.empty()) detail::refuse(ErrorCode::in_empty, "the prompt has no tokens; write at least one");
     const Index room = session.context() - session.length() - static_cast<Index>(prompt_.size());
     if (room < std::max(options.max_tokens, 1))
-      throw Error(ErrorCode::in_context, std::to_string(session.length() + static_cast<Index>(prompt_.size())) +
-                                             " prompt tokens and " + std::to_string(std::max(options.max_tokens, 1)) +
-                                             " new ones do not fit the context of " +
-                                             std::to_string(session.context()));
+      detail::refuse(ErrorCode::in_context,
+                     {session.length() + static_cast<Index>(prompt_.size()), " prompt tokens and ",
+                      std::max(options.max_tokens, 1), " new ones do not fit the context of ", session.context()});
     const Index suggested = session.model().defaults().max_new_tokens.value_or(0);
     limit_ = options.max_tokens > 0 ? options.max_tokens : suggested > 0 ? std::min(suggested, room) : room;
     length_ = session.length();
@@ -150,10 +149,9 @@ class Generation {
     const auto start = std::chrono::steady_clock::now();
     const bool first = tokens_.empty();
     if (session_->length() != length_)
-      throw Error(ErrorCode::op_argument,
-                  "the session holds " + std::to_string(session_->length()) + " tokens, not the " +
-                      std::to_string(length_) +
-                      " that this generation left there; finish one generation before the next");
+      detail::refuse(ErrorCode::op_argument,
+                     {"the session holds ", session_->length(), " tokens, not the ", length_,
+                      " that this generation left there; finish one generation before the next"});
     if (!fed_) {
       if (first)
         session_->append(prompt_);
@@ -217,7 +215,7 @@ template <class Model, class Device>
                                                                 std::string_view message,
                                                                 const GenerateOptions& options = {}) {
   using Language = LanguageModel<Model, Device>;
-  if (message.empty()) throw Error(ErrorCode::in_empty, "the message is empty; write at least one character");
+  if (message.empty()) detail::refuse(ErrorCode::in_empty, "the message is empty; write at least one character");
   std::vector<Message> messages;
   if (!options.system.empty()) messages.push_back({.role = "system", .content = options.system});
   messages.push_back({.role = "user", .content = std::string(message)});

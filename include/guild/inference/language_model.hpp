@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include <guild/core/refuse.hpp>
 #include <guild/core/weight.hpp>
 #include <guild/io/chat_template.hpp>
 #include <guild/io/config.hpp>
@@ -16,6 +17,35 @@
 namespace guild {
 inline namespace v1 {
 
+/// What a language model knows besides its weights: the files of its folder that are about text.
+struct ModelText {
+  PublishedConfig config;
+  Tokenizer tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  GenerationDefaults defaults;
+
+  /// Throws tpl_unsupported if there is none.
+  [[nodiscard]] const ChatTemplate& require_chat_template() const {
+    if (!chat_template)
+      detail::refuse(ErrorCode::tpl_unsupported,
+                     "there is no chat template in the folder; use `complete`, or add the published one",
+                     detail::At{config.path, "chat_template"});
+    return *chat_template;
+  }
+  /// Tokens that end generation: those of generation_config.json, else of config.json, else the tokenizer's.
+  [[nodiscard]] std::vector<int> stop_tokens() const {
+    if (!defaults.eos.empty()) return defaults.eos;
+    if (!config.eos.empty()) return config.eos;
+    return {tokenizer.eos_id()};
+  }
+  /// For each row of a vocabulary whether it has a token.
+  [[nodiscard]] std::vector<bool> allowed_tokens(int vocab) const {
+    std::vector<bool> allowed(static_cast<std::size_t>(vocab), false);
+    for (int id = 0; id < vocab; ++id) allowed[static_cast<std::size_t>(id)] = tokenizer.has_token(id);
+    return allowed;
+  }
+};
+
 /// Constant after loading: any number of threads may use one, each with its own `Session`. Copies share everything.
 template <class ModelType, class DeviceType>
 class LanguageModel {
@@ -24,58 +54,34 @@ class LanguageModel {
   using Device = DeviceType;
   using Weights = typename Model::template Weights<AsStored<typename Device::Memory>>;
 
-  LanguageModel(const Device& device, Weights weights, PublishedConfig config, Tokenizer tokenizer,
-                std::optional<ChatTemplate> chat_template, GenerationDefaults defaults)
-      : shared_(std::make_shared<const Shared>(device, std::move(weights), std::move(config), std::move(tokenizer),
-                                               std::move(chat_template), std::move(defaults))) {
-    tokenizer_fits();
+  /// Throws tk_vocab_size if the tokenizer has ids beyond the model's vocabulary.
+  LanguageModel(const Device& device, Weights weights, ModelText text)
+      : shared_(std::make_shared<const Shared>(device, std::move(weights), std::move(text))) {
+    tokenizer().require_vocab_size(Model::config.vocab);
   }
 
   [[nodiscard]] const Device& device() const { return shared_->device; }
   [[nodiscard]] const Weights& weights() const { return shared_->weights; }
-  [[nodiscard]] const PublishedConfig& config() const { return shared_->config; }
-  [[nodiscard]] const Tokenizer& tokenizer() const { return shared_->tokenizer; }
+  [[nodiscard]] const PublishedConfig& config() const { return shared_->text.config; }
+  [[nodiscard]] const Tokenizer& tokenizer() const { return shared_->text.tokenizer; }
   /// Throws tpl_unsupported if the folder has none (base models): such a model still completes texts.
-  [[nodiscard]] const ChatTemplate& chat_template() const {
-    if (!shared_->chat_template)
-      throw Error(ErrorCode::tpl_unsupported,
-                  "there is no chat template in the folder; use `complete`, or add the published one",
-                  {config().path, "chat_template", -1});
-    return *shared_->chat_template;
-  }
-  [[nodiscard]] const GenerationDefaults& defaults() const { return shared_->defaults; }
-
-  /// Tokens that end generation: those of generation_config.json, else of config.json, else the tokenizer's.
-  [[nodiscard]] std::vector<int> stop_tokens() const {
-    if (!defaults().eos.empty()) return defaults().eos;
-    if (!config().eos.empty()) return config().eos;
-    return {tokenizer().eos_id()};
-  }
+  [[nodiscard]] const ChatTemplate& chat_template() const { return shared_->text.require_chat_template(); }
+  [[nodiscard]] const GenerationDefaults& defaults() const { return shared_->text.defaults; }
+  /// Tokens that end generation.
+  [[nodiscard]] std::vector<int> stop_tokens() const { return shared_->text.stop_tokens(); }
   /// For each row of the vocabulary whether it has a token.
-  [[nodiscard]] std::vector<bool> allowed_tokens() const {
-    std::vector<bool> allowed(static_cast<std::size_t>(Model::config.vocab), false);
-    for (int id = 0; id < Model::config.vocab; ++id) allowed[static_cast<std::size_t>(id)] = tokenizer().has_token(id);
-    return allowed;
-  }
+  [[nodiscard]] std::vector<bool> allowed_tokens() const { return shared_->text.allowed_tokens(Model::config.vocab); }
 
  private:
   struct Shared {
-    Shared(const Device& v, Weights w, PublishedConfig c, Tokenizer t, std::optional<ChatTemplate> p,
-           GenerationDefaults d)
+    Shared(const Device& v, Weights w, ModelText t)
         : device(v.fork()),  // built in place: devices need not be movable
           weights(std::move(w)),
-          config(std::move(c)),
-          tokenizer(std::move(t)),
-          chat_template(std::move(p)),
-          defaults(std::move(d)) {}
+          text(std::move(t)) {}
     Device device;
     Weights weights;
-    PublishedConfig config;
-    Tokenizer tokenizer;
-    std::optional<ChatTemplate> chat_template;
-    GenerationDefaults defaults;
+    ModelText text;
   };
-  void tokenizer_fits() const { tokenizer().require_vocab_size(Model::config.vocab); }
 
   std::shared_ptr<const Shared> shared_;
 };

@@ -14,6 +14,16 @@
 namespace guild {
 inline namespace v1 {
 
+/// Reads tokenizer.json, tokenizer_config.json, and where they exist a chat template and generation_config.json.
+/// Throws tk_vocab_size if the tokenizer has ids beyond the vocabulary.
+[[nodiscard]] inline ModelText read_model_text(const std::string& folder, PublishedConfig config, int vocab) {
+  Tokenizer tokenizer = Tokenizer::read(folder);
+  tokenizer.require_vocab_size(vocab);
+  std::optional<ChatTemplate> chat_template = ChatTemplate::read_if_any(folder);
+  GenerationDefaults defaults = read_generation_config(folder);
+  return {std::move(config), std::move(tokenizer), std::move(chat_template), std::move(defaults)};
+}
+
 /// Loads a Hugging Face folder as published: config.json, safetensors (one file or shards with their index),
 /// tokenizer.json, tokenizer_config.json, and where they exist a chat template and generation_config.json.
 /// Throws `Error` and leaves nothing behind.
@@ -26,17 +36,9 @@ template <class Model, class Device>
   auto config = read_config<typename Spec::Family>(folder);
   check_config<Spec>(config);
   check_scale_blocks(config);
-  Tokenizer tokenizer = Tokenizer::read(folder);
-  tokenizer.require_vocab_size(Model::config.vocab);
-  std::optional<ChatTemplate> chat_template = ChatTemplate::read_if_any(folder);
-  GenerationDefaults defaults = read_generation_config(folder);
+  ModelText text = read_model_text(folder, std::move(config), Model::config.vocab);
   const Checkpoint checkpoint = Checkpoint::open(folder, options.checkpoint);
-  return {device,
-          load_weights<Model>(checkpoint, options),
-          std::move(config),
-          std::move(tokenizer),
-          std::move(chat_template),
-          std::move(defaults)};
+  return {device, load_weights<Model>(checkpoint, options), std::move(text)};
 }
 
 }  // namespace v1

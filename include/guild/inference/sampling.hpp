@@ -10,6 +10,7 @@
 
 #include <guild/core/error.hpp>
 #include <guild/core/random.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 
 namespace guild {
@@ -29,7 +30,7 @@ struct SamplingOptions {
 /// Throws in_param for a value out of range.
 inline void check(const SamplingOptions& options) {
   const auto bad = [](const char* key, double value, const char* expected) {
-    throw Error(ErrorCode::in_param, "is " + std::to_string(value) + ", expected " + expected, {{}, key, -1});
+    detail::refuse(ErrorCode::in_param, {"is ", value, ", expected ", expected}, key);
   };
   if (!(options.temperature >= 0.0f) || !std::isfinite(options.temperature))
     bad("temperature", options.temperature, "a finite number from 0");
@@ -59,21 +60,19 @@ class Sampler {
   /// value.
   [[nodiscard]] int sample(View<const float> logits) {
     if (logits.size != static_cast<Index>(allowed_.size()))
-      throw Error(ErrorCode::op_shape, "the sampler was made for " + std::to_string(allowed_.size()) +
-                                           " tokens, the logits hold " + std::to_string(logits.size));
+      detail::refuse(ErrorCode::op_shape,
+                     {"the sampler was made for ", allowed_.size(), " tokens, the logits hold ", logits.size});
     candidates_.clear();
     for (Index i = 0; i < logits.size; ++i) {
-      if (std::isnan(logits[i]))
-        throw Error(ErrorCode::op_nonfinite, "logit " + std::to_string(i) + " is NaN; check the weights");
+      if (std::isnan(logits[i])) detail::refuse(ErrorCode::op_nonfinite, {"logit ", i, " is NaN; check the weights"});
       const auto id = static_cast<std::size_t>(i);
       if (allowed_[id]) candidates_.push_back({penalized(logits[i], seen_[id]), static_cast<int>(i)});
     }
     const auto best = std::min_element(candidates_.begin(), candidates_.end(), better);
-    if (best == candidates_.end() || !std::isfinite(best->logit))
-      throw Error(ErrorCode::op_nonfinite,
-                  best != candidates_.end() && best->logit > 0.0f
-                      ? "the logit of token " + std::to_string(best->token) + " is infinite; check the weights"
-                      : std::string("no token has a finite logit; check the weights"));
+    if (best == candidates_.end() || (!std::isfinite(best->logit) && !(best->logit > 0.0f)))
+      detail::refuse(ErrorCode::op_nonfinite, "no token has a finite logit; check the weights");
+    if (!std::isfinite(best->logit))
+      detail::refuse(ErrorCode::op_nonfinite, {"the logit of token ", best->token, " is infinite; check the weights"});
     if (options_.temperature == 0.0f) return best->token;
     return draw(best->logit);
   }

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include <guild/core/buffer.hpp>
-#include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/inference/language_model.hpp>
 #include <guild/modules/pass.hpp>
@@ -30,26 +30,24 @@ class Session {
         device_(model_.device().fork()),
         context_(context > 0 ? std::min<Index>(context, Model::config.context) : Model::config.context),
         logits_(Buffer<float>::uninitialized(Model::config.vocab)) {
-    cache_.mtp.resize(model_.weights().mtp.size());
+    cache_.mtp = decltype(cache_.mtp)(model_.weights().mtp.size());
   }
 
   /// Appends tokens and computes the logits of the one to follow. Long texts run in parts of `prefill_rows` rows, which
   /// bounds scratch memory. Throws in_context (nothing is appended), in_token, in_empty.
   void append(std::span<const std::int32_t> tokens) {
-    if (tokens.empty()) throw Error(ErrorCode::in_empty, "no tokens to append; give the model at least one");
+    if (tokens.empty()) detail::refuse(ErrorCode::in_empty, "no tokens to append; give the model at least one");
     // A span of this session's own tokens, perhaps of some that were rewound, would not survive their growth.
     if (std::less_equal<>()(tokens_.data(), tokens.data()) &&
         std::less<>()(tokens.data(), tokens_.data() + tokens_.capacity()))
       return append(std::vector<std::int32_t>(tokens.begin(), tokens.end()));
     const auto count = static_cast<Index>(tokens.size());
     if (count > context_ - length())
-      throw Error(ErrorCode::in_context, std::to_string(length() + count) + " tokens do not fit the context of " +
-                                             std::to_string(context_) +
-                                             "; shorten the prompt or open the session with a larger context");
+      detail::refuse(ErrorCode::in_context, {length() + count, " tokens do not fit the context of ", context_,
+                                             "; shorten the prompt or open the session with a larger context"});
     for (const std::int32_t token : tokens)
       if (token < 0 || token >= Model::config.vocab)
-        throw Error(ErrorCode::in_token, "token id " + std::to_string(token) + " is not in the vocabulary of " +
-                                             std::to_string(Model::config.vocab));
+        detail::refuse(ErrorCode::in_token, {"token id ", token, " is not in the vocabulary of ", Model::config.vocab});
     reserve(length() + count);
     const auto before = cache_.mark();
     try {
@@ -76,8 +74,7 @@ class Session {
   /// Forgets all but the first `length` tokens: 0, or at least `oldest()`.
   void rewind(Index length) {
     if (length < 0 || length > this->length() || (length > 0 && length < oldest()))
-      throw Error(ErrorCode::op_argument,
-                  "cannot rewind to " + std::to_string(length) + " of " + std::to_string(this->length()) + " tokens");
+      detail::refuse(ErrorCode::op_argument, {"cannot rewind to ", length, " of ", this->length(), " tokens"});
     cache_.rewind(cache_.mark(length));
     tokens_.resize(static_cast<std::size_t>(length));
   }

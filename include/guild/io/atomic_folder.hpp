@@ -23,6 +23,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/durable_file.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/file_system.hpp>
@@ -65,9 +66,9 @@ class AtomicFolder {
     const bool taken = std::any_of(manifest_.files.begin(), manifest_.files.end(),
                                    [&](const Manifest::Entry& entry) { return entry.name == name; });
     if (!detail::is_plain_name(name) || name == manifest_name || taken)
-      throw Error(ErrorCode::op_argument,
-                  "\"" + printable(name) + "\" " + (taken ? "is in the folder already" : "is no plain file name"),
-                  {path()});
+      detail::refuse(ErrorCode::op_argument,
+                     {"\"", printable(name), "\" ", (taken ? "is in the folder already" : "is no plain file name")},
+                     detail::At{path()});
     return open(name);
   }
   /// Finishes a file of `create` and lists it in the manifest.
@@ -137,22 +138,23 @@ class AtomicFolder {
       failed("cannot be examined");
     }
     if (!S_ISDIR(status.st_mode))
-      throw Error(ErrorCode::io_write, "is a file, expected a folder to save into; choose another path", {path});
+      detail::refuse(ErrorCode::io_write, "is a file, expected a folder to save into; choose another path",
+                     detail::At{path});
     const std::vector<std::string> names = detail::names_in(path);
     if (names.empty()) return;
     if (!detail::exists(path_in(path, manifest_name)))
-      throw Error(
+      detail::refuse(
           ErrorCode::io_write,
-          "holds \"" + printable(names.front()) +
-              "\" and no manifest.json: this library did not save it and does not replace it; choose another path",
-          {path});
+          {"holds \"", printable(names.front()),
+           "\" and no manifest.json: this library did not save it and does not replace it; choose another path"},
+          detail::At{path});
     const Manifest manifest = read_manifest(path);
     for (const std::string& name : names)
       if (name != manifest_name && manifest.find(name) == nullptr)
-        throw Error(
+        detail::refuse(
             ErrorCode::io_write,
-            "holds \"" + printable(name) + "\", which is not in its manifest.json and would be lost; move it away",
-            {path});
+            {"holds \"", printable(name), "\", which is not in its manifest.json and would be lost; move it away"},
+            detail::At{path});
   }
 
   /// Makes the missing folders above the target, the upper ones first, each flushed into its own parent.
@@ -192,10 +194,10 @@ class AtomicFolder {
       detail::remove_files(*system_, folder);
       temporary_.clear();
     }
-    throw Error(
+    detail::refuse(
         ErrorCode::io_write,
-        "a thousand saves of it are under way; remove the folders " + place_.beside("tmp", 0) + " and following",
-        {path()});
+        {"a thousand saves of it are under way; remove the folders ", place_.beside("tmp", 0), " and following"},
+        detail::At{path()});
   }
 
   /// False and errno if the folder's entries cannot be made durable. Some file systems cannot flush folders and say

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/bpe_merges.hpp>
 #include <guild/io/bpe_vocabulary.hpp>
 #include <guild/io/file.hpp>
@@ -66,16 +67,16 @@ class BpeTrainer {
     check_named();
     const auto named = static_cast<std::int64_t>(options_.first.size() + options_.last.size());
     if (options_.vocab_size < 256 + named || options_.vocab_size > TokenizerFile::max_ids)
-      throw Error(ErrorCode::tk_vocab_size,
-                  "is " + std::to_string(options_.vocab_size) + ", expected at least " + std::to_string(256 + named) +
-                      " (256 bytes and " + std::to_string(named) + " named tokens) and at most " +
-                      std::to_string(TokenizerFile::max_ids),
-                  {{}, "vocab_size", -1});
+      detail::refuse(ErrorCode::tk_vocab_size,
+                     {"is ", options_.vocab_size, ", expected at least ", 256 + named, " (256 bytes and ", named,
+                      " named tokens) and at most ", TokenizerFile::max_ids},
+                     "vocab_size");
     if (options_.min_frequency < 0)
-      throw Error(ErrorCode::in_param, "is negative, expected 0 or more", {{}, "min_frequency", -1});
+      detail::refuse(ErrorCode::in_param, "is negative, expected 0 or more", "min_frequency");
     if (options_.max_token_bytes == 1)
-      throw Error(ErrorCode::in_param, "is 1, expected 0 (no limit) or at least 2. For no merges, use byte_vocabulary",
-                  {{}, "max_token_bytes", -1});
+      detail::refuse(ErrorCode::in_param,
+                     "is 1, expected 0 (no limit) or at least 2. For no merges, use byte_vocabulary",
+                     "max_token_bytes");
     // Reading the beginning of the later file finds now what would be wrong with it then.
     BpeVocabulary bytes = byte_vocabulary(options_.first, options_.last);
     bytes.splits = options_.splits;
@@ -110,7 +111,7 @@ class BpeTrainer {
   /// The vocabulary of what was counted so far. Throws in_empty if that is nothing, io_cancelled.
   [[nodiscard]] BpeVocabulary train() const {
     if (pieces_.empty())
-      throw Error(ErrorCode::in_empty, "there is no text to train on. Check the files, or use byte_vocabulary");
+      detail::refuse(ErrorCode::in_empty, "there is no text to train on. Check the files, or use byte_vocabulary");
     const std::size_t named = options_.first.size() + options_.last.size();
     const std::size_t longest = TokenizerFile::max_token / 2;  // a byte's symbol has up to two bytes
     detail::MergeLearner learner(
@@ -142,10 +143,10 @@ class BpeTrainer {
     for (const auto* list : {&options_.first, &options_.last})
       for (const NamedToken& token : *list) {
         if (!seen.insert(token.text).second)
-          throw Error(ErrorCode::tk_added, "is named twice, expected once", {{}, token.text, -1});
+          detail::refuse(ErrorCode::tk_added, "is named twice, expected once", token.text);
         if (const auto bytes = byte_level_decode(token.text); bytes && bytes->size() == 1)
-          throw Error(ErrorCode::tk_added, "is the symbol of a byte, which text needs; choose a longer text",
-                      {{}, token.text, -1});
+          detail::refuse(ErrorCode::tk_added, "is the symbol of a byte, which text needs; choose a longer text",
+                         token.text);
       }
   }
   [[nodiscard]] std::unordered_set<std::string> forbidden() const {
@@ -158,14 +159,15 @@ class BpeTrainer {
 
   void add(std::string_view text, const Where& where) {
     if (text.size() > max_text)
-      throw Error(ErrorCode::in_param, "the text has " + std::to_string(text.size()) + " bytes, at most " +
-                                           std::to_string(max_text) + " are taken at once. Cut it, or use add_file");
+      detail::refuse(ErrorCode::in_param, {"the text has ", text.size(), " bytes, at most ", max_text,
+                                           " are taken at once. Cut it, or use add_file"});
     const std::size_t fault = utf8_fault(text);
     std::string replaced;
     if (fault != std::string_view::npos) {
       if (options_.invalid_utf8 == InvalidUtf8::error)
-        throw Error(ErrorCode::in_utf8, "the text is not valid UTF-8 here. Convert it, or choose InvalidUtf8::replace",
-                    {where.path, {}, std::max<std::int64_t>(where.offset, 0) + static_cast<std::int64_t>(fault)});
+        detail::refuse(
+            ErrorCode::in_utf8, "the text is not valid UTF-8 here. Convert it, or choose InvalidUtf8::replace",
+            detail::At{where.path, {}, std::max<std::int64_t>(where.offset, 0) + static_cast<std::int64_t>(fault)});
       text = replaced = utf8_lossy(text);
     }
     splitter_.for_each_piece(text, scratch_, [&](std::string_view piece) {
@@ -182,7 +184,7 @@ class BpeTrainer {
   }
   void report(BpeProgress::Stage stage, std::int64_t done, std::int64_t total) const {
     if (options_.progress && !options_.progress({stage, done, total}))
-      throw Error(ErrorCode::io_cancelled, "training the tokenizer was stopped by the progress callback");
+      detail::refuse(ErrorCode::io_cancelled, "training the tokenizer was stopped by the progress callback");
   }
 
   // Behind the last line feed that no white space follows; or else the last line feed, or else the last character.

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/json.hpp>
 #include <guild/io/message.hpp>
@@ -72,13 +73,13 @@ class ChatTemplate {
   /// Throws tpl_unsupported (naming the construct and its offset in the template) and tpl_limit.
   static ChatTemplate parse(const TokenizerConfig& config) {
     if (config.chat_template.empty())
-      throw Error(ErrorCode::tpl_unsupported,
-                  "there is no chat template. Render the prompt "
-                  "yourself, or add the published one",
-                  {config.path, "chat_template", -1});
+      detail::refuse(ErrorCode::tpl_unsupported,
+                     "there is no chat template. Render the prompt "
+                     "yourself, or add the published one",
+                     detail::At{config.path, "chat_template"});
     if (const std::size_t fault = utf8_fault(config.chat_template); fault != std::string::npos)
-      throw Error(ErrorCode::tpl_unsupported, "the template is not valid UTF-8",
-                  {config.path, "chat_template", static_cast<std::int64_t>(fault)});
+      detail::refuse(ErrorCode::tpl_unsupported, "the template is not valid UTF-8",
+                     detail::At{config.path, "chat_template", static_cast<std::int64_t>(fault)});
     ChatTemplate result;
     result.path_ = config.path;
     result.tree_ =
@@ -128,7 +129,8 @@ class ChatTemplate {
   }
   static detail::TemplateValue list_of(std::span<const Message> messages) {
     if (messages.empty())
-      throw Error(ErrorCode::in_empty, "there is no message; a prompt needs at least one", {"messages", {}, -1});
+      detail::refuse(ErrorCode::in_empty, "there is no message; a prompt needs at least one",
+                     detail::At{"messages", {}});
     detail::TemplateList list;
     for (std::size_t i = 0; i < messages.size(); ++i)
       list.items.emplace_back(dict_of(messages[i], "[" + std::to_string(i) + "]"));
@@ -137,15 +139,16 @@ class ChatTemplate {
   static detail::TemplateDict dict_of(const Message& message, const std::string& where) {
     static constexpr std::array<std::string_view, 5> roles = {"system", "developer", "user", "assistant", "tool"};
     if (std::find(roles.begin(), roles.end(), message.role) == roles.end())
-      throw Error(ErrorCode::tpl_message,
-                  "is \"" + utf8_lossy(message.role) + "\", expected system, developer, user, assistant or tool",
-                  {"messages", where + ".role", -1});
+      detail::refuse(ErrorCode::tpl_message,
+                     {"is \"", utf8_lossy(message.role), "\", expected system, developer, user, assistant or tool"},
+                     detail::At{"messages", where + ".role"});
     if (!message.tool_calls.empty() && message.role != "assistant")
-      throw Error(ErrorCode::tpl_message, "only the assistant calls tools", {"messages", where + ".tool_calls", -1});
+      detail::refuse(ErrorCode::tpl_message, "only the assistant calls tools",
+                     detail::At{"messages", where + ".tool_calls"});
     const auto text = [&](const std::string& value, std::string_view key) {
       if (const std::size_t fault = utf8_fault(value); fault != std::string::npos)
-        throw Error(ErrorCode::in_utf8, "is not valid UTF-8. Convert it, or pass utf8_lossy of it",
-                    {"messages", where + "." + std::string(key), static_cast<std::int64_t>(fault)});
+        detail::refuse(ErrorCode::in_utf8, "is not valid UTF-8. Convert it, or pass utf8_lossy of it",
+                       detail::At{"messages", where + "." + std::string(key), static_cast<std::int64_t>(fault)});
       return detail::TemplateValue::content(value);
     };
     detail::TemplateDict dict;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/checkpoint_index.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/model_folder.hpp>
@@ -61,14 +62,12 @@ class Checkpoint {
   /// Reads `bytes` from byte `offset` of the tensor. Throws `op_argument` beyond its end; `io_short_read`, `io_read`.
   void read(const TensorInfo& info, std::uint64_t offset, std::size_t bytes, void* destination) const {
     if (offset > info.bytes || bytes > info.bytes - offset)
-      throw Error(ErrorCode::op_argument,
-                  "has " + std::to_string(info.bytes) + " bytes, asked for " + std::to_string(bytes) + " from " +
-                      std::to_string(offset),
-                  {file_path(info.file), info.name, -1});
+      detail::refuse(ErrorCode::op_argument, {"has ", info.bytes, " bytes, asked for ", bytes, " from ", offset},
+                     detail::At{file_path(info.file), info.name});
     try {
       state_->file(info.file).read_at(info.begin + offset, destination, bytes);
     } catch (const Error& error) {  // say which tensor
-      throw Error(error.code(), error.message(), {error.path(), info.name, error.offset()});
+      detail::refuse(error.code(), {error.message()}, detail::At{error.path(), info.name, error.offset()});
     }
   }
 
@@ -98,8 +97,7 @@ class Checkpoint {
 
     [[nodiscard]] const File& file(int number) const {
       if (number < 0 || static_cast<std::size_t>(number) >= files.size())
-        throw Error(ErrorCode::op_argument, "file " + std::to_string(number) + " of a checkpoint of " +
-                                                std::to_string(files.size()) + " files");
+        detail::refuse(ErrorCode::op_argument, {"file ", number, " of a checkpoint of ", files.size(), " files"});
       return files[static_cast<std::size_t>(number)];
     }
   };
@@ -129,8 +127,7 @@ struct Checkpoint::Opener {
       open_sharded();
     state.mappings.resize(state.files.size());
     for (const TensorInfo& info : state.tensors) state.total_bytes += info.bytes;
-    std::sort(state.tensors.begin(), state.tensors.end(),
-              [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
+    detail::sort_tensors(state.tensors, [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
   }
 
   void open_single(bool index_too) {
@@ -174,9 +171,9 @@ struct Checkpoint::Opener {
       const auto [other, is_new] = elsewhere.emplace(info.name, file);
       if (!is_new) duplicate(info.name, file, other->second);
       if (elsewhere.size() > options.header.max_tensors)
-        throw Error(ErrorCode::st_limit,
-                    "more than " + std::to_string(options.header.max_tensors) + " tensors that the index does not list",
-                    {state.files.back().path()});
+        detail::refuse(ErrorCode::st_limit,
+                       {"more than ", options.header.max_tensors, " tensors that the index does not list"},
+                       detail::At{state.files.back().path()});
     }
   }
 
@@ -188,21 +185,21 @@ struct Checkpoint::Opener {
       if (found[i] && other != elsewhere.end()) duplicate(name, other->second, file);
       if (found[i]) continue;
       const auto missing = std::count(found.begin(), found.end(), false);
-      throw Error(
+      detail::refuse(
           ErrorCode::ix_tensor_missing,
-          "the index puts it in " + index.files[static_cast<std::size_t>(file)] + ", which does not hold it" +
-              (other != elsewhere.end() ? " (" + index.files[static_cast<std::size_t>(other->second)] + " does)" : "") +
-              (missing > 1 ? "; " + std::to_string(missing - 1) + " more are missing" : "") +
-              ". Index and shards are of different versions; download both again",
-          {index_path, printable(name), -1});
+          {"the index puts it in ", index.files[static_cast<std::size_t>(file)], ", which does not hold it",
+           (other != elsewhere.end() ? " (" + index.files[static_cast<std::size_t>(other->second)] + " does)" : ""),
+           (missing > 1 ? "; " + std::to_string(missing - 1) + " more are missing" : ""),
+           ". Index and shards are of different versions; download both again"},
+          detail::At{index_path, printable(name)});
     }
   }
 
   [[noreturn]] void duplicate(const std::string& name, int file, int other) const {
-    throw Error(ErrorCode::ix_duplicate,
-                "is in this file and in " + state.file(other).path() +
-                    ", expected one of them. Index and shards are of different versions; download both again",
-                {state.file(file).path(), name, -1});
+    detail::refuse(ErrorCode::ix_duplicate,
+                   {"is in this file and in ", state.file(other).path(),
+                    ", expected one of them. Index and shards are of different versions; download both again"},
+                   detail::At{state.file(file).path(), name});
   }
 
   void report_unlisted(const CheckpointIndex& index, const std::map<std::string, int>& elsewhere) {
@@ -212,8 +209,8 @@ struct Checkpoint::Opener {
                                      ? std::string()
                                      : ", nor are " + std::to_string(elsewhere.size() - 1) + " other tensors");
     if (options.strict_index)
-      throw Error(ErrorCode::ix_unlisted, message + ". Download the index again",
-                  {folder.path_of(index.files[static_cast<std::size_t>(file)]), name, -1});
+      detail::refuse(ErrorCode::ix_unlisted, {message, ". Download the index again"},
+                     detail::At{folder.path_of(index.files[static_cast<std::size_t>(file)]), name});
     warn(index.files[static_cast<std::size_t>(file)] + ": \"" + name + "\" " + message + "; ignored");
   }
 
@@ -225,8 +222,8 @@ struct Checkpoint::Opener {
     const std::string message =
         "the index says " + std::to_string(*index.total_size) + " bytes, its tensors have " + std::to_string(sum);
     if (options.strict_index)
-      throw Error(ErrorCode::ix_total_size, message + ". Download the index again",
-                  {index_path, "metadata.total_size", -1});
+      detail::refuse(ErrorCode::ix_total_size, {message, ". Download the index again"},
+                     detail::At{index_path, "metadata.total_size"});
     warn("metadata.total_size: " + message);
   }
 
@@ -239,22 +236,22 @@ struct Checkpoint::Opener {
     }
     if (count == 0) return;
     if (count > 20) missing += " and " + std::to_string(count - 20) + " more";
-    throw Error(ErrorCode::ix_shard_missing,
-                std::to_string(count) + " of " + std::to_string(index.files.size()) +
-                    " files of the index are not in the folder: " + missing + ". Download them",
-                {index_path, "weight_map", -1});
+    detail::refuse(
+        ErrorCode::ix_shard_missing,
+        {count, " of ", index.files.size(), " files of the index are not in the folder: ", missing, ". Download them"},
+        detail::At{index_path, "weight_map"});
   }
 
   [[noreturn]] void refuse_empty_folder() const {
     const std::string expected = std::string(", expected ") + single_name + " or " + index_name;
     for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth"})
       if (folder.exists(pickle))
-        throw Error(ErrorCode::io_pickle_refused,
-                    std::string("holds ") + pickle + expected +
-                        ". Pickles can run code and are never read; save the model as safetensors",
-                    {folder.path});
-    throw Error(ErrorCode::io_open, "holds no weights" + expected + ". Download the model's files into it",
-                {folder.path});
+        detail::refuse(
+            ErrorCode::io_pickle_refused,
+            {"holds ", pickle, expected, ". Pickles can run code and are never read; save the model as safetensors"},
+            detail::At{folder.path});
+    detail::refuse(ErrorCode::io_open, {"holds no weights", expected, ". Download the model's files into it"},
+                   detail::At{folder.path});
   }
 
   void warn(std::string message) { state.warnings.push_back(std::move(message)); }

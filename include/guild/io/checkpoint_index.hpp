@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/json.hpp>
 #include <guild/io/other_formats.hpp>
 #include <guild/io/printable.hpp>
@@ -58,17 +59,17 @@ namespace detail {
                        file.find_first_of("/\\") == std::string_view::npos &&
                        unprintable(file) == std::string_view::npos;
     if (!plain)
-      throw Error(ErrorCode::ix_path,
-                  "is in shard \"" + printable(file) +
-                      "\", expected the plain name of a file in the same "
-                      "folder. Do not load this checkpoint from an untrusted source",
-                  {path, std::string(tensor), -1});
+      refuse(ErrorCode::ix_path,
+             {"is in shard \"", printable(file),
+              "\", expected the plain name of a file in the same "
+              "folder. Do not load this checkpoint from an untrusted source"},
+             At{path, tensor});
     auto found = numbers.find(file);
     if (found == numbers.end()) found = numbers.emplace(file, 0).first;
     index.tensors.emplace_back(tensor, 0);
   });
   if (index.tensors.empty())
-    throw Error(ErrorCode::ix_missing_field, "lists no tensor. Download the index again", {path, "weight_map", -1});
+    refuse(ErrorCode::ix_missing_field, "lists no tensor. Download the index again", At{path, "weight_map"});
   for (auto& [file, number] : numbers) {
     number = static_cast<int>(index.files.size());
     index.files.push_back(file);
@@ -89,7 +90,8 @@ namespace detail {
   try {
     return detail::read_index(text, path);
   } catch (const Error& error) {  // keys and the JSON library's messages may quote the file: make them printable
-    throw Error(error.code(), printable(error.message(), 400), {path, printable(error.key()), error.offset()});
+    detail::refuse(error.code(), {printable(error.message(), 400)},
+                   detail::At{path, printable(error.key()), error.offset()});
   }
 }
 

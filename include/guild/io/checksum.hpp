@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -19,7 +20,7 @@ class Checksum {
   /// Throws dev_memory when there is no memory for its state.
   Checksum() : state_(XXH3_createState()) {
     if (!state_ || XXH3_128bits_reset(state_.get()) != XXH_OK)
-      throw Error(ErrorCode::dev_memory, "no memory is left for a checksum");
+      detail::refuse(ErrorCode::dev_memory, "no memory is left for a checksum");
   }
 
   void add(std::string_view text) { add(text.data(), text.size()); }

@@ -17,6 +17,7 @@
 #include <guild/core/config/family.hpp>
 #include <guild/core/config_text.hpp>
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/types.hpp>
 #include <guild/io/config_file.hpp>
 #include <guild/io/config_values.hpp>
@@ -55,15 +56,13 @@ class ModelReader {
   /// If there are experts, and how they are chosen: what else must be there depends on it.
   void read_choices(TopKConfig& routing) {
     TopKConfig::fields(
-        [&](const ConfigField& field, auto& value) {
-          if (field.member == "experts") read_field(field, value);
-        },
-        routing);
-    sparse_ = routing.experts != 0;
-    TopKConfig::fields(
         [&]<class T>(const ConfigField& field, T& value) {
-          if constexpr (std::is_enum_v<T>)
-            if (sparse_) read_field(field, value);
+          if (field.member == "experts") {  // the first field
+            read_field(field, value);
+            sparse_ = routing.experts != 0;
+          } else if (std::is_enum_v<T> && sparse_) {
+            read_field(field, value);
+          }
         },
         routing);
   }
@@ -80,8 +79,8 @@ class ModelReader {
   }
 
   template <class T>
-  void read_field(const ConfigField& of_part, T& value) {
-    ConfigField field = published_field<Family>(of_part);
+  [[gnu::noinline]] void read_field(const ConfigField& of_part, T& value) {
+    ConfigField field = published_field(Family::keys, of_part);
     if (field.key.empty() || field.member.starts_with("rope.")) return;
     if constexpr (requires { Family::absent(field, model_, file_.model_type()); })
       field.absent = Family::absent(field, model_, file_.model_type());
@@ -133,6 +132,40 @@ auto with_config(std::string_view json, const std::string& path, F&& f) {
   }(std::type_identity<FamilyTuple>{});
 }
 
+namespace detail {
+
+/// The numbers of a Spec as files are compared with.
+template <class Spec>
+inline constexpr auto compiled_config = canonical(config_of<Spec>);
+
+/// Functions of the family alone, for programs with many Specs.
+template <class Family>
+[[gnu::noinline]] bool same_config(const typename Family::Config& compiled, const PublishedModel<Family>& published) {
+  return compiled == canonical(published.model);
+}
+template <class Family>
+[[gnu::noinline]] void check_config(const typename Family::Config& compiled, const PublishedModel<Family>& published) {
+  const std::string list = differences<Family>(compiled, canonical(published.model));
+  if (list.empty()) return;
+  refuse(ErrorCode::cf_static_mismatch,
+         {"the program was compiled for another model than this file describes:\n", list,
+          "Use the folder of the right model, or let CMake write the Spec: "
+          "guild_add_spec(<target> CONFIG <folder>/config.json NAME <Name>)"},
+         At{published.path});
+}
+
+}  // namespace detail
+
+/// True if the file describes the model that `Spec` was compiled for; false too for a file of another family. With it a
+/// program that holds several model types finds the right one: `(matches<Specs>(published) || ...)`.
+template <class Spec, class Family>
+[[nodiscard]] bool matches(const PublishedModel<Family>& published) {
+  if constexpr (std::is_same_v<Family, typename Spec::Family>)
+    return detail::same_config(detail::compiled_config<Spec>, published);
+  else
+    return false;
+}
+
 /// Throws cf_static_mismatch, once and with every difference, when the file describes another model than `Spec`.
 template <class Spec>
 void check_config(const PublishedModel<typename Spec::Family>& published) {
@@ -141,13 +174,7 @@ void check_config(const PublishedModel<typename Spec::Family>& published) {
                 "the numbers of this Spec are no possible model: see core/config_check.hpp");
   static_assert(std::is_same_v<std::remove_const_t<decltype(config_of<Spec>)>, typename Family::Config>,
                 "Spec::Family reads other parts than Spec::parts lists; name the family of files that the Spec is for");
-  const std::string list = differences<Family>(canonical(config_of<Spec>), canonical(published.model));
-  if (list.empty()) return;
-  throw Error(ErrorCode::cf_static_mismatch,
-              "the program was compiled for another model than this file describes:\n" + list +
-                  "Use the folder of the right model, or let CMake write the Spec: "
-                  "guild_add_spec(<target> CONFIG <folder>/config.json NAME <Name>)",
-              {published.path, {}, -1});
+  detail::check_config<Family>(detail::compiled_config<Spec>, published);
 }
 
 }  // namespace v1

@@ -67,9 +67,9 @@ class ConfigFile {
     model_type_ = to_text(value);
     for (const std::string_view type : types)
       if (type == model_type_) return;
-    value.fail(ErrorCode::cf_model_type, "is \"" + model_type_.substr(0, 40) + "\", supported is only " + known +
-                                             ". A model of another type cannot be run by this version, or not by a "
-                                             "program that was compiled for another family");
+    value.fail(ErrorCode::cf_model_type, {"is \"", model_type_.substr(0, 40), "\", supported is only ", known,
+                                          ". A model of another type cannot be run by this version, or not by a "
+                                          "program that was compiled for another family"});
   }
 
   /// The value of a key in any of its spellings, or nothing; a null counts as nothing. Numbers in two spellings must
@@ -97,7 +97,7 @@ class ConfigFile {
     const auto check = [&](const Json& one) {
       if (json_text(one) != key.only)
         published::refuse(one, ErrorCode::cf_unsupported,
-                          std::string(key.only) + (key.why.empty() ? "" : ": " + std::string(key.why)));
+                          {key.only, (key.why.empty() ? "" : ": " + std::string(key.why))});
     };
     if (value->is_array())
       value->for_each_element(check);
@@ -105,7 +105,7 @@ class ConfigFile {
       check(*value);
   }
   /// Throws: the value of `key`, which is there, is not what it should be.
-  [[noreturn]] void refuse(std::string_view key, const std::string& expected) const {
+  [[noreturn]] void refuse(std::string_view key, ErrorText expected) const {
     published::refuse(*find(key), ErrorCode::cf_unsupported, expected);
   }
 
@@ -149,7 +149,7 @@ class ConfigFile {
       r.base = to_number(*inner);
       if (base && to_number(*base) != r.base)
         published::refuse(*inner, ErrorCode::cf_rope,
-                          "the number that \"rope_theta\" has, " + config_text(to_number(*base)));
+                          {"the number that \"rope_theta\" has, ", config_text(to_number(*base))});
     }
     if (const auto part = value("partial_rotary_factor"); part && to_number(*part) != 1.0)
       published::refuse(*part, ErrorCode::cf_rope_unsupported, "1: all of a head turns");
@@ -190,9 +190,7 @@ class ConfigFile {
     if (!block) return out;  // 128 x 128 is the documented default
     constexpr const char* expected = "two integers from 1 to 65536 such as [128, 128]";
     if (!block->is_array()) published::refuse(*block, code, expected);
-    if (block->size() != 2)
-      block->fail(
-          code, "has " + std::to_string(block->size()) + " elements, expected " + expected + std::string(config_hint));
+    if (block->size() != 2) block->fail(code, {"has ", block->size(), " elements, expected ", expected, config_hint});
     for (std::size_t i = 0; i < 2; ++i) {
       const Json side = (*block)[i];
       if (!side.is_integer() || side.integer() < 1 || side.integer() > 1 << 16) published::refuse(side, code, expected);
@@ -221,7 +219,7 @@ class ConfigFile {
     const auto value = [&](const char* key) { return find_value(scaling, key); };
     auto type = value("rope_type");
     if (const auto old = value("type"); old && type && to_text(*old) != to_text(*type))
-      published::refuse(*old, ErrorCode::cf_rope, "what \"rope_type\" is, \"" + to_text(*type) + "\"");
+      published::refuse(*old, ErrorCode::cf_rope, {"what \"rope_type\" is, \"", to_text(*type), "\""});
     else if (!type)
       type = old;
     if (!type && !value("factor")) return false;
@@ -235,8 +233,8 @@ class ConfigFile {
         r.scaling = one == name(RopeScaling::llama3) ? RopeScaling::llama3 : RopeScaling::yarn;
         return true;
       }
-    type->fail(ErrorCode::cf_rope_unsupported, "is \"" + text.substr(0, 40) + "\", supported is only " + known +
-                                                   ". A model that needs another value cannot be run by this version");
+    type->fail(ErrorCode::cf_rope_unsupported, {"is \"", text.substr(0, 40), "\", supported is only ", known,
+                                                ". A model that needs another value cannot be run by this version"});
   }
 
   /// A bool, integer, string or null as it stands in a file.

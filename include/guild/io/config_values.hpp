@@ -13,6 +13,7 @@
 
 #include <guild/core/config_text.hpp>
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/json.hpp>
 
 namespace guild {
@@ -30,8 +31,8 @@ inline constexpr std::string_view config_hint = ". Use the file that was publish
 }
 
 /// Throws: the value is not what it should be.
-[[noreturn]] inline void refuse(const Json& value, ErrorCode code, const std::string& expected) {
-  value.fail(code, "is " + shown(value) + ", expected " + expected + std::string(config_hint));
+[[noreturn]] inline void refuse(const Json& value, ErrorCode code, ErrorText expected) {
+  value.fail(code, {"is ", shown(value), ", expected ", expected, config_hint});
 }
 
 [[nodiscard]] inline int to_int(const Json& value) {
@@ -62,9 +63,9 @@ inline constexpr std::string_view config_hint = ". Use the file that was publish
     auto member = object.find(spelling);
     if (!member || member->is_null()) continue;
     if (found && found->is_number() && member->is_number() && found->number() != member->number())
-      member->fail(ErrorCode::cf_duplicate, "is " + config_text(member->number()) + ", but \"" + found->where() +
-                                                "\", another spelling of it, is " + config_text(found->number()) +
-                                                ". Remove the wrong one");
+      member->fail(ErrorCode::cf_duplicate,
+                   {"is ", config_text(member->number()), ", but \"", found->where(), "\", another spelling of it, is ",
+                    config_text(found->number()), ". Remove the wrong one"});
     if (!found) found = std::move(member);
   }
   return found;
@@ -77,9 +78,8 @@ inline constexpr std::string_view config_hint = ". Use the file that was publish
 
 [[noreturn]] inline void refuse_missing(const Json& object, const char* key, std::string_view expected) {
   const std::string prefix = object.where().empty() ? "" : object.where() + ".";
-  throw Error(object.rules().missing,
-              "is missing, expected " + std::string(expected) + "; it has no safe default" + std::string(config_hint),
-              {object.rules().path, prefix + key, -1});
+  detail::refuse(object.rules().missing, {"is missing, expected ", expected, "; it has no safe default", config_hint},
+                 At{object.rules().path, prefix + key});
 }
 
 /// The member, which must be there and not null.
@@ -106,25 +106,32 @@ struct Word {
   T meaning;
 };
 
+/// Which of a few words a text is.
+[[nodiscard]] inline std::size_t which_of(const Json& value, std::span<const std::string_view> words, ErrorCode code) {
+  const std::string text = to_text(value);
+  std::string known;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (words[i] == text) return i;
+    known.append(i == 0 ? "\"" : ", \"").append(words[i]).append("\"");
+  }
+  value.fail(code, {"is \"", text.substr(0, 40), "\", supported is only ", known,
+                    ". A model that needs another value cannot be run by this version"});
+}
+
 /// Text that must be one of a few words.
 template <class T, std::size_t N>
 [[nodiscard]] T one_of(const Json& value, const Word<T> (&words)[N], ErrorCode code) {
-  const std::string text = to_text(value);
-  std::string known;
-  for (const auto& word : words) {
-    if (word.text == text) return word.meaning;
-    known += (known.empty() ? "\"" : ", \"") + std::string(word.text) + "\"";
-  }
-  value.fail(code, "is \"" + text.substr(0, 40) + "\", supported is only " + known +
-                       ". A model that needs another value cannot be run by this version");
+  std::string_view texts[N];
+  for (std::size_t i = 0; i < N; ++i) texts[i] = words[i].text;
+  return words[which_of(value, texts, code)].meaning;
 }
 
 /// A token id. `vocab` 0: the vocabulary is not known here.
 [[nodiscard]] inline int to_token(const Json& value, int vocab = 0) {
   const int id = to_int(value);
+  if (id < 0 && vocab <= 0) refuse(value, ErrorCode::cf_range, "a token from 0 up");
   if (id < 0 || (vocab > 0 && id >= vocab))
-    refuse(value, ErrorCode::cf_range,
-           vocab > 0 ? "a token from 0 to vocab_size - 1 = " + std::to_string(vocab - 1) : "a token from 0 up");
+    refuse(value, ErrorCode::cf_range, {"a token from 0 to vocab_size - 1 = ", vocab - 1});
   return id;
 }
 

@@ -17,6 +17,7 @@
 #include <guild/core/config/family.hpp>
 #include <guild/core/config_text.hpp>
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/types.hpp>
 #include <guild/io/atomic_folder.hpp>
 #include <guild/io/json_writer.hpp>
@@ -94,8 +95,7 @@ inline std::string_view torch_name(DType dtype) {
     case DType::f16:
       return "float16";
     default:
-      throw Error(ErrorCode::op_argument,
-                  "weights of type " + std::string(name(dtype)) + " cannot be named; use f32, bf16 or f16");
+      refuse(ErrorCode::op_argument, {"weights of type ", name(dtype), " cannot be named; use f32, bf16 or f16"});
   }
 }
 
@@ -148,8 +148,7 @@ template <class Family>
     known += (known.empty() ? "" : ", ") + std::string(one);
     is_known |= one == type;
   }
-  if (!is_known)
-    throw Error(ErrorCode::op_argument, "is \"" + type + "\", expected one of " + known, {{}, "model_type", -1});
+  if (!is_known) detail::refuse(ErrorCode::op_argument, {"is \"", type, "\", expected one of ", known}, "model_type");
 
   auto meant = Family::defaults(type);
   std::get<TrunkConfig>(meant).layers = std::get<TrunkConfig>(c).layers;
@@ -160,10 +159,10 @@ template <class Family>
   for_each_config_field(
       [&](const ConfigField& of_part, const auto& value, const auto& unsaid) {
         if (!published_field<Family>(of_part).key.empty() || value == unsaid) return;
-        throw Error(ErrorCode::op_argument,
-                    "is " + detail::config_text(value) + ", but a " + type + " cannot say so and means " +
-                        detail::config_text(unsaid) + "; save it as another model type",
-                    {{}, std::string(of_part.member), -1});
+        detail::refuse(ErrorCode::op_argument,
+                       {"is ", detail::config_text(value), ", but a ", type, " cannot say so and means ",
+                        detail::config_text(unsaid), "; save it as another model type"},
+                       of_part.member);
       },
       c, meant);
   const auto check_scaling = [&](const auto& part) {
@@ -172,9 +171,8 @@ template <class Family>
       if (part.rope.factor == 1.0 ||
           std::find(std::begin(types), std::end(types), name(part.rope.scaling)) != std::end(types))
         return;
-      throw Error(ErrorCode::op_argument,
-                  "is " + std::string(name(part.rope.scaling)) + ", which a " + type + " cannot have",
-                  {{}, "rope.scaling", -1});
+      detail::refuse(ErrorCode::op_argument, {"is ", name(part.rope.scaling), ", which a ", type, " cannot have"},
+                     "rope.scaling");
     }
   };
   std::apply([&](const auto&... parts) { (check_scaling(parts), ...); }, c);

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -33,7 +34,7 @@ inline constexpr std::size_t max_transfer = std::size_t{1} << 30;
 
 [[noreturn]] inline void system_error(ErrorCode code, std::string_view what, int error, const std::string& path,
                                       std::int64_t offset = -1) {
-  throw Error(code, std::string(what) + ": " + std::generic_category().message(error), {path, {}, offset});
+  refuse(code, {what, ": ", std::generic_category().message(error)}, At{path, {}, offset});
 }
 
 /// Owns a descriptor.
@@ -73,7 +74,8 @@ class File {
   /// socket). `read` stands in for pread(2) in tests.
   static File open(const std::string& path, detail::PositionalRead read = &::pread) {
     if (path.empty() || path.find('\0') != std::string::npos)
-      throw Error(ErrorCode::io_open, "is not a path: it is empty or holds a NUL character", {path.c_str()});
+      detail::refuse(ErrorCode::io_open, "is not a path: it is empty or holds a NUL character",
+                     detail::At{path.c_str()});
     // O_NONBLOCK: opening a pipe without a writer would wait for ever; regular files do not care.
     detail::Descriptor descriptor = detail::open_descriptor(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (descriptor.get() < 0) {
@@ -120,11 +122,10 @@ class File {
       : descriptor_(std::move(descriptor)), path_(std::move(path)), size_(size), read_(read) {}
 
   [[noreturn]] void short_read(std::uint64_t offset, std::size_t bytes, std::uint64_t end) const {
-    throw Error(ErrorCode::io_short_read,
-                "ends at byte " + std::to_string(end) + ", but " + std::to_string(bytes) + " bytes from byte " +
-                    std::to_string(offset) + " were expected (it had " + std::to_string(size_) +
-                    " bytes when it was opened). Leave the file alone while it is read, or download it again",
-                {path_, {}, static_cast<std::int64_t>(std::min(end, offset + bytes))});
+    detail::refuse(ErrorCode::io_short_read,
+                   {"ends at byte ", end, ", but ", bytes, " bytes from byte ", offset, " were expected (it had ",
+                    size_, " bytes when it was opened). Leave the file alone while it is read, or download it again"},
+                   detail::At{path_, {}, static_cast<std::int64_t>(std::min(end, offset + bytes))});
   }
   static Error not_regular(const std::string& path, const std::string& found) {
     return {ErrorCode::io_not_regular, "is " + found + ", expected a regular file", {path}};
@@ -157,10 +158,9 @@ class File {
 [[nodiscard]] inline std::string read_text(const std::string& path, std::uint64_t max_bytes) {
   const File file = File::open(path);
   if (file.size() > max_bytes)
-    throw Error(ErrorCode::io_too_large,
-                "has " + std::to_string(file.size()) + " bytes, expected at most " + std::to_string(max_bytes) +
-                    ". Check that this is the right file",
-                {path});
+    detail::refuse(ErrorCode::io_too_large,
+                   {"has ", file.size(), " bytes, expected at most ", max_bytes, ". Check that this is the right file"},
+                   detail::At{path});
   std::string text(static_cast<std::size_t>(file.size()), '\0');
   file.read_at(0, text.data(), text.size());
   return text;

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/file_system.hpp>
 #include <guild/io/manifest.hpp>
@@ -104,7 +105,7 @@ inline void remove_leftovers(FileSystem& system, const FolderPlace& place) {
 [[nodiscard]] inline FolderPlace folder_place(std::string path) {
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
   if (path.empty() || path.find('\0') != std::string::npos)
-    throw Error(ErrorCode::io_write, "is not a path: it is empty or holds a NUL character", {path.c_str()});
+    refuse(ErrorCode::io_write, "is not a path: it is empty or holds a NUL character", At{path.c_str()});
   const std::string last = path.substr(path.rfind('/') + 1);
   struct ::stat status{};
   if (::lstat(path.c_str(), &status) == 0 && (S_ISLNK(status.st_mode) || last == "." || last == "..")) {
@@ -115,7 +116,7 @@ inline void remove_leftovers(FileSystem& system, const FolderPlace& place) {
   const std::size_t slash = path.rfind('/');
   FolderPlace place{slash == std::string::npos ? "./" : path.substr(0, slash + 1), path.substr(slash + 1)};
   if (place.name.empty() || place.name == "." || place.name == "..")
-    throw Error(ErrorCode::io_write, "cannot be saved into; name a folder of its own", {path});
+    refuse(ErrorCode::io_write, "cannot be saved into; name a folder of its own", At{path});
   return place;
 }
 

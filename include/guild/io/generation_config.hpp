@@ -45,7 +45,7 @@ template <class Fits>
   const auto value = find_value(root, key);
   if (!value) return std::nullopt;
   const int number = to_int(*value);
-  if (number < least) refuse(*value, ErrorCode::cf_range, std::to_string(least) + " or more");
+  if (number < least) refuse(*value, ErrorCode::cf_range, {least, " or more"});
   return number;
 }
 

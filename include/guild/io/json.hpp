@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -46,12 +47,15 @@ class Json {
         (rules.integers_as_reals ? JSON_DECODE_INT_AS_REAL : 0U), &error);
     const std::shared_ptr<json_t> owner(root, [](json_t* p) { json_decref(p); });
     auto shared = std::make_shared<const JsonRules>(std::move(rules));
-    if (root == nullptr) throw Error(code_of(error, *shared), std::string("not valid JSON: ") + error.text + ", line " +
-        std::to_string(error.line - 1 + shared->first_line) + ". Download or write the file again",
-        {shared->path, {}, error.position + shared->first_byte});
+    if (root == nullptr)
+      detail::refuse(code_of(error, *shared),
+                     {"not valid JSON: ", error.text, ", line ", error.line - 1 + shared->first_line,
+                      ". Download or write the file again"},
+                     detail::At{shared->path, {}, error.position + shared->first_byte});
     Json json(owner, root, shared, {});
-    if (depth_exceeds(root, shared->max_depth)) throw Error(shared->depth,
-        "nested deeper than " + std::to_string(shared->max_depth) + " levels", {shared->path, {}, -1});
+    if (depth_exceeds(root, shared->max_depth))
+      detail::refuse(shared->depth, {"nested deeper than ", shared->max_depth, " levels"},
+                     detail::At{shared->path, {}});
     return json;
   }
 
@@ -91,18 +95,18 @@ class Json {
   /// Element i of an array.
   [[nodiscard]] Json operator[](std::size_t i) const {
     if (!is_array()) wrong_type("an array");
-    json_t* element = json_array_get(value_, i);
-    if (element == nullptr) fail(rules_->missing, "element " + std::to_string(i) + " is missing");
-    return child(element, "[" + std::to_string(i) + "]");
+    if (i >= json_array_size(value_)) fail(rules_->missing, {"element ", i, " is missing"});
+    return element(i);
   }
   /// A member that must exist.
   [[nodiscard]] Json operator[](std::string_view key) const {
     auto member = find(key);
-    if (!member) throw Error(rules_->missing, "this key is required and missing", {rules_->path, joined(key), -1});
+    if (!member)
+      detail::refuse(rules_->missing, "this key is required and missing", detail::At{rules_->path, joined(key)});
     return *member;
   }
   /// A member if it exists (a null counts as existing).
-  [[nodiscard]] std::optional<Json> find(std::string_view key) const {
+  [[nodiscard, gnu::noinline]] std::optional<Json> find(std::string_view key) const {
     if (!is_object()) wrong_type("an object");
     json_t* member = json_object_getn(value_, key.data(), key.size());
     if (member == nullptr) return std::nullopt;
@@ -120,16 +124,15 @@ class Json {
   /// Calls f(Json element) in order.
   template <class F> void for_each_element(F&& f) const {
     if (!is_array()) wrong_type("an array");
-    for (std::size_t i = 0; i < json_array_size(value_); ++i)
-      f(child(json_array_get(value_, i), "[" + std::to_string(i) + "]"));
+    for (std::size_t i = 0; i < json_array_size(value_); ++i) f(element(i));
   }
 
   /// Throws an Error about this value.
-  [[noreturn]] void fail(ErrorCode code, const std::string& message) const {
-    throw Error(code, message, {rules_->path, where_, -1});
+  [[noreturn]] void fail(ErrorCode code, detail::ErrorText message) const {
+    detail::refuse(code, message, detail::At{rules_->path, where_});
   }
   [[noreturn]] void wrong_type(std::string_view expected) const {
-    fail(rules_->type, "is " + std::string(kind()) + ", expected " + std::string(expected));
+    fail(rules_->type, {"is ", kind(), ", expected ", expected});
   }
   [[nodiscard]] std::string_view kind() const {
     switch (json_typeof(value_)) {
@@ -149,7 +152,12 @@ class Json {
   Json(std::shared_ptr<json_t> root, json_t* value, std::shared_ptr<const JsonRules> rules, std::string where)
       : root_(std::move(root)), value_(value), rules_(std::move(rules)), where_(std::move(where)) {}
 
-  [[nodiscard]] Json child(json_t* value, std::string_view key) const { return {root_, value, rules_, joined(key)}; }
+  [[nodiscard, gnu::noinline]] Json element(std::size_t i) const {
+    return child(json_array_get(value_, i), "[" + std::to_string(i) + "]");
+  }
+  [[nodiscard, gnu::noinline]] Json child(json_t* value, std::string_view key) const {
+    return {root_, value, rules_, joined(key)};
+  }
   [[nodiscard]] std::string joined(std::string_view key) const {
     if (where_.empty() || key.starts_with('[')) return where_ + std::string(key);
     return where_ + "." + std::string(key);

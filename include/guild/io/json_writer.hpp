@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/utf8.hpp>
 
 namespace guild {
@@ -108,7 +109,7 @@ class JsonWriter {
   };
 
   [[noreturn]] void misuse(std::string_view what) const {
-    throw Error(ErrorCode::in_param, "the JSON text cannot be written: " + std::string(what), {{}, key_, -1});
+    detail::refuse(ErrorCode::in_param, {"the JSON text cannot be written: ", what}, key_);
   }
 
   // The comma and the new line that an element or member begins with.
@@ -162,8 +163,8 @@ class JsonWriter {
   void quote(std::string_view text) {
     static constexpr std::string_view hex = "0123456789abcdef";
     if (const std::size_t fault = utf8_fault(text); fault != std::string_view::npos)
-      throw Error(ErrorCode::in_utf8, "the JSON text cannot be written: a text is not valid UTF-8",
-                  {{}, key_, static_cast<std::int64_t>(fault)});
+      detail::refuse(ErrorCode::in_utf8, "the JSON text cannot be written: a text is not valid UTF-8",
+                     detail::At{{}, key_, static_cast<std::int64_t>(fault)});
     out_ += '"';
     for (const char c : text) {
       const auto code = static_cast<unsigned char>(c);

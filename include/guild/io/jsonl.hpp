@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/json.hpp>
 
@@ -109,10 +110,10 @@ struct JsonLines {
     f(Json::parse(line, std::move(rules)), place);
   }
   [[noreturn]] void too_long(const std::string& path, const LinePlace& place) const {
-    throw Error(ErrorCode::io_too_large,
-                "the line has more than " + std::to_string(max_line) +
-                    " bytes. JSON Lines hold one value a line: check that this is the right file",
-                {name_of(path, place), {}, place.byte});
+    detail::refuse(ErrorCode::io_too_large,
+                   {"the line has more than ", max_line,
+                    " bytes. JSON Lines hold one value a line: check that this is the right file"},
+                   detail::At{name_of(path, place), {}, place.byte});
   }
 };
 

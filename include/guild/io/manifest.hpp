@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/checksum.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/json.hpp>
@@ -80,25 +81,24 @@ inline constexpr std::string_view save_again = "; the folder is damaged, use ano
                                        .type = corrupt,
                                        .missing = corrupt});
   if (const Json format = root["format"]; format.string() != "guild-folder")
-    format.fail(ErrorCode::ck_version, "is \"" + printable(format.string(), 40) +
-                                           "\", expected \"guild-folder\"; another program wrote this manifest");
+    format.fail(ErrorCode::ck_version, {"is \"", printable(format.string(), 40),
+                                        "\", expected \"guild-folder\"; another program wrote this manifest"});
   if (const Json version = root["version"]; version.integer() != Manifest::version)
-    version.fail(ErrorCode::ck_version, "is " + std::to_string(version.integer()) + ", this library reads version " +
-                                            std::to_string(Manifest::version) + "; use the version that saved it");
+    version.fail(ErrorCode::ck_version, {"is ", version.integer(), ", this library reads version ", Manifest::version,
+                                         "; use the version that saved it"});
   if (const Json kind = root["checksum"]; kind.string() != "xxh3-128")
-    kind.fail(ErrorCode::ck_version, "is \"" + printable(kind.string(), 40) +
-                                         "\", this library knows \"xxh3-128\"; use the version that saved it");
+    kind.fail(ErrorCode::ck_version, {"is \"", printable(kind.string(), 40),
+                                      "\", this library knows \"xxh3-128\"; use the version that saved it"});
   Manifest manifest;
   root["files"].for_each_member([&](std::string_view name, const Json& entry) {
     if (!detail::is_plain_name(name) || name == manifest_name)
-      throw Error(corrupt,
-                  "\"" + printable(name) + "\" is no name of a file in the folder" + std::string(detail::save_again),
-                  {path, "files", -1});
+      detail::refuse(corrupt, {"\"", printable(name), "\" is no name of a file in the folder", detail::save_again},
+                     detail::At{path, "files"});
     const std::int64_t bytes = entry["bytes"].integer();
     const std::string_view checksum = entry["checksum"].string();
-    if (bytes < 0) entry.fail(corrupt, "has a negative size" + std::string(detail::save_again));
+    if (bytes < 0) entry.fail(corrupt, {"has a negative size", detail::save_again});
     if (checksum.size() != 32 || checksum.find_first_not_of("0123456789abcdef") != std::string_view::npos)
-      entry.fail(corrupt, "its checksum is not 32 hexadecimal digits" + std::string(detail::save_again));
+      entry.fail(corrupt, {"its checksum is not 32 hexadecimal digits", detail::save_again});
     manifest.files.push_back({std::string(name), static_cast<std::uint64_t>(bytes), std::string(checksum)});
   });
   std::sort(manifest.files.begin(), manifest.files.end(),
@@ -111,11 +111,11 @@ inline constexpr std::string_view save_again = "; the folder is damaged, use ano
   const std::string path = path_in(folder, manifest_name);
   struct ::stat status{};
   if (::stat(path.c_str(), &status) != 0 && (errno == ENOENT || errno == ENOTDIR))
-    throw Error(
+    detail::refuse(
         ErrorCode::ck_incomplete,
         "is missing: this folder was not saved by this library, or not to the end. Check the path; `load` reads "
         "published folders without it",
-        {path});
+        detail::At{path});
   return parse_manifest(read_text(path, std::uint64_t{64} << 20), path);
 }
 
@@ -129,14 +129,13 @@ inline Manifest verify_manifest(const std::string& folder) {
     const std::string path = path_in(folder, entry.name);
     struct ::stat status{};
     if (::stat(path.c_str(), &status) != 0 && errno == ENOENT)
-      throw Error(ErrorCode::ck_incomplete, "is missing, but manifest.json lists it" + std::string(detail::save_again),
-                  {path});
+      detail::refuse(ErrorCode::ck_incomplete, {"is missing, but manifest.json lists it", detail::save_again},
+                     detail::At{path});
     const File file = File::open(path);
     if (file.size() != entry.bytes)
-      throw Error(ErrorCode::ck_corrupt,
-                  "has " + std::to_string(file.size()) + " bytes, manifest.json says " + std::to_string(entry.bytes) +
-                      std::string(detail::save_again),
-                  {path});
+      detail::refuse(ErrorCode::ck_corrupt,
+                     {"has ", file.size(), " bytes, manifest.json says ", entry.bytes, detail::save_again},
+                     detail::At{path});
     Checksum checksum;
     for (std::uint64_t offset = 0; offset < entry.bytes; offset += piece.size()) {
       const auto bytes = static_cast<std::size_t>(std::min<std::uint64_t>(piece.size(), entry.bytes - offset));
@@ -144,15 +143,16 @@ inline Manifest verify_manifest(const std::string& folder) {
       checksum.add(piece.data(), bytes);
     }
     if (const std::string found = checksum.text(); found != entry.checksum)
-      throw Error(ErrorCode::ck_corrupt,
-                  "has checksum " + found + ", manifest.json says " + entry.checksum + std::string(detail::save_again),
-                  {path});
+      detail::refuse(ErrorCode::ck_corrupt,
+                     {"has checksum ", found, ", manifest.json says ", entry.checksum, detail::save_again},
+                     detail::At{path});
   }
   for (const char* name : {"model.safetensors", "model.safetensors.index.json"}) {
     const std::string path = path_in(folder, name);
     struct ::stat status{};
     if (manifest.find(name) == nullptr && ::lstat(path.c_str(), &status) == 0)
-      throw Error(ErrorCode::ck_corrupt, "is not in manifest.json, but would be loaded; move it away", {path});
+      detail::refuse(ErrorCode::ck_corrupt, "is not in manifest.json, but would be loaded; move it away",
+                     detail::At{path});
   }
   return manifest;
 }

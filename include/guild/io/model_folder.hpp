@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/printable.hpp>
 
@@ -27,7 +28,7 @@ struct ModelFolder {
     if (::stat(path.c_str(), &status) != 0)
       system_error(ErrorCode::io_open, "the model folder cannot be opened; check the path", errno, path);
     if (!S_ISDIR(status.st_mode))
-      throw Error(ErrorCode::io_open, "is a file, expected the folder that holds the model", {path});
+      refuse(ErrorCode::io_open, "is a file, expected the folder that holds the model", At{path});
   }
 
   [[nodiscard]] std::string path_of(const std::string& file) const { return path_in(path, file); }
@@ -48,11 +49,10 @@ struct ModelFolder {
     if (target.starts_with(home + "/")) return;
     const std::size_t snapshots = home.rfind("/snapshots/");
     if (snapshots != std::string::npos && target.starts_with(home.substr(0, snapshots) + "/blobs/")) return;
-    throw Error(ErrorCode::ix_path,
-                "is a symbolic link to " + printable(target) +
-                    ", expected a file in its own folder. Copy the file into " +
-                    "the folder, or set CheckpointOptions::allow_symlinks if you trust the folder",
-                {link});
+    refuse(ErrorCode::ix_path,
+           {"is a symbolic link to ", printable(target), ", expected a file in its own folder. Copy the file into ",
+            "the folder, or set CheckpointOptions::allow_symlinks if you trust the folder"},
+           At{link});
   }
 
  private:

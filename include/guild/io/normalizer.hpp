@@ -225,8 +225,8 @@ class Normalizer {
     } else {
       json.fail(
           ErrorCode::tk_unsupported,
-          "the normalizer \"" + std::string(type) +
-              "\" is not supported (NFC, none and a Sequence of these are); leaving it out would give other tokens");
+          {"the normalizer \"", type,
+           "\" is not supported (NFC, none and a Sequence of these are); leaving it out would give other tokens"});
     }
   }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/printable.hpp>
 
 namespace guild {
@@ -15,7 +16,9 @@ namespace detail {
 
 /// What a file is that cannot be safetensors, by its first bytes.
 inline void refuse_other_formats(std::string_view head, const std::string& path) {
-  const auto refuse = [&](ErrorCode code, const std::string& message) { throw Error(code, message, {path, {}, 0}); };
+  const auto refuse = [&](ErrorCode code, const std::string& message) {
+    detail::refuse(code, {message}, At{path, {}, 0});
+  };
   using namespace std::string_view_literals;
   const auto begins = [&](std::string_view magic) { return head.starts_with(magic); };
   const std::string expected = ", expected a safetensors file. ";

@@ -67,15 +67,14 @@ class PreTokenizer {
     } else {
       json.fail(
           ErrorCode::tk_unsupported,
-          "the pre-tokenizer \"" + std::string(type) +
-              "\" is not supported (Sequence, Split, Digits and ByteLevel are); another one would give other tokens");
+          {"the pre-tokenizer \"", type,
+           "\" is not supported (Sequence, Split, Digits and ByteLevel are); another one would give other tokens"});
     }
   }
   void add_split(const Json& json) {
     const std::string_view behavior = json["behavior"].string();
     if (behavior != "Isolated")
-      json.fail(ErrorCode::tk_unsupported,
-                "Split with behavior \"" + std::string(behavior) + "\"; only Isolated is supported");
+      json.fail(ErrorCode::tk_unsupported, {"Split with behavior \"", behavior, "\"; only Isolated is supported"});
     if (const auto invert = json.find("invert"); invert && invert->boolean())
       json.fail(ErrorCode::tk_unsupported, "Split with invert true; only false is supported");
     const Json pattern = json["pattern"];

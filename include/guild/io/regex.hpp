@@ -23,6 +23,7 @@
 #include <string_view>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -54,10 +55,10 @@ class RegexDialect {
       R"(\x{09}-\x{0D} \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
 
   [[noreturn]] void refuse(std::string_view what) const {
-    throw Error(ErrorCode::tk_unsupported,
-                "the pattern uses " + std::string(what) + " at its byte " + std::to_string(at_) +
-                    ", which guild cannot promise to read as Hugging Face tokenizers does",
-                where_);
+    detail::refuse(ErrorCode::tk_unsupported,
+                   {"the pattern uses ", what, " at its byte ", at_,
+                    ", which guild cannot promise to read as Hugging Face tokenizers does"},
+                   where_);
   }
   [[nodiscard]] std::string_view ahead(std::size_t n) const { return pattern_.substr(at_, n); }
   void take(std::size_t n) { out_ += ahead(n), at_ += n; }
@@ -66,7 +67,7 @@ class RegexDialect {
   static bool is_alnum(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
   void escape() {
-    if (at_ + 1 >= pattern_.size()) throw Error(ErrorCode::tk_regex, "the pattern ends in a lone backslash", where_);
+    if (at_ + 1 >= pattern_.size()) detail::refuse(ErrorCode::tk_regex, "the pattern ends in a lone backslash", where_);
     const char c = pattern_[at_ + 1];
     switch (c) {
       case 't':
@@ -222,11 +223,9 @@ class Regex {
   /// nothing, tk_limit for a pattern that is too long.
   Regex(std::string_view pattern, Syntax syntax, const Where& where) {
     if (pattern.size() > max_pattern)
-      throw Error(ErrorCode::tk_limit,
-                  "the pattern has " + std::to_string(pattern.size()) + " bytes, at most " +
-                      std::to_string(max_pattern) + " are read",
-                  where);
-    if (pattern.empty()) throw Error(ErrorCode::tk_regex, "the pattern is empty", where);
+      detail::refuse(ErrorCode::tk_limit,
+                     {"the pattern has ", pattern.size(), " bytes, at most ", max_pattern, " are read"}, where);
+    if (pattern.empty()) detail::refuse(ErrorCode::tk_regex, "the pattern is empty", where);
     const bool literal = syntax == Syntax::literal;
     const std::string text = literal ? std::string(pattern) : detail::RegexDialect(pattern, where).translate();
     int error = 0;
@@ -237,17 +236,17 @@ class Regex {
     if (code == nullptr) {
       std::array<PCRE2_UCHAR8, 160> reason{};
       pcre2_get_error_message_8(error, reason.data(), reason.size());
-      throw Error(ErrorCode::tk_regex,
-                  "the pattern does not compile: " + std::string(reinterpret_cast<const char*>(reason.data())) +
-                      ", near its byte " + std::to_string(at),
-                  where);
+      detail::refuse(ErrorCode::tk_regex,
+                     {"the pattern does not compile: ", std::string(reinterpret_cast<const char*>(reason.data())),
+                      ", near its byte ", at},
+                     where);
     }
     code_.reset(code, [](pcre2_code_8* p) { pcre2_code_free_8(p); });
     std::uint32_t matches_nothing = 0;
     pcre2_pattern_info_8(code, PCRE2_INFO_MATCHEMPTY, &matches_nothing);
     if (matches_nothing != 0)
-      throw Error(ErrorCode::tk_unsupported,
-                  "the pattern can match the empty text; a split pattern must match at least one character", where);
+      detail::refuse(ErrorCode::tk_unsupported,
+                     "the pattern can match the empty text; a split pattern must match at least one character", where);
     jit_ = pcre2_jit_compile_8(code, PCRE2_JIT_COMPLETE) == 0;
   }
 
@@ -264,10 +263,9 @@ class Regex {
                          scratch.data_.get(), scratch.context_.get());
     if (rc == PCRE2_ERROR_NOMATCH) return false;
     if (rc < 0)
-      throw Error(ErrorCode::tk_limit,
-                  "a split pattern needs more steps or memory on this text than a "
-                  "pattern of a tokenizer should (PCRE2 error " +
-                      std::to_string(rc) + ")");
+      detail::refuse(ErrorCode::tk_limit, {"a split pattern needs more steps or memory on this text than a "
+                                           "pattern of a tokenizer should (PCRE2 error ",
+                                           rc, ")"});
     const std::size_t* pair = pcre2_get_ovector_pointer_8(scratch.data_.get());
     match = {pair[0], pair[1]};
     return true;

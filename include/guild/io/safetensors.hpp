@@ -20,6 +20,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/types.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/other_formats.hpp>
@@ -37,21 +38,21 @@ inline namespace v1 {
                                                                 const std::string& path,
                                                                 const SafetensorsRules& rules = {}) {
   if (file_size < 8)
-    throw Error(ErrorCode::st_header_too_small,
-                "has " + std::to_string(file_size) +
-                    " bytes, a safetensors file has at least 8. The download is incomplete; fetch the file again",
-                {path, {}, 0});
+    detail::refuse(ErrorCode::st_header_too_small,
+                   {"has ", file_size,
+                    " bytes, a safetensors file has at least 8. The download is incomplete; fetch the file again"},
+                   detail::At{path, {}, 0});
   if (header_bytes > rules.max_header_bytes)
-    throw Error(ErrorCode::st_header_too_large,
-                "says that its header has " + std::to_string(header_bytes) + " bytes, expected at most " +
-                    std::to_string(rules.max_header_bytes) + ". It is damaged or not a safetensors file",
-                {path, {}, 0});
+    detail::refuse(ErrorCode::st_header_too_large,
+                   {"says that its header has ", header_bytes, " bytes, expected at most ", rules.max_header_bytes,
+                    ". It is damaged or not a safetensors file"},
+                   detail::At{path, {}, 0});
   if (header_bytes > file_size - 8 || header_json.size() != header_bytes)
-    throw Error(ErrorCode::st_header_length,
-                "says that its header has " + std::to_string(header_bytes) + " bytes, but only " +
-                    std::to_string(header_bytes > file_size - 8 ? file_size - 8 : header_json.size()) +
-                    " bytes follow. The download is incomplete; fetch the file again",
-                {path, {}, 0});
+    detail::refuse(ErrorCode::st_header_length,
+                   {"says that its header has ", header_bytes, " bytes, but only ",
+                    header_bytes > file_size - 8 ? file_size - 8 : header_json.size(),
+                    " bytes follow. The download is incomplete; fetch the file again"},
+                   detail::At{path, {}, 0});
   return detail::SafetensorsParser(header_json, file_size, path, rules).parse();
 }
 
@@ -103,7 +104,7 @@ inline void write_safetensors(const std::string& path, std::span<const TensorSou
     const std::unique_ptr<json_t, void (*)(json_t*)> json(json_stringn(text.data(), text.size()), json_decref);
     const std::unique_ptr<char, void (*)(void*)> dumped(json ? json_dumps(json.get(), JSON_ENCODE_ANY) : nullptr,
                                                         std::free);
-    if (!dumped) throw Error(ErrorCode::op_argument, "is not valid UTF-8", {{}, printable(text), -1});
+    if (!dumped) detail::refuse(ErrorCode::op_argument, "is not valid UTF-8", printable(text));
     return std::string(dumped.get());
   };
   std::string header = "{";
@@ -121,10 +122,10 @@ inline void write_safetensors(const std::string& path, std::span<const TensorSou
       if (bytes)
         bytes = dimension < 0 ? std::nullopt : detail::checked_multiply(*bytes, static_cast<std::uint64_t>(dimension));
     if (!bytes || bits(tensor->dtype) < 8 || (tensor->data == nullptr && *bytes != 0))
-      throw Error(ErrorCode::op_argument,
-                  "cannot be written: type " + std::string(name(tensor->dtype)) + ", shape " +
-                      detail::shape_text(tensor->shape) + (tensor->data == nullptr ? ", no data" : ""),
-                  {path, tensor->name, -1});
+      detail::refuse(ErrorCode::op_argument,
+                     {"cannot be written: type ", name(tensor->dtype), ", shape ", detail::shape_text(tensor->shape),
+                      (tensor->data == nullptr ? ", no data" : "")},
+                     detail::At{path, tensor->name});
     header += quoted(tensor->name) + ":{\"dtype\":\"" + std::string(name(tensor->dtype)) +
               "\",\"shape\":" + detail::shape_text(tensor->shape) + ",\"data_offsets\":[" + std::to_string(offset) +
               "," + std::to_string(offset + *bytes) + "]},";

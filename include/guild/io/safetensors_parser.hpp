@@ -33,8 +33,7 @@ class SafetensorsParser {
     text_.check();
     const Json json = text_.parse_json();
     if (!json.is_object())
-      text_.fail(ErrorCode::st_not_object,
-                 "the header is " + std::string(json.kind()) + ", expected an object of tensors", 0);
+      text_.fail(ErrorCode::st_not_object, {"the header is ", json.kind(), ", expected an object of tensors"}, 0);
     SafetensorsHeader header;
     header.tensors.reserve(json.size());
     json.for_each_member([&](std::string_view name, const Json& value) {
@@ -47,49 +46,42 @@ class SafetensorsParser {
     });
     if (header.tensors.size() > rules_.max_tensors)
       text_.fail(ErrorCode::st_limit,
-                 "the header has " + std::to_string(header.tensors.size()) + " tensors, expected at most " +
-                     std::to_string(rules_.max_tensors),
-                 0);
+                 {"the header has ", header.tensors.size(), " tensors, expected at most ", rules_.max_tensors}, 0);
     check_layout(header.tensors);
     return header;
   }
 
  private:
   /// An error about the member that is being read.
-  [[noreturn]] void fail_entry(ErrorCode code, const std::string& message, std::string_view name) const {
+  [[noreturn]] void fail_entry(ErrorCode code, ErrorText message, std::string_view name) const {
     text_.fail(code, message, text_.position_of(member_), name);
   }
 
   void read_metadata(const Json& json, std::map<std::string, std::string>& metadata) const {
     if (!json.is_object())
-      fail_entry(ErrorCode::st_metadata, "is " + std::string(json.kind()) + ", expected an object of strings",
-                 "__metadata__");
+      fail_entry(ErrorCode::st_metadata, {"is ", json.kind(), ", expected an object of strings"}, "__metadata__");
     json.for_each_member([&](std::string_view key, const Json& value) {
       if (!value.is_string())
         fail_entry(ErrorCode::st_metadata,
-                   "the value of \"" + printable(key) + "\" is " + std::string(value.kind()) + ", expected a string",
-                   "__metadata__");
+                   {"the value of \"", printable(key), "\" is ", value.kind(), ", expected a string"}, "__metadata__");
       metadata.emplace(key, value.string());
     });
   }
 
   void check_name(std::string_view name) const {
     if (name.empty() || name.size() > rules_.max_name_bytes)
-      fail_entry(
-          ErrorCode::st_name,
-          "a name of " + std::to_string(name.size()) + " bytes, expected 1 to " + std::to_string(rules_.max_name_bytes),
-          name);
+      fail_entry(ErrorCode::st_name, {"a name of ", name.size(), " bytes, expected 1 to ", rules_.max_name_bytes},
+                 name);
     const std::size_t bad = unprintable(name);
     if (bad != std::string_view::npos)
-      fail_entry(ErrorCode::st_name,
-                 "the name holds a character that cannot be printed, at its byte " + std::to_string(bad), name);
+      fail_entry(ErrorCode::st_name, {"the name holds a character that cannot be printed, at its byte ", bad}, name);
   }
 
   [[nodiscard]] TensorInfo entry(std::string_view name, const Json& json) const {
     check_name(name);
     if (!json.is_object())
-      fail_entry(ErrorCode::st_type,
-                 "is " + std::string(json.kind()) + ", expected an object with dtype, shape and data_offsets", name);
+      fail_entry(ErrorCode::st_type, {"is ", json.kind(), ", expected an object with dtype, shape and data_offsets"},
+                 name);
     std::optional<Json> dtype, shape, offsets;
     json.for_each_member([&](std::string_view key, Json value) {
       if (key == "dtype")
@@ -100,10 +92,10 @@ class SafetensorsParser {
         offsets = std::move(value);
       else
         fail_entry(ErrorCode::st_unknown_field,
-                   "has an unknown field \"" + printable(key) + "\", expected dtype, shape and data_offsets", name);
+                   {"has an unknown field \"", printable(key), "\", expected dtype, shape and data_offsets"}, name);
     });
     for (const auto& [field, value] : {std::pair{"dtype", &dtype}, {"shape", &shape}, {"data_offsets", &offsets}})
-      if (!*value) fail_entry(ErrorCode::st_missing_field, std::string("has no ") + field + std::string(damaged), name);
+      if (!*value) fail_entry(ErrorCode::st_missing_field, {"has no ", field, damaged}, name);
     TensorInfo info;
     info.name = name;
     const StoredType& type = stored_type(name, *dtype);
@@ -116,14 +108,13 @@ class SafetensorsParser {
   }
 
   [[nodiscard]] const StoredType& stored_type(std::string_view name, const Json& json) const {
-    if (!json.is_string())
-      fail_entry(ErrorCode::st_type, "dtype is " + std::string(json.kind()) + ", expected a string", name);
+    if (!json.is_string()) fail_entry(ErrorCode::st_type, {"dtype is ", json.kind(), ", expected a string"}, name);
     const std::string_view spelled = json.string();
     for (const StoredType& type : stored_types)
       if (type.name == spelled) return type;
     fail_entry(ErrorCode::st_dtype,
-               "dtype is \"" + printable(spelled, 40) +
-                   "\", expected a type of the safetensors format such as BF16, F32 or F8_E4M3",
+               {"dtype is \"", printable(spelled, 40),
+                "\", expected a type of the safetensors format such as BF16, F32 or F8_E4M3"},
                name);
   }
 
@@ -131,24 +122,17 @@ class SafetensorsParser {
   [[nodiscard]] std::uint64_t count(const Json& json, std::string_view field, std::string_view name) const {
     if (!json.is_integer())
       fail_entry(json.is_number() ? ErrorCode::st_number : ErrorCode::st_type,
-                 std::string(field) + " holds " + std::string(json.kind()) +
-                     ", expected a whole number written without point or exponent",
-                 name);
+                 {field, " holds ", json.kind(), ", expected a whole number written without point or exponent"}, name);
     const std::int64_t value = json.integer();
-    if (value < 0)
-      fail_entry(ErrorCode::st_number, std::string(field) + " holds " + std::to_string(value) + ", expected 0 or more",
-                 name);
+    if (value < 0) fail_entry(ErrorCode::st_number, {field, " holds ", value, ", expected 0 or more"}, name);
     return static_cast<std::uint64_t>(value);
   }
 
   void read_shape(const Json& json, TensorInfo& info) const {
-    if (!json.is_array())
-      fail_entry(ErrorCode::st_type, "shape is " + std::string(json.kind()) + ", expected a list", info.name);
+    if (!json.is_array()) fail_entry(ErrorCode::st_type, {"shape is ", json.kind(), ", expected a list"}, info.name);
     if (json.size() > max_rank)
-      fail_entry(
-          ErrorCode::st_rank,
-          "shape has " + std::to_string(json.size()) + " dimensions, expected at most " + std::to_string(max_rank),
-          info.name);
+      fail_entry(ErrorCode::st_rank, {"shape has ", json.size(), " dimensions, expected at most ", max_rank},
+                 info.name);
     info.shape.reserve(json.size());
     json.for_each_element([&](const Json& dimension) {
       info.shape.push_back(static_cast<std::int64_t>(count(dimension, "shape", info.name)));
@@ -158,17 +142,15 @@ class SafetensorsParser {
   /// Leaves the offsets relative to the tensors' bytes; `check_layout` makes them absolute.
   void read_offsets(const Json& json, TensorInfo& info) const {
     if (!json.is_array())
-      fail_entry(ErrorCode::st_type, "data_offsets is " + std::string(json.kind()) + ", expected a list", info.name);
+      fail_entry(ErrorCode::st_type, {"data_offsets is ", json.kind(), ", expected a list"}, info.name);
     if (json.size() != 2)
-      fail_entry(ErrorCode::st_offsets,
-                 "data_offsets has " + std::to_string(json.size()) + " values, expected two: begin and end", info.name);
+      fail_entry(ErrorCode::st_offsets, {"data_offsets has ", json.size(), " values, expected two: begin and end"},
+                 info.name);
     const std::uint64_t begin = count(json[0], "data_offsets", info.name),
                         end = count(json[1], "data_offsets", info.name);
     if (end < begin)
       fail_entry(ErrorCode::st_offsets,
-                 "data_offsets are [" + std::to_string(begin) + "," + std::to_string(end) +
-                     "], expected an end that is not before the begin",
-                 info.name);
+                 {"data_offsets are [", begin, ",", end, "], expected an end that is not before the begin"}, info.name);
     info.begin = begin;
     info.bytes = end - begin;
   }
@@ -183,22 +165,17 @@ class SafetensorsParser {
         bits = checked_multiply(*bits, static_cast<std::uint64_t>(dimension));
     }
     const auto what = [&] { return std::string(type.name) + " " + shape_text(info.shape); };
-    if (!bits)
-      fail_entry(ErrorCode::st_overflow, what() + " has more than 2^63 bits" + std::string(damaged), info.name);
+    if (!bits) fail_entry(ErrorCode::st_overflow, {what(), " has more than 2^63 bits", damaged}, info.name);
     if (empty) bits = 0;
     if (*bits % 8 != 0)
-      fail_entry(ErrorCode::st_misaligned, what() + " has " + std::to_string(*bits) + " bits, expected whole bytes",
-                 info.name);
+      fail_entry(ErrorCode::st_misaligned, {what(), " has ", *bits, " bits, expected whole bytes"}, info.name);
     if (*bits / 8 != info.bytes)
-      fail_entry(ErrorCode::st_size,
-                 std::to_string(info.bytes) + " bytes stored, " + what() + " needs " + std::to_string(*bits / 8) +
-                     std::string(damaged),
-                 info.name);
+      fail_entry(ErrorCode::st_size, {info.bytes, " bytes stored, ", what(), " needs ", *bits / 8, damaged}, info.name);
   }
 
   /// No hole, no overlap, and the last byte of the last tensor is the last of the file.
   void check_layout(std::vector<TensorInfo>& tensors) const {
-    std::sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
+    sort_tensors(tensors, [](const TensorInfo& a, const TensorInfo& b) {
       return std::tie(a.begin, a.bytes, a.name) < std::tie(b.begin, b.bytes, b.name);
     });
     const std::uint64_t base = 8 + text_.size();
@@ -209,27 +186,24 @@ class SafetensorsParser {
     for (TensorInfo& info : tensors) {
       if (info.begin > end)
         text_.fail(ErrorCode::st_hole,
-                   "begins at data offset " + std::to_string(info.begin) + ", but the bytes before it end at " +
-                       std::to_string(end) + ": no tensor owns the bytes between" + std::string(damaged),
+                   {"begins at data offset ", info.begin, ", but the bytes before it end at ", end,
+                    ": no tensor owns the bytes between", damaged},
                    where(end), info.name);
       if (info.begin < end)
         text_.fail(ErrorCode::st_overlap,
-                   "begins at data offset " + std::to_string(info.begin) + ", inside another tensor that ends at " +
-                       std::to_string(end) + std::string(damaged),
+                   {"begins at data offset ", info.begin, ", inside another tensor that ends at ", end, damaged},
                    where(info.begin), info.name);
       end = info.begin + info.bytes;  // at most 2^63 - 1 + 2^60: cannot wrap
       if (end > data_bytes_)
         text_.fail(ErrorCode::st_truncated,
-                   "ends at byte " + std::to_string(base + end) + ", but the file has only " +
-                       std::to_string(base + data_bytes_) + " bytes. The download is incomplete; fetch the file again",
+                   {"ends at byte ", base + end, ", but the file has only ", base + data_bytes_,
+                    " bytes. The download is incomplete; fetch the file again"},
                    where(end), info.name);
       info.begin += base;
     }
     if (end < data_bytes_)
-      text_.fail(
-          ErrorCode::st_trailing,
-          std::to_string(data_bytes_ - end) + " bytes after the last tensor, expected none" + std::string(damaged),
-          where(end), tensors.empty() ? std::string_view{} : tensors.back().name);
+      text_.fail(ErrorCode::st_trailing, {data_bytes_ - end, " bytes after the last tensor, expected none", damaged},
+                 where(end), tensors.empty() ? std::string_view{} : tensors.back().name);
   }
 
   SafetensorsText text_;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/json.hpp>
 #include <guild/io/printable.hpp>
 #include <guild/io/tensor_info.hpp>
@@ -32,27 +33,23 @@ class SafetensorsText {
   [[nodiscard]] std::size_t size() const noexcept { return text_.size(); }
 
   /// Throws an error about byte `position` of the header.
-  [[noreturn]] void fail(ErrorCode code, const std::string& message, std::size_t position,
-                         std::string_view key = {}) const {
-    throw Error(code, message, {path_, printable(key), static_cast<std::int64_t>(8 + position)});
+  [[noreturn]] void fail(ErrorCode code, ErrorText message, std::size_t position, std::string_view key = {}) const {
+    refuse(code, message, At{path_, printable(key), static_cast<std::int64_t>(8 + position)});
   }
 
   /// Checks everything that can be checked without understanding the JSON. Allocates nothing.
   void check() const {
-    if (text_.empty()) fail(ErrorCode::st_json, "the header is empty, expected at least {}" + std::string(damaged), 0);
+    if (text_.empty()) fail(ErrorCode::st_json, {"the header is empty, expected at least {}", damaged}, 0);
     const std::size_t fault = utf8_fault(text_);
-    if (fault != std::string_view::npos)
-      fail(ErrorCode::st_utf8, "the header is not valid UTF-8" + std::string(damaged), fault);
+    if (fault != std::string_view::npos) fail(ErrorCode::st_utf8, {"the header is not valid UTF-8", damaged}, fault);
     const std::size_t nul = text_.find('\0');
-    if (nul != std::string_view::npos)
-      fail(ErrorCode::st_nul, "the header holds a NUL byte" + std::string(damaged), nul);
+    if (nul != std::string_view::npos) fail(ErrorCode::st_nul, {"the header holds a NUL byte", damaged}, nul);
     check_structure();
     std::string_view starts = "{[\"-0123456789tfn";  // other JSON values get a better message than "first byte"
     const std::size_t first = rules_.allow_leading_space ? text_.find_first_not_of(" \t\r\n") : 0;
     if (first == std::string_view::npos || starts.find(text_[first]) == std::string_view::npos)
       fail(ErrorCode::st_first_byte,
-           "the header begins with byte " + std::to_string(static_cast<unsigned char>(text_[0])) +
-               ", expected { (byte 123)" + std::string(damaged),
+           {"the header begins with byte ", static_cast<unsigned char>(text_[0]), ", expected { (byte 123)", damaged},
            0);
   }
 
@@ -74,11 +71,12 @@ class SafetensorsText {
       const std::string_view key = name_at(position);
       const std::string reason = " (" + printable(error.message()) + ")";
       if (error.code() == ErrorCode::st_duplicate)
-        fail(error.code(), "the header holds this name, or one in its entry, twice; expected each once" + reason,
+        fail(error.code(), {"the header holds this name, or one in its entry, twice; expected each once", reason},
              position, key);
-      if (error.code() != ErrorCode::st_number) fail(error.code(), "the header cannot be read" + reason, position, key);
+      if (error.code() != ErrorCode::st_number)
+        fail(error.code(), {"the header cannot be read", reason}, position, key);
       fail(fits_64_bits(position) ? ErrorCode::st_overflow : ErrorCode::st_number,
-           "the header holds a number beyond 2^63 - 1" + reason, position, key);
+           {"the header holds a number beyond 2^63 - 1", reason}, position, key);
     }
   }
 
@@ -162,9 +160,8 @@ class SafetensorsText {
           const auto level = static_cast<std::size_t>(depth);
           if (++commas[level] > limits[level])
             fail(ErrorCode::st_limit,
-                 "more than " + std::to_string(limits[level]) +
-                     (depth == 1 ? " tensors in one file" : " values in one list"),
-                 i, depth == 1 ? "" : name_at(i));
+                 {"more than ", limits[level], (depth == 1 ? " tensors in one file" : " values in one list")}, i,
+                 depth == 1 ? "" : name_at(i));
           break;
         }
         default:

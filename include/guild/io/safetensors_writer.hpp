@@ -17,6 +17,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/types.hpp>
 #include <guild/io/atomic_folder.hpp>
 #include <guild/io/json_writer.hpp>
@@ -47,11 +48,11 @@ class SafetensorsWriter {
       if (bytes)
         bytes = dimension < 0 ? std::nullopt : detail::checked_multiply(*bytes, static_cast<std::uint64_t>(dimension));
     if (!bytes || bits(dtype) < 8 || !source)  // F4 is read only, other types have no bits
-      throw Error(ErrorCode::op_argument,
-                  "cannot be written: type " + std::string(guild::name(dtype)) + ", shape " +
-                      detail::shape_text(shape) + (source ? "" : ", no source"),
-                  {{}, name, -1});
-    if (!names_.insert(name).second) throw Error(ErrorCode::op_argument, "is added twice", {{}, name, -1});
+      detail::refuse(ErrorCode::op_argument,
+                     {"cannot be written: type ", guild::name(dtype), ", shape ", detail::shape_text(shape),
+                      (source ? "" : ", no source")},
+                     name);
+    if (!names_.insert(name).second) detail::refuse(ErrorCode::op_argument, "is added twice", name);
     tensors_.push_back({std::move(name), dtype, std::move(shape), *bytes, std::move(source)});
   }
   /// Adds a tensor that is in memory, and stays there until `write` is done.
@@ -60,7 +61,7 @@ class SafetensorsWriter {
     add(tensor.name, tensor.dtype, tensor.shape, [](const Sink&) {});
     const std::uint64_t bytes = tensors_[index].bytes;
     if (tensor.data == nullptr && bytes > 0)
-      throw Error(ErrorCode::op_argument, "cannot be written: it has no data", {{}, tensor.name, -1});
+      detail::refuse(ErrorCode::op_argument, "cannot be written: it has no data", tensor.name);
     tensors_[index].source = [data = tensor.data, bytes](const Sink& sink) {
       sink(data, static_cast<std::size_t>(bytes));
     };
@@ -165,10 +166,10 @@ class SafetensorsWriter {
     for (const Tensor* tensor : shard) {
       std::uint64_t given = 0;
       const auto wrong_size = [&](const std::string& what) {
-        throw Error(ErrorCode::op_argument,
-                    "its source gave " + what + " the " + std::to_string(tensor->bytes) + " bytes of its shape " +
-                        detail::shape_text(tensor->shape),
-                    {path_in(folder.path(), name), tensor->name, -1});
+        detail::refuse(ErrorCode::op_argument,
+                       {"its source gave ", what, " the ", tensor->bytes, " bytes of its shape ",
+                        detail::shape_text(tensor->shape)},
+                       detail::At{path_in(folder.path(), name), tensor->name});
       };
       tensor->source([&](const void* bytes, std::size_t count) {
         if (count > tensor->bytes - given) wrong_size("more than");

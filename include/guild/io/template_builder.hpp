@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/template_lexer.hpp>
 #include <guild/io/template_tree.hpp>
 
@@ -55,15 +56,15 @@ class TemplateBuilder {
   bool accept_op(std::string_view text) { return is_op(text) && (++at_, true); }
   bool accept_name(std::string_view text) { return is_name(text) && (++at_, true); }
 
-  [[noreturn]] void fail(ErrorCode code, const std::string& what, std::size_t offset) const {
-    throw Error(code, what, {path_, "chat_template", static_cast<std::int64_t>(offset)});
+  [[noreturn]] void fail(ErrorCode code, ErrorText what, std::size_t offset) const {
+    refuse(code, what, At{path_, "chat_template", static_cast<std::int64_t>(offset)});
   }
-  [[noreturn]] void unsupported(const std::string& what, std::size_t offset) const {
+  [[noreturn]] void unsupported(ErrorText what, std::size_t offset) const {
     fail(ErrorCode::tpl_unsupported,
-         what + " is not supported in chat templates; ask for it, or use a template without it", offset);
+         {what, " is not supported in chat templates; ask for it, or use a template without it"}, offset);
   }
   [[noreturn]] void too_deep() const {
-    fail(ErrorCode::tpl_limit, "constructs are nested deeper than " + std::to_string(max_depth), peek().offset);
+    fail(ErrorCode::tpl_limit, {"constructs are nested deeper than ", max_depth}, peek().offset);
   }
   [[noreturn]] void expected(const std::string& what) const {
     const TemplateToken& t = peek();
@@ -71,7 +72,7 @@ class TemplateBuilder {
                               : t.kind == Token::data                                    ? "text"
                               : t.kind == Token::block_end || t.kind == Token::print_end ? "the end of the tag"
                                                                                          : "\"" + t.text + "\"";
-    fail(ErrorCode::tpl_unsupported, "found " + found + ", expected " + what, t.offset);
+    fail(ErrorCode::tpl_unsupported, {"found ", found, ", expected ", what}, t.offset);
   }
   void expect_op(std::string_view text) {
     if (!accept_op(text)) expected("\"" + std::string(text) + "\"");
@@ -93,8 +94,7 @@ class TemplateBuilder {
 
   NodeId add(TemplateNode node) {
     if (tree.nodes.size() >= max_nodes)
-      fail(ErrorCode::tpl_limit, "the template has more than " + std::to_string(max_nodes) + " constructs",
-           node.offset);
+      fail(ErrorCode::tpl_limit, {"the template has more than ", max_nodes, " constructs"}, node.offset);
     int depth = 1;
     for (const NodeId child : node.children)
       if (child != no_node) depth = std::max(depth, tree[child].depth + 1);
@@ -110,7 +110,7 @@ class TemplateBuilder {
   void check_known(std::string_view what, std::string_view name, std::initializer_list<std::string_view> known,
                    std::size_t offset) const {
     if (std::find(known.begin(), known.end(), name) == known.end())
-      unsupported("the " + std::string(what) + " \"" + std::string(name) + "\"", offset);
+      unsupported({"the ", what, " \"", name, "\""}, offset);
   }
 
   TemplateTree tree;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/template_functions.hpp>
 #include <guild/io/template_operators.hpp>
 #include <guild/io/template_tree.hpp>
@@ -38,10 +39,7 @@ class TemplateEvaluator {
   using Kind = TemplateNode::Kind;
   enum class Flow : std::uint8_t { next, break_, continue_ };
   static constexpr int max_calls = 16;
-  [[noreturn]] void fail(const TemplateNode& node, const std::string& what) const {
-    throw Error(ErrorCode::tpl_message, "the chat template cannot process this conversation: " + what,
-                {path_, "chat_template", static_cast<std::int64_t>(node.offset)});
-  }
+  [[noreturn]] void fail(const TemplateNode& node, ErrorText what) const { functions_.fail(node, what); }
   void write(MarkedText& out, const MarkedText& text) {
     budget_.spend(text.size(), path_);
     budget_.check_size(out.size() + text.size(), path_);
@@ -77,7 +75,7 @@ class TemplateEvaluator {
       }
       case Kind::set_attribute: {
         TemplateNamespace* ns = lookup(node.text).name_space();
-        if (ns == nullptr) fail(node, "\"" + node.text + "\" is no namespace, its attributes cannot be set");
+        if (ns == nullptr) fail(node, {"\"", node.text, "\" is no namespace, its attributes cannot be set"});
         TemplateValue value = evaluate(node.children[0]);
         if (value.name_space() != nullptr) fail(node, "a namespace cannot hold a namespace");
         ns->variables.set(node.names[0], std::move(value));
@@ -170,8 +168,7 @@ class TemplateEvaluator {
         TemplateDict dict;
         for (std::size_t i = 0; i < node.children.size(); i += 2) {
           const TemplateValue key = evaluate(node.children[i]);
-          if (key.text() == nullptr)
-            fail(node, "a key of a dict is " + std::string(key.kind()) + ", expected a string");
+          if (key.text() == nullptr) fail(node, {"a key of a dict is ", key.kind(), ", expected a string"});
           dict.set(key.text()->text(), plain(node.children[i + 1]));
         }
         return dict;
@@ -190,8 +187,7 @@ class TemplateEvaluator {
       case Kind::negate: {
         const TemplateValue value = evaluate(node.children[0]);
         if (value.real() != nullptr) return -*value.real();
-        if (value.integer() == nullptr || *value.integer() == INT64_MIN)
-          fail(node, "a minus before " + std::string(value.kind()));
+        if (value.integer() == nullptr || *value.integer() == INT64_MIN) fail(node, {"a minus before ", value.kind()});
         return -*value.integer();
       }
       case Kind::not_:
@@ -246,33 +242,31 @@ class TemplateEvaluator {
     }
     if (node.text == "raise_exception") {
       if (node.children.size() != 1) fail(node, "raise_exception() takes one argument");
-      throw Error(ErrorCode::tpl_message,
-                  "the chat template refuses this conversation: " +
-                      template_text(evaluate(node.children[0]), node, functions_).text(),
-                  {path_, "chat_template", static_cast<std::int64_t>(node.offset)});
+      functions_.refuse(node, ErrorCode::tpl_message,
+                        {"the chat template refuses this conversation: ",
+                         template_text(evaluate(node.children[0]), node, functions_).text()});
     }
     if (node.text == "range") {
       std::vector<TemplateValue> bounds;
       for (const NodeId child : node.children) bounds.push_back(evaluate(child));
       return template_range(bounds, node, functions_);
     }
-    fail(node, "\"" + node.text + "\" is called before it is defined");
+    fail(node, {"\"", node.text, "\" is called before it is defined"});
   }
   TemplateValue call_macro(const TemplateNode& node, const TemplateNode& macro) {
     if (calls_ >= max_calls)
-      throw Error(ErrorCode::tpl_limit, "macros call each other deeper than " + std::to_string(max_calls),
-                  {path_, "chat_template", static_cast<std::int64_t>(node.offset)});
+      functions_.refuse(node, ErrorCode::tpl_limit, {"macros call each other deeper than ", max_calls});
     TemplateDict arguments;
     const std::size_t positional = node.children.size() - node.names.size();
     const std::size_t required = macro.names.size() - (macro.children.size() - 1);
-    if (positional > macro.names.size()) fail(node, "too many arguments for \"" + node.text + "\"");
+    if (positional > macro.names.size()) fail(node, {"too many arguments for \"", node.text, "\""});
     for (std::size_t i = 0; i < macro.names.size(); ++i) arguments.set(macro.names[i], {});
     for (std::size_t i = required; i < macro.names.size(); ++i)
       arguments.set(macro.names[i], evaluate(macro.children[1 + i - required]));
     for (std::size_t i = 0; i < positional; ++i) arguments.set(macro.names[i], evaluate(node.children[i]));
     for (std::size_t i = 0; i < node.names.size(); ++i) {
       if (std::find(macro.names.begin(), macro.names.end(), node.names[i]) == macro.names.end())
-        fail(node, "\"" + node.text + "\" has no argument \"" + node.names[i] + "\"");
+        fail(node, {"\"", node.text, "\" has no argument \"", node.names[i], "\""});
       arguments.set(node.names[i], evaluate(node.children[positional + i]));
     }
     // A macro sees the template's own variables and its arguments, not those of its caller.

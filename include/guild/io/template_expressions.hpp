@@ -89,7 +89,7 @@ class TemplateExpressions {
     while (in_.peek().kind == Token::op &&
            std::find(operators.begin(), operators.end(), in_.peek().text) != operators.end()) {
       const TemplateToken& op = in_.take();
-      if (op.text == "/" || op.text == "**") in_.unsupported("the operator " + op.text, op.offset);
+      if (op.text == "/" || op.text == "**") in_.unsupported({"the operator ", op.text}, op.offset);
       left = in_.add(Kind::binary, op.offset, {left, (this->*next)()}, op.text);
     }
     return left;

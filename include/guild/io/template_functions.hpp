@@ -9,9 +9,10 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
+#include <guild/io/template_json.hpp>
 #include <guild/io/template_lexer.hpp>
 #include <guild/io/template_tree.hpp>
-#include <guild/io/template_json.hpp>
 #include <guild/io/template_value.hpp>
 
 namespace guild {
@@ -26,16 +27,16 @@ struct TemplateBudget {
   void spend(std::size_t bytes, const std::string& path) {
     const std::size_t cost = 1 + bytes / 64;
     if (cost > steps)
-      throw Error(ErrorCode::tpl_limit, "the chat template takes too many steps on this conversation",
-                  {path, "chat_template", -1});
+      detail::refuse(ErrorCode::tpl_limit, "the chat template takes too many steps on this conversation",
+                     At{path, "chat_template"});
     steps -= cost;
   }
   void check_size(std::size_t bytes, const std::string& path) const {
     if (bytes > max_output)
-      throw Error(ErrorCode::tpl_limit,
-                  "the chat template writes more than " + std::to_string(max_output) +
-                      " bytes; raise the limit or shorten the conversation",
-                  {path, "chat_template", -1});
+      detail::refuse(
+          ErrorCode::tpl_limit,
+          {"the chat template writes more than ", max_output, " bytes; raise the limit or shorten the conversation"},
+          At{path, "chat_template"});
   }
 };
 
@@ -44,9 +45,11 @@ struct TemplateFunctions {
   const std::string& path;
   TemplateBudget& budget;
 
-  [[noreturn]] void fail(const TemplateNode& node, const std::string& what) const {
-    throw Error(ErrorCode::tpl_message, "the chat template cannot process this conversation: " + what,
-                {path, "chat_template", static_cast<std::int64_t>(node.offset)});
+  [[noreturn]] void refuse(const TemplateNode& node, ErrorCode code, ErrorText text) const {
+    detail::refuse(code, text, At{path, "chat_template", static_cast<std::int64_t>(node.offset)});
+  }
+  [[noreturn]] void fail(const TemplateNode& node, ErrorText what) const {
+    refuse(node, ErrorCode::tpl_message, {"the chat template cannot process this conversation: ", what});
   }
 };
 
@@ -69,7 +72,7 @@ inline MarkedText template_text(const TemplateValue& value, const TemplateNode& 
   if (const bool* b = value.boolean()) return marker(*b ? "True" : "False");
   if (const std::int64_t* i = value.integer()) return marker(std::to_string(*i));
   if (const double* d = value.real()) return marker(python_float(*d));
-  functions.fail(node, "it writes " + std::string(value.kind()) + " as text");
+  functions.fail(node, {"it writes ", value.kind(), " as text"});
 }
 
 /// str.strip, on the left, on the right or on both sides; no `characters`: white space.
@@ -125,7 +128,7 @@ inline TemplateValue join(const MarkedText& separator, const TemplateValue& list
                           TemplateFunctions& functions) {
   MarkedText out;
   if (list.is_undefined()) return out;
-  if (list.list() == nullptr) functions.fail(node, "join over " + std::string(list.kind()));
+  if (list.list() == nullptr) functions.fail(node, {"join over ", list.kind()});
   bool first = true;
   for (const TemplateValue& item : list.list()->items) {
     if (!std::exchange(first, false)) out += separator;
@@ -173,7 +176,7 @@ inline TemplateValue template_method(const TemplateNode& node, std::vector<Templ
   const TemplateValue& object = arguments[0];
   const std::string_view name = node.text;
   const std::size_t n = arguments.size() - 1;
-  if (!node.names.empty()) functions.fail(node, "named arguments of ." + node.text + "()");
+  if (!node.names.empty()) functions.fail(node, {"named arguments of .", node.text, "()"});
   if (const TemplateDict* dict = object.dict()) {
     if (name == "get" && (n == 1 || n == 2) && arguments[1].text() != nullptr) {
       const TemplateValue* found = dict->find(arguments[1].text()->text());
@@ -186,7 +189,7 @@ inline TemplateValue template_method(const TemplateNode& node, std::vector<Templ
     }
   }
   const MarkedText* text = object.text();
-  if (text == nullptr) functions.fail(node, "." + node.text + "() of " + std::string(object.kind()));
+  if (text == nullptr) functions.fail(node, {".", node.text, "() of ", object.kind()});
   functions.budget.spend(text->size() * 4, functions.path);
   const std::string* first = n >= 1 && arguments[1].text() != nullptr ? &arguments[1].text()->text() : nullptr;
   const bool no_first = n == 0 || arguments[1].is_none();
@@ -205,7 +208,7 @@ inline TemplateValue template_method(const TemplateNode& node, std::vector<Templ
       return list;
     }
   }
-  functions.fail(node, "." + node.text + "() with these arguments");
+  functions.fail(node, {".", node.text, "() with these arguments"});
 }
 
 /// arguments[0] is the object.
@@ -224,7 +227,7 @@ inline TemplateValue template_filter(const TemplateNode& node, std::vector<Templ
         indent = static_cast<int>(*value.integer());
       } else if (!(off && (node.names[i] == "ensure_ascii" || node.names[i] == "sort_keys")) &&
                  !(node.names[i] == "indent" && value.is_none())) {
-        functions.fail(node, "tojson with this " + node.names[i]);
+        functions.fail(node, {"tojson with this ", node.names[i]});
       }
     }
     if (n != node.names.size()) functions.fail(node, "tojson with an unnamed argument");
@@ -244,7 +247,7 @@ inline TemplateValue template_filter(const TemplateNode& node, std::vector<Templ
     const MarkedText separator = n == 0 ? MarkedText{} : template_text(arguments[1], node, functions);
     return join(separator, object, node, functions);
   }
-  if (n != 0) functions.fail(node, "the filter \"" + node.text + "\" with arguments");
+  if (n != 0) functions.fail(node, {"the filter \"", node.text, "\" with arguments"});
   if (name == "trim") {
     const MarkedText all = template_text(object, node, functions);
     functions.budget.spend(all.size() * 4, functions.path);
@@ -253,7 +256,7 @@ inline TemplateValue template_filter(const TemplateNode& node, std::vector<Templ
   if (name == "string" || name == "safe") return template_text(object, node, functions);
   if (name == "items") {
     if (object.is_undefined()) return TemplateList{};
-    if (object.dict() == nullptr) functions.fail(node, "items of " + std::string(object.kind()));
+    if (object.dict() == nullptr) functions.fail(node, {"items of ", object.kind()});
     return dict_items(*object.dict(), "items");
   }
   if (name == "int" && object.integer() != nullptr) return object;
@@ -269,7 +272,7 @@ inline TemplateValue template_filter(const TemplateNode& node, std::vector<Templ
     if (name == "first") return items.empty() ? TemplateValue{} : items.front();
     if (name == "last") return items.empty() ? TemplateValue{} : items.back();
   }
-  functions.fail(node, "the filter \"" + node.text + "\" of " + std::string(object.kind()));
+  functions.fail(node, {"the filter \"", node.text, "\" of ", object.kind()});
 }
 
 }  // namespace detail

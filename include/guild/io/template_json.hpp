@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/template_value.hpp>
 #include <guild/io/utf8.hpp>
 
@@ -101,7 +102,7 @@ inline void template_to_json(const TemplateValue& value, int indent, int level, 
   } else if (value.is_none()) {
     out += "null";
   } else {
-    throw Error(ErrorCode::tpl_message, "the template writes " + std::string(value.kind()) + " as JSON");
+    refuse(ErrorCode::tpl_message, {"the template writes ", value.kind(), " as JSON"});
   }
 }
 

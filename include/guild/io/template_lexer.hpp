@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/utf8.hpp>
 
 namespace guild {
@@ -82,8 +83,8 @@ class TemplateLexer {
  private:
   using Kind = TemplateToken::Kind;
 
-  [[noreturn]] void fail(const std::string& what, std::size_t offset) const {
-    throw Error(ErrorCode::tpl_unsupported, what, {path_, "chat_template", static_cast<std::int64_t>(offset)});
+  [[noreturn]] void fail(ErrorText what, std::size_t offset) const {
+    refuse(ErrorCode::tpl_unsupported, what, At{path_, "chat_template", static_cast<std::int64_t>(offset)});
   }
   void put(Kind kind, std::string_view text, std::size_t offset) {
     if (kind != Kind::data || !text.empty()) tokens_.push_back({kind, std::string(text), offset});

@@ -23,7 +23,7 @@ namespace detail {
 /// object.name; undefined if there is none.
 inline TemplateValue template_attribute(const TemplateValue& object, const TemplateNode& node,
                                         const TemplateFunctions& functions) {
-  if (object.is_undefined()) functions.fail(node, "\"." + node.text + "\" of something undefined");
+  if (object.is_undefined()) functions.fail(node, {"\".", node.text, "\" of something undefined"});
   const TemplateDict* dict = object.dict();
   if (object.name_space() != nullptr) dict = &object.name_space()->variables;
   const TemplateValue* found = dict == nullptr ? nullptr : dict->find(node.text);
@@ -62,7 +62,7 @@ inline TemplateValue template_slice(const TemplateValue& object, const std::arra
                                     const TemplateNode& node, TemplateFunctions& functions) {
   const auto given = [&](std::size_t which) {
     if (bounds[which].is_undefined() || bounds[which].is_none()) return false;
-    if (bounds[which].integer() == nullptr) functions.fail(node, "a slice with " + std::string(bounds[which].kind()));
+    if (bounds[which].integer() == nullptr) functions.fail(node, {"a slice with ", bounds[which].kind()});
     return true;
   };
   const std::int64_t step = given(2) ? *bounds[2].integer() : 1;
@@ -70,7 +70,7 @@ inline TemplateValue template_slice(const TemplateValue& object, const std::arra
   const bool back = step == -1;
   const MarkedText* text = object.text();
   const TemplateList* list = object.list();
-  if (text == nullptr && list == nullptr) functions.fail(node, "a slice of " + std::string(object.kind()));
+  if (text == nullptr && list == nullptr) functions.fail(node, {"a slice of ", object.kind()});
   std::vector<std::size_t> starts;
   if (text != nullptr) {
     functions.budget.spend(text->size() * 8, functions.path);
@@ -116,7 +116,7 @@ inline TemplateValue template_binary(const TemplateValue& left, const TemplateVa
     return list;
   }
   if (left.integer() == nullptr || right.integer() == nullptr)
-    functions.fail(node, std::string(left.kind()) + " " + node.text + " " + std::string(right.kind()));
+    functions.fail(node, {left.kind(), " ", node.text, " ", right.kind()});
   const std::int64_t a = *left.integer(), b = *right.integer();
   std::int64_t result = 0;
   bool overflow = false;
@@ -125,7 +125,7 @@ inline TemplateValue template_binary(const TemplateValue& left, const TemplateVa
   if (op == "*") overflow = __builtin_mul_overflow(a, b, &result);
   if (op == "//" || op == "%") {
     if (b == 0 || (a == std::numeric_limits<std::int64_t>::min() && b == -1))
-      functions.fail(node, "a division by " + std::to_string(b));
+      functions.fail(node, {"a division by ", b});
     const bool down = a % b != 0 && ((a < 0) != (b < 0));
     result = op == "//" ? a / b - (down ? 1 : 0) : a % b + (down ? b : 0);
   }
@@ -146,7 +146,7 @@ inline bool template_contains(const TemplateValue& whole, const TemplateValue& p
                        [&](const TemplateValue& v) { return template_equal(v, part); });
   }
   if (whole.is_undefined()) return false;
-  functions.fail(node, std::string(part.kind()) + " in " + std::string(whole.kind()));
+  functions.fail(node, {part.kind(), " in ", whole.kind()});
 }
 
 /// a op b for == != < <= > >= in "not in".
@@ -162,7 +162,7 @@ inline bool template_holds(const TemplateValue& a, std::string_view op, const Te
   } else if (a.is_number() && b.is_number()) {
     order = a.as_double() < b.as_double() ? -1 : a.as_double() > b.as_double() ? 1 : 0;
   } else {
-    functions.fail(node, std::string(a.kind()) + " " + std::string(op) + " " + std::string(b.kind()));
+    functions.fail(node, {a.kind(), " ", op, " ", b.kind()});
   }
   return op == "<" ? order < 0 : op == "<=" ? order <= 0 : op == ">" ? order > 0 : order >= 0;
 }
@@ -189,7 +189,7 @@ inline bool template_test(std::string_view test, const TemplateValue& value) {
 inline TemplateValue template_range(const std::vector<TemplateValue>& bounds, const TemplateNode& node,
                                     TemplateFunctions& functions) {
   for (const TemplateValue& bound : bounds)
-    if (bound.integer() == nullptr) functions.fail(node, "range() with " + std::string(bound.kind()));
+    if (bound.integer() == nullptr) functions.fail(node, {"range() with ", bound.kind()});
   const std::size_t n = bounds.size();
   if (n < 1 || n > 3 || !node.names.empty()) functions.fail(node, "range() takes one to three integers");
   const std::int64_t end = *bounds[n == 1 ? 0 : 1].integer(), step = n == 3 ? *bounds[2].integer() : 1;
@@ -213,7 +213,7 @@ inline std::vector<TemplateValue> template_elements(const TemplateValue& value, 
   } else if (value.dict() != nullptr) {
     for (const auto& [key, member] : value.dict()->members) out.push_back(TemplateValue::content(key));
   } else if (!value.is_undefined()) {
-    functions.fail(node, "a loop runs over " + std::string(value.kind()));
+    functions.fail(node, {"a loop runs over ", value.kind()});
   }
   functions.budget.spend(out.size() * 64, functions.path);
   return out;
@@ -241,7 +241,7 @@ inline void template_bind(TemplateDict& scope, const TemplateNode& loop, const T
   functions.budget.spend(0, functions.path);
   if (loop.names.size() == 1) return scope.set(loop.names[0], item);
   if (item.list() == nullptr || item.list()->items.size() != loop.names.size())
-    functions.fail(loop, "an element cannot be taken apart into " + std::to_string(loop.names.size()) + " variables");
+    functions.fail(loop, {"an element cannot be taken apart into ", loop.names.size(), " variables"});
   for (std::size_t i = 0; i < loop.names.size(); ++i) scope.set(loop.names[i], item.list()->items[i]);
 }
 

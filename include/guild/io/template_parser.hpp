@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/template_expressions.hpp>
 #include <guild/io/template_lexer.hpp>
 #include <guild/io/template_tree.hpp>
@@ -30,10 +31,8 @@ class TemplateParser {
   /// Throws tpl_unsupported and tpl_limit.
   static TemplateTree parse(std::string_view source, const std::string& path) {
     if (source.size() > max_source)
-      throw Error(ErrorCode::tpl_limit,
-                  "the template has " + std::to_string(source.size()) + " bytes, at most " +
-                      std::to_string(max_source) + " are read",
-                  {path, "chat_template", -1});
+      refuse(ErrorCode::tpl_limit, {"the template has ", source.size(), " bytes, at most ", max_source, " are read"},
+             At{path, "chat_template"});
     TemplateParser parser(TemplateLexer(source, path).tokens(), path);
     parser.in_.tree.root = parser.body({});
     return std::move(parser.in_.tree);
@@ -89,11 +88,11 @@ class TemplateParser {
       return inner;
     }
     if (word.text == "break" || word.text == "continue") {
-      if (loops_ == 0) in_.fail(ErrorCode::tpl_unsupported, "\"" + word.text + "\" outside a loop", word.offset);
+      if (loops_ == 0) in_.fail(ErrorCode::tpl_unsupported, {"\"", word.text, "\" outside a loop"}, word.offset);
       in_.end_block();
       return in_.add(word.text == "break" ? Kind::break_ : Kind::continue_, word.offset, {});
     }
-    in_.unsupported("the statement \"" + word.text + "\"", word.offset);
+    in_.unsupported({"the statement \"", word.text, "\""}, word.offset);
   }
   NodeId if_statement(std::size_t offset) {
     std::vector<NodeId> children = {expressions_.expression()};

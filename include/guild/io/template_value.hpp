@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/json.hpp>
 #include <guild/io/text_part.hpp>
 #include <guild/io/utf8.hpp>
@@ -159,9 +160,8 @@ class TemplateValue {
   static constexpr int max_depth = 200;
   void contain(const TemplateValue& part) {
     if (part.depth_ >= max_depth)
-      throw Error(ErrorCode::tpl_limit, "the chat template nests lists or dicts deeper than " +
-                                            std::to_string(max_depth) +
-                                            "; use the template that was published with the model");
+      refuse(ErrorCode::tpl_limit, {"the chat template nests lists or dicts deeper than ", max_depth,
+                                    "; use the template that was published with the model"});
     if (part.depth_ >= depth_) depth_ = part.depth_ + 1;
   }
 

@@ -1,6 +1,7 @@
 // One tensor of a safetensors file: its place, shape and stored type.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -26,6 +27,13 @@ struct TensorInfo {
   std::uint64_t bytes = 0;
   std::string_view type_name = {};  ///< as the header spells it; tells which type `DType::other` is
 };
+
+namespace detail {
+/// Sorts tensors, which are large to move, by one instance for every order.
+inline void sort_tensors(std::vector<TensorInfo>& tensors, bool (*before)(const TensorInfo&, const TensorInfo&)) {
+  std::sort(tensors.begin(), tensors.end(), before);
+}
+}  // namespace detail
 
 /// A checked header: every tensor lies inside the file, sizes agree with shapes, no two tensors share a byte.
 struct SafetensorsHeader {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/tokenizer.hpp>
 #include <guild/io/utf8.hpp>
 
@@ -56,10 +57,10 @@ class StopStrings {
   /// Throws in_param for an empty stop string and in_utf8 for one that is not UTF-8.
   explicit StopStrings(const std::vector<std::string>& stops) {
     for (const std::string& text : stops) {
-      if (text.empty()) throw Error(ErrorCode::in_param, "a stop string is empty; leave it out", {{}, "stop", -1});
+      if (text.empty()) detail::refuse(ErrorCode::in_param, "a stop string is empty; leave it out", "stop");
       if (const std::size_t fault = utf8_fault(text); fault != std::string_view::npos)
-        throw Error(ErrorCode::in_utf8, "a stop string is not valid UTF-8",
-                    {{}, "stop", static_cast<std::int64_t>(fault)});
+        detail::refuse(ErrorCode::in_utf8, "a stop string is not valid UTF-8",
+                       detail::At{{}, "stop", static_cast<std::int64_t>(fault)});
       stops_.push_back({text, borders(text), 0});
     }
   }

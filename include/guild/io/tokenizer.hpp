@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/added_tokens.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/normalizer.hpp>
@@ -116,10 +117,10 @@ class Tokenizer {
   /// The bytes that one id stands for; possibly a part of a character. Throws tk_id.
   [[nodiscard]] std::string_view bytes(int id) const {
     if (!has_token(id))
-      throw Error(ErrorCode::tk_id,
-                  "the id " + std::to_string(id) + " has no token; ids are 0.." + std::to_string(size() - 1) +
-                      (id >= 0 && id < size() ? " with gaps" : ""),
-                  {file_.path, {}, -1});
+      detail::refuse(
+          ErrorCode::tk_id,
+          {"the id ", id, " has no token; ids are 0..", size() - 1, (id >= 0 && id < size() ? " with gaps" : "")},
+          detail::At{file_.path, {}});
     return file_.tokens.bytes(id);
   }
 
@@ -153,11 +154,10 @@ class Tokenizer {
   /// Throws tk_vocab_size if an id does not fit a model with `vocab_size` rows.
   void require_vocab_size(int vocab_size) const {
     if (size() > vocab_size)
-      throw Error(ErrorCode::tk_vocab_size,
-                  "the largest id is " + std::to_string(size() - 1) + ", but the model has a vocab_size of " +
-                      std::to_string(vocab_size) +
-                      ". The tokenizer belongs to another model; take both from one folder",
-                  {file_.path, {}, -1});
+      detail::refuse(ErrorCode::tk_vocab_size,
+                     {"the largest id is ", size() - 1, ", but the model has a vocab_size of ", vocab_size,
+                      ". The tokenizer belongs to another model; take both from one folder"},
+                     detail::At{file_.path, {}});
   }
 
  private:
@@ -172,8 +172,8 @@ class Tokenizer {
       const bool is_new =
           token.normalized ? second_.add(file_.normalizer.normalize(text), index) : first_.add(text, index);
       if (!is_new)
-        throw Error(ErrorCode::tk_added, "\"" + text + "\" is the same as another one, once normalized",
-                    {file_.path, "added_tokens[" + std::to_string(index) + "]", -1});
+        detail::refuse(ErrorCode::tk_added, {"\"", text, "\" is the same as another one, once normalized"},
+                       detail::At{file_.path, "added_tokens[" + std::to_string(index) + "]"});
       ++index;
     }
     bos_ = resolve(config_.bos_token, "bos_token");
@@ -185,24 +185,24 @@ class Tokenizer {
     if (text.empty()) return std::nullopt;
     const auto id = id_of(text);
     if (!id)
-      throw Error(ErrorCode::tk_special,
-                  "names \"" + text + "\", which is no token of " + file_.path + ". Take both files from one folder",
-                  {config_.path, std::string(key), -1});
+      detail::refuse(ErrorCode::tk_special,
+                     {"names \"", text, "\", which is no token of ", file_.path, ". Take both files from one folder"},
+                     detail::At{config_.path, key});
     return id;
   }
   [[nodiscard]] int named(std::optional<int> id, std::string_view key) const {
     if (!id)
-      throw Error(ErrorCode::tk_special,
-                  "is not known, because there was no tokenizer_config.json. Pass it to "
-                  "Tokenizer::parse, or use Tokenizer::read",
-                  {file_.path, std::string(key), -1});
+      detail::refuse(ErrorCode::tk_special,
+                     "is not known, because there was no tokenizer_config.json. Pass it to "
+                     "Tokenizer::parse, or use Tokenizer::read",
+                     detail::At{file_.path, key});
     return *id;
   }
 
   static std::string_view checked_size(std::string_view text) {
     if (text.size() > max_text)
-      throw Error(ErrorCode::in_param, "the text has " + std::to_string(text.size()) + " bytes, at most " +
-                                           std::to_string(max_text) + " are encoded at once");
+      detail::refuse(ErrorCode::in_param,
+                     {"the text has ", text.size(), " bytes, at most ", max_text, " are encoded at once"});
     return text;
   }
   static std::string_view checked(std::string_view text, InvalidUtf8 invalid, std::string& replaced) {
@@ -210,10 +210,10 @@ class Tokenizer {
     const std::size_t fault = utf8_fault(text);
     if (fault == std::string_view::npos) return text;
     if (invalid == InvalidUtf8::error)
-      throw Error(ErrorCode::in_utf8,
-                  "the text is not valid UTF-8 here. Convert it, "
-                  "or choose InvalidUtf8::replace",
-                  {{}, {}, static_cast<std::int64_t>(fault)});
+      detail::refuse(ErrorCode::in_utf8,
+                     "the text is not valid UTF-8 here. Convert it, "
+                     "or choose InvalidUtf8::replace",
+                     detail::At{{}, {}, static_cast<std::int64_t>(fault)});
     return replaced = utf8_lossy(text);
   }
 

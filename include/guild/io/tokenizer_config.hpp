@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/json.hpp>
 
 namespace guild {
@@ -33,10 +34,10 @@ struct TokenizerConfig {
     config.unk_token = token(json, "unk_token");
     for (const auto& [key, value] : {std::pair{"bos_token", &config.bos_token}, {"eos_token", &config.eos_token}})
       if (value->empty())
-        throw Error(ErrorCode::tk_special,
-                    "this token is not named. A prompt cannot be begun or ended "
-                    "without it; add it as the published file of the model has it",
-                    {path, key, -1});
+        detail::refuse(ErrorCode::tk_special,
+                       "this token is not named. A prompt cannot be begun or ended "
+                       "without it; add it as the published file of the model has it",
+                       detail::At{path, key});
     config.chat_template = template_of(json);
     return config;
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/added_tokens.hpp>
 #include <guild/io/bpe.hpp>
 #include <guild/io/byte_level.hpp>
@@ -85,20 +86,19 @@ struct TokenizerFile {
     rules.type = ErrorCode::tk_type;
     rules.missing = ErrorCode::tk_missing;
     if (text.size() > max_bytes)
-      throw Error(ErrorCode::tk_limit,
-                  "has " + std::to_string(text.size()) + " bytes, at most " + std::to_string(max_bytes) + " are read",
-                  {path, {}, -1});
+      detail::refuse(ErrorCode::tk_limit, {"has ", text.size(), " bytes, at most ", max_bytes, " are read"},
+                     detail::At{path, {}});
     const Json json = Json::parse(text, rules);
     if (!json.is_object()) json.wrong_type("an object");
     TokenizerFile file;
     file.path = path;
     if (const auto version = json.find("version"); !version || !version->is_string() || version->string() != "1.0")
-      throw Error(ErrorCode::tk_version,
-                  "is " +
-                      (version && version->is_string() ? "\"" + std::string(version->string()) + "\""
-                                                       : std::string("missing")) +
-                      ", only \"1.0\" is supported",
-                  {path, "version", -1});
+      detail::refuse(
+          ErrorCode::tk_version,
+          {"is ",
+           (version && version->is_string() ? "\"" + std::string(version->string()) + "\"" : std::string("missing")),
+           ", only \"1.0\" is supported"},
+          detail::At{path, "version"});
     if (const auto steps = json.find("normalizer")) file.normalizer = Normalizer::parse(*steps);
     file.check_decoder(json);
     const Json model = json["model"];
@@ -117,13 +117,12 @@ struct TokenizerFile {
     const auto decoder = json.find("decoder");
     const std::string type(decoder && decoder->is_object() ? (*decoder)["type"].string() : "none");
     if (type != "ByteLevel")
-      throw Error(ErrorCode::tk_unsupported, "the decoder is \"" + type + "\", only ByteLevel is supported",
-                  {path, "decoder", -1});
+      detail::refuse(ErrorCode::tk_unsupported, {"the decoder is \"", type, "\", only ByteLevel is supported"},
+                     detail::At{path, "decoder"});
   }
   static void check_model(const Json& model) {
     const std::string_view type = model["type"].string();
-    if (type != "BPE")
-      model.fail(ErrorCode::tk_unsupported, "the model is \"" + std::string(type) + "\", only BPE is supported");
+    if (type != "BPE") model.fail(ErrorCode::tk_unsupported, {"the model is \"", type, "\", only BPE is supported"});
     if (const auto dropout = model.find("dropout"); dropout && !dropout->is_null() && dropout->number() != 0.0)
       dropout->fail(ErrorCode::tk_unsupported, "merges are dropped at random; only null is supported");
     for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"})
@@ -132,9 +131,7 @@ struct TokenizerFile {
   }
   static int checked_id(const Json& json) {
     const std::int64_t id = json.integer();
-    if (id < 0 || id >= max_ids)
-      json.fail(ErrorCode::tk_id,
-                "the id is " + std::to_string(id) + ", ids must be 0.." + std::to_string(max_ids - 1));
+    if (id < 0 || id >= max_ids) json.fail(ErrorCode::tk_id, {"the id is ", id, ", ids must be 0..", max_ids - 1});
     return static_cast<int>(id);
   }
 
@@ -144,13 +141,12 @@ struct TokenizerFile {
     const Json vocabulary = model["vocab"];
     vocabulary.for_each_member([&](std::string_view key, const Json& value) {
       if (key.size() > max_token)
-        vocabulary.fail(ErrorCode::tk_limit, "a token has a text of " + std::to_string(key.size()) +
-                                                 " bytes, at most " + std::to_string(max_token) + " are read");
+        vocabulary.fail(ErrorCode::tk_limit,
+                        {"a token has a text of ", key.size(), " bytes, at most ", max_token, " are read"});
       const int id = checked_id(value);
       const auto spelled = byte_level_decode(key);
       if (tokens.has(id))
-        value.fail(ErrorCode::tk_duplicate_id,
-                   "the id " + std::to_string(id) + " belongs to \"" + std::string(tokens.bytes(id)) + "\" already");
+        value.fail(ErrorCode::tk_duplicate_id, {"the id ", id, " belongs to \"", tokens.bytes(id), "\" already"});
       tokens.set(id, spelled ? std::string_view(*spelled) : key);
       symbols.add(key, id);
     });
@@ -158,8 +154,8 @@ struct TokenizerFile {
       const std::string symbol = byte_symbol(static_cast<std::uint8_t>(byte));
       byte_ids[byte] = symbols.find(symbol);
       if (byte_ids[byte] < 0)
-        vocabulary.fail(ErrorCode::tk_alphabet, "has no token \"" + symbol + "\" for the byte " + std::to_string(byte) +
-                                                    ", so not every text could be encoded");
+        vocabulary.fail(ErrorCode::tk_alphabet,
+                        {"has no token \"", symbol, "\" for the byte ", byte, ", so not every text could be encoded"});
     }
     if (ignore_merges)
       symbols.for_each([&](std::string_view key, int id) {
@@ -174,8 +170,8 @@ struct TokenizerFile {
       const std::string_view text = content.string();
       if (text.empty()) content.fail(ErrorCode::tk_added, "the added token is empty; it would match everywhere");
       if (text.size() > max_added_token)
-        content.fail(ErrorCode::tk_limit, "the added token has " + std::to_string(text.size()) + " bytes, at most " +
-                                              std::to_string(max_added_token) + " are read");
+        content.fail(ErrorCode::tk_limit,
+                     {"the added token has ", text.size(), " bytes, at most ", max_added_token, " are read"});
       const auto flag = [&](std::string_view key) {
         const auto value = entry.find(key);
         return value && value->boolean();
@@ -188,7 +184,7 @@ struct TokenizerFile {
       token.right_strip = flag("rstrip");
       token.normalized = flag("normalized");
       check_added(entry, text, token, symbols);
-      if (seen.find(text) >= 0) entry.fail(ErrorCode::tk_added, "\"" + std::string(text) + "\" is listed twice");
+      if (seen.find(text) >= 0) entry.fail(ErrorCode::tk_added, {"\"", text, "\" is listed twice"});
       seen.add(text, token.id);
       tokens.set(token.id, text);
       tokens.mark(token.id, token.special);
@@ -202,15 +198,15 @@ struct TokenizerFile {
     const std::string what = "\"" + std::string(text) + "\" has the id " + std::to_string(token.id);
     const int in_vocabulary = symbols.find(text);
     if (in_vocabulary >= 0 && in_vocabulary != token.id)
-      entry.fail(ErrorCode::tk_added, what + ", but " + std::to_string(in_vocabulary) + " in model.vocab");
+      entry.fail(ErrorCode::tk_added, {what, ", but ", in_vocabulary, " in model.vocab"});
     if (in_vocabulary >= 0) {
       for (const std::int32_t id : byte_ids)
-        if (id == token.id && token.special) entry.fail(ErrorCode::tk_added, what + ", which stands for a byte");
+        if (id == token.id && token.special) entry.fail(ErrorCode::tk_added, {what, ", which stands for a byte"});
     } else if (tokens.is_added(token.id)) {
       entry.fail(ErrorCode::tk_duplicate_id,
-                 what + ", which belongs to the added token \"" + std::string(tokens.bytes(token.id)) + "\" already");
+                 {what, ", which belongs to the added token \"", tokens.bytes(token.id), "\" already"});
     } else if (tokens.has(token.id)) {
-      entry.fail(ErrorCode::tk_added, what + ", which belongs to another token in model.vocab");
+      entry.fail(ErrorCode::tk_added, {what, ", which belongs to another token in model.vocab"});
     }
   }
 
@@ -226,27 +222,25 @@ struct TokenizerFile {
       for (std::size_t i = 0; i < 3; ++i) {
         const std::string_view symbol = i == 0 ? left : i == 1 ? right : std::string_view(joined);
         ids[i] = symbols.find(symbol);
-        if (ids[i] < 0)
-          merge.fail(ErrorCode::tk_merge, "names \"" + std::string(symbol) + "\", which is not in model.vocab");
+        if (ids[i] < 0) merge.fail(ErrorCode::tk_merge, {"names \"", symbol, "\", which is not in model.vocab"});
       }
       // Otherwise text of a user could become a control token.
       if (tokens.is_special(ids[2]))
-        merge.fail(ErrorCode::tk_merge, "makes the special token \"" + joined + "\" out of ordinary text");
+        merge.fail(ErrorCode::tk_merge, {"makes the special token \"", joined, "\" out of ordinary text"});
       merges.set(ids[0], ids[1], {rank++, ids[2]});
     });
   }
   // "a b" or ["a", "b"].
   static std::pair<std::string_view, std::string_view> parts(const Json& merge) {
     if (merge.is_array()) {
-      if (merge.size() != 2)
-        merge.fail(ErrorCode::tk_merge, "has " + std::to_string(merge.size()) + " parts, expected 2");
+      if (merge.size() != 2) merge.fail(ErrorCode::tk_merge, {"has ", merge.size(), " parts, expected 2"});
       return {merge[0].string(), merge[1].string()};
     }
     const std::string_view text = merge.string();
     const std::size_t space = text.find(' ');
     if (space == std::string_view::npos || space == 0 || space + 1 == text.size() ||
         text.find(' ', space + 1) != std::string_view::npos)
-      merge.fail(ErrorCode::tk_merge, "is \"" + std::string(text) + "\", expected two parts with one space between");
+      merge.fail(ErrorCode::tk_merge, {"is \"", text, "\", expected two parts with one space between"});
     return {text.substr(0, space), text.substr(space + 1)};
   }
 };

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/bpe_vocabulary.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/json_writer.hpp>
@@ -67,8 +68,7 @@ inline void write_bpe(JsonWriter& w, const BpeVocabulary& vocabulary) {
   const auto symbol = [&](std::int32_t part) -> const std::string& {
     const auto i = static_cast<std::size_t>(part) - vocabulary.first.size();
     if (i >= symbols.size())
-      throw Error(ErrorCode::tk_merge,
-                  "a merge names the id " + std::to_string(part) + ", which is not one of `tokens`");
+      refuse(ErrorCode::tk_merge, {"a merge names the id ", part, ", which is not one of `tokens`"});
     return symbols[i];
   };
   for (const BpeVocabulary::Merge& merge : vocabulary.merges)
@@ -100,10 +100,11 @@ inline void write_bpe(JsonWriter& w, const BpeVocabulary& vocabulary) {
 [[nodiscard]] inline std::string tokenizer_config_json(const TokenizerConfig& config) {
   for (const auto& [key, value] : {std::pair{"bos_token", &config.bos_token}, {"eos_token", &config.eos_token}})
     if (value->empty())
-      throw Error(ErrorCode::tk_special,
-                  "this token is not named. A prompt cannot be begun or ended without it; name one of the vocabulary's "
-                  "special tokens, the same for both if there is only one",
-                  {config.path, key, -1});
+      detail::refuse(
+          ErrorCode::tk_special,
+          "this token is not named. A prompt cannot be begun or ended without it; name one of the vocabulary's "
+          "special tokens, the same for both if there is only one",
+          detail::At{config.path, key});
   JsonWriter w;
   w.begin_object().member("tokenizer_class", "PreTrainedTokenizerFast").member("clean_up_tokenization_spaces", false);
   for (const auto& [key, value] : {std::pair{"bos_token", &config.bos_token},

@@ -52,8 +52,8 @@ struct DeepSeekFamily {
     int key_heads = attention.heads;
     file.read({"num_key_value_heads", "", Absent::as_default}, key_heads);
     if (key_heads != attention.heads)
-      file.refuse("num_key_value_heads", "num_attention_heads = " + std::to_string(attention.heads) +
-                                             ": latent attention has no grouped heads");
+      file.refuse("num_key_value_heads",
+                  {"num_attention_heads = ", attention.heads, ": latent attention has no grouped heads"});
     // The published V2 code scales only what it does not normalise; later code scales without normalising.
     const TopKConfig& routing = std::get<TopKConfig>(config);
     if (file.model_type() == "deepseek_v2" && routing.normalize && routing.scale != 1.0 && routing.experts > 0)

@@ -24,6 +24,7 @@
 
 #include <guild/core/error.hpp>
 #include <guild/core/path.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 
 namespace guild {
@@ -138,8 +139,8 @@ template <class Names>
   const std::string ours = path.str();
   const detail::Longest longest(detail::rules_of<Names>(), &NameRule::ours, ours);
   if (longest.rules.empty())
-    throw Error(ErrorCode::op_argument, "the model's names have no rule for \"" + ours + "\"; add one to Spec::Names",
-                {{}, ours, -1});
+    detail::refuse(ErrorCode::op_argument,
+                   {"the model's names have no rule for \"", ours, "\"; add one to Spec::Names"}, ours);
   std::vector<std::string> names;
   for (const NameRule* rule : longest.rules) names.push_back(detail::renamed(rule->ours, rule->published, ours));
   return names;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <guild/core/config_check.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/models/spec.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/layer_stack.hpp>
@@ -62,22 +63,22 @@ struct Transformer {
     [[nodiscard]] Index length() const { return layers.length(); }
     [[nodiscard]] Index reserved() const { return layers.reserved(); }
     /// Makes room for `tokens` in all. Throws dev_memory.
-    void reserve(Index tokens) {
+    [[gnu::noinline]] void reserve(Index tokens) {
       layers.reserve(tokens);
       for (auto& layer : mtp) layer.reserve(tokens);
     }
-    [[nodiscard]] Mark mark() const {
+    [[gnu::noinline]] [[nodiscard]] Mark mark() const {
       return marks(layers.mark(), [](const auto& layer) { return layer.mark(); });
     }
     /// A prediction layer's row was made with the token after its own: of the last token that stays it is forgotten.
-    [[nodiscard]] Mark mark(Index tokens) const {
+    [[gnu::noinline]] [[nodiscard]] Mark mark(Index tokens) const {
       if (tokens == length()) return mark();
       const Index guessed = std::max<Index>(tokens - 1, 0);
       return marks(layers.mark(tokens),
                    [guessed](const auto& layer) { return layer.mark(std::min(guessed, layer.length())); });
     }
     [[nodiscard]] Index oldest() const { return layers.oldest(); }
-    void rewind(const Mark& mark) {
+    [[gnu::noinline]] void rewind(const Mark& mark) {
       layers.rewind(mark.layers);
       for (std::size_t i = 0; i < std::min(mtp.size(), most_mtp); ++i) mtp[i].rewind(mark.mtp[i]);
     }
@@ -88,9 +89,9 @@ struct Transformer {
     template <class Of>
     [[nodiscard]] Mark marks(const typename Layers::Cache::Mark& of_layers, Of&& of) const {
       if (mtp.size() > most_mtp)
-        throw Error(ErrorCode::op_argument, "a cache has " + std::to_string(mtp.size()) +
-                                                " parts for prediction layers, expected at most " +
-                                                std::to_string(most_mtp) + "; resize its `mtp`");
+        detail::refuse(ErrorCode::op_argument,
+                       {"a cache has ", mtp.size(), " parts for prediction layers, expected at most ", most_mtp,
+                        "; resize its `mtp`"});
       Mark mark{of_layers, {}};
       for (std::size_t i = 0; i < mtp.size(); ++i) mark.mtp[i] = of(mtp[i]);
       return mark;
@@ -104,9 +105,8 @@ struct Transformer {
   static void visit(Visitor&& visitor, const Path& path, First& first, Rest&... rest) {
     for (const std::size_t count : {first.mtp.size(), rest.mtp.size()...})
       if (count != first.mtp.size())
-        throw Error(ErrorCode::op_shape, "weights with " + std::to_string(first.mtp.size()) + " and with " +
-                                             std::to_string(count) +
-                                             " prediction layers cannot be walked together; resize `mtp` first");
+        detail::refuse(ErrorCode::op_shape, {"weights with ", first.mtp.size(), " and with ", count,
+                                             " prediction layers cannot be walked together; resize `mtp` first"});
     TokenEmbedding::visit(visitor, path / "embedding", first.embedding, rest.embedding...);
     const Path layers = path / "layers";
     Layers::visit(visitor, layers, Index{0}, first.layers, rest.layers...);
@@ -178,22 +178,22 @@ struct Transformer {
                              DeviceView<float, 2> own_states = {}) {
     check(pass);
     if (depth >= weights.mtp.size())
-      throw Error(ErrorCode::op_argument, "prediction layer " + std::to_string(depth) + " was asked for, but " +
-                                              std::to_string(weights.mtp.size()) + " are loaded; set LoadOptions::mtp");
+      detail::refuse(ErrorCode::op_argument, {"prediction layer ", depth, " was asked for, but ", weights.mtp.size(),
+                                              " are loaded; set LoadOptions::mtp"});
     for (const Chunk& chunk : pass.batch.chunks) {
       Cache& of_sequence = cache_of(chunk, caches);
       if (depth >= of_sequence.mtp.size())
-        throw Error(ErrorCode::op_argument, "the cache of sequence " + std::to_string(chunk.sequence) +
-                                                " has no part for prediction layer " + std::to_string(depth) +
-                                                "; resize its `mtp` first");
+        detail::refuse(ErrorCode::op_argument,
+                       {"the cache of sequence ", chunk.sequence, " has no part for prediction layer ", depth,
+                        "; resize its `mtp` first"});
       if (chunk.first_position + chunk.count > of_sequence.length())
-        throw Error(ErrorCode::op_shape,
-                    "a prediction layer was asked for positions that are not in the cache; call `forward` first");
+        detail::refuse(ErrorCode::op_shape,
+                       "a prediction layer was asked for positions that are not in the cache; call `forward` first");
       if (chunk.count > 0 && of_sequence.mtp[depth].length() != chunk.first_position)
-        throw Error(ErrorCode::op_shape, "a chunk starts at position " + std::to_string(chunk.first_position) +
-                                             ", but prediction layer " + std::to_string(depth) + " holds " +
-                                             std::to_string(of_sequence.mtp[depth].length()) +
-                                             " tokens; it takes them in order, and rewinds with its sequence");
+        detail::refuse(
+            ErrorCode::op_shape,
+            {"a chunk starts at position ", chunk.first_position, ", but prediction layer ", depth, " holds ",
+             of_sequence.mtp[depth].length(), " tokens; it takes them in order, and rewinds with its sequence"});
     }
     for (const Chunk& chunk : pass.batch.chunks)
       grow(cache_of(chunk, caches).mtp[depth], chunk.first_position + chunk.count, config.context);
@@ -242,34 +242,33 @@ struct Transformer {
 
   static Cache& cache_of(const Chunk& chunk, std::span<Cache* const> caches) {
     if (chunk.sequence < 0 || static_cast<std::size_t>(chunk.sequence) >= caches.size())
-      throw Error(ErrorCode::op_shape, "a chunk names sequence " + std::to_string(chunk.sequence) + ", but there are " +
-                                           std::to_string(caches.size()) + " caches");
+      detail::refuse(ErrorCode::op_shape,
+                     {"a chunk names sequence ", chunk.sequence, ", but there are ", caches.size(), " caches"});
     Cache* const cache = caches[static_cast<std::size_t>(chunk.sequence)];
     if (cache == nullptr)
-      throw Error(ErrorCode::op_argument,
-                  "sequence " + std::to_string(chunk.sequence) + " of the batch has no cache: its pointer is null");
+      detail::refuse(ErrorCode::op_argument,
+                     {"sequence ", chunk.sequence, " of the batch has no cache: its pointer is null"});
     return *cache;
   }
   /// All checks, of a batch that is one, come before the first change.
   static void check_caches(const Batch& batch, std::span<Cache* const> caches, bool keep) {
     if (keep)
-      throw Error(ErrorCode::op_argument,
-                  "a pass that appends to caches cannot go backward; give it whole sequences and no caches, or keep "
-                  "nothing");
+      detail::refuse(ErrorCode::op_argument,
+                     "a pass that appends to caches cannot go backward; give it whole sequences and no caches, or keep "
+                     "nothing");
     for (std::size_t i = 0; i < batch.chunks.size(); ++i) {
       const Chunk& chunk = batch.chunks[i];
       const Cache& cache = cache_of(chunk, caches);
       if (cache.length() != chunk.first_position)
-        throw Error(ErrorCode::op_shape, "a chunk starts at position " + std::to_string(chunk.first_position) +
-                                             ", but its cache holds " + std::to_string(cache.length()) + " tokens");
+        detail::refuse(ErrorCode::op_shape, {"a chunk starts at position ", chunk.first_position,
+                                             ", but its cache holds ", cache.length(), " tokens"});
       if (chunk.first_position + chunk.count > config.context)
-        throw Error(ErrorCode::in_context, std::to_string(chunk.first_position + chunk.count) +
-                                               " tokens do not fit the model's context of " +
-                                               std::to_string(config.context));
+        detail::refuse(ErrorCode::in_context, {chunk.first_position + chunk.count,
+                                               " tokens do not fit the model's context of ", config.context});
       for (std::size_t j = 0; j < i && chunk.count > 0; ++j)
         if (batch.chunks[j].count > 0 && &cache == caches[static_cast<std::size_t>(batch.chunks[j].sequence)])
-          throw Error(ErrorCode::op_shape, "two chunks of a batch extend sequence " + std::to_string(chunk.sequence) +
-                                               "; give each sequence one chunk, with all of its new tokens");
+          detail::refuse(ErrorCode::op_shape, {"two chunks of a batch extend sequence ", chunk.sequence,
+                                               "; give each sequence one chunk, with all of its new tokens"});
     }
     for (const Chunk& chunk : batch.chunks)
       grow(cache_of(chunk, caches), chunk.first_position + chunk.count, config.context);

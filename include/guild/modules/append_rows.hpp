@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <string>
 
+#include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/pass.hpp>
@@ -21,15 +22,15 @@ void append_rows(const Pass<Device>& pass, Caches<Cache> caches,
                  const std::array<DeviceView<const float, 2>, Parts>& parts) {
   using Element = typename Cache::Element;
   if (pass.mask != AttentionMask::causal)
-    throw Error(ErrorCode::op_argument, "a token that sees later ones cannot attend to a cache; pass whole sequences",
-                Where{.key = "Pass::mask"});
+    detail::refuse(ErrorCode::op_argument,
+                   "a token that sees later ones cannot attend to a cache; pass whole sequences", "Pass::mask");
   Staged<Device, CopyRowsJob<float, Element>> copies(pass.device, static_cast<Index>(Parts) * pass.batch.chunk_count());
   for (const Chunk& chunk : pass.batch.chunks) {
     if (chunk.count == 0) continue;
     Cache& cache = caches[chunk.sequence];
     if (cache.length() != chunk.first_position)
-      throw Error(ErrorCode::op_shape, "a chunk starts at position " + std::to_string(chunk.first_position) +
-                                           ", but its cache holds " + std::to_string(cache.length()) + " tokens");
+      detail::refuse(ErrorCode::op_shape, {"a chunk starts at position ", chunk.first_position,
+                                           ", but its cache holds ", cache.length(), " tokens"});
     const DeviceView<Element, 2> rows = cache.append(chunk.count);
     Index column = 0;
     for (const DeviceView<const float, 2>& part : parts) {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 
 namespace guild {
@@ -30,7 +30,7 @@ struct Batch {
 
 /// Throws op_shape unless the chunks cover the rows in order.
 inline void check(const Batch& batch) {
-  const auto bad = [](const char* what) { throw Error(ErrorCode::op_shape, what); };
+  const auto bad = [](const char* what) { detail::refuse(ErrorCode::op_shape, {what}); };
   if (batch.positions.size != batch.tokens.size) bad("a batch needs one position for each token");
   Index row = 0;
   for (const Chunk& chunk : batch.chunks) {
@@ -45,7 +45,7 @@ inline void check_positions(const Batch& batch, View<const std::int32_t> positio
   for (const Chunk& chunk : batch.chunks)
     for (Index i = 0; i < chunk.count; ++i)
       if (positions[chunk.begin + i] != chunk.first_position + i)
-        throw Error(ErrorCode::op_shape, "the positions of a chunk must count up from its first position");
+        detail::refuse(ErrorCode::op_shape, "the positions of a chunk must count up from its first position");
 }
 
 }  // namespace v1

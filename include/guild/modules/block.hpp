@@ -47,7 +47,7 @@ struct Block {
   };
 
   template <class Visitor, class... W>
-  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+  [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     Norm::visit(visitor, path / "mixer_norm", weights.mixer_norm...);
     Mixer::visit(visitor, path / "mixer", weights.mixer...);
     Norm::visit(visitor, path / "feed_forward_norm", weights.feed_forward_norm...);

@@ -27,7 +27,7 @@ struct ExpertPool {
   };
 
   template <class Visitor, class... W>
-  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+  [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     const Path gate = path / "gate", up = path / "up", down = path / "down";
     visitor(gate / "weight", StackShape{count, hidden, size}, weights.gate...);
     visitor(up / "weight", StackShape{count, hidden, size}, weights.up...);

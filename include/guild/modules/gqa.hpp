@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <guild/core/config.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/modules/append_rows.hpp>
 #include <guild/modules/caches.hpp>
@@ -59,7 +60,7 @@ struct Gqa {
   };
 
   template <class Visitor, class... W>
-  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+  [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     const Path query = path / "query", key = path / "key", value = path / "value";
     Query::visit(visitor, query, weights.query...);
     if constexpr (config.bias) visitor(query / "bias", VectorShape{heads * width}, weights.query_bias...);
@@ -104,7 +105,7 @@ struct Gqa {
     else if constexpr (std::is_same_v<Real, float>)
       attend_to_caches(pass, caches, saved);
     else
-      throw Error(ErrorCode::op_argument, "attention over caches is in float", Where{.key = "Gqa: caches"});
+      detail::refuse(ErrorCode::op_argument, "attention over caches is in float", "Gqa: caches");
     Output::forward(device, weights.output, saved.attended, y);
   }
 

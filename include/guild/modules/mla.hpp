@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include <guild/core/config.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/modules/cached_attention.hpp>
 #include <guild/modules/linear.hpp>
@@ -58,7 +59,7 @@ struct Mla {
   };
 
   template <class Visitor, class... W>
-  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+  [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     if constexpr (has_query_latent) {
       QueryDown::visit(visitor, path / "query_down", weights.query_down...);
       QueryNorm::visit(visitor, path / "query_norm", weights.query_norm...);
@@ -103,7 +104,7 @@ struct Mla {
       CachedAttention::attend(pass, weights.latent_up.weight.view(), caches, normed,
                               saved.latents.middle_cols(latent, rotary), saved.query, saved.attended);
     else
-      throw Error(ErrorCode::op_argument, "attention over caches is in float", Where{.key = "Mla: caches"});
+      detail::refuse(ErrorCode::op_argument, "attention over caches is in float", "Mla: caches");
     Output::forward(device, weights.output, saved.attended, y);
   }
 

@@ -24,7 +24,7 @@ struct Mlp {
   };
 
   template <class Visitor, class... W>
-  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+  [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     Linear<Hidden, Size>::visit(visitor, path / "gate", weights.gate...);
     Linear<Hidden, Size>::visit(visitor, path / "up", weights.up...);
     Linear<Size, Hidden>::visit(visitor, path / "down", weights.down...);

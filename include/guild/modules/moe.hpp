@@ -49,7 +49,7 @@ struct Moe {
   };
 
   template <class Visitor, class... W>
-  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+  [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     Router::visit(visitor, path / "router", weights.router...);
     Experts::visit(visitor, path / "experts", weights.experts...);
     if constexpr (has_shared) Shared::visit(visitor, path / "shared", weights.shared...);

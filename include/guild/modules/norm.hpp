@@ -18,7 +18,7 @@ struct RmsNorm {
   };
 
   template <class Visitor, class... W>
-  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+  [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     visitor(path / "weight", VectorShape{Size}, weights.weight...);
   }
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/weight.hpp>
 #include <guild/modules/module.hpp>
 
@@ -60,9 +60,8 @@ template <class A, class B>
 void require_same_layers(const A& a, const B& b) {
   if constexpr (requires { a.mtp.size() == b.mtp.size(); }) {
     if (a.mtp.size() != b.mtp.size())
-      throw Error(ErrorCode::op_shape, "one side has " + std::to_string(a.mtp.size()) + " prediction layers and one " +
-                                           std::to_string(b.mtp.size()) +
-                                           "; weights and what belongs to them must have equally many");
+      refuse(ErrorCode::op_shape, {"one side has ", a.mtp.size(), " prediction layers and one ", b.mtp.size(),
+                                   "; weights and what belongs to them must have equally many"});
   }
 }
 
@@ -78,10 +77,10 @@ void match_layers(const A& source, B& target) {
 template <class T>
 void require_allocated(const Path& path, const TensorShape& shape, const Buffer<T>& data, const char* what) {
   if (data.size() == shape.size()) return;
-  throw Error(ErrorCode::op_shape,
-              std::string(what) + " has " + std::to_string(data.size()) + " elements, expected " +
-                  std::to_string(shape.size()) + "; allocate it with `allocate` or `allocate_trained`",
-              Where{.key = path.str()});
+  refuse(ErrorCode::op_shape,
+         {what, " has ", data.size(), " elements, expected ", shape.size(),
+          "; allocate it with `allocate` or `allocate_trained`"},
+         path.str());
 }
 
 }  // namespace detail

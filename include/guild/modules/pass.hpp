@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <guild/core/refuse.hpp>
 #include <guild/modules/batch.hpp>
 #include <guild/modules/observer.hpp>
 #include <guild/modules/routing.hpp>
@@ -78,10 +79,11 @@ struct Pass {
   /// `memory`, which must be there. Throws op_argument.
   [[nodiscard]] Frame& kept() const {
     if (memory == nullptr)
-      throw Error(ErrorCode::op_argument,
-                  "the pass has no memory to keep anything in; give it a frame of an arena that is not the scratch of "
-                  "its device",
-                  Where{.key = "Pass::memory"});
+      detail::refuse(
+          ErrorCode::op_argument,
+          "the pass has no memory to keep anything in; give it a frame of an arena that is not the scratch of "
+          "its device",
+          "Pass::memory");
     return *memory;
   }
   /// The same pass, keeping in another frame.
@@ -110,8 +112,8 @@ void check(const Pass<Device>& pass) {
 inline void check_whole(const Batch& batch) {
   for (const Chunk& chunk : batch.chunks)
     if (chunk.first_position != 0)
-      throw Error(ErrorCode::op_shape, "a chunk begins at position " + std::to_string(chunk.first_position) +
-                                           "; a pass without caches takes whole sequences, from position 0");
+      detail::refuse(ErrorCode::op_shape, {"a chunk begins at position ", chunk.first_position,
+                                           "; a pass without caches takes whole sequences, from position 0"});
 }
 
 }  // namespace v1

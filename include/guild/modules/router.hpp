@@ -27,7 +27,7 @@ struct TopKRouter {
   };
 
   template <class Visitor, class... W>
-  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+  [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     visitor(path / "weight", MatrixShape{config.experts, S::config.hidden}, weights.weight...);
     if constexpr (has_bias)
       visitor(path / "selection_bias", VectorShape{config.experts, TensorRole::state}, weights.selection_bias...);

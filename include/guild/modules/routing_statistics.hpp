@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 #include <guild/ops/route/balance.hpp>
 
@@ -18,11 +19,10 @@ namespace detail {
 /// The layer; throws op_argument if it is not one of `layers`.
 inline Index counted_layer(int layer, Index layers) {
   if (layer < 0 || layer >= layers)
-    throw Error(ErrorCode::op_argument,
-                "layer " + std::to_string(layer) + " was asked for, but routing is counted for " +
-                    std::to_string(layers) +
-                    " layers; make the statistics for all layers of the model, the prediction layers included",
-                Where{.key = "RoutingStatistics"});
+    refuse(ErrorCode::op_argument,
+           {"layer ", layer, " was asked for, but routing is counted for ", layers,
+            " layers; make the statistics for all layers of the model, the prediction layers included"},
+           "RoutingStatistics");
   return layer;
 }
 

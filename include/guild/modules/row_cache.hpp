@@ -7,7 +7,7 @@
 #include <string>
 
 #include <guild/core/buffer.hpp>
-#include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/types.hpp>
 
 namespace guild {
@@ -45,7 +45,7 @@ class RowCache {
   [[nodiscard]] static constexpr Index bytes(Index tokens) { return tokens * Width * Index{sizeof(Element)}; }
 
   /// Makes room for `tokens` rows in all; never shrinks. Throws dev_memory, and then changes nothing.
-  void reserve(Index tokens) {
+  [[gnu::noinline]] void reserve(Index tokens) {
     if (tokens <= reserved()) return;
     RowCache grown;
     grown.rows_ = Buffer<Element>::uninitialized(tokens * Width);
@@ -56,9 +56,8 @@ class RowCache {
   /// The rows of `tokens` more tokens, to be written. Throws op_shape without room for them.
   [[nodiscard]] DeviceView<Element, 2> append(Index tokens) {
     if (tokens < 0 || tokens > reserved() - length_)
-      throw Error(ErrorCode::op_shape, std::to_string(tokens) + " tokens do not fit a cache that holds " +
-                                           std::to_string(length_) + " of " + std::to_string(reserved()) +
-                                           "; reserve room first");
+      detail::refuse(ErrorCode::op_shape, {tokens, " tokens do not fit a cache that holds ", length_, " of ",
+                                           reserved(), "; reserve room first"});
     const DeviceView<Element, 2> fresh{rows_.data() + length_ * Width, tokens, Width};
     length_ += tokens;
     return fresh;
@@ -70,10 +69,9 @@ class RowCache {
   [[nodiscard]] Mark mark(Index tokens) const { return {tokens}; }
   [[nodiscard]] static constexpr Index oldest() { return 0; }
   /// Throws op_argument for a mark of rows that are not there.
-  void rewind(const Mark& mark) {
+  [[gnu::noinline]] void rewind(const Mark& mark) {
     if (mark.length < 0 || mark.length > length_)
-      throw Error(ErrorCode::op_argument,
-                  "a cache of " + std::to_string(length_) + " tokens cannot go back to " + std::to_string(mark.length));
+      detail::refuse(ErrorCode::op_argument, {"a cache of ", length_, " tokens cannot go back to ", mark.length});
     length_ = mark.length;
   }
 

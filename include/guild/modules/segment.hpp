@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <guild/core/refuse.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/joint_cache.hpp>
 #include <guild/modules/layer_stack.hpp>
@@ -96,10 +97,9 @@ struct Segment {
     constexpr Index chosen = Layer::chosen_experts;
     const DeviceView<std::int32_t, 2> experts = pass.choices[layer];
     if (experts.rows != tokens || experts.cols != chosen)
-      throw Error(ErrorCode::op_shape, "the experts given for layer " + std::to_string(pass.layer) + " are [" +
-                                           std::to_string(experts.rows) + ", " + std::to_string(experts.cols) +
-                                           "], expected [" + std::to_string(tokens) + ", " + std::to_string(chosen) +
-                                           "]: those of the same tokens and model");
+      detail::refuse(ErrorCode::op_shape,
+                     {"the experts given for layer ", pass.layer, " are [", experts.rows, ", ", experts.cols,
+                      "], expected [", tokens, ", ", chosen, "]: those of the same tokens and model"});
     return {experts, Choice::given};
   }
 };

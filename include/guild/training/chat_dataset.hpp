@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 #include <guild/io/json.hpp>
 #include <guild/io/jsonl.hpp>
@@ -89,7 +90,7 @@ class ChatDataset {
     try {
       encoder.encode(messages, sample);
     } catch (const Error& error) {
-      throw Error(error.code(), error.message(), {name, error.path() + error.key(), error.offset()});
+      detail::refuse(error.code(), {error.message()}, detail::At{name, error.path() + error.key(), error.offset()});
     }
     const std::size_t count = sample.tokens.size();
     for (std::size_t i = 0; i < count; ++i) {
@@ -104,7 +105,8 @@ class ChatDataset {
     spans_begin_.push_back(static_cast<Index>(spans_.size()));
   }
   void finish(const std::string& name) {
-    if (size() == 0) throw Error(ErrorCode::dt_empty, "there is no conversation; write one a line", {name});
+    if (size() == 0)
+      detail::refuse(ErrorCode::dt_empty, "there is no conversation; write one a line", detail::At{name});
     tokens_.shrink_to_fit();
   }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/chat_template.hpp>
 #include <guild/io/message.hpp>
 #include <guild/io/text_part.hpp>
@@ -82,7 +83,7 @@ class ChatEncoder {
   };
   enum class Prompt : std::uint8_t { none, generation };
 
-  [[noreturn]] static void bad(const std::string& message) { throw Error(ErrorCode::dt_conversation, message); }
+  [[noreturn]] static void bad(const std::string& message) { detail::refuse(ErrorCode::dt_conversation, {message}); }
   static bool by_assistant(const Message& message) { return message.role == "assistant"; }
 
   [[nodiscard]] Rendered render(std::span<const Message> messages, Prompt prompt) const {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 
 namespace guild {
@@ -35,7 +36,7 @@ struct Curriculum {
   /// negative and not all 0, and the length is positive.
   void check(std::size_t sources) const {
     if (stages.empty()) return;
-    const auto bad = [](const std::string& message) { throw Error(ErrorCode::in_param, message, {{}, "curriculum"}); };
+    const auto bad = [](const std::string& message) { detail::refuse(ErrorCode::in_param, {message}, "curriculum"); };
     if (length < 1)
       bad("has the length " + std::to_string(length) + ", expected the number of batches (or of its unit)");
     double last = 0;
@@ -54,13 +55,11 @@ struct Curriculum {
     double sum = 0;
     for (const double weight : weights) {
       if (!(weight >= 0) || !std::isfinite(weight))
-        throw Error(ErrorCode::in_param, "has the weight " + std::to_string(weight) + ", expected 0 or more",
-                    {{}, "mixture"});
+        detail::refuse(ErrorCode::in_param, {"has the weight ", weight, ", expected 0 or more"}, "mixture");
       sum += weight;
     }
     if (!(sum > 0) || !std::isfinite(sum))
-      throw Error(ErrorCode::in_param, "has weights with the sum " + std::to_string(sum) + "; one must be positive",
-                  {{}, "mixture"});
+      detail::refuse(ErrorCode::in_param, {"has weights with the sum ", sum, "; one must be positive"}, "mixture");
   }
 
   /// The shares (their sum is 1) after `done` units. Needs stages.

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 #include <guild/training/data_position.hpp>
 #include <guild/training/dataset.hpp>
@@ -39,8 +40,7 @@ class DataLoader {
       : options_(options), walk_(std::move(mixture), options.seed), position_(walk_.begin()), working_(position_) {
     const auto positive = [](Index value, const char* what, Index least) {
       if (value < least)
-        throw Error(ErrorCode::in_param, "is " + std::to_string(value) + ", expected at least " + std::to_string(least),
-                    {{}, what});
+        detail::refuse(ErrorCode::in_param, {"is ", value, ", expected at least ", least}, detail::At{{}, what});
     };
     positive(options_.length, "length", 1);
     positive(options_.tokens_per_batch, "tokens_per_batch", options_.length);
@@ -54,7 +54,7 @@ class DataLoader {
   static DataLoader once(AnyDataset data, LoaderOptions options) {
     options.samples = data.size();
     if (options.samples == endless)
-      throw Error(ErrorCode::in_param, "an endless data set cannot be read once; set LoaderOptions::samples");
+      detail::refuse(ErrorCode::in_param, "an endless data set cannot be read once; set LoaderOptions::samples");
     return {std::move(data), options, SampleOrder::sequential};
   }
 
@@ -118,9 +118,8 @@ class DataLoader {
       } else {
         ++working_.dropped;
         if (++fruitless > max_fruitless_)
-          throw Error(ErrorCode::dt_empty, std::to_string(fruitless) +
-                                               " samples in a row were dropped: none has a target within " +
-                                               std::to_string(options_.length) + " tokens. Raise the length");
+          detail::refuse(ErrorCode::dt_empty, {fruitless, " samples in a row were dropped: none has a target within ",
+                                               options_.length, " tokens. Raise the length"});
       }
     }
   }
@@ -128,11 +127,10 @@ class DataLoader {
     held_.reset();
     walk_.data(draw.source).get(draw.sample, sample_);
     if (sample_.tokens.empty() || sample_.tokens.size() != sample_.targets.size())
-      throw Error(ErrorCode::dt_sample,
-                  "sample " + std::to_string(draw.sample) + " has " + std::to_string(sample_.tokens.size()) +
-                      " tokens and " + std::to_string(sample_.targets.size()) +
-                      " targets; expected at least one token, and a target (or TrainingBatch::ignored) for each",
-                  {{}, walk_.name(draw.source)});
+      detail::refuse(ErrorCode::dt_sample,
+                     {"sample ", draw.sample, " has ", sample_.tokens.size(), " tokens and ", sample_.targets.size(),
+                      " targets; expected at least one token, and a target (or TrainingBatch::ignored) for each"},
+                     detail::At{{}, walk_.name(draw.source)});
     held_ = draw;
   }
 

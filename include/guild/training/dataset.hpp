@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 #include <guild/training/training_batch.hpp>
 
@@ -96,8 +97,7 @@ namespace detail {
 /// Throws in_param unless 0 <= i < size.
 inline void check_sample_index(Index i, Index size) {
   if (i < 0 || i >= size)
-    throw Error(ErrorCode::in_param, "there is no sample " + std::to_string(i) + "; there are " + std::to_string(size) +
-                                         ", numbered from 0");
+    refuse(ErrorCode::in_param, {"there is no sample ", i, "; there are ", size, ", numbered from 0"});
 }
 }  // namespace detail
 

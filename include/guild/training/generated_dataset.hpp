@@ -10,6 +10,7 @@
 
 #include <guild/core/error.hpp>
 #include <guild/core/random.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 #include <guild/io/message.hpp>
 #include <guild/training/chat_encoder.hpp>
@@ -78,8 +79,9 @@ class GeneratedChats {
       try {
         encoder.encode(messages, out);
       } catch (const Error& error) {
-        throw Error(error.code(), error.message(),
-                    {"generated conversation " + std::to_string(i), error.path() + error.key(), error.offset()});
+        detail::refuse(
+            error.code(), {error.message()},
+            detail::At{"generated conversation " + std::to_string(i), error.path() + error.key(), error.offset()});
       }
     }
   };

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <string>
 
+#include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/modules/parameters.hpp>
 #include <guild/ops/optimizer/sum_of_squares.hpp>
@@ -34,14 +35,14 @@ template <class Model, class Device, class Gradients>
 /// infinite limit clips nothing. Throws op_argument unless limit is positive, op_nonfinite unless norm is finite.
 [[nodiscard]] inline double clip_scale(double norm, double limit) {
   if (!(limit > 0.0))
-    throw Error(ErrorCode::op_argument,
-                "the gradient norm's limit is " + std::to_string(limit) +
-                    ", expected a positive number; 1 is usual, infinity clips nothing",
-                Where{.key = "clip_scale: limit"});
+    detail::refuse(
+        ErrorCode::op_argument,
+        {"the gradient norm's limit is ", limit, ", expected a positive number; 1 is usual, infinity clips nothing"},
+        "clip_scale: limit");
   if (!std::isfinite(norm) || norm < 0.0)
-    throw Error(ErrorCode::op_nonfinite,
-                "the gradient norm is " + std::to_string(norm) + "; skip the step, and lower the rate if it repeats",
-                Where{.key = "clip_scale: norm"});
+    detail::refuse(ErrorCode::op_nonfinite,
+                   {"the gradient norm is ", norm, "; skip the step, and lower the rate if it repeats"},
+                   "clip_scale: norm");
   return norm > limit ? limit / norm : 1.0;
 }
 

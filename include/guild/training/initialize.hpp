@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include <guild/core/refuse.hpp>
 #include <guild/device/cpu.hpp>
 #include <guild/ops/common/rows/normal.hpp>
 #include <guild/training/parameter_group.hpp>
@@ -65,8 +66,8 @@ template <class Model, class Device, class Weights>
   requires requires(Device& device) { device.scratch(); }
 void initialize(Device& device, Weights& weights, const InitializeOptions& options = {}) {
   if (!(options.deviation >= 0.0) || !std::isfinite(options.deviation) || options.residual_layers < 0)
-    throw Error(ErrorCode::op_argument, "the deviation must be finite and not negative, and so must the layers",
-                Where{.key = "InitializeOptions"});
+    detail::refuse(ErrorCode::op_argument, "the deviation must be finite and not negative, and so must the layers",
+                   "InitializeOptions");
   // All memory first: nothing is half done when it runs out.
   for_each_tensor<Model>(
       [](const Path& path, const TensorShape& shape, TensorRole, const Buffer<float>& data) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 #include <guild/training/curriculum.hpp>
 #include <guild/training/data_position.hpp>
@@ -55,11 +56,11 @@ class MixtureWalk {
   /// Throws in_param (weights, curriculum) and dt_empty (no source, a source without samples).
   MixtureWalk(Mixture mixture, std::uint64_t seed) : mixture_(std::move(mixture)), seed_(seed) {
     const auto& sources = mixture_.sources;
-    if (sources.empty()) throw Error(ErrorCode::dt_empty, "the mixture has no source; give at least one");
+    if (sources.empty()) detail::refuse(ErrorCode::dt_empty, "the mixture has no source; give at least one");
     std::vector<double> weights;
     for (std::size_t i = 0; i < sources.size(); ++i) {
       sizes_.push_back(sources[i].data.size());
-      if (sizes_.back() < 1) throw Error(ErrorCode::dt_empty, "has no samples", {{}, name(i)});
+      if (sizes_.back() < 1) detail::refuse(ErrorCode::dt_empty, "has no samples", detail::At{{}, name(i)});
       weights.push_back(sources[i].weight);
     }
     mixture_.curriculum.check(sources.size());
@@ -113,7 +114,7 @@ class MixtureWalk {
   /// Throws dt_position unless the position can be one of this data and seed.
   void check(const DataPosition& position) const {
     const auto bad = [](const std::string& message) {
-      throw Error(ErrorCode::dt_position, message + ". Resume with the data and the seed of the saved run");
+      detail::refuse(ErrorCode::dt_position, {message, ". Resume with the data and the seed of the saved run"});
     };
     if (position.sources.size() != size())
       bad("the position is of " + std::to_string(position.sources.size()) + " sources, the data have " +

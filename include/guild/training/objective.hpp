@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <guild/core/buffer.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/device/arena.hpp>
 #include <guild/device/transfer.hpp>
 #include <guild/modules/pass.hpp>
@@ -36,9 +37,8 @@ struct ObjectiveOptions {
 inline void check(const ObjectiveOptions& options) {
   const auto require = [](double value, const char* key) {
     if (!(value >= 0.0) || !std::isfinite(value))
-      throw Error(ErrorCode::op_argument,
-                  "is " + std::to_string(value) + "; the coefficient must be finite and not negative, and 0 is off",
-                  Where{.key = key});
+      detail::refuse(ErrorCode::op_argument,
+                     {"is ", value, "; the coefficient must be finite and not negative, and 0 is off"}, key);
   };
   require(options.z_loss, "ObjectiveOptions::z_loss");
   require(options.mtp_weight, "ObjectiveOptions::mtp_weight");
@@ -58,10 +58,10 @@ namespace detail {
 template <class Weights>
 Weights&& require_trainable(Weights&& weights) {
   if (weights.mtp.size() > most_prediction_layers)
-    throw Error(ErrorCode::op_argument,
-                "the weights have " + std::to_string(weights.mtp.size()) + " prediction layers, expected at most " +
-                    std::to_string(most_prediction_layers) + "; resize `mtp`, or load without LoadOptions::mtp",
-                Where{.key = "weights.mtp"});
+    refuse(ErrorCode::op_argument,
+           {"the weights have ", weights.mtp.size(), " prediction layers, expected at most ", most_prediction_layers,
+            "; resize `mtp`, or load without LoadOptions::mtp"},
+           "weights.mtp");
   return std::forward<Weights>(weights);
 }
 
@@ -261,9 +261,9 @@ class Objective {
     offsets_.clear();
     for (const Chunk& chunk : batch.chunks) {
       if (chunk.count > Model::config.context)
-        throw Error(ErrorCode::in_context, "a sequence of " + std::to_string(chunk.count) +
-                                               " tokens does not fit the model's context of " +
-                                               std::to_string(Model::config.context) + "; cut it");
+        detail::refuse(ErrorCode::in_context,
+                       {"a sequence of ", chunk.count, " tokens does not fit the model's context of ",
+                        Model::config.context, "; cut it"});
       offsets_.push_back(chunk.begin);
     }
     offsets_.push_back(batch.size());

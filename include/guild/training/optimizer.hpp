@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/modules/parameters.hpp>
 #include <guild/ops/optimizer/adamw.hpp>
@@ -108,9 +109,7 @@ class Optimizer {
   };
 
   void add(const Path& path, const TensorShape& shape, const ParameterGroup& group) {
-    const auto fail = [&](const char* message) {
-      throw Error(ErrorCode::op_argument, message, Where{.key = path.str()});
-    };
+    const auto fail = [&](const char* message) { detail::refuse(ErrorCode::op_argument, {message}, path.str()); };
     if (!detail::at_least_zero(group.lr_scale) || !detail::at_least_zero(group.decay_scale))
       fail("the scales of a parameter group must be finite and not negative; 0 keeps the tensor as it is");
     if (group.rule == UpdateRule::muon && shape.dimensions < 2)
@@ -143,14 +142,14 @@ class Optimizer {
     for_each_parameter<Model>(
         [&](const Path& path, const TensorShape& shape, Buffer<float>& weight, const Buffer<float>& gradient) {
           if (next == slots_.size() || slots_[next].shape != shape)
-            throw Error(ErrorCode::op_shape, "the optimizer was made for other layers; make one for these weights",
-                        Where{.key = path.str()});
+            detail::refuse(ErrorCode::op_shape, "the optimizer was made for other layers; make one for these weights",
+                           path.str());
           if (slots_[next].lr_scale > 0.0) {
             detail::require_allocated(path, shape, weight, "the weight");
             detail::require_allocated(path, shape, gradient, "the gradient");
             if (weight.is_shared())
-              throw Error(ErrorCode::op_argument, "the weight lies in memory that must not be written; copy it first",
-                          Where{.key = path.str()});
+              detail::refuse(ErrorCode::op_argument,
+                             "the weight lies in memory that must not be written; copy it first", path.str());
           }
           weights_[next] = weight.view();
           gradients_[next] = gradient.view();
@@ -158,9 +157,8 @@ class Optimizer {
         },
         weights, gradients);
     if (next != slots_.size())
-      throw Error(ErrorCode::op_shape, "the optimizer was made for " + std::to_string(slots_.size()) +
-                                           " tensors, and there are " + std::to_string(next) +
-                                           "; make one for these weights");
+      detail::refuse(ErrorCode::op_shape, {"the optimizer was made for ", slots_.size(), " tensors, and there are ",
+                                           next, "; make one for these weights"});
   }
 
   template <class Device>

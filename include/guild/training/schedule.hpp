@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 
 namespace guild {
@@ -39,16 +40,15 @@ class Schedule {
   [[nodiscard]] static Schedule piecewise(std::vector<SchedulePiece> pieces) {
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       const SchedulePiece& piece = pieces[i];
-      const auto fail = [&](const std::string& message) {
-        throw Error(ErrorCode::op_argument, message, Where{.key = "Schedule: piece " + std::to_string(i)});
+      const auto fail = [&](detail::ErrorText message) {
+        detail::refuse(ErrorCode::op_argument, message, "Schedule: piece " + std::to_string(i));
       };
-      if (piece.steps < 0) fail("the piece has " + std::to_string(piece.steps) + " steps, expected 0 or more");
+      if (piece.steps < 0) fail({"the piece has ", piece.steps, " steps, expected 0 or more"});
       for (const double factor : {piece.from, piece.to})
         if (!(factor >= 0.0) || !std::isfinite(factor))
-          fail("a factor is " + std::to_string(factor) + ", expected a finite number that is not negative");
+          fail({"a factor is ", factor, ", expected a finite number that is not negative"});
       if (piece.course == Course::constant && piece.from != piece.to)
-        fail("a constant piece goes from " + std::to_string(piece.from) + " to " + std::to_string(piece.to) +
-             "; make it linear, or both factors equal");
+        fail({"a constant piece goes from ", piece.from, " to ", piece.to, "; make it linear, or both factors equal"});
     }
     Schedule schedule;
     schedule.pieces_ = std::move(pieces);
@@ -59,10 +59,9 @@ class Schedule {
   /// `total` (SGDR, arXiv 1608.03983, without restarts).
   [[nodiscard]] static Schedule warmup_cosine(Index warmup, Index total, double final_fraction = 0.1) {
     if (total < warmup)
-      throw Error(ErrorCode::op_argument,
-                  "the schedule has " + std::to_string(total) + " steps in all, but " + std::to_string(warmup) +
-                      " of warm-up; make the total larger",
-                  Where{.key = "Schedule::warmup_cosine"});
+      detail::refuse(ErrorCode::op_argument,
+                     {"the schedule has ", total, " steps in all, but ", warmup, " of warm-up; make the total larger"},
+                     "Schedule::warmup_cosine");
     return piecewise({{warmup, Course::linear, 0.0, 1.0}, {total - warmup, Course::cosine, 1.0, final_fraction}});
   }
 
@@ -77,8 +76,7 @@ class Schedule {
   /// The factor for step 0, 1, ... Throws op_argument for a negative step.
   [[nodiscard]] double operator()(Index step) const {
     if (step < 0)
-      throw Error(ErrorCode::op_argument, "step " + std::to_string(step) + " was asked for; steps count from 0",
-                  Where{.key = "Schedule"});
+      detail::refuse(ErrorCode::op_argument, {"step ", step, " was asked for; steps count from 0"}, "Schedule");
     double factor = 1.0;
     for (const SchedulePiece& piece : pieces_) {
       if (step < piece.steps) return value(piece, step);

@@ -7,6 +7,7 @@
 
 #include <guild/core/error.hpp>
 #include <guild/core/random.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 
 namespace guild {
@@ -26,8 +27,7 @@ class Permutation {
  public:
   /// Throws in_param for a negative size.
   Permutation(Index size, std::uint64_t seed, std::uint64_t epoch = 0) : size_(size), seed_(seed), epoch_(epoch) {
-    if (size < 0)
-      throw Error(ErrorCode::in_param, "a permutation of " + std::to_string(size) + " samples; expected 0 or more");
+    if (size < 0) detail::refuse(ErrorCode::in_param, {"a permutation of ", size, " samples; expected 0 or more"});
     const auto cells = static_cast<std::uint64_t>(size);
     width_ = static_cast<std::uint64_t>(std::sqrt(static_cast<double>(size)));
     while (width_ * width_ < cells) ++width_;

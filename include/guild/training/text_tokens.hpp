@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/tokenizer.hpp>
 #include <guild/io/utf8.hpp>
@@ -104,7 +105,7 @@ class TextEncoder {
       done += cut;
       want = options_.piece;
       if (options_.progress && !options_.progress(static_cast<std::int64_t>(done), static_cast<std::int64_t>(total)))
-        throw Error(ErrorCode::io_cancelled, "cancelled by the caller while it was tokenized", {path});
+        detail::refuse(ErrorCode::io_cancelled, "cancelled by the caller while it was tokenized", detail::At{path});
     }
   }
   void append(std::string_view text, const std::string& path, std::int64_t at, TokenArray& out) const {
@@ -112,7 +113,8 @@ class TextEncoder {
       out.append(tokenizer_.encode(text, options_.encode));
     } catch (const Error& error) {
       const std::int64_t offset = error.offset() < 0 ? at : at + error.offset();
-      throw Error(error.code(), error.message(), {path.empty() ? error.path() : path, error.key(), offset});
+      detail::refuse(error.code(), {error.message()},
+                     detail::At{path.empty() ? error.path() : path, error.key(), offset});
     }
   }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 
 namespace guild {
@@ -39,8 +40,7 @@ class TokenArray {
   /// Throws in_token for a negative id.
   void append(std::span<const std::int32_t> tokens) {
     for (const std::int32_t token : tokens) {
-      if (token < 0)
-        throw Error(ErrorCode::in_token, "the token id " + std::to_string(token) + " is negative; ids begin at 0");
+      if (token < 0) detail::refuse(ErrorCode::in_token, {"the token id ", token, " is negative; ids begin at 0"});
       if (!wide_ && token > max_narrow_) widen();
       if (wide_) {
         four_.push_back(token);

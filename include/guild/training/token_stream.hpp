@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 #include <guild/io/tokenizer.hpp>
 #include <guild/training/dataset.hpp>
@@ -35,8 +36,7 @@ class TokenStream {
  public:
   /// A row that exists already. Throws in_param for a length below 1, dt_empty for fewer than two tokens.
   TokenStream(TokenArray tokens, Index length) : length_(length) {
-    if (length < 1)
-      throw Error(ErrorCode::in_param, "is " + std::to_string(length) + ", expected at least 1 token", {{}, "length"});
+    if (length < 1) detail::refuse(ErrorCode::in_param, {"is ", length, ", expected at least 1 token"}, "length");
     tokens.shrink_to_fit();
     end_ = tokens.size();
     tokens_ = std::make_shared<const TokenArray>(std::move(tokens));
@@ -111,13 +111,12 @@ class TokenStream {
   }
   void check_size(const std::string& what) const {
     if (end_ - begin_ < 2)
-      throw Error(ErrorCode::dt_empty, what + " has " + std::to_string(end_ - begin_) +
-                                           " tokens, expected at least 2: one to read and one to predict");
+      detail::refuse(ErrorCode::dt_empty,
+                     {what, " has ", end_ - begin_, " tokens, expected at least 2: one to read and one to predict"});
   }
   [[nodiscard]] Index cut(double share) const {
     if (!(share > 0 && share < 1))
-      throw Error(ErrorCode::in_param, "is " + std::to_string(share) + ", expected a share between 0 and 1",
-                  {{}, "share"});
+      detail::refuse(ErrorCode::in_param, {"is ", share, ", expected a share between 0 and 1"}, "share");
     return end_ - static_cast<Index>(std::llround(static_cast<double>(end_ - begin_) * share));
   }
   [[nodiscard]] TokenStream part(Index begin, Index end, const std::string& what) const {

@@ -10,6 +10,7 @@
 #include <utility>
 #include <variant>
 
+#include <guild/core/refuse.hpp>
 #include <guild/device/cpu.hpp>
 #include <guild/training/allocate.hpp>
 #include <guild/training/compute_store.hpp>
@@ -75,7 +76,7 @@ class Trainer {
     StepSize size;
     for (const TrainingBatch& batch : batches) size.add(batch);
     if (size.next == 0)
-      throw Error(ErrorCode::op_argument, "no token of the step has a target; nothing can be learned from it");
+      detail::refuse(ErrorCode::op_argument, "no token of the step has a target; nothing can be learned from it");
     clear_gradients<Model>(device_, gradients_);
     statistics_.clear();
     StepReport report;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/modules/pass.hpp>
 
 namespace guild {
@@ -44,8 +45,8 @@ struct TrainingBatch {
   /// Appends a sequence: tokens and targets of equal length. Throws op_shape if they differ.
   void append(std::span<const std::int32_t> sequence, std::span<const std::int32_t> its_targets) {
     if (sequence.size() != its_targets.size())
-      throw Error(ErrorCode::op_shape, "a sequence of " + std::to_string(sequence.size()) + " tokens came with " +
-                                           std::to_string(its_targets.size()) + " targets; give one for each token");
+      detail::refuse(ErrorCode::op_shape, {"a sequence of ", sequence.size(), " tokens came with ", its_targets.size(),
+                                           " targets; give one for each token"});
     const auto count = static_cast<Index>(sequence.size());
     chunks.push_back({static_cast<int>(chunks.size()), size(), count, 0});
     tokens.insert(tokens.end(), sequence.begin(), sequence.end());
@@ -61,8 +62,8 @@ inline void check(const TrainingBatch& batch) {
   check_positions(batch.batch(), {batch.positions.data(), static_cast<Index>(batch.positions.size())});
   check_whole(batch.batch());
   if (batch.targets.size() != batch.tokens.size())
-    throw Error(ErrorCode::op_shape, "the batch has " + std::to_string(batch.tokens.size()) + " tokens and " +
-                                         std::to_string(batch.targets.size()) + " targets; give one for each token");
+    detail::refuse(ErrorCode::op_shape, {"the batch has ", batch.tokens.size(), " tokens and ", batch.targets.size(),
+                                         " targets; give one for each token"});
 }
 
 }  // namespace v1

@@ -44,12 +44,16 @@ struct FixedKey {
   bool written = true;          ///< into files that this library saves
 };
 
+/// The field as files have it that follow `keys`.
+[[nodiscard]] constexpr ConfigField published_field(std::span<const KeyRule> keys, const ConfigField& field) {
+  for (const KeyRule& rule : keys)
+    if (rule.key == field.key) return {rule.published, field.member, rule.absent};
+  return field;
+}
 /// The field as the family's files have it.
 template <class Family>
 [[nodiscard]] constexpr ConfigField published_field(const ConfigField& field) {
-  for (const KeyRule& rule : std::span<const KeyRule>(Family::keys))
-    if (rule.key == field.key) return {rule.published, field.member, rule.absent};
-  return field;
+  return published_field(Family::keys, field);
 }
 
 }  // namespace v1

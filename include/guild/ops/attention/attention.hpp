@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <guild/core/refuse.hpp>
 #include <guild/ops/attention/job.hpp>
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/common/twins.hpp>
@@ -19,11 +20,10 @@ namespace detail {
 
 inline void require_chunk(Index rows, Index first_position, Index length, const char* what) {
   if (first_position < 0 || rows < 0 || first_position + rows > length)
-    throw Error(ErrorCode::op_shape,
-                std::to_string(rows) + " tokens from position " + std::to_string(first_position) +
-                    " do not lie within a context of " + std::to_string(length) +
-                    " rows; append the new rows to the context before attending",
-                Where{.key = what});
+    refuse(ErrorCode::op_shape,
+           {rows, " tokens from position ", first_position, " do not lie within a context of ", length,
+            " rows; append the new rows to the context before attending"},
+           what);
 }
 
 }  // namespace detail

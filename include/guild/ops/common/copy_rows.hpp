@@ -1,6 +1,7 @@
 // Copies of rows between matrices of different elements: into the caches of sequences and out of them.
 #pragma once
 
+#include <guild/core/refuse.hpp>
 #include <guild/ops/common/rows/copy_rows.hpp>
 #include <guild/ops/common/shape_check.hpp>
 #include <span>
@@ -27,12 +28,11 @@ void copy_rows(Device& device, std::span<const CopyRowsJob<From, To>> jobs) {
     };
     if (count < 0 || width < 0 || !within(from_stride, job.x.cols) || !within(to_stride, job.y.cols) ||
         (count > 1 && to_stride < width))
-      throw Error(ErrorCode::op_shape,
-                  std::to_string(count) + " parts of " + std::to_string(width) + " columns, every " +
-                      std::to_string(from_stride) + " columns of x and every " + std::to_string(to_stride) +
-                      " of y, expected within their " + std::to_string(job.x.cols) + " and " +
-                      std::to_string(job.y.cols) + " columns, and apart in y; pass the layout of the views",
-                  Where{.key = "copy_rows: parts"});
+      detail::refuse(ErrorCode::op_shape,
+                     {count, " parts of ", width, " columns, every ", from_stride, " columns of x and every ",
+                      to_stride, " of y, expected within their ", job.x.cols, " and ", job.y.cols,
+                      " columns, and apart in y; pass the layout of the views"},
+                     "copy_rows: parts");
   }
   for_each_piece(device, jobs);
 }

@@ -5,7 +5,7 @@
 #include <array>
 #include <concepts>
 #include <cstdint>
-#include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/ops/common/rows/fault.hpp>
 #include <string>
 
@@ -39,23 +39,23 @@ void flag_outside(Device& device, Fault fault, DeviceView<const std::int32_t> va
   const std::string token = "token " + std::to_string(row) + " of a batch of this step";
   switch (fault) {
     case Fault::unknown_expert:
-      throw Error(ErrorCode::op_argument, "an expert was given for " + token + " that the model does not have",
-                  Where{.key = "route: indices"});
+      refuse(ErrorCode::op_argument, {"an expert was given for ", token, " that the model does not have"},
+             "route: indices");
     case Fault::unknown_id:
-      throw Error(ErrorCode::in_token, token + " has an id outside of the table; use the tokenizer of this model",
-                  Where{.key = "embed: ids"});
+      refuse(ErrorCode::in_token, {token, " has an id outside of the table; use the tokenizer of this model"},
+             "embed: ids");
     case Fault::unknown_target:
-      throw Error(ErrorCode::in_token,
-                  "the target of " + token + " is outside of the vocabulary; use the tokenizer of this model",
-                  Where{.key = "cross_entropy: targets"});
+      refuse(ErrorCode::in_token,
+             {"the target of ", token, " is outside of the vocabulary; use the tokenizer of this model"},
+             "cross_entropy: targets");
     case Fault::nonfinite_logit:
     case Fault::count_:
       break;
   }
-  throw Error(ErrorCode::op_nonfinite,
-              "a router logit of " + token +
-                  " is NaN or infinite, expected finite logits; check the weights and the layers before this one",
-              Where{.key = "route: logits"});
+  refuse(ErrorCode::op_nonfinite,
+         {"a router logit of ", token,
+          " is NaN or infinite, expected finite logits; check the weights and the layers before this one"},
+         "route: logits");
 }
 
 }  // namespace detail

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <guild/core/buffer.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/ops/common/fault.hpp>
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/common/twins.hpp>
@@ -42,10 +43,8 @@ void refuse_unassignable(Device&, View<const std::int32_t, 2> chosen, Index expe
   for (Index t = 0; t < chosen.rows; ++t)
     for (const std::int32_t e : chosen.row(t))
       if (e < 0 || e >= experts)
-        throw Error(ErrorCode::op_argument,
-                    "the router chose expert " + std::to_string(e) + " for token " + std::to_string(t) +
-                        ", expected from 0 to " + std::to_string(experts - 1),
-                    {{}, "Spec::Router", -1});
+        refuse(ErrorCode::op_argument,
+               {"the router chose expert ", e, " for token ", t, ", expected from 0 to ", experts - 1}, "Spec::Router");
 }
 template <FlagsFaults Device>
 void refuse_unassignable(Device& device, View<const std::int32_t, 2> chosen, Index experts) {

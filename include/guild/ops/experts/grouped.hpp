@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/ops/common/twins.hpp>
 #include <guild/ops/linear/gated.hpp>
 #include <initializer_list>
@@ -17,8 +17,8 @@ inline namespace v1 {
 namespace detail {
 inline void require_experts(Index count, View<const std::int32_t> offsets) {
   if (count + 1 != offsets.size)
-    throw Error(ErrorCode::op_shape, "a grouped product has the matrices of " + std::to_string(count) +
-                                         " experts, but offsets of " + std::to_string(offsets.size - 1));
+    refuse(ErrorCode::op_shape,
+           {"a grouped product has the matrices of ", count, " experts, but offsets of ", offsets.size - 1});
 }
 }  // namespace detail
 

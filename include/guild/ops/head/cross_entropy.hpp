@@ -2,6 +2,7 @@
 #pragma once
 
 #include <guild/core/buffer.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/ops/common/fault.hpp>
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/head/rows/cross_entropy.hpp>
@@ -26,11 +27,10 @@ void refuse_unknown_targets(Device&, View<const std::int32_t> targets, Index voc
                 "guild/ops/common/fault.hpp");
   for (Index t = 0; t < targets.size; ++t)
     if (targets[t] < -1 || targets[t] >= vocab)
-      throw Error(ErrorCode::in_token,
-                  "target " + std::to_string(t) + " of the batch is " + std::to_string(targets[t]) +
-                      ", expected from 0 to " + std::to_string(vocab - 1) +
-                      ", or -1 where nothing is learned; use the tokenizer of this model",
-                  Where{.key = "cross_entropy: targets"});
+      refuse(ErrorCode::in_token,
+             {"target ", t, " of the batch is ", targets[t], ", expected from 0 to ", vocab - 1,
+              ", or -1 where nothing is learned; use the tokenizer of this model"},
+             "cross_entropy: targets");
 }
 template <FlagsFaults Device>
 void refuse_unknown_targets(Device& device, View<const std::int32_t> targets, Index vocab) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <guild/core/buffer.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/ops/common/fault.hpp>
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/head/rows/embedding.hpp>
@@ -21,10 +22,10 @@ void refuse_unknown_ids(Device&, View<const std::int32_t> ids, Index rows) {
                 "guild/ops/common/fault.hpp");
   for (Index t = 0; t < ids.size; ++t)
     if (ids[t] < 0 || ids[t] >= rows)
-      throw Error(ErrorCode::in_token,
-                  "token " + std::to_string(t) + " of the batch has id " + std::to_string(ids[t]) +
-                      ", expected from 0 to " + std::to_string(rows - 1) + "; use the tokenizer of this model",
-                  Where{.key = "embed: ids"});
+      refuse(ErrorCode::in_token,
+             {"token ", t, " of the batch has id ", ids[t], ", expected from 0 to ", rows - 1,
+              "; use the tokenizer of this model"},
+             "embed: ids");
 }
 template <FlagsFaults Device>
 void refuse_unknown_ids(Device& device, View<const std::int32_t> ids, Index rows) {
@@ -39,9 +40,10 @@ void embed(Device& device, const WeightView& table, DeviceView<const std::int32_
   detail::require_size(ids, y.rows, "embed: ids");
   detail::require_shape(y, y.rows, table.cols, "embed: y");
   if (!has_codec(table.format))
-    throw Error(ErrorCode::wt_dtype,
-                "the table is stored as " + describe(table.format) + ", which has no codec; see guild/core/codec.hpp",
-                Where{.key = "embed: table"});
+    detail::refuse(
+        ErrorCode::wt_dtype,
+        {"the table is stored as ", describe(table.format), ", which has no codec; see guild/core/codec.hpp"},
+        "embed: table");
   detail::refuse_unknown_ids(device, ids, table.rows);
   for_each_row(device, y.rows, y.cols, EmbeddingRow<Real>{table, ids, y});
 }

@@ -1,6 +1,7 @@
 // The first half of SwiGLU networks: two products and the gate between them, any number of independent ones in a call.
 #pragma once
 
+#include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/ops/common/twins.hpp>
 #include <guild/ops/linear/linear.hpp>
@@ -22,8 +23,7 @@ bool check_gated(std::span<const BasicGatedJob<Real>> jobs) {
     check_linear<Real>(job.gate, job.x, job.h, job.gather, Product::x_wt, i);
     check_linear<Real>(job.up, job.x, job.h, job.gather, Product::x_wt, i);
     if (job.h.rows > 0 && ((job.gate_out.data != nullptr) != both || (job.up_out.data != nullptr) != both))
-      throw Error(ErrorCode::op_shape,
-                  "gated job " + std::to_string(i) + ": all jobs of a call have memory for both products, or none has");
+      refuse(ErrorCode::op_shape, {"gated job ", i, ": all jobs of a call have memory for both products, or none has"});
   }
   return both;
 }

@@ -2,7 +2,7 @@
 // independent ones in a call.
 #pragma once
 
-#include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/common/twins.hpp>
 #include <guild/ops/linear/job.hpp>
@@ -19,7 +19,7 @@ template <class Real>
 void check_linear(const WeightView& weight, DeviceView<const Real, 2> x, DeviceView<Real, 2> y,
                   const std::int32_t* gather, Product product, std::size_t index) {
   const auto fail = [&](const std::string& message) {
-    throw Error(ErrorCode::op_shape, "linear job " + std::to_string(index) + ": " + message);
+    detail::refuse(ErrorCode::op_shape, {"linear job ", index, ": ", message});
   };
   using detail::shape_text;
   const bool transposed = product == Product::x_wt;
@@ -60,7 +60,7 @@ void check_linear(const WeightView& weight, DeviceView<const Real, 2> x, DeviceV
 template <class Real>
 void check_weight_gradient(const WeightGradientJob<Real>& job, std::size_t index) {
   const auto fail = [&](const std::string& message) {
-    throw Error(ErrorCode::op_shape, "weight gradient job " + std::to_string(index) + ": " + message);
+    detail::refuse(ErrorCode::op_shape, {"weight gradient job ", index, ": ", message});
   };
   using detail::shape_text;
   if (job.rows < 0 || job.dy.rows < 0 || job.x.rows < 0 || job.dw.rows < 0 || job.dw.cols < 0)

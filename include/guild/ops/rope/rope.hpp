@@ -1,6 +1,7 @@
 // Rotary position embedding (arXiv 2104.09864) on interleaved pairs or on halves, in place.
 #pragma once
 
+#include <guild/core/refuse.hpp>
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/rope/rows/rope.hpp>
 #include <guild/ops/rope/table.hpp>
@@ -20,11 +21,10 @@ void check_rope(const RopeView& table, DeviceView<const std::int32_t> positions,
   const bool apart = at.heads <= 1 || at.head_stride >= width;
   if (at.heads < 0 || at.offset < 0 || !apart ||
       (at.heads > 0 && at.offset + width > x.cols - (at.heads - 1) * at.head_stride))
-    throw Error(ErrorCode::op_shape,
-                std::to_string(at.heads) + " heads every " + std::to_string(at.head_stride) + " columns from column " +
-                    std::to_string(at.offset) + ", each " + std::to_string(width) + " wide, expected within " +
-                    std::to_string(x.cols) + " columns and apart; pass the layout of the view",
-                Where{.key = "rope: heads"});
+    refuse(ErrorCode::op_shape,
+           {at.heads, " heads every ", at.head_stride, " columns from column ", at.offset, ", each ", width,
+            " wide, expected within ", x.cols, " columns and apart; pass the layout of the view"},
+           "rope: heads");
 }
 
 }  // namespace detail

@@ -4,7 +4,7 @@
 
 #include <array>
 #include <guild/core/config.hpp>
-#include <guild/core/error.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/device/transfer.hpp>
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/route/rows/balance_derivatives.hpp>
@@ -21,10 +21,10 @@ inline void check_sequences(std::span<const Index> offsets, Index tokens) {
   bool fits = !offsets.empty() && offsets.front() == 0 && offsets.back() == tokens;
   for (std::size_t i = 1; fits && i < offsets.size(); ++i) fits = offsets[i - 1] <= offsets[i];
   if (!fits)
-    throw Error(ErrorCode::op_argument,
-                "the offsets of the sequences must rise from 0 to the " + std::to_string(tokens) +
-                    " tokens; give where each sequence begins, and the end",
-                Where{.key = "balance_losses: sequence_offsets"});
+    refuse(ErrorCode::op_argument,
+           {"the offsets of the sequences must rise from 0 to the ", tokens,
+            " tokens; give where each sequence begins, and the end"},
+           "balance_losses: sequence_offsets");
 }
 
 }  // namespace detail

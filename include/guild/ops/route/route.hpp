@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <guild/core/buffer.hpp>
+#include <guild/core/refuse.hpp>
 #include <guild/ops/common/fault.hpp>
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/route/rows/route.hpp>
@@ -28,11 +29,11 @@ void refuse_unrouted(Device&, View<const std::int32_t, 2> indices) {
                 "guild/ops/common/fault.hpp");
   for (Index t = 0; t < indices.rows && indices.cols > 0; ++t)
     if (indices(t, 0) < 0)
-      throw Error(ErrorCode::op_nonfinite,
-                  "a router logit of token " + std::to_string(t) +
-                      " of the batch is NaN or "
-                      "infinite, expected finite logits; check the weights and the layers before this one",
-                  Where{.key = "route: logits"});
+      refuse(ErrorCode::op_nonfinite,
+             {"a router logit of token ", t,
+              " of the batch is NaN or "
+              "infinite, expected finite logits; check the weights and the layers before this one"},
+             "route: logits");
 }
 
 template <FlagsFaults Device>
@@ -49,10 +50,10 @@ void refuse_unknown_experts(Device&, View<const std::int32_t, 2> indices, Index 
   for (Index t = 0; t < indices.rows; ++t)
     for (const std::int32_t e : indices.row(t))
       if (e < -1 || e >= experts)
-        throw Error(ErrorCode::op_argument,
-                    "expert " + std::to_string(e) + " was given for token " + std::to_string(t) +
-                        ", expected from 0 to " + std::to_string(experts - 1) + "; give the choices of this model",
-                    Where{.key = "route: indices"});
+        refuse(ErrorCode::op_argument,
+               {"expert ", e, " was given for token ", t, ", expected from 0 to ", experts - 1,
+                "; give the choices of this model"},
+               "route: indices");
 }
 template <FlagsFaults Device>
 void refuse_unknown_experts(Device& device, View<const std::int32_t, 2> indices, Index experts) {

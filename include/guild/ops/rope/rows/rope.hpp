@@ -58,15 +58,6 @@ struct RopeRow {
 
   template <Team T>
   GUILD_HD void operator()(T team, Index row) const {
-    if (pairs == RopePairs::interleaved)
-      turn_row<RopePairs::interleaved>(team, row);
-    else
-      turn_row<RopePairs::halves>(team, row);
-  }
-
- private:
-  template <RopePairs Pairs, Team T>
-  GUILD_TEAM_INLINE GUILD_HD void turn_row(T team, Index row) const {
 #if defined(__CUDA_ARCH__)
     constexpr Index tile = 1;
 #else
@@ -76,11 +67,12 @@ struct RopeRow {
     Real* const first = x.data + row * x.pitch + at.offset;
     const RopeRow self = *this;
     const Index tiles = turns.size / tile, rest = tiles * tile;
-    team.for_each(tiles, [=](Index n) { self.template turn_pairs<Pairs, tile>(position, first, n * tile); });
-    team.for_each(turns.size - rest, [=](Index n) { self.template turn_pairs<Pairs, 1>(position, first, rest + n); });
+    team.for_each(tiles, [=](Index n) { self.template turn_pairs<tile>(position, first, n * tile); });
+    team.for_each(turns.size - rest, [=](Index n) { self.template turn_pairs<1>(position, first, rest + n); });
   }
 
-  template <RopePairs Pairs, Index Count>
+ private:
+  template <Index Count>
   GUILD_TEAM_INLINE GUILD_HD void turn_pairs(double position, Real* first, Index begin) const {
     const double* const per_position = turns.data + begin;
     const double sine_factor = turn == RopeTurn::back ? -magnitude : magnitude;
@@ -91,16 +83,22 @@ struct RopeRow {
       c[i] = static_cast<Real>(cosine * magnitude);
       s[i] = static_cast<Real>(sine * sine_factor);
     }
-    constexpr bool halves = Pairs == RopePairs::halves;
-    constexpr Index step = halves ? 1 : 2;
-    const Index apart = halves ? turns.size : 1;
-    Real* one = first + step * begin;
+    if (pairs == RopePairs::interleaved)
+      turn_heads<2>(first + 2 * begin, 1, c, s);
+    else
+      turn_heads<1>(first + begin, turns.size, c, s);
+  }
+
+  /// Pair i of each head: elements Step * i of `one`, and `apart` behind it.
+  template <Index Step, Index Count>
+  GUILD_TEAM_INLINE GUILD_HD void turn_heads(Real* one, Index apart, const Real (&c)[Count],
+                                             const Real (&s)[Count]) const {
     for (Index head = 0; head < at.heads; ++head, one += at.head_stride) {
       Real* const other = one + apart;
       GUILD_INDEPENDENT for (Index i = 0; i < Count; ++i) {
-        const Real a = one[step * i], b = other[step * i];
-        one[step * i] = a * c[i] - b * s[i];
-        other[step * i] = a * s[i] + b * c[i];
+        const Real a = one[Step * i], b = other[Step * i];
+        one[Step * i] = a * c[i] - b * s[i];
+        other[Step * i] = a * s[i] + b * c[i];
       }
     }
   }
