@@ -119,23 +119,30 @@ GUILD_AVX2 void gemm_tile(const float* x, const float* panel, Index depth, const
       for (int h = 0; h < Halves; ++h) sum[t][h] = _mm256_fmadd_ps(value, w[h], sum[t][h]);
     }
   }
-  alignas(32) float part[8 * Halves];
 #pragma GCC unroll 6
   for (int t = 0; t < tile_tokens; ++t) {
     if (sums.before != nullptr)
 #pragma GCC unroll 2
       for (int h = 0; h < Halves; ++h)
         sum[t][h] = _mm256_add_ps(sum[t][h], _mm256_load_ps(sums.before + t * panel_rows + 8 * h));
-    float* to = sums.after != nullptr ? sums.after + t * panel_rows : part;
+    if (sums.after != nullptr) {
 #pragma GCC unroll 2
-    for (int h = 0; h < Halves; ++h) _mm256_store_ps(to + 8 * h, sum[t][h]);
-    if (sums.after != nullptr || t >= sums.rows) continue;
-    float* out = sums.out + t * sums.pitch;
-    const Index cols = std::min(sums.cols, Index{8} * Halves);
-    if (sums.update == Update::add)
-      for (Index c = 0; c < cols; ++c) out[c] += part[c];
-    else
-      for (Index c = 0; c < cols; ++c) out[c] = part[c];
+      for (int h = 0; h < Halves; ++h) _mm256_store_ps(sums.after + t * panel_rows + 8 * h, sum[t][h]);
+    } else if (t < sums.rows) {
+      float* const out = sums.out + t * sums.pitch;
+      if (sums.cols >= Index{8} * Halves) {
+#pragma GCC unroll 2
+        for (int h = 0; h < Halves; ++h) {
+          if (sums.update == Update::add) sum[t][h] = _mm256_add_ps(_mm256_loadu_ps(out + 8 * h), sum[t][h]);
+          _mm256_storeu_ps(out + 8 * h, sum[t][h]);
+        }
+      } else {
+        alignas(32) float part[8 * Halves];
+#pragma GCC unroll 2
+        for (int h = 0; h < Halves; ++h) _mm256_store_ps(part + 8 * h, sum[t][h]);
+        for (Index c = 0; c < sums.cols; ++c) out[c] = sums.update == Update::add ? out[c] + part[c] : part[c];
+      }
+    }
   }
 }
 
