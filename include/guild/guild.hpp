@@ -110,6 +110,7 @@
 #include <guild/io/tokenizer_file.hpp>
 #include <guild/io/tokenizer_writer.hpp>
 #include <guild/io/utf8.hpp>
+#include <guild/models/common_names.hpp>
 #include <guild/models/deepseek_family.hpp>
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>

@@ -46,7 +46,7 @@ constexpr auto routing = WideSpec::routing;
 /// Gate and up with their rows in turns, as GPT-OSS has them.
 struct InTurnNames : guild::DeepSeekNames {
   static constexpr auto rules = [] {
-    auto changed = std::to_array(DeepSeekNames::rules);
+    auto changed = DeepSeekNames::rules;
     for (guild::NameRule& rule : changed) rule.rows.in_turn = rule.rows.parts == 2;
     return changed;
   }();

@@ -11,7 +11,8 @@
 // module with its weight, bias and scales; a rule down to the last step names a tensor alone; and what a module of
 // your own adds keeps its own name behind that of the part it belongs to: layers.3.mixer.taps is
 // model.layers.3.self_attn.taps. A path that begins as no rule does has no name, which is an error.
-// Rules for the same beginning are spellings of one name: files are read in any and written in the first.
+// Rules for the same beginning are spellings of one name: files are read in any and written in the first. What most
+// families share is in guild/models/common_names.hpp.
 #pragma once
 
 #include <algorithm>
