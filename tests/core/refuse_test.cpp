@@ -45,6 +45,11 @@ TEST(Refuse, TextsAndListsNest) {
   }
 }
 
+TEST(Refuse, ATextCanBeHadWithoutAnError) {
+  EXPECT_EQ(guild::detail::text_of({"[", std::size_t{7}, "]"}), "[7]");
+  EXPECT_EQ(guild::detail::text_of(""), "");
+}
+
 TEST(Refuse, IntegersKeepTheirSign) {
   EXPECT_EQ(caught({std::numeric_limits<std::uint64_t>::max(), " ", std::numeric_limits<std::int64_t>::min(), " ",
                     std::uint8_t{200}, " ", std::int8_t{-3}})

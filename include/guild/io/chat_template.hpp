@@ -133,7 +133,7 @@ class ChatTemplate {
                      detail::At{"messages", {}});
     detail::TemplateList list;
     for (std::size_t i = 0; i < messages.size(); ++i)
-      list.items.emplace_back(dict_of(messages[i], "[" + std::to_string(i) + "]"));
+      list.items.emplace_back(dict_of(messages[i], detail::text_of({"[", i, "]"})));
     return list;
   }
   static detail::TemplateDict dict_of(const Message& message, const std::string& where) {

@@ -153,7 +153,7 @@ class Json {
       : root_(std::move(root)), value_(value), rules_(std::move(rules)), where_(std::move(where)) {}
 
   [[nodiscard, gnu::noinline]] Json element(std::size_t i) const {
-    return child(json_array_get(value_, i), "[" + std::to_string(i) + "]");
+    return child(json_array_get(value_, i), detail::text_of({"[", i, "]"}));
   }
   [[nodiscard, gnu::noinline]] Json child(json_t* value, std::string_view key) const {
     return {root_, value, rules_, joined(key)};

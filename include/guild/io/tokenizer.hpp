@@ -173,7 +173,7 @@ class Tokenizer {
           token.normalized ? second_.add(file_.normalizer.normalize(text), index) : first_.add(text, index);
       if (!is_new)
         detail::refuse(ErrorCode::tk_added, {"\"", text, "\" is the same as another one, once normalized"},
-                       detail::At{file_.path, "added_tokens[" + std::to_string(index) + "]"});
+                       detail::At{file_.path, detail::text_of({"added_tokens[", index, "]"})});
       ++index;
     }
     bos_ = resolve(config_.bos_token, "bos_token");

@@ -81,7 +81,7 @@ class GeneratedChats {
       } catch (const Error& error) {
         detail::refuse(
             error.code(), {error.message()},
-            detail::At{"generated conversation " + std::to_string(i), error.path() + error.key(), error.offset()});
+            detail::At{detail::text_of({"generated conversation ", i}), error.path() + error.key(), error.offset()});
       }
     }
   };

@@ -41,7 +41,7 @@ class Schedule {
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       const SchedulePiece& piece = pieces[i];
       const auto fail = [&](detail::ErrorText message) {
-        detail::refuse(ErrorCode::op_argument, message, "Schedule: piece " + std::to_string(i));
+        detail::refuse(ErrorCode::op_argument, message, detail::text_of({"Schedule: piece ", i}));
       };
       if (piece.steps < 0) fail({"the piece has ", piece.steps, " steps, expected 0 or more"});
       for (const double factor : {piece.from, piece.to})
