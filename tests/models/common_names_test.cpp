@@ -16,9 +16,8 @@ using guild::Path;
 using Texts = std::vector<std::string>;
 
 struct OwnHead {
-  static constexpr auto rules =
-      guild::name_rules({{"head", "output"}, {"layers.*.mixer.taps", "h.*.taps"}}, guild::decoder_names,
-                        guild::grouped_query_names);
+  static constexpr auto rules = guild::name_rules({{"head", "output"}, {"layers.*.mixer.taps", "h.*.taps"}},
+                                                  guild::decoder_names, guild::grouped_query_names);
   static constexpr std::string_view scale_suffix = "_scale";
 };
 static_assert(OwnHead::rules.size() == 2 + guild::decoder_names.size() + guild::grouped_query_names.size());
@@ -43,7 +42,8 @@ std::string name(std::initializer_list<std::string_view> steps) {
 
 TEST(CommonNames, FamiliesAddTheirOwn) {
   using Steps = std::initializer_list<std::string_view>;
-  const Steps output = {"layers", "7", "mixer", "output", "weight"}, up = {"layers", "7", "feed_forward", "up", "weight"},
+  const Steps output = {"layers", "7", "mixer", "output", "weight"},
+              up = {"layers", "7", "feed_forward", "up", "weight"},
               norm = {"layers", "7", "mixer", "query_norm", "weight"},
               expert = {"layers", "7", "feed_forward", "experts", "7", "down", "weight"},
               router = {"layers", "7", "feed_forward", "router", "weight"};
