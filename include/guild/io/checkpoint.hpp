@@ -67,7 +67,7 @@ class Checkpoint {
     try {
       state_->file(info.file).read_at(info.begin + offset, destination, bytes);
     } catch (const Error& error) {  // say which tensor
-      detail::refuse(error.code(), {error.message()}, detail::At{error.path(), info.name, error.offset()});
+      detail::refuse(error.code(), error.message(), detail::At{error.path(), info.name, error.offset()});
     }
   }
 

@@ -17,7 +17,7 @@ namespace detail {
 /// What a file is that cannot be safetensors, by its first bytes.
 inline void refuse_other_formats(std::string_view head, const std::string& path) {
   const auto refuse = [&](ErrorCode code, const std::string& message) {
-    detail::refuse(code, {message}, At{path, {}, 0});
+    detail::refuse(code, message, At{path, {}, 0});
   };
   using namespace std::string_view_literals;
   const auto begins = [&](std::string_view magic) { return head.starts_with(magic); };

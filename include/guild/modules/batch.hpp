@@ -30,7 +30,7 @@ struct Batch {
 
 /// Throws op_shape unless the chunks cover the rows in order.
 inline void check(const Batch& batch) {
-  const auto bad = [](const char* what) { detail::refuse(ErrorCode::op_shape, {what}); };
+  const auto bad = [](const char* what) { detail::refuse(ErrorCode::op_shape, what); };
   if (batch.positions.size != batch.tokens.size) bad("a batch needs one position for each token");
   Index row = 0;
   for (const Chunk& chunk : batch.chunks) {

@@ -23,7 +23,7 @@ struct AdamW {
 namespace detail {
 
 inline void require_option(bool holds, const char* key, const char* message) {
-  if (!holds) refuse(ErrorCode::op_argument, {message}, key);
+  if (!holds) refuse(ErrorCode::op_argument, message, key);
 }
 [[nodiscard]] inline bool in_unit_interval(double value) { return value >= 0.0 && value < 1.0; }
 [[nodiscard]] inline bool at_least_zero(double value) { return value >= 0.0 && std::isfinite(value); }

@@ -90,7 +90,7 @@ class ChatDataset {
     try {
       encoder.encode(messages, sample);
     } catch (const Error& error) {
-      detail::refuse(error.code(), {error.message()}, detail::At{name, error.path() + error.key(), error.offset()});
+      detail::refuse(error.code(), error.message(), detail::At{name, error.path() + error.key(), error.offset()});
     }
     const std::size_t count = sample.tokens.size();
     for (std::size_t i = 0; i < count; ++i) {

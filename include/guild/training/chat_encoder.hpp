@@ -83,7 +83,7 @@ class ChatEncoder {
   };
   enum class Prompt : std::uint8_t { none, generation };
 
-  [[noreturn]] static void bad(const std::string& message) { detail::refuse(ErrorCode::dt_conversation, {message}); }
+  [[noreturn]] static void bad(const std::string& message) { detail::refuse(ErrorCode::dt_conversation, message); }
   static bool by_assistant(const Message& message) { return message.role == "assistant"; }
 
   [[nodiscard]] Rendered render(std::span<const Message> messages, Prompt prompt) const {

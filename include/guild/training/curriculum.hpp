@@ -36,7 +36,7 @@ struct Curriculum {
   /// negative and not all 0, and the length is positive.
   void check(std::size_t sources) const {
     if (stages.empty()) return;
-    const auto bad = [](const std::string& message) { detail::refuse(ErrorCode::in_param, {message}, "curriculum"); };
+    const auto bad = [](const std::string& message) { detail::refuse(ErrorCode::in_param, message, "curriculum"); };
     if (length < 1)
       bad("has the length " + std::to_string(length) + ", expected the number of batches (or of its unit)");
     double last = 0;

@@ -34,7 +34,7 @@ struct MaskOptions {
 /// count `draw` up with the batches, so that a text is never hidden twice in the same way. Throws in_param.
 inline void mask_tokens(TrainingBatch& batch, const MaskOptions& options, std::uint64_t seed, std::uint64_t draw) {
   const auto bad = [](const std::string& message, const char* key) {
-    detail::refuse(ErrorCode::in_param, {message}, detail::At{{}, key});
+    detail::refuse(ErrorCode::in_param, message, detail::At{{}, key});
   };
   if (options.vocab < 1) bad("is " + std::to_string(options.vocab) + ", expected the vocabulary size", "vocab");
   if (options.mask_token < 0 || options.mask_token >= options.vocab)

@@ -109,7 +109,7 @@ class Optimizer {
   };
 
   void add(const Path& path, const TensorShape& shape, const ParameterGroup& group) {
-    const auto fail = [&](const char* message) { detail::refuse(ErrorCode::op_argument, {message}, path.str()); };
+    const auto fail = [&](const char* message) { detail::refuse(ErrorCode::op_argument, message, path.str()); };
     if (!detail::at_least_zero(group.lr_scale) || !detail::at_least_zero(group.decay_scale))
       fail("the scales of a parameter group must be finite and not negative; 0 keeps the tensor as it is");
     if (group.rule == UpdateRule::muon && shape.dimensions < 2)

@@ -113,7 +113,7 @@ class TextEncoder {
       out.append(tokenizer_.encode(text, options_.encode));
     } catch (const Error& error) {
       const std::int64_t offset = error.offset() < 0 ? at : at + error.offset();
-      detail::refuse(error.code(), {error.message()},
+      detail::refuse(error.code(), error.message(),
                      detail::At{path.empty() ? error.path() : path, error.key(), offset});
     }
   }

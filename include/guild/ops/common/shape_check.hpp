@@ -39,7 +39,7 @@ void require_size(DeviceView<T> view, Index size, const char* what) {
 
 /// Throws op_argument with `message` unless `holds`.
 inline void require(bool holds, const char* message, const char* what) {
-  if (!holds) refuse(ErrorCode::op_argument, {message}, what);
+  if (!holds) refuse(ErrorCode::op_argument, message, what);
 }
 
 }  // namespace detail
