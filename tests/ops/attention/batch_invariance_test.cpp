@@ -116,7 +116,7 @@ TEST_P(AttentionBatchInvariance, TokensOfGroupsOfHeadsHaveThemToo) {
 
 TEST_P(AttentionBatchInvariance, LatentTokensHaveThemWhereTheCutOfTheKeysChangesAmidAChunk) {
   const Index latent = 20, rope = 4, width = latent + rope, first = 2030, count = 40;
-  ASSERT_NE(cpu::KeyRanges(first, heads).size, cpu::KeyRanges(first + count, heads).size);
+  ASSERT_NE(cpu::KeyRanges({}, first, first, heads).size, cpu::KeyRanges({}, first + count, first + count, heads).size);
   std::mt19937 random(3);
   Matrix<float> q(count, heads * width), cache(first + count, width);
   q.fill_normal(random);

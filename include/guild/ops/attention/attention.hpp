@@ -18,6 +18,11 @@ inline namespace v1 {
 
 namespace detail {
 
+inline void check_window(const KeyWindow& keys, AttentionMask mask, const char* what) {
+  require(keys.window >= 0 && keys.pinned >= 0, "a window must not be negative", what);
+  require(keys.all() || mask == AttentionMask::causal, "a window is of causal attention", what);
+}
+
 inline void require_chunk(Index rows, Index first_position, Index length, const char* what) {
   if (first_position < 0 || rows < 0 || first_position + rows > length)
     refuse(ErrorCode::op_shape,
@@ -29,20 +34,23 @@ inline void require_chunk(Index rows, Index first_position, Index length, const 
 }  // namespace detail
 
 /// Attention over cached rows: for token t (position p = first_position + t) and head h
-///   out[t, h] = sum over s <= p of softmax_s(scale * q[t, h] . row[s][0, K)) * row[s][O, O + V), O = value_offset.
+///   out[t, h] = sum over s of softmax_s(scale * q[t, h] . row[s][0, K)) * row[s][O, O + V), O = value_offset,
+/// over the positions s <= p that sizes.keys shows to p: all, or a window and the pinned first ones. With sinks the
+/// softmax has one more logit for each head, sinks[h], that no value belongs to (GPT-OSS; arXiv 2309.17453).
 /// All heads of a job share the row. q holds H * K a row, out gets H * V. Two layouts that use it:
 /// - absorbed latent attention: a row is [latent C | rotary key R], K = C + R, V = C, O = 0;
 /// - grouped-query attention: a job for each key head, whose cache begins at that head's key and whose q and out are
 ///   the columns of its query heads; O is the same for all, as in [keys of all heads | values of all heads], K = V.
-/// Products, softmax (with a running maximum) and sums are in float. A row's keys are cut into ranges by their number
+/// Products, softmax (with a running maximum) and sums are in float. A row's keys are cut into ranges by its position
 /// and H alone and the ranges are added in their order, so its bits depend on its query and the rows it sees alone:
-/// neither on threads, nor on other jobs, nor on the other tokens of its chunk. Reads only rows [0, first_position + n)
-/// of a cache, and of them only these columns. Throws op_shape, op_argument.
+/// neither on threads, nor on other jobs, nor on the other tokens of its chunk. Reads only the rows of positions [0,
+/// first_position + n), of a ring those it keeps, and of them only these columns. Throws op_shape, op_argument.
 template <class Device>
 void cached_attention(Device& device, std::span<const CachedAttentionJob> jobs, const CachedAttentionSizes& sizes) {
-  const auto [heads, key, value, value_offset, scale] = sizes;
+  const auto [heads, key, value, value_offset, scale, keys] = sizes;
   detail::require(heads >= 1 && key >= 1 && value >= 1 && value_offset >= 0,
                   "heads, key and value must be at least 1, value_offset at least 0", "cached_attention: sizes");
+  detail::check_window(keys, AttentionMask::causal, "cached_attention: keys");
   for (const CachedAttentionJob& job : jobs) {
     detail::require_shape(job.q, job.q.rows, heads * key, "cached_attention: q");
     detail::require_shape(job.out, job.q.rows, heads * value, "cached_attention: out");
@@ -52,6 +60,12 @@ void cached_attention(Device& device, std::span<const CachedAttentionJob> jobs, 
     detail::require(job.q.rows == 0 || (job.cache != nullptr && job.cache_pitch >= std::max(key, value_offset + value)),
                     "the cache needs data and a row pitch of at least key and value_offset + value",
                     "cached_attention: cache");
+    const Index oldest = std::max(keys.begin(job.first_position), job.ring.pinned);
+    detail::require(job.ring.rows == 0 || job.first_position + job.q.rows - oldest <= job.ring.rows,
+                    "a ring must hold the new tokens and the window of the first of them", "cached_attention: ring");
+    detail::require(job.ring.rows == 0 || job.ring.pinned >= keys.pinned, "a ring must keep the pinned keys",
+                    "cached_attention: ring");
+    if (job.sinks.data != nullptr) detail::require_size(job.sinks, heads, "cached_attention: sinks");
   }
   detail::require_twins<Device>();
   run_cached_attention(device, jobs, sizes);
@@ -64,6 +78,7 @@ void check_expanded_sizes(const BasicExpandedAttentionSizes<Real>& z, const char
   require(z.heads >= 1 && z.nope >= 0 && z.rope >= 0 && z.width() >= 1 && z.value >= 1,
           "heads, nope + rope and value must be at least 1", what);
   require(z.heads_per_key >= 1 && z.heads % z.heads_per_key == 0, "heads must be a multiple of heads_per_key", what);
+  check_window(z.keys, z.mask, what);
 }
 
 template <class Device, class Real>
@@ -81,7 +96,12 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
     require_shape(job.v, length, later_keys * value_stride + value, "expanded_attention: v");
     require_shape(job.out, job.q.rows, heads * value, "expanded_attention: out");
     if (job.lse.data != nullptr) require_shape(job.lse, job.q.rows, heads, "expanded_attention: lse");
-    require_chunk(job.q.rows, job.first_position, length, "expanded_attention: positions");
+    if (job.sinks.data != nullptr) require_size(job.sinks, heads, "expanded_attention: sinks");
+    const Index pinned = (sizes.keys.pinned + attention_tile - 1) / attention_tile * attention_tile;
+    require(job.skipped >= 0 && job.skipped % attention_tile == 0 &&
+                (job.skipped == 0 || sizes.keys.begin(job.first_position) >= pinned + job.skipped),
+            "skipped positions are whole tiles that no window reaches", "expanded_attention: skipped");
+    require_chunk(job.q.rows, job.first_position - job.skipped, length, "expanded_attention: positions");
   }
   require_twins<Device>();
   run_expanded_attention(device, jobs, sizes);
@@ -92,7 +112,8 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
 /// Expanded attention: for token t (position p = first_position + t) and head h, with g = h / heads_per_key and
 /// key[s] = [k_nope[s, g] | k_rope[s]],
 ///   out[t, h] = sum over visible s of softmax_s(scale * q[t, h] . key[s]) * v[s, g],
-/// where s is visible up to p (causal) or always (bidirectional). Latent attention has keys for each head
+/// where s is visible up to p (causal; sizes.keys may show a window of them alone) or always (bidirectional), and sinks
+/// are as in cached_attention. Latent attention has keys for each head
 /// (heads_per_key = 1); grouped-query attention shares them and has no part without rotation: N = the head's width, R =
 /// 0. q [n, H * (N + R)], k_nope [L, G heads of N], k_rope [L, R] shared by all heads, v [L, G heads of V], out [n, H *
 /// V], where G = H / heads_per_key; lse [n, H], where it has data, gets the logarithm of the softmax's denominator.
@@ -133,6 +154,10 @@ void checked_expanded_attention_backward(Device& device, std::span<const Expande
     require_shape(job.dq, n, query_cols, "expanded_attention_backward: dq");
     require_shape(job.dk_nope, n, key_cols, "expanded_attention_backward: dk_nope");
     require_shape(job.dv, n, value_cols, "expanded_attention_backward: dv");
+    if (job.sinks.data != nullptr) {
+      require_size(job.sinks, heads, "expanded_attention_backward: sinks");
+      require_shape(job.dsinks, n, heads, "expanded_attention_backward: dsinks");
+    }
     if (sizes.rope == 0) continue;
     require_shape(job.k_rope, n, sizes.rope, "expanded_attention_backward: k_rope");
     require_shape(job.dk_rope, n, sizes.rope, "expanded_attention_backward: dk_rope");
@@ -147,6 +172,7 @@ void checked_expanded_attention_backward(Device& device, std::span<const Expande
 /// exp(scale * q[t] . key[s] - lse[t]) and D[t] = dout[t] . out[t], for each head:
 ///   dv[s] = sum over t of P[t, s] dout[t],    dS[t, s] = P[t, s] (dout[t] . v[s] - D[t]) scale,
 ///   dq[t] = sum over s of dS[t, s] key[s],    dkey[s] = sum over t of dS[t, s] q[t],
+///   dsinks[t] = -exp(sink - lse[t]) D[t],
 /// over the visible pairs (FlashAttention-2, arXiv 2307.08691, algorithm 2). Heads that share keys and values add up
 /// theirs in the order of heads, and dk_rope is the sum of all groups' in their order. Overwrites dq, dk_nope, dk_rope,
 /// dv, which must not overlap what is read. Work is cut by the shapes alone: bits depend neither on the threads nor on

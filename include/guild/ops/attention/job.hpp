@@ -8,6 +8,37 @@
 namespace guild {
 inline namespace v1 {
 
+/// Keys are taken in tiles that begin at multiples of this, by position: a row's bits do not depend on where its chunk
+/// begins.
+inline constexpr Index attention_tile = 64;
+
+/// Which of the keys up to its own position a token sees: all, or the last `window` of them (its own counts) and,
+/// however far they lie behind, the first `pinned` of the sequence (attention sinks, arXiv 2309.17453).
+struct KeyWindow {
+  Index window = 0;  ///< 0: all
+  Index pinned = 0;  ///< of no meaning where the window is all
+
+  [[nodiscard]] constexpr bool all() const { return window == 0; }
+  /// First key of the window of a position.
+  [[nodiscard]] constexpr Index begin(Index position) const {
+    return window == 0 || position < window ? 0 : position + 1 - window;
+  }
+  /// True if a token at `position` sees key `key`, which is not behind it.
+  [[nodiscard]] constexpr bool sees(Index position, Index key) const { return key >= begin(position) || key < pinned; }
+  friend constexpr bool operator==(const KeyWindow&, const KeyWindow&) = default;
+};
+
+/// Where the rows of a cache lie that keeps the first `pinned` positions and, of the others, the last `rows`: position
+/// p is row pinned + (p - pinned) mod rows. Without `rows` every position has its row.
+struct RingRows {
+  Index pinned = 0;
+  Index rows = 0;
+
+  [[nodiscard]] constexpr Index row_of(Index position) const {
+    return rows == 0 || position < pinned ? position : pinned + (position - pinned) % rows;
+  }
+};
+
 /// A chunk of n new tokens against the cached rows of their sequence.
 struct CachedAttentionJob {
   const void* cache = nullptr;    ///< row s at s * cache_pitch elements: its key, and its value behind or within it
@@ -16,7 +47,9 @@ struct CachedAttentionJob {
   Index length = 0;               ///< rows of the cache, the new tokens' included
   View<const float, 2> q;         ///< [n, H * K], rotated
   View<float, 2> out;             ///< [n, H * V]
-  Index first_position = 0;       ///< position of token 0 of the chunk: it sees rows [0, first_position]
+  Index first_position = 0;       ///< position of token 0 of the chunk: it sees positions [0, first_position]
+  RingRows ring{};                ///< a ring must hold all that the tokens see
+  View<const float> sinks{};      ///< [H], or no data: logits in the softmax's denominator that no value belongs to
 };
 
 /// Of all jobs of a call. Every head of a job has the same keys and values.
@@ -26,6 +59,7 @@ struct CachedAttentionSizes {
   Index value;         ///< V: columns of a value
   Index value_offset;  ///< column of the row where the value begins
   float scale;
+  KeyWindow keys{};
 };
 
 /// Which keys a token sees: those up to its own position, or its whole sequence (masked language models).
@@ -38,6 +72,7 @@ struct BasicExpandedAttentionSizes {
   Real scale;
   AttentionMask mask = AttentionMask::causal;
   Index heads_per_key = 1;  ///< a divisor of H
+  KeyWindow keys{};         ///< for causal masks
 
   [[nodiscard]] constexpr Index width() const { return nope + rope; }
   [[nodiscard]] constexpr Index key_heads() const { return heads / heads_per_key; }
@@ -57,9 +92,13 @@ struct BasicExpandedAttentionJob {
   /// heads are [key N | value V]: k_nope begins at its column 0 and v at its column N, and nothing is copied.
   Index key_head_stride = 0;
   Index value_head_stride = 0;
-  /// [n, H], written where it has data: log(sum over the visible s of exp(scale * q . key[s])), which the backward
-  /// needs.
+  /// [n, H], written where it has data: the logarithm of the softmax's denominator, log(sum over the visible s of
+  /// exp(scale * q . key[s]) + exp(sink)), which the backward needs.
   View<Real, 2> lse{};
+  View<const Real> sinks{};  ///< [H], or no data: logits in the denominator that no value belongs to
+  /// Positions without a row, which no token's window reaches: a multiple of attention_tile. The pinned keys have whole
+  /// tiles (rows behind them up to a multiple hold any finite numbers); row i behind these is position i + skipped.
+  Index skipped = 0;
 };
 using ExpandedAttentionJob = BasicExpandedAttentionJob<float>;
 
@@ -81,6 +120,8 @@ struct ExpandedAttentionGradientJob {
   View<Real, 2> dv;              ///< as v, summed as dk_nope
   Index key_head_stride = 0;     ///< 0: N
   Index value_head_stride = 0;   ///< 0: V
+  View<const Real> sinks{};      ///< [H], as the forward's
+  View<Real, 2> dsinks{};        ///< [n, H], where there are sinks: what each token adds to their gradients
 };
 
 }  // namespace v1

@@ -26,13 +26,17 @@ namespace cpu {
   return attention_kernels<BaselineAttention>(widen_baseline);
 }
 
-/// Up to 32 query rows on their way along the keys. `visible[m]`: how many keys row m sees (0 for lanes without a row).
+/// Up to 32 query rows on their way along the keys. Row m sees the keys [begins[m], visible[m]) and those before
+/// `pinned` (visible: 0 for lanes without a row).
 struct QueryTile {
   const AttentionTile* loops = nullptr;
   Index lanes = 0;  ///< 16 or 32
   Index rows = 0;   ///< lanes in use
   Index visible[tile_rows] = {};
-  Index most = 0, least = 0;  ///< of `visible` over the rows in use
+  Index begins[tile_rows] = {};
+  Index pinned = 0;
+  Index most = 0, least = 0;       ///< of `visible` over the rows in use
+  Index earliest = 0, latest = 0;  ///< of `begins`
   const float* source[tile_rows] = {};
   float* query = nullptr;  ///< [width][lanes], already scaled
   float* out = nullptr;    ///< [lanes][out_pitch]
@@ -41,8 +45,10 @@ struct QueryTile {
 
   static Index floats(Index width, Index out_cols) { return tile_rows * (width + lanes_up(out_cols)); }
 
-  void begin(const AttentionKernels& kernels, Index rows_, Index width, Index out_cols, float* memory) {
+  void begin(const AttentionKernels& kernels, Index rows_, Index width, Index out_cols, float* memory,
+             Index pinned_ = 0) {
     rows = rows_;
+    pinned = pinned_;
     lanes = rows > 16 ? 32 : 16;
     loops = rows > 16 ? &kernels.tile32 : &kernels.tile16;
     out_pitch = lanes_up(out_cols);
@@ -51,18 +57,24 @@ struct QueryTile {
     std::fill(out, out + lanes * out_pitch, 0.0f);
     if (rows < lanes) std::fill(query, out, 0.0f);
     for (Index m = 0; m < tile_rows; ++m) {
-      visible[m] = 0;
+      visible[m] = begins[m] = 0;
       state.peak[m] = no_peak;
       state.sum[m] = 0.0f;
     }
-    most = 0;
-    least = 0;
+    most = least = earliest = latest = 0;
   }
-  void set_row(Index m, const float* q, Index sees) {
+  void set_row(Index m, const float* q, Index sees, Index from = 0) {
     source[m] = q;
     visible[m] = sees;
+    begins[m] = from;
     most = std::max(most, sees);
     least = m == 0 ? sees : std::min(least, sees);
+    earliest = m == 0 ? from : std::min(earliest, from);
+    latest = std::max(latest, from);
+  }
+  /// True if some row may see some of the keys [first, last).
+  [[nodiscard]] bool reaches(Index first, Index last) const {
+    return first < most && (last > earliest || first < pinned);
   }
   /// Transposes the rows into `query`.
   void pack(Index width, float scale) { transpose_rows(source, rows, width, scale, lanes, query); }
@@ -70,13 +82,18 @@ struct QueryTile {
   /// Takes in the keys [first, first + count), packed with zero rows up to a multiple of key_step.
   void attend(const float* key, Index key_pitch, Index width, const float* value, Index value_pitch, Index first,
               Index count, float* score) {
-    if (first >= most) return;
+    if (!reaches(first, first + count)) return;
     count = std::min(count, most - first);
     const Index padded = (count + key_step - 1) / key_step * key_step;
     loops->scores(query, key, key_pitch, width, padded, score);
     if (first + padded > least || count != padded) {
       for (Index m = 0; m < rows; ++m)
         for (Index k = std::clamp(visible[m] - first, Index{0}, count); k < padded; ++k)
+          score[k * lanes + m] = -std::numeric_limits<float>::infinity();
+    }
+    if (first < latest) {
+      for (Index m = 0; m < rows; ++m)
+        for (Index k = std::max(pinned - first, Index{0}); k < std::min(begins[m] - first, count); ++k)
           score[k * lanes + m] = -std::numeric_limits<float>::infinity();
     }
     loops->soften(score, padded, state);
@@ -90,19 +107,28 @@ inline void pad_rows(float* rows, Index count, Index pitch) {
   std::fill(rows + count * pitch, rows + padded * pitch, 0.0f);
 }
 
-/// How the keys that one row sees are cut: a function of their number alone, so that a row's bits depend neither on the
-/// other rows of its chunk nor on the batch. The parts are added up in their order. Long contexts are cut so that one
-/// decoding sequence gives work to about 32 threads.
+/// How the keys that a row at a position sees are cut: a function of the position alone, so that a row's bits depend
+/// neither on the other rows of its chunk nor on the batch. Parts begin at multiples of their size, those that hold
+/// nothing a row sees change nothing for it, and the others are added up in their order. Long contexts are cut so that
+/// one decoding sequence gives work to about 32 threads.
 struct KeyRanges {
-  Index size = 0;   ///< keys of a part; the last may have fewer
-  Index count = 0;  ///< parts
+  Index size = 0;    ///< keys of a part; the last may have fewer
+  Index pinned = 0;  ///< parts of the pinned keys, where others lie between them and the window
+  Index first = 0;   ///< the first part that the window reaches
+  Index count = 0;   ///< parts that are visited: the pinned ones, and all from `first` on
 
-  KeyRanges(Index keys, Index heads) {
+  /// Of tokens from `position` to `last`, whose parts have one size.
+  KeyRanges(const KeyWindow& keys, Index position, Index last, Index heads) {
+    const Index most_keys = keys.all() ? position + 1 : std::min(position + 1, keys.window);
     const Index blocks = (heads + tile_rows - 1) / tile_rows;
     const Index least = blocks > 1 ? 256 : 128, most = std::clamp(32 / blocks, Index{1}, Index{16});
-    size = std::max(least, ((keys + most - 1) / most + key_tile - 1) / key_tile * key_tile);
-    count = std::max(Index{1}, (keys + size - 1) / size);
+    size = std::max(least, ((most_keys + most - 1) / most + key_tile - 1) / key_tile * key_tile);
+    first = keys.begin(position) / size;
+    pinned = keys.all() ? 0 : std::min((keys.pinned + size - 1) / size, first);
+    count = pinned + last / size + 1 - first;
   }
+  /// The first key of the part that is visited as number v.
+  [[nodiscard]] Index begin(Index v) const { return (v < pinned ? v : v - pinned + first) * size; }
 };
 
 /// Takes a part (weighted sum of values, peak and sum of its exponentials) into those before it. One function for all
@@ -153,20 +179,26 @@ class CachedAttention {
  private:
   static constexpr Index few_tokens = 4;  ///< of so many, the parts of their keys are work for several threads
 
-  [[nodiscard]] KeyRanges ranges_of(Index position) const { return {position + 1, sizes_.heads}; }
+  [[nodiscard]] KeyRanges ranges_of(Index position, Index last) const {
+    return {sizes_.keys, position, last, sizes_.heads};
+  }
 
   /// Calls f(begin, rows) for the stretches of a job's rows whose keys are cut alike.
   template <class F>
   void for_each_run(const CachedAttentionJob& job, F&& f) const {
     for (Index begin = 0, end = 0; begin < job.q.rows; begin = end) {
-      const Index size = ranges_of(job.first_position + begin).size;
-      for (end = begin + 1; end < job.q.rows && ranges_of(job.first_position + end).size == size; ++end) {}
+      const auto size_at = [&](Index row) {
+        const Index position = job.first_position + row;
+        return ranges_of(position, position).size;
+      };
+      const Index size = size_at(begin);
+      for (end = begin + 1; end < job.q.rows && size_at(end) == size; ++end) {}
       f(begin, end - begin);
     }
   }
 
   [[nodiscard]] KeyRanges ranges_of(const CachedAttentionJob& run) const {
-    return ranges_of(run.first_position + run.q.rows - 1);
+    return ranges_of(run.first_position, run.first_position + run.q.rows - 1);
   }
   [[nodiscard]] Index rows_of(const CachedAttentionJob& run) const { return run.q.rows * sizes_.heads; }
   [[nodiscard]] bool is_spread(const CachedAttentionJob& run) const {
@@ -238,14 +270,18 @@ class CachedAttention {
     if (ranges.count > 1) {
       float* const later_memory = memory + QueryTile::floats(sizes_.key, value);
       QueryTile later;
-      for (Index range = 1; range * ranges.size < tile.most; ++range) {
+      for (Index range = 1; range < ranges.count && ranges.begin(range) < tile.most; ++range) {
         attend_range(run, begin, ranges, range, later, later_memory);
         for (Index m = 0; m < tile.rows; ++m)
           add_part(later.out + m * later.out_pitch, later.state.peak[m], later.state.sum[m], value,
                    out + m * tile.out_pitch, peak[m], sum[m]);
       }
     }
-    for (Index m = 0; m < tile.rows; ++m) divide_row(out + m * tile.out_pitch, sum[m], value, out_of(run, begin + m));
+    for (Index m = 0; m < tile.rows; ++m)
+      divide_row(out + m * tile.out_pitch, denominator(run, begin + m, sum[m], peak[m]), value, out_of(run, begin + m));
+  }
+  [[nodiscard]] float denominator(const CachedAttentionJob& run, Index row, float sum, float peak) const {
+    return run.sinks.data == nullptr ? sum : with_sink(sum, peak, run.sinks[row % sizes_.heads]);
   }
 
   /// One block of rows over one range of keys. The keys of a tile lie behind both tiles' memory, and their values
@@ -257,18 +293,19 @@ class CachedAttention {
     float* const score = memory + tiles;
     float* const keys = score + key_tile * tile_rows;
     float* const values = within_key_ ? keys + sizes_.value_offset : keys + key_tile * key_pitch_;
-    tile.begin(kernels_, std::min(tile_rows, rows_of(run) - begin), width, value, memory);
+    tile.begin(kernels_, std::min(tile_rows, rows_of(run) - begin), width, value, memory, sizes_.keys.pinned);
     for (Index m = 0; m < tile.rows; ++m) {
-      const Index t = (begin + m) / heads, h = (begin + m) % heads;
-      tile.set_row(m, run.q.row(t).data + h * width, run.first_position + t + 1);
+      const Index t = (begin + m) / heads, h = (begin + m) % heads, position = run.first_position + t;
+      tile.set_row(m, run.q.row(t).data + h * width, position + 1, sizes_.keys.begin(position));
     }
     tile.pack(width, sizes_.scale);
     for (Index k = 0; k < key_tile; ++k) std::fill(keys + k * key_pitch_ + width, keys + (k + 1) * key_pitch_, 0.0f);
     for (Index k = 0; k < key_tile && !within_key_; ++k)
       std::fill(values + k * value_pitch_ + value, values + (k + 1) * value_pitch_, 0.0f);
-    const Index end = std::min((range + 1) * ranges.size, tile.most);
-    for (Index first = range * ranges.size; first < end; first += key_tile) {
+    const Index end = std::min(ranges.begin(range) + ranges.size, tile.most);
+    for (Index first = ranges.begin(range); first < end; first += key_tile) {
       const Index count = std::min(key_tile, end - first);
+      if (!tile.reaches(first, first + count)) continue;
       for (Index k = 0; k < count; ++k) load(run, first + k, 0, width, keys + k * key_pitch_);
       pad_rows(keys, count, key_pitch_);
       if (!within_key_) {
@@ -279,9 +316,9 @@ class CachedAttention {
     }
   }
 
-  /// `count` columns of a cached row from `column` on, in float.
-  void load(const CachedAttentionJob& run, Index row, Index column, Index count, float* to) const {
-    const Index at = row * run.cache_pitch + column;
+  /// `count` columns of the cached row of a position from `column` on, in float.
+  void load(const CachedAttentionJob& run, Index position, Index column, Index count, float* to) const {
+    const Index at = run.ring.row_of(position) * run.cache_pitch + column;
     if (run.cache_type == DType::f32) {
       const float* const from = static_cast<const float*>(run.cache) + at;
       std::copy(from, from + count, to);
@@ -300,7 +337,7 @@ class CachedAttention {
       const float* const from = first + r * stride;
       add_part(from, from[value], from[value + 1], value, first, peak, sum);
     }
-    divide_row(first, sum, value, out_of(run, row));
+    divide_row(first, denominator(run, row, sum, peak), value, out_of(run, row));
   }
 
   CachedAttentionSizes sizes_;
@@ -347,17 +384,22 @@ class ExpandedAttention {
     float* const key = score + key_tile * tile_rows;
     float* const values = key + key_tile * width_;
     QueryTile tile[tiles];
-    Index used = 0, most = 0;
+    Index used = 0, most = 0, earliest = 0;
     for (Index row = begin; used < tiles && row < job.q.rows; ++used, row += tile_rows) {
       QueryTile& one = tile[used];
-      one.begin(kernels_, std::min(tile_rows, job.q.rows - row), width_, value, memory + used * tile_floats());
+      one.begin(kernels_, std::min(tile_rows, job.q.rows - row), width_, value, memory + used * tile_floats(),
+                sizes_.keys.pinned);
       for (Index m = 0; m < one.rows; ++m) {
         const float* const q = job.q.row(row + m).data + head * width_;
         prefetch_row(q, width_);
-        one.set_row(m, q, causal ? job.first_position + row + m + 1 : job.v.rows);
+        const Index position = job.first_position + row + m;
+        // Rows of keys, not positions: of skipped positions there are none.
+        one.set_row(m, q, causal ? position + 1 - job.skipped : job.v.rows,
+                    std::max(sizes_.keys.begin(position) - job.skipped, Index{0}));
       }
       one.pack(width_, sizes_.scale);
       most = one.most;
+      earliest = used == 0 ? one.earliest : earliest;
     }
     const Index key_head = head / sizes_.heads_per_key;
     const Index key_column = key_head * (job.key_head_stride > 0 ? job.key_head_stride : nope);
@@ -366,6 +408,7 @@ class ExpandedAttention {
       std::fill(values + k * value_pitch_ + value, values + (k + 1) * value_pitch_, 0.0f);
     for (Index first = 0; first < most; first += key_tile) {
       const Index count = std::min(key_tile, most - first);
+      if (first + count <= earliest && first >= sizes_.keys.pinned) continue;
       for (Index k = 0; k < count; ++k) {
         float* const to = key + k * width_;
         if (const Index next = first + k + prefetch_rows; next < most) {
@@ -384,9 +427,14 @@ class ExpandedAttention {
       for (Index m = 0; m < tile[i].rows; ++m) {
         const float* const from = tile[i].out + m * tile[i].out_pitch;
         float* const to = job.out.row(begin + i * tile_rows + m).data + head * value;
-        divide_row(from, tile[i].state.sum[m], value, to);
-        if (job.lse.data != nullptr)
-          job.lse(begin + i * tile_rows + m, head) = tile[i].state.peak[m] + std::log(tile[i].state.sum[m]);
+        const float peak = tile[i].state.peak[m], sum = tile[i].state.sum[m];
+        const bool sink = job.sinks.data != nullptr;
+        divide_row(from, sink ? with_sink(sum, peak, job.sinks[head]) : sum, value, to);
+        if (job.lse.data == nullptr) continue;
+        // With a sink far above all keys the sum in their measure would overflow.
+        const float all = sink ? std::max(peak, job.sinks[head]) : peak;
+        const float whole = sink ? sum * std::exp(peak - all) + std::exp(job.sinks[head] - all) : sum;
+        job.lse(begin + i * tile_rows + m, head) = all + std::log(whole);
       }
   }
 

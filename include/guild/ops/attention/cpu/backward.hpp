@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <guild/device/cpu.hpp>
 #include <guild/device/isa.hpp>
 #include <guild/ops/attention/cpu/backward_avx2.hpp>
@@ -26,12 +27,14 @@ namespace cpu {
   return attention_backward_kernels<BaselineAttentionBackward>();
 }
 
-/// How the keys of a sequence are cut into tasks: a function of its length, the heads and the mask alone, so that bits
-/// depend on nothing else. A long sequence of few heads gives about 32 tasks, of about equal numbers of visible pairs.
-/// Where heads share keys there may be fewer: each range has a dq of all heads, and four of these must be enough.
+/// How the keys of a sequence are cut into tasks: a function of its length, the heads and what is seen alone, so that
+/// bits depend on nothing else. A long sequence of few heads gives about 32 tasks, of about equal numbers of visible
+/// pairs. Where heads share keys there may be fewer: each range has a dq of all heads, and four of these must be
+/// enough.
 class KeyCuts {
  public:
-  KeyCuts(Index length, const ExpandedAttentionSizes& sizes) : length_(length), mask_(sizes.mask) {
+  KeyCuts(Index length, const ExpandedAttentionSizes& sizes)
+      : length_(length), triangle_(sizes.mask == AttentionMask::causal && sizes.keys.all()) {
     constexpr Index least_keys = 256, most_tasks = 32, most_shared = 4;
     const Index most = std::max(most_tasks / sizes.heads, std::min(most_tasks / sizes.key_heads(), most_shared));
     // Ranges of at least four tiles: as a tile is at most half of a range's pairs, no range is empty.
@@ -42,10 +45,8 @@ class KeyCuts {
   [[nodiscard]] Index begin(Index r) const {
     if (r >= count_) return length_;
     const Index blocks = (length_ + backward_tile - 1) / backward_tile;
-    // Queries that see block b, in blocks: all (bidirectional) or those from b on.
-    const auto before = [&](Index b) {
-      return mask_ == AttentionMask::causal ? b * blocks - b * (b - 1) / 2 : b * blocks;
-    };
+    // Queries that see block b, in blocks: those from b on (causal), or as many for each (bidirectional, windows).
+    const auto before = [&](Index b) { return triangle_ ? b * blocks - b * (b - 1) / 2 : b * blocks; };
     Index b = 0;
     while (b < blocks && before(b) * count_ < before(blocks) * r) ++b;
     return b * backward_tile;
@@ -58,7 +59,7 @@ class KeyCuts {
 
  private:
   Index length_;
-  AttentionMask mask_;
+  bool triangle_;
   Index count_;
 };
 
@@ -179,21 +180,36 @@ class ExpandedAttentionBackward {
     store_keys(job, key_head, begin, end, part, own);
   }
 
+  /// The queries behind the last that sees one of the keys [begin, end), in whole tiles.
+  [[nodiscard]] Index queries_end(Index begin, Index end, Index n) const {
+    if (sizes_.keys.all() || begin < sizes_.keys.pinned) return n;
+    const Index last = end - 1 + sizes_.keys.window;
+    return std::min(n, (last + backward_tile - 1) / backward_tile * backward_tile);
+  }
+
   /// The queries of a head against the packed keys. dq goes to its place, or to `later` where the range is not the
   /// first.
   void attend_head(const Job& job, Index head, Index begin, Index end, float* later, const BackwardScratch& own) const {
-    const Index n = job.q.rows;
-    for (Index first = causal() ? begin : 0; first < n; first += backward_tile) {
+    const Index n = job.q.rows, stop = later == nullptr ? n : queries_end(begin, end, n);
+    for (Index first = causal() ? begin : 0; first < stop; first += backward_tile) {
       const Index rows = std::min(backward_tile, n - first);
       load_queries(job, head, first, rows, own);
       const Index last = causal() ? std::min(end, first + rows) : end;
+      const Index oldest = sizes_.keys.begin(first), pinned = sizes_.keys.pinned;
+      Tile tile{0, 0, rows, Onto::zero};
       for (Index k = begin; k < last; k += backward_tile) {
-        const Tile tile{k - begin, std::min(backward_tile, end - k), rows, k == begin ? Onto::zero : Onto::sums};
-        if (causal() && k == first)
+        tile.first = k - begin;
+        tile.keys = std::min(backward_tile, end - k);
+        if (k + tile.keys <= oldest && k >= pinned) continue;  // no query sees any
+        if (sizes_.keys.begin(first + rows - 1) > k && k + tile.keys > pinned)
+          cut_tile(own, tile, first, k);
+        else if (causal() && k == first)
           diagonal_tile(own, tile);
         else
           full_tile(own, tile);
+        tile.onto = Onto::sums;
       }
+      if (tile.onto == Onto::zero) std::fill(own.dquery, own.dquery + rows * own.width_pitch, 0.0f);
       for (Index m = 0; m < rows; ++m) {
         const float* const from = own.dquery + m * own.width_pitch;
         float* const to = later == nullptr ? job.dq.row(first + m).data + head * width_
@@ -210,6 +226,20 @@ class ExpandedAttentionBackward {
   };
 
   void full_tile(const BackwardScratch& own, const Tile& tile) const {
+    whole_tile(own, tile, [] {});
+  }
+  /// Where a window begins within the tile of the queries from `query` and the keys from `key` on.
+  void cut_tile(const BackwardScratch& own, const Tile& tile, Index query, Index key) const {
+    whole_tile(own, tile, [&] {
+      for (Index k = 0; k < tile.keys; ++k)
+        for (Index m = 0; m < tile.queries; ++m)
+          if (key + k > query + m || !sizes_.keys.sees(query + m, key + k))
+            own.score[k * backward_tile + m] = -std::numeric_limits<float>::infinity();
+    });
+  }
+  /// `hide` sets the scores of pairs that are not visible to -infinity.
+  template <class Hide>
+  void whole_tile(const BackwardScratch& own, const Tile& tile, Hide&& hide) const {
     constexpr Index pitch = backward_tile;
     const Index wide = own.width_pitch, deep = own.value_pitch, lanes = lanes_up(tile.queries);
     const Index keys = steps_up(tile.keys);
@@ -217,6 +247,7 @@ class ExpandedAttentionBackward {
     float* const value = own.values + tile.first * deep;
     kernels_.product({key, wide, 1, own.query_lanes, pitch, width_, own.score, pitch, keys, lanes, Onto::zero});
     kernels_.product({value, deep, 1, own.dout_lanes, pitch, own.value, own.slope, pitch, keys, lanes, Onto::zero});
+    hide();
     kernels_.weigh({own.score, own.slope, own.lse, own.along, keys, lanes, false});
     kernels_.product({own.score, pitch, 1, own.dout, deep, tile.queries, own.dvalues + tile.first * deep, deep, keys,
                       deep, Onto::sums});
@@ -327,7 +358,7 @@ class ExpandedAttentionBackward {
     return part + rope_floats(job) + (range - 1) * query_floats(job);
   }
 
-  /// Up to 64 tokens: the key heads' dk_rope, and the ranges' dq where there are several.
+  /// Up to 64 tokens: the key heads' dk_rope, the ranges' dq where there are several, and the sinks' gradients.
   void add_parts(const Job& job, Index block, float* part) const {
     const KeyCuts cuts = cuts_of(job);
     const Index n = job.q.rows, rope = sizes_.rope, cols = sizes_.heads * width_;
@@ -339,12 +370,19 @@ class ExpandedAttentionBackward {
     }
     for (Index r = 1; r < cuts.count(); ++r) {
       if (causal() && first < cuts.begin(r)) break;  // this range lies behind these tokens: they see none of its keys
+      if (first >= queries_end(cuts.begin(r), cuts.begin(r + 1), n)) continue;  // or none any more
       for (Index t = first; t < end; ++t) {
         const float* const from = query_part(job, r, part) + t * cols;
         float* const to = job.dq.row(t).data;
         kernels_.add(from, cols, to);
       }
     }
+    for (Index t = first; t < end && job.sinks.data != nullptr; ++t)
+      for (Index head = 0; head < sizes_.heads; ++head) {
+        const float along = kernels_.dot(job.dout.row(t).data + head * sizes_.value,
+                                         job.out.row(t).data + head * sizes_.value, sizes_.value);
+        job.dsinks(t, head) = -std::exp(job.sinks[head] - job.lse(t, head)) * along;
+      }
   }
 
   ExpandedAttentionSizes sizes_;

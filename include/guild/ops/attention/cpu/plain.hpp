@@ -7,6 +7,7 @@
 #include <guild/device/cpu.hpp>
 #include <guild/ops/attention/cpu/tile.hpp>
 #include <guild/ops/attention/job.hpp>
+#include <limits>
 #include <span>
 
 namespace guild {
@@ -46,6 +47,17 @@ struct PlainHead {
     for (Index c = 0; c < sizes.rope; ++c) sum += q[sizes.nope + c] * turned[c];
     return sum * sizes.scale;
   }
+  /// Row s of the keys, of a token at `position` that sees it by its mask.
+  [[nodiscard]] bool sees(Index position, Index s) const {
+    const Index pinned = (sizes.keys.pinned + attention_tile - 1) / attention_tile * attention_tile;
+    return sizes.keys.sees(position, s < pinned ? s : s + skipped());
+  }
+  [[nodiscard]] Index skipped() const {
+    if constexpr (requires { job.skipped; })
+      return job.skipped;
+    else
+      return 0;
+  }
   [[nodiscard]] Index visible(Index t) const { return sizes.mask == AttentionMask::causal ? t + 1 : job.v.rows; }
 };
 
@@ -63,11 +75,13 @@ void plain_expanded_attention(Cpu& device, std::span<const BasicExpandedAttentio
     const Index i = part_of(tasks, task), t = (task - tasks[i]) / sizes.heads, head = (task - tasks[i]) % sizes.heads;
     const auto& job = jobs[static_cast<std::size_t>(i)];
     const PlainHead<BasicExpandedAttentionJob<Real>, Real> one{job, sizes, head};
-    const Index visible = sizes.mask == AttentionMask::causal ? job.first_position + t + 1 : job.v.rows;
+    const Index position = job.first_position + t;
+    const Index visible = sizes.mask == AttentionMask::causal ? position + 1 - job.skipped : job.v.rows;
     Real* const p = scores.row(worker).data;
-    for (Index s = 0; s < visible; ++s) p[s] = one.score(t, s);
-    const Real peak = *std::max_element(p, p + visible);
-    Real sum = 0;
+    const Real nothing = -std::numeric_limits<Real>::infinity(), sink = job.sinks.data ? job.sinks[head] : nothing;
+    for (Index s = 0; s < visible; ++s) p[s] = one.sees(position, s) ? one.score(t, s) : nothing;
+    const Real peak = std::max(sink, *std::max_element(p, p + visible));
+    Real sum = std::exp(sink - peak);
     for (Index s = 0; s < visible; ++s) sum += p[s] = std::exp(p[s] - peak);
     Real* const out = job.out.row(t).data + head * sizes.value;
     std::fill(out, out + sizes.value, Real(0));
@@ -101,9 +115,11 @@ void plain_expanded_attention_backward(Cpu& device, std::span<const ExpandedAtte
       Real* const dq = job.dq.row(t).data + head * (nope + rope);
       Real along = 0;
       for (Index c = 0; c < value; ++c) along += dout[c] * out[c];
+      if (job.sinks.data != nullptr) job.dsinks(t, head) = -std::exp(job.sinks[head] - job.lse(t, head)) * along;
       std::fill_n(dq, nope + rope, Real(0));
       const Index visible = one.visible(t);
       for (Index s = 0; s < visible; ++s) {
+        if (!one.sees(t, s)) continue;
         const Real p = std::exp(one.score(t, s) - job.lse(t, head));
         const Real* const v = one.value(s);
         Real* const dv = job.dv.row(s).data + one.value_column();

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <guild/core/types.hpp>
 #include <guild/core/view.hpp>
+#include <guild/ops/attention/job.hpp>
 #include <limits>
 
 #if defined(__SSE__)
@@ -17,7 +18,7 @@ namespace guild {
 inline namespace v1 {
 namespace cpu {
 
-inline constexpr Index key_tile = 64;  ///< keys of a tile; their number in use is a multiple of key_step
+inline constexpr Index key_tile = attention_tile;  ///< keys of a tile; their number in use is a multiple of key_step
 inline constexpr Index key_step = 8;
 inline constexpr Index tile_rows = 32;    ///< most query rows of a tile
 inline constexpr float no_peak = -1e30f;  ///< the running maximum before any key; finite, so that differences are
@@ -70,6 +71,9 @@ inline void divide_row(const float* from, float by, Index count, float* to) {
 #endif
   for (; c < count; ++c) to[c] = from[c] / by;
 }
+
+/// The denominator of a softmax, as a multiple of exp(peak), with one more logit that no value belongs to.
+[[nodiscard]] inline float with_sink(float sum, float peak, float sink) { return sum + std::exp(sink - peak); }
 
 /// Rows of a head are short pieces far apart, which processors do not fetch ahead by themselves.
 inline constexpr Index prefetch_rows = 8;
