@@ -130,12 +130,14 @@
 #include <guild/modules/batch.hpp>
 #include <guild/modules/block.hpp>
 #include <guild/modules/cached_attention.hpp>
+#include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/gqa.hpp>
 #include <guild/modules/joint_cache.hpp>
+#include <guild/modules/keys.hpp>
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/mla.hpp>
@@ -149,6 +151,7 @@
 #include <guild/modules/pass.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
+#include <guild/modules/ring_cache.hpp>
 #include <guild/modules/router.hpp>
 #include <guild/modules/routing.hpp>
 #include <guild/modules/routing_statistics.hpp>

@@ -4,6 +4,7 @@
 // Shapes: T tokens, H heads, C latent rank, N nope, R rope, V value dimensions.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <utility>
@@ -11,6 +12,7 @@
 #include <guild/device/staged.hpp>
 #include <guild/device/tuning.hpp>
 #include <guild/modules/append_rows.hpp>
+#include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/attention/attention.hpp>
@@ -25,32 +27,42 @@ inline namespace v1 {
 template <class Attention, class Cache>
 struct CachedLatentAttention {
   static constexpr MlaConfig config = Attention::config;
+  static constexpr KeyWindow keys = Attention::window;
   static constexpr Index heads = config.heads, latent = config.latent_rank, nope = config.nope_dim,
                          rotary = config.rope_dim, value = config.value_dim, width = Cache::width;
   using Element = typename Cache::Element;
-  using Chunks = std::span<const Chunk>;
+  /// A chunk, and the rows of its sequence that its tokens attend to.
+  struct Context : Chunk {
+    CachedRows<const Element> seen{};
+
+    [[nodiscard]] Index length() const { return first_position + count; }
+  };
+  using Contexts = std::span<const Context>;
 
   /// Appends latents [T, C] and rotated keys [T, R] to the caches, which have room for them, and attends from the
   /// rotated queries [T, H * (N + R)]: out [T, H * V]. latent_up [H * (N + V), C] makes keys and values of latents.
   template <class Device>
   static void attend(const Pass<Device>& pass, const WeightView& latent_up, Caches<Cache> caches,
-                     DeviceView<const float, 2> latents, DeviceView<const float, 2> keys,
+                     DeviceView<const float, 2> latents, DeviceView<const float, 2> rotary_keys,
                      DeviceView<const float, 2> query, DeviceView<float, 2> out) {
-    append_rows(pass, caches, std::array{latents, keys});
     const auto chunks = pass.batch.chunk_count();
-    Staged<Device, Chunk> absorbed(pass.device, chunks), expanded(pass.device, chunks);
+    auto scratch = pass.device.scratch();
+    Staged<Device, CachedRows<const Element>> seen(pass.device, chunks);
+    append_rows(pass, caches, std::array{latents, rotary_keys}, scratch, seen);
+    Staged<Device, Context> absorbed(pass.device, chunks), expanded(pass.device, chunks);
     const Tuning& tuning = pass.device.tuning();
-    for (const Chunk& chunk : pass.batch.chunks)
-      if (chunk.count > 0) (runs_absorbed(tuning, chunk.count, length_of(chunk)) ? absorbed : expanded).add(chunk);
-    if (absorbed.size() > 0) attend_absorbed(pass, latent_up, caches, absorbed.ready(), query, out);
+    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
+      const Context chunk{pass.batch.chunks[i], seen.ready()[i]};
+      if (chunk.count > 0) (runs_absorbed(tuning, chunk.count, rows_of(chunk)) ? absorbed : expanded).add(chunk);
+    }
+    if (absorbed.size() > 0) attend_absorbed(pass, latent_up, absorbed.ready(), query, out);
     // In groups that keep to the bound. What a chunk gets does not depend on its group: jobs compute alone what they
     // compute side by side.
-    for (Chunks rest = expanded.ready(); !rest.empty();) {
+    for (Contexts rest = expanded.ready(); !rest.empty();) {
       std::size_t group = 1;
-      Index floats = expanded_floats(length_of(rest[0]));
-      while (group < rest.size() && (floats += expanded_floats(length_of(rest[group]))) <= tuning.most_expanded)
-        ++group;
-      attend_expanded(pass, latent_up, caches, rest.first(group), query, out);
+      Index floats = expanded_floats(rows_of(rest[0]));
+      while (group < rest.size() && (floats += expanded_floats(rows_of(rest[group]))) <= tuning.most_expanded) ++group;
+      attend_expanded(pass, latent_up, rest.first(group), query, out);
       rest = rest.subspan(group);
     }
   }
@@ -68,12 +80,20 @@ struct CachedLatentAttention {
   }
 
  private:
-  static Index length_of(const Chunk& chunk) { return chunk.first_position + chunk.count; }
+  static constexpr Index pinned_rows = (keys.pinned + attention_tile - 1) / attention_tile * attention_tile;
+
+  /// Positions that no token of the chunk sees and no row is made for, behind the pinned ones: whole tiles.
+  static Index skipped_of(const Context& chunk) {
+    const Index unseen = keys.begin(chunk.first_position) - pinned_rows;
+    return std::max(unseen, Index{0}) / attention_tile * attention_tile;
+  }
+  /// Rows of keys and values that the expanded form makes.
+  static Index rows_of(const Context& chunk) { return chunk.length() - skipped_of(chunk); }
   static float scale() { return softmax_scale(config); }
 
   template <class Device>
-  static void attend_absorbed(const Pass<Device>& pass, const WeightView& latent_up, Caches<Cache> caches,
-                              Chunks chunks, DeviceView<const float, 2> query, DeviceView<float, 2> out) {
+  static void attend_absorbed(const Pass<Device>& pass, const WeightView& latent_up, Contexts chunks,
+                              DeviceView<const float, 2> query, DeviceView<float, 2> out) {
     Device& device = pass.device;
     const auto count = static_cast<Index>(chunks.size());
     auto scratch = device.scratch();
@@ -82,7 +102,7 @@ struct CachedLatentAttention {
     Staged<Device, LinearJob> queries(device, count * heads), sums(device, count * heads);
     Staged<Device, CachedAttentionJob> attention(device, count);
     Staged<Device, CopyRowsJob<float, float>> rotated(device, count);
-    for (const Chunk& chunk : chunks) {
+    for (const Context& chunk : chunks) {
       const auto q = query.middle_rows(chunk.begin, chunk.count);
       const auto lq = latent_query.middle_rows(chunk.begin, chunk.count);
       const auto sum = latent_sum.middle_rows(chunk.begin, chunk.count);
@@ -97,40 +117,54 @@ struct CachedLatentAttention {
       rotated.add({q.middle_cols(nope, q.cols - nope),
                    lq.middle_cols(latent, lq.cols - latent),
                    {heads, rotary, config.query_dim(), width}});
-      const auto rows = std::as_const(caches[chunk.sequence]).rows();
-      attention.add({rows.data, Cache::type, rows.pitch, length_of(chunk), lq, sum, chunk.first_position});
+      const auto& [rows, ring] = chunk.seen;
+      attention.add({rows.data, Cache::type, rows.pitch, chunk.length(), lq, sum, chunk.first_position, ring,
+                     DeviceView<const float>{}});
     }
     linear(device, queries.ready());
     copy_rows(device, rotated.ready());
-    cached_attention(device, attention.ready(),
-                     {.heads = heads, .key = width, .value = latent, .value_offset = 0, .scale = scale()});
+    cached_attention(
+        device, attention.ready(),
+        {.heads = heads, .key = width, .value = latent, .value_offset = 0, .scale = scale(), .keys = keys});
     linear(device, sums.ready());
   }
 
   template <class Device>
-  static void attend_expanded(const Pass<Device>& pass, const WeightView& latent_up, Caches<Cache> caches,
-                              Chunks chunks, DeviceView<const float, 2> query, DeviceView<float, 2> out) {
+  static void attend_expanded(const Pass<Device>& pass, const WeightView& latent_up, Contexts chunks,
+                              DeviceView<const float, 2> query, DeviceView<float, 2> out) {
     Device& device = pass.device;
     const auto count = static_cast<Index>(chunks.size());
     auto scratch = device.scratch();
-    Staged<Device, CopyRowsJob<Element, float>> widened(device, count);
-    Staged<Device, LinearJob> products(device, count);
+    Staged<Device, CopyRowsJob<Element, float>> widened(device, 4 * count);
+    Staged<Device, LinearJob> products(device, 2 * count);
     Staged<Device, ExpandedAttentionJob> attention(device, count);
-    for (const Chunk& chunk : chunks) {
-      const Index length = length_of(chunk);
+    for (const Context& chunk : chunks) {
+      const Index length = rows_of(chunk), skipped = skipped_of(chunk);
       const auto context = scratch.template take<float>(length, width);
       const auto keys_values = scratch.template take<float>(length, heads * (nope + value));
-      widened.add(copy_of(std::as_const(caches[chunk.sequence]).rows().middle_rows(0, length), context));
-      products.add({latent_up, context.middle_cols(0, latent), keys_values});
+      // What the tokens see; other rows, at the edges of tiles, are not read.
+      const auto widen = [&](Index begin, Index end, Index row) {
+        if (begin >= end) return;
+        chunk.seen.for_each_stretch(begin, end, [&](Index position, DeviceView<const Element, 2> rows) {
+          widened.add(copy_of(rows, context.middle_rows(row + position - begin, rows.rows)));
+        });
+        const auto some = [&](auto all) { return all.middle_rows(row, end - begin); };
+        products.add({latent_up, some(context).middle_cols(0, latent), some(keys_values)});
+      };
+      const Index begin = keys.begin(chunk.first_position), pinned = std::min(keys.all() ? 0 : keys.pinned, begin);
+      widen(0, pinned, 0);
+      widen(begin, chunk.length(), begin - skipped);
       // Each head's keys and values lie side by side in keys_values: both are strided views of it.
       attention.add({query.middle_rows(chunk.begin, chunk.count),
                      keys_values.middle_cols(0, heads * (nope + value) - value), context.middle_cols(latent, rotary),
                      keys_values.middle_cols(nope, heads * (nope + value) - nope),
-                     out.middle_rows(chunk.begin, chunk.count), chunk.first_position, nope + value, nope + value});
+                     out.middle_rows(chunk.begin, chunk.count), chunk.first_position, nope + value, nope + value,
+                     DeviceView<float, 2>{}, DeviceView<const float>{}, skipped});
     }
     copy_rows(device, widened.ready());
     linear(device, products.ready());
-    expanded_attention(device, attention.ready(), {heads, nope, rotary, value, scale()});
+    expanded_attention(device, attention.ready(),
+                       {heads, nope, rotary, value, scale(), AttentionMask::causal, 1, keys});
   }
 };
 

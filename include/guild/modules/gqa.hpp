@@ -13,11 +13,12 @@
 #include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/modules/append_rows.hpp>
+#include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
+#include <guild/modules/keys.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
-#include <guild/modules/row_cache.hpp>
 #include <guild/ops/attention/attention.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/rope/rope.hpp>
@@ -25,9 +26,12 @@
 namespace guild {
 inline namespace v1 {
 
-/// `Config` is the part of the Spec that says its numbers: a Spec may have several kinds of attention.
-template <class S, const GqaConfig& Config = S::attention>
+/// `Config` is the part of the Spec that says its numbers: a Spec may have several kinds of attention. `Keys` says
+/// which keys a token sees, see guild/modules/keys.hpp.
+template <class S, const GqaConfig& Config = S::attention, class Keys = AllKeys>
 struct Gqa {
+  template <class OtherKeys>
+  using WithKeys = Gqa<S, Config, OtherKeys>;
   static constexpr GqaConfig config = Config;
   static constexpr Index hidden = S::config.hidden;
   static constexpr Index heads = config.heads, key_heads = config.key_heads, width = config.head_dim;
@@ -43,7 +47,7 @@ struct Gqa {
   using HeadNorm = RmsNorm<width>;
   using Output = Linear<hidden, heads * width>;
   /// A row: [keys of all key heads | their values].
-  using Cache = RowCache<typename S::CacheElement, 2 * key_heads * width>;
+  using Cache = typename Keys::template Cache<typename S::CacheElement, 2 * key_heads * width>;
   static_assert(Cache::type == DType::f32 || Cache::type == DType::bf16,
                 "Gqa: Spec::CacheElement must be float or bf16");
 
@@ -55,6 +59,7 @@ struct Gqa {
     typename Store::Vector query_bias, key_bias, value_bias;  ///< unused without config.bias
     typename HeadNorm::template Weights<Store> query_norm;    ///< unused without config.query_key_norm
     typename HeadNorm::template Weights<Store> key_norm;      ///< unused without config.query_key_norm
+    typename Store::Vector sinks;                             ///< a logit for each head; unused without config.sinks
     typename Output::template Weights<Store> output;
     RopeTable rope{config.rope, config.head_dim};  ///< derived, not visited
   };
@@ -72,6 +77,7 @@ struct Gqa {
       HeadNorm::visit(visitor, path / "query_norm", weights.query_norm...);
       HeadNorm::visit(visitor, path / "key_norm", weights.key_norm...);
     }
+    if constexpr (config.sinks) visitor(path / "sinks", VectorShape{heads}, weights.sinks...);
     Output::visit(visitor, path / "output", weights.output...);
   }
 
@@ -100,10 +106,11 @@ struct Gqa {
     project(device, weights, x, saved, room);
     rope(device, weights.rope, pass.batch.positions, saved.query, {heads, width, 0});
     rope(device, weights.rope, pass.batch.positions, saved.key, {key_heads, width, 0});
+    const auto sinks = sinks_of<const Real>(weights);
     if (!caches)
-      attend_to_itself(pass, saved, room, keep != nullptr);
+      attend_to_itself(pass, sinks, saved, room, keep != nullptr);
     else if constexpr (std::is_same_v<Real, float>)
-      attend_to_caches(pass, caches, saved);
+      attend_to_caches(pass, sinks, caches, saved);
     else
       detail::refuse(ErrorCode::op_argument, "attention over caches is in float", "Gqa: caches");
     Output::forward(device, weights.output, saved.attended, y);
@@ -124,6 +131,7 @@ struct Gqa {
     const auto dvalue = scratch.template take<Real>(x.rows, key_heads * width);
     Output::backward(device, weights.output, saved.attended, dy, dattended, gradients.output);
 
+    const auto dsinks = scratch.template take<Real>(x.rows, config.sinks ? heads : 0);
     Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, pass.batch.chunk_count());
     for (const Chunk& chunk : pass.batch.chunks) {
       const auto rows = [&chunk](auto all) { return all.middle_rows(chunk.begin, chunk.count); };
@@ -135,7 +143,9 @@ struct Gqa {
                 .dout = rows(dattended),
                 .dq = rows(dquery),
                 .dk_nope = rows(dkey),
-                .dv = rows(dvalue)});
+                .dv = rows(dvalue),
+                .sinks = sinks_of<const Real>(weights),
+                .dsinks = rows(dsinks)});
     }
     expanded_attention_backward(device, jobs.ready(), sizes<Real>(pass.mask));
     rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, width, 0});
@@ -146,6 +156,7 @@ struct Gqa {
       HeadNorm::backward(device, weights.key_norm, by_head(saved.projected_key), by_head(dkey), by_head(dkey),
                          gradients.key_norm, S::config.norm.epsilon);
     }
+    if constexpr (config.sinks) bias_gradient(device, dsinks, gradients.sinks.view());
     if constexpr (config.bias) {
       bias_gradient(device, dquery, gradients.query_bias.view());
       bias_gradient(device, dkey, gradients.key_bias.view());
@@ -185,7 +196,8 @@ struct Gqa {
   }
 
   template <class Device, class Real, class RoomOf>
-  static void attend_to_itself(const Pass<Device>& pass, Saved<Real>& saved, RoomOf& room, bool with_lse) {
+  static void attend_to_itself(const Pass<Device>& pass, DeviceView<const Real> sinks, Saved<Real>& saved, RoomOf& room,
+                               bool with_lse) {
     if (with_lse) saved.lse = room.template keep<Real>(saved.query.rows, heads);
     Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, pass.batch.chunk_count());
     for (const Chunk& chunk : pass.batch.chunks) {
@@ -194,25 +206,37 @@ struct Gqa {
                 .k_nope = rows(saved.key),
                 .v = rows(saved.value),
                 .out = rows(saved.attended),
-                .lse = with_lse ? rows(saved.lse) : DeviceView<Real, 2>{}});
+                .lse = with_lse ? rows(saved.lse) : DeviceView<Real, 2>{},
+                .sinks = sinks});
     }
     expanded_attention(pass.device, jobs.ready(), sizes<Real>(pass.mask));
   }
 
   /// A job for each sequence and key head: its heads read the same columns of the cache.
   template <class Device>
-  static void attend_to_caches(const Pass<Device>& pass, Caches<Cache> caches, const Saved<float>& saved) {
-    append_rows(pass, caches, std::array<DeviceView<const float, 2>, 2>{saved.key, saved.value});
+  static void attend_to_caches(const Pass<Device>& pass, DeviceView<const float> sinks, Caches<Cache> caches,
+                               const Saved<float>& saved) {
+    auto scratch = pass.device.scratch();
+    Staged<Device, CachedRows<const typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
+    append_rows(pass, caches, std::array<DeviceView<const float, 2>, 2>{saved.key, saved.value}, scratch, seen);
     Staged<Device, CachedAttentionJob> jobs(pass.device, pass.batch.chunk_count() * key_heads);
-    for (const Chunk& chunk : pass.batch.chunks) {
+    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
+      const Chunk& chunk = pass.batch.chunks[i];
       if (chunk.count == 0) continue;
-      const auto rows = std::as_const(caches[chunk.sequence]).rows();
+      const auto [rows, ring] = seen.ready()[i];
       for (Index g = 0; g < key_heads; ++g) {
         const auto of_group = [&](auto all) {
           return all.middle_rows(chunk.begin, chunk.count).middle_cols(g * group * width, group * width);
         };
-        jobs.add({rows.data + g * width, Cache::type, rows.pitch, chunk.first_position + chunk.count,
-                  of_group(saved.query), of_group(saved.attended), chunk.first_position});
+        jobs.add({.cache = rows.data + g * width,
+                  .cache_type = Cache::type,
+                  .cache_pitch = rows.pitch,
+                  .length = chunk.first_position + chunk.count,
+                  .q = of_group(saved.query),
+                  .out = of_group(saved.attended),
+                  .first_position = chunk.first_position,
+                  .ring = ring,
+                  .sinks = config.sinks ? sinks.slice(g * group, group) : sinks});
       }
     }
     cached_attention(pass.device, jobs.ready(),
@@ -220,13 +244,22 @@ struct Gqa {
                       .key = width,
                       .value = width,
                       .value_offset = key_heads * width,
-                      .scale = static_cast<float>(scale())});
+                      .scale = static_cast<float>(scale()),
+                      .keys = Keys::window});
   }
 
   static double scale() { return 1.0 / std::sqrt(static_cast<double>(width)); }
   template <class Real>
   static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask) {
-    return {heads, width, 0, width, static_cast<Real>(scale()), mask, group};
+    return {heads, width, 0, width, static_cast<Real>(scale()), mask, group, Keys::window};
+  }
+  /// Of weights whose vectors are of another type there are none: those do not compute in it.
+  template <class Real, class Weights_>
+  static DeviceView<Real> sinks_of(const Weights_& weights) {
+    if constexpr (config.sinks)
+      return weights.sinks.view();
+    else
+      return {};
   }
   /// [T, heads * D] as [T * heads, D].
   template <class Real>

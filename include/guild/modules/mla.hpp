@@ -11,19 +11,23 @@
 #include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/modules/cached_attention.hpp>
+#include <guild/modules/keys.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
-#include <guild/modules/row_cache.hpp>
 #include <guild/ops/attention/attention.hpp>
 #include <guild/ops/rope/rope.hpp>
 
 namespace guild {
 inline namespace v1 {
 
-/// `Config` is the part of the Spec that says its numbers: a Spec may have several kinds of attention.
-template <class S, const MlaConfig& Config = S::attention>
+/// `Config` is the part of the Spec that says its numbers: a Spec may have several kinds of attention. `Keys` says
+/// which keys a token sees, see guild/modules/keys.hpp.
+template <class S, const MlaConfig& Config = S::attention, class Keys = AllKeys>
 struct Mla {
+  template <class OtherKeys>
+  using WithKeys = Mla<S, Config, OtherKeys>;
+  static constexpr KeyWindow window = Keys::window;
   static constexpr MlaConfig config = Config;
   static constexpr Index hidden = S::config.hidden;
   static constexpr Index heads = config.heads, latent = config.latent_rank, nope = config.nope_dim,
@@ -40,7 +44,7 @@ struct Mla {
   using LatentNorm = RmsNorm<latent>;
   using LatentUp = Linear<heads*(nope + value), latent>;
   using Output = Linear<hidden, heads * value>;
-  using Cache = RowCache<typename S::CacheElement, width>;
+  using Cache = typename Keys::template Cache<typename S::CacheElement, width>;
   static_assert(Cache::type == DType::f32 || Cache::type == DType::bf16,
                 "Mla: Spec::CacheElement must be float or bf16");
 
@@ -132,7 +136,7 @@ struct Mla {
                 parts.rows(saved.lse), parts.rows(dattended), gradient.query, gradient.key, gradient.rotary_key,
                 gradient.values, nope + value, nope + value});
     }
-    expanded_attention_backward(device, jobs.ready(), {heads, nope, rotary, value, scale<Real>(), pass.mask});
+    expanded_attention_backward(device, jobs.ready(), sizes<Real>(pass.mask));
     rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, config.query_dim(), nope});
     rope_backward(device, weights.rope, pass.batch.positions, dlatents, {1, width, latent});
 
@@ -189,7 +193,7 @@ struct Mla {
       jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(saved.attended), 0, nope + value,
                 nope + value, with_lse ? parts.rows(saved.lse) : DeviceView<Real, 2>{}});
     }
-    expanded_attention(pass.device, jobs.ready(), {heads, nope, rotary, value, scale<Real>(), pass.mask});
+    expanded_attention(pass.device, jobs.ready(), sizes<Real>(pass.mask));
   }
 
   /// What attention reads of one sequence, or the gradients of it: each head's keys and values lie side by side.
@@ -213,8 +217,8 @@ struct Mla {
   };
 
   template <class Real>
-  static Real scale() {
-    return static_cast<Real>(softmax_scale(config));
+  static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask) {
+    return {heads, nope, rotary, value, static_cast<Real>(softmax_scale(config)), mask, 1, window};
   }
 
   template <class Device, class Store, class Real, class Memory>

@@ -64,6 +64,7 @@ class RowCache {
   }
   /// [length, Width]
   [[nodiscard]] DeviceView<const Element, 2> rows() const { return {rows_.data(), length_, Width}; }
+  [[nodiscard]] DeviceView<Element, 2> rows() { return {rows_.data(), length_, Width}; }
 
   [[nodiscard]] Mark mark() const { return {length_}; }
   [[nodiscard]] Mark mark(Index tokens) const { return {tokens}; }

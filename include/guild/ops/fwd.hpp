@@ -10,6 +10,8 @@ inline namespace v1 {
 enum class AttentionMask : std::uint8_t;
 struct CachedAttentionJob;
 struct CachedAttentionSizes;
+struct KeyWindow;
+struct RingRows;
 template <class Real> struct BasicExpandedAttentionJob;
 template <class Real> struct BasicExpandedAttentionSizes;
 template <class Real> struct ExpandedAttentionGradientJob;

@@ -138,8 +138,8 @@ struct Sequence {
 std::string text_of(const KeyWindow& keys) {
   return "window " + std::to_string(keys.window) + " pinned " + std::to_string(keys.pinned);
 }
-const std::vector<KeyWindow> windows = {{0, 0},  {1, 0},  {5, 0},   {64, 0},  {100, 0}, {1, 1},
-                                        {7, 4},  {63, 3}, {70, 65}, {130, 2}, {300, 4}};
+const std::vector<KeyWindow> windows = {{0, 0}, {1, 0},  {5, 0},   {64, 0},  {100, 0}, {1, 1},
+                                        {7, 4}, {63, 3}, {70, 65}, {130, 2}, {300, 4}};
 
 TEST(AttentionWindow, ForwardEqualsTheSumOverTheVisiblePairs) {
   for (const KeyWindow& keys : windows)
@@ -276,8 +276,7 @@ struct Ring {
   Ring(const Sequence<float>& s, Index length, RingRows where)
       : rows(where), cache(where.rows > 0 ? where.pinned + where.rows : length, s.k.cols + s.v.cols) {
     for (Index p = 0; p < length; ++p)
-      for (Index c = 0; c < cache.cols; ++c)
-        cache(rows.row_of(p), c) = c < s.k.cols ? s.k(p, c) : s.v(p, c - s.k.cols);
+      for (Index c = 0; c < cache.cols; ++c) cache(rows.row_of(p), c) = c < s.k.cols ? s.k(p, c) : s.v(p, c - s.k.cols);
   }
 };
 
@@ -305,7 +304,8 @@ TEST(AttentionWindow, CachedRowsGiveTheSumOverTheVisiblePairs) {
       for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
         if (!runs_here(isa)) continue;
         Cpu variant({.threads = 3, .isa = isa});
-        for (const auto& [first, count] : {std::pair<Index, Index>{0, 1}, {0, 130}, {62, 3}, {255, 1}, {500, 200}, {699, 1}}) {
+        for (const auto& [first, count] :
+             {std::pair<Index, Index>{0, 1}, {0, 130}, {62, 3}, {255, 1}, {500, 200}, {699, 1}}) {
           const std::vector<CachedAttentionJob> jobs = {
               cached_job(s, all, first, count, s.out.view().middle_rows(first, count))};
           cached_attention(variant, jobs, cached_sizes(shape));
@@ -359,7 +359,8 @@ TEST(AttentionWindow, ATokenHasTheBitsOfTheTokenAloneInEveryChunk) {
       const std::vector<CachedAttentionJob> jobs = {cached_job(s, all, t, 1, alone.view().middle_rows(t, 1))};
       cached_attention(three, jobs, cached_sizes(shape));
     }
-    for (const auto& [first, count] : {std::pair<Index, Index>{0, 900}, {3, 33}, {120, 70}, {254, 5}, {640, 64}, {830, 2}}) {
+    for (const auto& [first, count] :
+         {std::pair<Index, Index>{0, 900}, {3, 33}, {120, 70}, {254, 5}, {640, 64}, {830, 2}}) {
       Matrix<float> out(count, alone.cols);
       const std::vector<CachedAttentionJob> jobs = {cached_job(s, all, first, count, out.view())};
       cached_attention(count % 2 == 0 ? one : three, jobs, cached_sizes(shape));
@@ -418,7 +419,8 @@ TEST(AttentionWindow, RefusesWhatCannotBe) {
   auto job = s.gradient_job();
   job.dsinks = {};
   const std::vector<ExpandedAttentionGradientJob<float>> gradients = {job};
-  EXPECT_EQ(code_of([&] { expanded_attention_backward(device, gradients, s.shape.sizes<float>()); }), ErrorCode::op_shape);
+  EXPECT_EQ(code_of([&] { expanded_attention_backward(device, gradients, s.shape.sizes<float>()); }),
+            ErrorCode::op_shape);
 }
 
 }  // namespace attention_window_test

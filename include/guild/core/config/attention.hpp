@@ -61,6 +61,7 @@ struct GqaConfig {
   int head_dim = 128;           ///< of queries, keys and values; all of it has rotary position
   bool bias = false;            ///< queries, keys and values have a bias (Qwen2)
   bool query_key_norm = false;  ///< each head's query and key is normalised before its rotation (Qwen3)
+  bool sinks = false;           ///< each head has a learned logit in the softmax's denominator (GPT-OSS)
   RopeConfig rope = {.pairs = RopePairs::halves};
   [[nodiscard]] constexpr int query_dim() const { return head_dim; }
   [[nodiscard]] constexpr int cache_dim() const { return 2 * key_heads * head_dim; }
@@ -81,6 +82,7 @@ struct GqaConfig {
     f(ConfigField{"head_dim", "head_dim", Absent::as_default}, c.head_dim...);
     f(ConfigField{"", "bias"}, c.bias...);
     f(ConfigField{"", "query_key_norm"}, c.query_key_norm...);
+    f(ConfigField{"", "sinks"}, c.sinks...);
     RopeConfig::fields(f, c.rope...);
   }
 

@@ -411,6 +411,11 @@ class ExpandedAttention {
       if (first + count <= earliest && first >= sizes_.keys.pinned) continue;
       for (Index k = 0; k < count; ++k) {
         float* const to = key + k * width_;
+        if (first + k < earliest && first + k >= sizes_.keys.pinned) {  // no token of the block sees it: not read
+          std::fill(to, to + width_, 0.0f);
+          std::fill(values + k * value_pitch_, values + (k + 1) * value_pitch_, 0.0f);
+          continue;
+        }
         if (const Index next = first + k + prefetch_rows; next < most) {
           prefetch_row(job.k_nope.row(next).data + key_column, nope);
           prefetch_row(job.v.row(next).data + value_column, value);
