@@ -12,10 +12,10 @@
 namespace guild {
 inline namespace v1 {
 
-/// A ring of exactly Window - 1 + Chunk rows behind Pinned ones that stay: a token sees Window - 1 rows besides its own,
-/// and Chunk tokens may be appended at once, or be forgotten, without losing a row that is needed. A SequenceCache. More
-/// than Chunk tokens at once take a second ring for the time until the next are appended: going back to where they
-/// began stays possible, so that a pass that fails leaves no trace.
+/// A ring of exactly Window - 1 + Chunk rows behind Pinned ones that stay: a token sees Window - 1 rows besides its
+/// own, and Chunk tokens may be appended at once, or be forgotten, without losing a row that is needed. A
+/// SequenceCache. More than Chunk tokens at once take a second ring for the time until the next are appended: going
+/// back to where they began stays possible, so that a pass that fails leaves no trace.
 template <class ElementType, Index Width, Index Window, Index Pinned, Index Chunk>
 class RingCache {
   static_assert(Window > 0 && Pinned >= 0 && Chunk > 0, "RingCache: Window and Chunk must be positive");
