@@ -56,6 +56,7 @@ struct GqaSpec : guild::LlamaDefaults {
                                                  .head_dim = 4,
                                                  .bias = true,
                                                  .query_key_norm = true,
+                                                 .sinks = true,
                                                  .rope = {.factor = 4.0,
                                                           .original_context = 16,
                                                           .pairs = guild::RopePairs::halves,
@@ -140,6 +141,8 @@ using MlaCase = UncachedCase<guild::Mla<TinySpec>, TinySpec>;
 using MlaPlainQueryCase = UncachedCase<guild::Mla<PlainQuerySpec>, PlainQuerySpec>;
 using GqaCase = UncachedCase<guild::Gqa<GqaSpec>, GqaSpec>;
 using PlainGqaCase = UncachedCase<guild::Gqa<PlainGqaSpec>, PlainGqaSpec>;
+using LocalGqaCase = UncachedCase<guild::Local<guild::Gqa<GqaSpec>, 3, 1>, GqaSpec>;
+using LocalMlaCase = UncachedCase<guild::Local<guild::Mla<TinySpec>, 2>, TinySpec>;
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
 using BlockCase = UncachedCase<TinySpec::ExpertLayer<TinySpec>, TinySpec>;
@@ -212,10 +215,10 @@ struct MtpCase : LayerCase<guild::Transformer<TinySpec>::Mtp, TinySpec> {
 template <class Case>
 class Gradients : public testing::Test {};
 
-using Cases =
-    testing::Types<LinearCase, NormCase, EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase,
-                   MoeCase, MoeSoftmaxCase, BlockCase, StackCase<TinySpec>, StackCase<RecomputeSpec>,
-                   ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
+using Cases = testing::Types<LinearCase, NormCase, EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase,
+                             PlainGqaCase, LocalGqaCase, LocalMlaCase, MoeCase, MoeSoftmaxCase, BlockCase,
+                             StackCase<TinySpec>, StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>,
+                             ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

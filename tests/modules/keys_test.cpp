@@ -31,6 +31,7 @@ struct GroupedBf16 : Grouped {
 };
 struct Latent : SmallSpec {
   using CacheElement = float;
+  static constexpr guild::MlaConfig attention = with(SmallSpec::attention, [](guild::MlaConfig& c) { c.sinks = true; });
 };
 
 /// One attention module with random weights: the same for every kind of keys. Inputs are the rows of a fixed random
@@ -59,7 +60,8 @@ class Attention {
     const Matrix x = inputs(flat, 0);
     Matrix y(end - begin, hidden);
     const auto of = [&](int) -> auto& { return cache; };
-    A::forward(guild::Pass{.device = device_, .batch = flat.batch()}, weights_, guild::Caches<Cache>(of), x.view(), y.view());
+    A::forward(guild::Pass{.device = device_, .batch = flat.batch()}, weights_, guild::Caches<Cache>(of), x.view(),
+               y.view());
     return y;
   }
   Matrix run(const std::vector<Index>& ends) {
@@ -128,9 +130,7 @@ void expect_any_split(double tolerance, LatentForm form = LatentForm::automatic)
   Attention<A> attention(form);
   constexpr Index length = 150;
   const Matrix whole = attention.run({length});
-  if (A::Cache::type == guild::DType::f32) {
-    EXPECT_LE(relative_error(whole, attention.alone(length)), 1e-5);
-  }
+  if (A::Cache::type == guild::DType::f32) { EXPECT_LE(relative_error(whole, attention.alone(length)), 1e-5); }
   for (const auto& ends : splits(length))
     ASSERT_LE(relative_error(attention.run(ends), whole), tolerance) << ends.size() << " pieces, the first " << ends[0];
 }
@@ -181,9 +181,7 @@ TEST(RingCache, GoesBackAsFarAsItSays) {
           << "from " << length << " to " << to;
       ASSERT_TRUE(same_rows(copy, fresh));
     }
-    if (cache.oldest() > 1) {
-      EXPECT_THROW(cache.rewind(cache.mark(cache.oldest() - 1)), guild::Error);
-    }
+    if (cache.oldest() > 1) { EXPECT_THROW(cache.rewind(cache.mark(cache.oldest() - 1)), guild::Error); }
     EXPECT_EQ(cache.length(), length);
     cache.rewind(cache.mark(0));
     EXPECT_EQ(cache.oldest(), 0);

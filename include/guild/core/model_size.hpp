@@ -49,7 +49,7 @@ constexpr Tally matrix(std::int64_t outputs, std::int64_t inputs) {
 
 constexpr Tally attention_tally(std::int64_t hidden, const MlaConfig& a) {
   const std::int64_t queries = std::int64_t{a.heads} * a.query_dim();
-  Tally t = {.plain = a.latent_rank};
+  Tally t = {.plain = a.latent_rank + (a.sinks ? a.heads : 0)};
   if (a.query_rank > 0) {
     t = t + matrix(a.query_rank, hidden) + matrix(queries, a.query_rank);
     t.plain += a.query_rank;
@@ -61,7 +61,8 @@ constexpr Tally attention_tally(std::int64_t hidden, const MlaConfig& a) {
 }
 constexpr Tally attention_tally(std::int64_t hidden, const GqaConfig& a) {
   const std::int64_t queries = std::int64_t{a.heads} * a.head_dim, keys = std::int64_t{a.key_heads} * a.head_dim;
-  const std::int64_t plain = (a.bias ? queries + 2 * keys : 0) + (a.query_key_norm ? 2 * a.head_dim : 0);
+  const std::int64_t plain =
+      (a.bias ? queries + 2 * keys : 0) + (a.query_key_norm ? 2 * a.head_dim : 0) + (a.sinks ? a.heads : 0);
   return matrix(queries, hidden) + 2 * matrix(keys, hidden) + matrix(hidden, queries) + Tally{.plain = plain};
 }
 

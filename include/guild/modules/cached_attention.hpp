@@ -42,8 +42,8 @@ struct CachedLatentAttention {
   /// Appends latents [T, C] and rotated keys [T, R] to the caches, which have room for them, and attends from the
   /// rotated queries [T, H * (N + R)]: out [T, H * V]. latent_up [H * (N + V), C] makes keys and values of latents.
   template <class Device>
-  static void attend(const Pass<Device>& pass, const WeightView& latent_up, Caches<Cache> caches,
-                     DeviceView<const float, 2> latents, DeviceView<const float, 2> rotary_keys,
+  static void attend(const Pass<Device>& pass, const WeightView& latent_up, DeviceView<const float> sinks,
+                     Caches<Cache> caches, DeviceView<const float, 2> latents, DeviceView<const float, 2> rotary_keys,
                      DeviceView<const float, 2> query, DeviceView<float, 2> out) {
     const auto chunks = pass.batch.chunk_count();
     auto scratch = pass.device.scratch();
@@ -55,14 +55,14 @@ struct CachedLatentAttention {
       const Context chunk{pass.batch.chunks[i], seen.ready()[i]};
       if (chunk.count > 0) (runs_absorbed(tuning, chunk.count, rows_of(chunk)) ? absorbed : expanded).add(chunk);
     }
-    if (absorbed.size() > 0) attend_absorbed(pass, latent_up, absorbed.ready(), query, out);
+    if (absorbed.size() > 0) attend_absorbed(pass, latent_up, sinks, absorbed.ready(), query, out);
     // In groups that keep to the bound. What a chunk gets does not depend on its group: jobs compute alone what they
     // compute side by side.
     for (Contexts rest = expanded.ready(); !rest.empty();) {
       std::size_t group = 1;
       Index floats = expanded_floats(rows_of(rest[0]));
       while (group < rest.size() && (floats += expanded_floats(rows_of(rest[group]))) <= tuning.most_expanded) ++group;
-      attend_expanded(pass, latent_up, rest.first(group), query, out);
+      attend_expanded(pass, latent_up, sinks, rest.first(group), query, out);
       rest = rest.subspan(group);
     }
   }
@@ -92,8 +92,8 @@ struct CachedLatentAttention {
   static float scale() { return softmax_scale(config); }
 
   template <class Device>
-  static void attend_absorbed(const Pass<Device>& pass, const WeightView& latent_up, Contexts chunks,
-                              DeviceView<const float, 2> query, DeviceView<float, 2> out) {
+  static void attend_absorbed(const Pass<Device>& pass, const WeightView& latent_up, DeviceView<const float> sinks,
+                              Contexts chunks, DeviceView<const float, 2> query, DeviceView<float, 2> out) {
     Device& device = pass.device;
     const auto count = static_cast<Index>(chunks.size());
     auto scratch = device.scratch();
@@ -118,8 +118,7 @@ struct CachedLatentAttention {
                    lq.middle_cols(latent, lq.cols - latent),
                    {heads, rotary, config.query_dim(), width}});
       const auto& [rows, ring] = chunk.seen;
-      attention.add({rows.data, Cache::type, rows.pitch, chunk.length(), lq, sum, chunk.first_position, ring,
-                     DeviceView<const float>{}});
+      attention.add({rows.data, Cache::type, rows.pitch, chunk.length(), lq, sum, chunk.first_position, ring, sinks});
     }
     linear(device, queries.ready());
     copy_rows(device, rotated.ready());
@@ -130,8 +129,8 @@ struct CachedLatentAttention {
   }
 
   template <class Device>
-  static void attend_expanded(const Pass<Device>& pass, const WeightView& latent_up, Contexts chunks,
-                              DeviceView<const float, 2> query, DeviceView<float, 2> out) {
+  static void attend_expanded(const Pass<Device>& pass, const WeightView& latent_up, DeviceView<const float> sinks,
+                              Contexts chunks, DeviceView<const float, 2> query, DeviceView<float, 2> out) {
     Device& device = pass.device;
     const auto count = static_cast<Index>(chunks.size());
     auto scratch = device.scratch();
@@ -159,7 +158,7 @@ struct CachedLatentAttention {
                      keys_values.middle_cols(0, heads * (nope + value) - value), context.middle_cols(latent, rotary),
                      keys_values.middle_cols(nope, heads * (nope + value) - nope),
                      out.middle_rows(chunk.begin, chunk.count), chunk.first_position, nope + value, nope + value,
-                     DeviceView<float, 2>{}, DeviceView<const float>{}, skipped});
+                     DeviceView<float, 2>{}, sinks, skipped});
     }
     copy_rows(device, widened.ready());
     linear(device, products.ready());

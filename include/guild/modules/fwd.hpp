@@ -18,8 +18,7 @@ template <class S> struct DenseFeedForward;
 template <class Attention, class Cache> struct CachedLatentAttention;
 
 // guild/modules/cached_rows.hpp
-template <class Element>
-struct CachedRows;
+template <class Element> struct CachedRows;
 
 // guild/modules/caches.hpp
 template <class Cache> class Caches;
@@ -34,23 +33,20 @@ template <Index Vocab, Index Size> struct Embedding;
 template <class S> struct ExpertPool;
 
 // guild/modules/gqa.hpp
-template <class S, const GqaConfig& Config, class Keys>
-struct Gqa;
+template <class S, const GqaConfig& Config, class Keys> struct Gqa;
 
 // guild/modules/joint_cache.hpp
 template <class Self> struct JointCache;
 
 // guild/modules/keys.hpp
 struct AllKeys;
-template <Index Window, Index Pinned, Index Chunk>
-struct LocalKeys;
+template <Index Window, Index Pinned, Index Chunk> struct LocalKeys;
 
 // guild/modules/linear.hpp
 template <Index Outputs, Index Inputs> struct Linear;
 
 // guild/modules/mla.hpp
-template <class S, const MlaConfig& Config, class Keys>
-struct Mla;
+template <class S, const MlaConfig& Config, class Keys> struct Mla;
 
 // guild/modules/mlp.hpp
 template <Index Size, Index Hidden> struct Mlp;
@@ -88,8 +84,7 @@ template <class Part> struct Recompute;
 template <class Pattern, int Times> struct Repeat;
 
 // guild/modules/ring_cache.hpp
-template <class ElementType, Index Width, Index Window, Index Pinned, Index Chunk>
-class RingCache;
+template <class ElementType, Index Width, Index Window, Index Pinned, Index Chunk> class RingCache;
 
 // guild/modules/router.hpp
 template <class S> struct TopKRouter;

@@ -253,9 +253,8 @@ struct Gqa {
   static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask) {
     return {heads, width, 0, width, static_cast<Real>(scale()), mask, group, Keys::window};
   }
-  /// Of weights whose vectors are of another type there are none: those do not compute in it.
-  template <class Real, class Weights_>
-  static DeviceView<Real> sinks_of(const Weights_& weights) {
+  template <class Real, class AnyWeights>
+  static DeviceView<Real> sinks_of(const AnyWeights& weights) {
     if constexpr (config.sinks)
       return weights.sinks.view();
     else

@@ -16,6 +16,7 @@
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/attention/attention.hpp>
+#include <guild/ops/linear/bias.hpp>
 #include <guild/ops/rope/rope.hpp>
 
 namespace guild {
@@ -58,6 +59,7 @@ struct Mla {
     typename LatentDown::template Weights<Store> latent_down;  ///< [latent, rotary key] rows
     typename LatentNorm::template Weights<Store> latent_norm;
     typename LatentUp::template Weights<Store> latent_up;  ///< per head [nope key, value] rows
+    typename Store::Vector sinks;                          ///< a logit for each head; unused without config.sinks
     typename Output::template Weights<Store> output;
     RopeTable rope{config.rope, config.rope_dim};  ///< derived, not visited
   };
@@ -74,6 +76,7 @@ struct Mla {
     LatentDown::visit(visitor, path / "latent_down", weights.latent_down...);
     LatentNorm::visit(visitor, path / "latent_norm", weights.latent_norm...);
     LatentUp::visit(visitor, path / "latent_up", weights.latent_up...);
+    if constexpr (config.sinks) visitor(path / "sinks", VectorShape{heads}, weights.sinks...);
     Output::visit(visitor, path / "output", weights.output...);
   }
 
@@ -105,7 +108,7 @@ struct Mla {
     if (!caches)
       attend_to_itself(pass, weights, normed, saved, room, keep != nullptr);
     else if constexpr (std::is_same_v<Real, float>)
-      CachedAttention::attend(pass, weights.latent_up.weight.view(), caches, normed,
+      CachedAttention::attend(pass, weights.latent_up.weight.view(), sinks_of<const float>(weights), caches, normed,
                               saved.latents.middle_cols(latent, rotary), saved.query, saved.attended);
     else
       detail::refuse(ErrorCode::op_argument, "attention over caches is in float", "Mla: caches");
@@ -128,14 +131,16 @@ struct Mla {
     const auto dquery = scratch.template take<Real>(tokens, heads * config.query_dim());
     const auto dlatents = scratch.template take<Real>(tokens, width);
     const auto dkeys_values = scratch.template take<Real>(tokens, heads * (nope + value));
+    const auto dsinks = scratch.template take<Real>(tokens, config.sinks ? heads : 0);
     Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, pass.batch.chunk_count());
     for (const Chunk& chunk : pass.batch.chunks) {
       const Parts<const Real> parts(chunk, saved.query, saved.latents, saved.keys_values);
       const Parts<Real> gradient(chunk, dquery, dlatents, dkeys_values);
       jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(saved.attended),
                 parts.rows(saved.lse), parts.rows(dattended), gradient.query, gradient.key, gradient.rotary_key,
-                gradient.values, nope + value, nope + value});
+                gradient.values, nope + value, nope + value, sinks_of<const Real>(weights), parts.rows(dsinks)});
     }
+    if constexpr (config.sinks) bias_gradient(device, dsinks, gradients.sinks.view());
     expanded_attention_backward(device, jobs.ready(), sizes<Real>(pass.mask));
     rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, config.query_dim(), nope});
     rope_backward(device, weights.rope, pass.batch.positions, dlatents, {1, width, latent});
@@ -191,9 +196,17 @@ struct Mla {
     for (const Chunk& chunk : pass.batch.chunks) {
       const Parts<const Real> parts(chunk, saved.query, saved.latents, saved.keys_values);
       jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(saved.attended), 0, nope + value,
-                nope + value, with_lse ? parts.rows(saved.lse) : DeviceView<Real, 2>{}});
+                nope + value, with_lse ? parts.rows(saved.lse) : DeviceView<Real, 2>{}, sinks_of<const Real>(weights)});
     }
     expanded_attention(pass.device, jobs.ready(), sizes<Real>(pass.mask));
+  }
+
+  template <class Real, class AnyWeights>
+  static DeviceView<Real> sinks_of(const AnyWeights& weights) {
+    if constexpr (config.sinks)
+      return weights.sinks.view();
+    else
+      return {};
   }
 
   /// What attention reads of one sequence, or the gradients of it: each head's keys and values lie side by side.

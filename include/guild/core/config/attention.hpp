@@ -17,6 +17,7 @@ struct MlaConfig {
   int nope_dim = 128;     ///< `qk_nope_head_dim`: part of a head without rotary position
   int rope_dim = 64;      ///< `qk_rope_head_dim`: part with rotary position, its key shared by all heads
   int value_dim = 128;    ///< `v_head_dim`
+  bool sinks = false;     ///< each head has a learned logit in the softmax's denominator
   RopeConfig rope{};
   [[nodiscard]] constexpr int query_dim() const { return nope_dim + rope_dim; }
   [[nodiscard]] constexpr int cache_dim() const { return latent_rank + rope_dim; }
@@ -33,6 +34,7 @@ struct MlaConfig {
     f(ConfigField{"qk_nope_head_dim", "nope_dim"}, c.nope_dim...);
     f(ConfigField{"qk_rope_head_dim", "rope_dim"}, c.rope_dim...);
     f(ConfigField{"v_head_dim", "value_dim"}, c.value_dim...);
+    f(ConfigField{"", "sinks"}, c.sinks...);
     RopeConfig::fields(f, c.rope...);
   }
 
