@@ -138,6 +138,7 @@
 #include <guild/modules/gqa.hpp>
 #include <guild/modules/joint_cache.hpp>
 #include <guild/modules/keys.hpp>
+#include <guild/modules/layer_list.hpp>
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/mla.hpp>
