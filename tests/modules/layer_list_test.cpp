@@ -33,12 +33,14 @@ constexpr std::array<int, 4> alike = {0, 0, 0, 0};
 constexpr std::array<int, 6> irregular = {1, 1, 0, 1, 0, 0};
 static_assert(five_to_one == std::array{0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1});
 
-static_assert(std::is_same_v<LayerList<five_to_one, Nearby, Global>,
-                             Repeat<Stack<Segment<Nearby, 5>, Segment<Global, 1>>, 2>>);
-static_assert(std::is_same_v<LayerList<with_rest, Nearby, Global>,
-                             Stack<Repeat<Stack<Segment<Nearby, 5>, Segment<Global, 1>>, 2>, Stack<Segment<Nearby, 2>>>>);
-static_assert(std::is_same_v<LayerList<alternating, Nearby, Global>,
-                             Stack<Repeat<Stack<Segment<Global, 1>, Segment<Nearby, 1>>, 2>, Stack<Segment<Global, 1>>>>);
+static_assert(
+    std::is_same_v<LayerList<five_to_one, Nearby, Global>, Repeat<Stack<Segment<Nearby, 5>, Segment<Global, 1>>, 2>>);
+static_assert(
+    std::is_same_v<LayerList<with_rest, Nearby, Global>,
+                   Stack<Repeat<Stack<Segment<Nearby, 5>, Segment<Global, 1>>, 2>, Stack<Segment<Nearby, 2>>>>);
+static_assert(
+    std::is_same_v<LayerList<alternating, Nearby, Global>,
+                   Stack<Repeat<Stack<Segment<Global, 1>, Segment<Nearby, 1>>, 2>, Stack<Segment<Global, 1>>>>);
 static_assert(std::is_same_v<LayerList<alike, Nearby>, Stack<Segment<Nearby, 4>>>);
 static_assert(std::is_same_v<LayerList<irregular, Nearby, Global>,
                              Stack<Segment<Global, 2>, Segment<Nearby, 1>, Segment<Global, 1>, Segment<Nearby, 2>>>);
