@@ -64,9 +64,8 @@ template <const auto& Kinds, class... Kind>
 struct LayerListOf {
   static constexpr std::size_t layers = Kinds.size();
   static_assert(layers > 0, "LayerList: the list is empty; a model has a layer");
-  static constexpr bool known = std::ranges::all_of(Kinds, [](int kind) {
-    return kind >= 0 && static_cast<std::size_t>(kind) < sizeof...(Kind);
-  });
+  static constexpr bool known = std::ranges::all_of(
+      Kinds, [](int kind) { return kind >= 0 && static_cast<std::size_t>(kind) < sizeof...(Kind); });
   static_assert(known, "LayerList: the list names a kind of layer that is not there; kinds are numbered from 0");
   static constexpr std::size_t period = period_of(Kinds), times = layers / period;
 
@@ -76,18 +75,24 @@ struct LayerListOf {
   static auto stack() {
     return []<std::size_t... I>(std::index_sequence<I...>) {
       constexpr auto list = runs<Begin, End>.runs;
-      return std::type_identity<Stack<Segment<std::tuple_element_t<list[I].kind, std::tuple<Kind...>>, list[I].count>...>>{};
-    }(std::make_index_sequence<runs<Begin, End>.count>{});
+      return std::type_identity<
+          Stack<Segment<std::tuple_element_t<list[I].kind, std::tuple<Kind...>>, list[I].count>...>>{};
+    }
+    (std::make_index_sequence<runs<Begin, End>.count>{});
   }
   template <std::size_t Begin, std::size_t End>
   using Runs = typename decltype(stack<Begin, End>())::type;
 
   static auto whole() {
-    if constexpr (!known) return std::type_identity<void>{};
-    else if constexpr (times <= 1 || period == 1) return std::type_identity<Runs<0, layers>>{};
-    else if constexpr (times * period == layers) return std::type_identity<Repeat<Runs<0, period>, static_cast<int>(times)>>{};
+    if constexpr (!known)
+      return std::type_identity<void>{};
+    else if constexpr (times <= 1 || period == 1)
+      return std::type_identity<Runs<0, layers>>{};
+    else if constexpr (times * period == layers)
+      return std::type_identity<Repeat<Runs<0, period>, static_cast<int>(times)>>{};
     else
-      return std::type_identity<Stack<Repeat<Runs<0, period>, static_cast<int>(times)>, Runs<times * period, layers>>>{};
+      return std::type_identity<
+          Stack<Repeat<Runs<0, period>, static_cast<int>(times)>, Runs<times * period, layers>>>{};
   }
   using type = typename decltype(whole())::type;
 };
