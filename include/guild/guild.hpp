@@ -135,6 +135,7 @@
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/expert_pool.hpp>
+#include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
 #include <guild/modules/joint_cache.hpp>
 #include <guild/modules/keys.hpp>
@@ -169,8 +170,11 @@
 #include <guild/ops/attention/cpu/backward_avx512.hpp>
 #include <guild/ops/attention/cpu/backward_tile.hpp>
 #include <guild/ops/attention/cpu/plain.hpp>
+#include <guild/ops/attention/cpu/query_tile.hpp>
 #include <guild/ops/attention/cpu/tile.hpp>
+#include <guild/ops/attention/gates.hpp>
 #include <guild/ops/attention/job.hpp>
+#include <guild/ops/attention/rows/gates.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/common/cpu/avx2.hpp>

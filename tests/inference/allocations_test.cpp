@@ -34,6 +34,16 @@ struct LongSpec : SmallSpec {
 };
 using LongModel = guild::Transformer<LongSpec>;
 
+struct WindowSpec : LongSpec {
+  static constexpr guild::TrunkConfig config = with(LongSpec::config, [](guild::TrunkConfig& c) { c.layers = 3; });
+  static constexpr guild::DenseConfig dense = with(LongSpec::dense, [](guild::DenseConfig& c) { c.layers = 3; });
+  template <class S>
+  using Near = guild::Block<S, guild::Local<guild::Mla<S>, 24, 4>, guild::DenseFeedForward<S>>;
+  template <class S>
+  using Layers = guild::Stack<guild::Segment<Near<S>, 2>, guild::Segment<LongSpec::DenseLayer<S>, 1>>;
+};
+using WindowModel = guild::Transformer<WindowSpec>;
+
 TEST(Allocations, AreCounted) {
   NEEDS_COUNTS();
   const long before = allocations;
@@ -70,6 +80,33 @@ TEST(Allocations, ADecodingStepAllocatesNothing) {
     const long before = allocations;
     for (Index position = 40; position < 700; ++position) step(position);
     EXPECT_LE(allocations - before, 24) << guild::name(type);
+  }
+}
+
+TEST(Allocations, ADecodingStepOverARingAllocatesNothing) {
+  NEEDS_COUNTS();
+  const auto weights = random_model<WindowModel>(guild::DType::bf16);
+  guild::Cpu device({.threads = 3});
+  WindowModel::Cache cache;
+  WindowModel::Cache* caches[] = {&cache};
+  const long none = guild_test::buffer_bytes;
+  cache.reserve(320);
+  EXPECT_EQ(guild_test::buffer_bytes - none, WindowModel::Cache::bytes(320));
+  const Tokens tokens = random_tokens(320, 97, 1);
+  Matrix states(16, 48);
+  const auto step = [&](const Flat& flat) {
+    const guild::View to = states.view().middle_rows(0, flat.batch().size());
+    WindowModel::forward(guild::Pass{.device = device, .batch = flat.batch()}, weights, caches, to);
+  };
+  std::vector<Flat> chunks;  // one by one, and as many at once as the ring has rows for
+  for (Index begin = 0; begin < 320; begin += chunks.back().batch().size())
+    chunks.emplace_back(std::vector<Piece>{{0, &tokens, begin, begin % 5 == 0 ? std::min<Index>(begin + 16, 320) : begin + 1}});
+  for (const Flat& chunk : chunks) step(chunk);
+  for (int round = 0; round < 2; ++round) {
+    cache.rewind(cache.mark(0));
+    const long before = allocations;
+    for (const Flat& chunk : chunks) step(chunk);
+    EXPECT_EQ(allocations - before, 0);
   }
 }
 

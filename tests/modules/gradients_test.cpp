@@ -37,6 +37,7 @@ struct PlainQuerySpec : TinySpec {
   static constexpr guild::MlaConfig attention = [] {
     auto a = TinySpec::attention;
     a.query_rank = 0;
+    a.sinks = true;
     return a;
   }();
   static constexpr guild::TopKConfig routing = {.experts = 8,
@@ -143,6 +144,11 @@ using GqaCase = UncachedCase<guild::Gqa<GqaSpec>, GqaSpec>;
 using PlainGqaCase = UncachedCase<guild::Gqa<PlainGqaSpec>, PlainGqaSpec>;
 using LocalGqaCase = UncachedCase<guild::Local<guild::Gqa<GqaSpec>, 3, 1>, GqaSpec>;
 using LocalMlaCase = UncachedCase<guild::Local<guild::Mla<TinySpec>, 2>, TinySpec>;
+using FarBiasGqaCase = UncachedCase<guild::Gated<guild::Gqa<GqaSpec>, guild::FarBiasGate<2, 1>>, GqaSpec>;
+using FarBiasMlaCase = UncachedCase<guild::Gated<guild::Mla<PlainQuerySpec>, guild::FarBiasGate<2>>, PlainQuerySpec>;
+using BranchesMlaCase = UncachedCase<guild::Gated<guild::Mla<TinySpec>, guild::BranchGate<2>>, TinySpec>;
+using HeadGateGqaCase =
+    UncachedCase<guild::Gated<guild::Local<guild::Gqa<GqaSpec>, 4, 1>, guild::HeadGate<2>>, GqaSpec>;
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
 using BlockCase = UncachedCase<TinySpec::ExpertLayer<TinySpec>, TinySpec>;
@@ -215,10 +221,11 @@ struct MtpCase : LayerCase<guild::Transformer<TinySpec>::Mtp, TinySpec> {
 template <class Case>
 class Gradients : public testing::Test {};
 
-using Cases = testing::Types<LinearCase, NormCase, EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase,
-                             PlainGqaCase, LocalGqaCase, LocalMlaCase, MoeCase, MoeSoftmaxCase, BlockCase,
-                             StackCase<TinySpec>, StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>,
-                             ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
+using Cases =
+    testing::Types<LinearCase, NormCase, EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase,
+                   LocalGqaCase, LocalMlaCase, FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase,
+                   MoeCase, MoeSoftmaxCase, BlockCase, StackCase<TinySpec>, StackCase<RecomputeSpec>,
+                   ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

@@ -9,10 +9,7 @@
 #include <algorithm>
 #include <vector>
 
-#include <guild/models/llama.hpp>
-
-#include "../support/ragged.hpp"
-#include "../support/random_weights.hpp"
+#include "../support/one_attention.hpp"
 
 namespace keys_test {
 
@@ -20,71 +17,6 @@ using guild::Index;
 using guild::LatentForm;
 using guild::Local;
 using namespace guild_test;
-
-struct Grouped : guild::LlamaDefaults {
-  using CacheElement = float;
-  static constexpr guild::TrunkConfig config = {.vocab = 97, .hidden = 48, .layers = 2, .context = 512};
-  static constexpr guild::GqaConfig attention = {.heads = 6, .key_heads = 2, .head_dim = 10, .sinks = true};
-};
-struct GroupedBf16 : Grouped {
-  using CacheElement = guild::bf16;
-};
-struct Latent : SmallSpec {
-  using CacheElement = float;
-  static constexpr guild::MlaConfig attention = with(SmallSpec::attention, [](guild::MlaConfig& c) { c.sinks = true; });
-};
-
-/// One attention module with random weights: the same for every kind of keys. Inputs are the rows of a fixed random
-/// matrix, by position from `offset` on.
-template <class A>
-class Attention {
- public:
-  using Cache = typename A::Cache;
-  static constexpr Index hidden = A::hidden;
-
-  explicit Attention(LatentForm form = LatentForm::automatic, int threads = 2) : device_({.threads = threads}) {
-    device_.tuning().latent_form = form;
-  }
-
-  Matrix alone(Index length, Index offset = 0) {
-    const Tokens none(static_cast<std::size_t>(length));
-    const Flat flat({{0, &none, 0, length}});
-    const Matrix x = inputs(flat, offset);
-    Matrix y(length, hidden);
-    A::forward(guild::Pass{.device = device_, .batch = flat.batch()}, weights_, {}, x.view(), y.view());
-    return y;
-  }
-  Matrix extend(Cache& cache, Index begin, Index end) {
-    const Tokens none(static_cast<std::size_t>(end));
-    const Flat flat({{0, &none, begin, end}});
-    const Matrix x = inputs(flat, 0);
-    Matrix y(end - begin, hidden);
-    const auto of = [&](int) -> auto& { return cache; };
-    A::forward(guild::Pass{.device = device_, .batch = flat.batch()}, weights_, guild::Caches<Cache>(of), x.view(),
-               y.view());
-    return y;
-  }
-  Matrix run(const std::vector<Index>& ends) {
-    Cache cache;
-    cache.reserve(ends.back());
-    Matrix out;
-    Index begin = 0;
-    for (const Index end : ends) out.append(extend(cache, std::exchange(begin, end), end));
-    return out;
-  }
-
- private:
-  Matrix inputs(const Flat& flat, Index offset) const {
-    Matrix x(flat.batch().size(), hidden);
-    for (const guild::Chunk& chunk : flat.chunks)
-      std::copy_n(values_.data() + (chunk.first_position + offset) * hidden, chunk.count * hidden, x.values.data());
-    return x;
-  }
-
-  guild::Cpu device_;
-  typename A::template Weights<guild::Published> weights_ = random_weights<A>(guild::DType::f32);
-  guild::Buffer<float> values_ = random_values(400 * hidden, 7);
-};
 
 /// A token of a window sees what the last token of the window alone sees: rotary positions are relative.
 template <class All, Index Window>
@@ -107,33 +39,6 @@ TEST(LocalKeys, ATokenSeesItsWindow) {
   expect_window<guild::Mla<Latent>, 70>();
 }
 
-std::vector<std::vector<Index>> splits(Index length) {
-  std::vector<std::vector<Index>> all;
-  for (const Index split : {Index{1}, Index{3}, Index{8}, Index{9}, Index{16}, Index{17}, Index{70}, length - 1})
-    all.push_back({split, length});
-  guild::Random random(11);
-  for (int round = 0; round < 8; ++round) {
-    std::vector<Index> ends;
-    for (Index end = 0; end < length;)
-      ends.push_back(end = std::min(length, end + 1 + static_cast<Index>(random.uniform() * (round + 1) * 6)));
-    all.push_back(ends);
-  }
-  std::vector<Index> one_by_one;
-  for (Index end = 1; end <= length; ++end) one_by_one.push_back(end);
-  all.push_back(one_by_one);
-  return all;
-}
-
-/// Decoding in any split equals the whole.
-template <class A>
-void expect_any_split(double tolerance, LatentForm form = LatentForm::automatic) {
-  Attention<A> attention(form);
-  constexpr Index length = 150;
-  const Matrix whole = attention.run({length});
-  if (A::Cache::type == guild::DType::f32) { EXPECT_LE(relative_error(whole, attention.alone(length)), 1e-5); }
-  for (const auto& ends : splits(length))
-    ASSERT_LE(relative_error(attention.run(ends), whole), tolerance) << ends.size() << " pieces, the first " << ends[0];
-}
 TEST(LocalKeys, ExtendingInAnySplitEqualsOneForward) {
   expect_any_split<Local<guild::Gqa<Grouped>, 9>>(2e-6);
   expect_any_split<Local<guild::Gqa<Grouped>, 9, 3, 4>>(2e-6);

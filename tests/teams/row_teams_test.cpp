@@ -7,6 +7,7 @@
 
 #include <guild/device/cpu.hpp>
 #include <guild/device/host_team.hpp>
+#include <guild/ops/attention/gates.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/experts/combine.hpp>
@@ -186,6 +187,39 @@ TEST(RowTeams, SumsAndTablesAgree) {
         return h;
       },
       1e-6);
+}
+
+TEST(RowTeams, GatesAgree) {
+  const std::vector<std::int32_t> positions = {0, 5, 4000};
+  std::mt19937 random(8);
+  const auto head = normal_vector<float>(random, 4), length = normal_vector<float>(random, 4);
+  Matrix<float> x(3, 4), shares(3, 8), near(3, 20), all(3, 20), dout(3, 20);
+  for (auto* m : {&x, &shares, &near, &all, &dout}) m->fill_normal(random);
+  const auto twice = normal_vector<float>(random, 8);
+  for (int part = 0; part < 7; ++part)
+    expect_same(
+        [&](auto& device) {
+          Matrix<float> bias = x, sums(2, 4), of = shares, out(3, 20), dnear(3, 20), dall(3, 20), dshares = shares;
+          std::fill(sums.data.begin(), sums.data.end(), 0.0f);
+          guild::add_length_bias(device, view_of(head), view_of(length), view_of(positions), 8, bias.view());
+          if (part == 0) return bias;
+          guild::length_bias_gradient(device, view_of(positions), 8, bias.view(), sums.view().row(0),
+                                      sums.view().row(1));
+          if (part == 1) return sums;
+          guild::biased_sigmoid(device, view_of(twice), of.view());
+          guild::mix_branches(device, of.view(), near.view(), all.view(), out.view());
+          if (part == 2) return out;
+          guild::mix_branches_backward(device, of.view(), near.view(), all.view(), dout.view(), dnear.view(),
+                                       dall.view(), dshares.view());
+          if (part == 3) return dnear;
+          guild::sigmoid_backward(device, of.view(), dshares.view());
+          if (part == 4) return dshares;
+          guild::head_weights_gradient(device, dshares.view(), sums.view().row(0));
+          if (part == 5) return sums;
+          guild::head_weights(device, view_of(head), of.view());
+          return of;
+        },
+        1e-5);
 }
 
 }  // namespace row_teams_test

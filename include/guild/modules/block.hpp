@@ -3,6 +3,7 @@
 
 #include <type_traits>
 
+#include <guild/modules/caches.hpp>
 #include <guild/modules/mla.hpp>
 #include <guild/modules/moe.hpp>
 #include <guild/modules/norm.hpp>

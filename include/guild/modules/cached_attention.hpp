@@ -11,9 +11,8 @@
 
 #include <guild/device/staged.hpp>
 #include <guild/device/tuning.hpp>
-#include <guild/modules/append_rows.hpp>
 #include <guild/modules/cached_rows.hpp>
-#include <guild/modules/caches.hpp>
+#include <guild/modules/gates.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/attention/attention.hpp>
 #include <guild/ops/common/copy_rows.hpp>
@@ -27,7 +26,6 @@ inline namespace v1 {
 template <class Attention, class Cache>
 struct CachedLatentAttention {
   static constexpr MlaConfig config = Attention::config;
-  static constexpr KeyWindow keys = Attention::window;
   static constexpr Index heads = config.heads, latent = config.latent_rank, nope = config.nope_dim,
                          rotary = config.rope_dim, value = config.value_dim, width = Cache::width;
   using Element = typename Cache::Element;
@@ -39,30 +37,30 @@ struct CachedLatentAttention {
   };
   using Contexts = std::span<const Context>;
 
-  /// Appends latents [T, C] and rotated keys [T, R] to the caches, which have room for them, and attends from the
-  /// rotated queries [T, H * (N + R)]: out [T, H * V]. latent_up [H * (N + V), C] makes keys and values of latents.
+  /// Attends from the rotated queries [T, H * (N + R)] to the cached rows `seen` of each chunk. latent_up
+  /// [H * (N + V), C] makes keys and values of latents.
   template <class Device>
   static void attend(const Pass<Device>& pass, const WeightView& latent_up, DeviceView<const float> sinks,
-                     Caches<Cache> caches, DeviceView<const float, 2> latents, DeviceView<const float, 2> rotary_keys,
-                     DeviceView<const float, 2> query, DeviceView<float, 2> out) {
+                     std::span<const CachedRows<const Element>> seen, DeviceView<const float, 2> query,
+                     const AttentionBranch<float>& branch) {
     const auto chunks = pass.batch.chunk_count();
-    auto scratch = pass.device.scratch();
-    Staged<Device, CachedRows<const Element>> seen(pass.device, chunks);
-    append_rows(pass, caches, std::array{latents, rotary_keys}, scratch, seen);
     Staged<Device, Context> absorbed(pass.device, chunks), expanded(pass.device, chunks);
     const Tuning& tuning = pass.device.tuning();
     for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
-      const Context chunk{pass.batch.chunks[i], seen.ready()[i]};
-      if (chunk.count > 0) (runs_absorbed(tuning, chunk.count, rows_of(chunk)) ? absorbed : expanded).add(chunk);
+      const Context chunk{pass.batch.chunks[i], seen[i]};
+      if (chunk.count > 0)
+        (runs_absorbed(tuning, chunk.count, rows_of(chunk, branch.keys)) ? absorbed : expanded).add(chunk);
     }
-    if (absorbed.size() > 0) attend_absorbed(pass, latent_up, sinks, absorbed.ready(), query, out);
+    if (absorbed.size() > 0) attend_absorbed(pass, latent_up, sinks, absorbed.ready(), query, branch);
     // In groups that keep to the bound. What a chunk gets does not depend on its group: jobs compute alone what they
     // compute side by side.
     for (Contexts rest = expanded.ready(); !rest.empty();) {
       std::size_t group = 1;
-      Index floats = expanded_floats(rows_of(rest[0]));
-      while (group < rest.size() && (floats += expanded_floats(rows_of(rest[group]))) <= tuning.most_expanded) ++group;
-      attend_expanded(pass, latent_up, sinks, rest.first(group), query, out);
+      Index floats = expanded_floats(rows_of(rest[0], branch.keys));
+      while (group < rest.size() &&
+             (floats += expanded_floats(rows_of(rest[group], branch.keys))) <= tuning.most_expanded)
+        ++group;
+      attend_expanded(pass, latent_up, sinks, rest.first(group), query, branch);
       rest = rest.subspan(group);
     }
   }
@@ -80,20 +78,19 @@ struct CachedLatentAttention {
   }
 
  private:
-  static constexpr Index pinned_rows = (keys.pinned + attention_tile - 1) / attention_tile * attention_tile;
-
   /// Positions that no token of the chunk sees and no row is made for, behind the pinned ones: whole tiles.
-  static Index skipped_of(const Context& chunk) {
-    const Index unseen = keys.begin(chunk.first_position) - pinned_rows;
+  static Index skipped_of(const Context& chunk, const KeyWindow& keys) {
+    const Index pinned = (keys.pinned + attention_tile - 1) / attention_tile * attention_tile;
+    const Index unseen = keys.begin(chunk.first_position) - pinned;
     return std::max(unseen, Index{0}) / attention_tile * attention_tile;
   }
   /// Rows of keys and values that the expanded form makes.
-  static Index rows_of(const Context& chunk) { return chunk.length() - skipped_of(chunk); }
+  static Index rows_of(const Context& chunk, const KeyWindow& keys) { return chunk.length() - skipped_of(chunk, keys); }
   static float scale() { return softmax_scale(config); }
 
   template <class Device>
   static void attend_absorbed(const Pass<Device>& pass, const WeightView& latent_up, DeviceView<const float> sinks,
-                              Contexts chunks, DeviceView<const float, 2> query, DeviceView<float, 2> out) {
+                              Contexts chunks, DeviceView<const float, 2> query, const AttentionBranch<float>& branch) {
     Device& device = pass.device;
     const auto count = static_cast<Index>(chunks.size());
     auto scratch = device.scratch();
@@ -106,7 +103,7 @@ struct CachedLatentAttention {
       const auto q = query.middle_rows(chunk.begin, chunk.count);
       const auto lq = latent_query.middle_rows(chunk.begin, chunk.count);
       const auto sum = latent_sum.middle_rows(chunk.begin, chunk.count);
-      const auto to = out.middle_rows(chunk.begin, chunk.count);
+      const auto to = branch.out.middle_rows(chunk.begin, chunk.count);
       for (Index h = 0; h < heads; ++h) {
         const WeightView key_up = latent_up.middle_rows(h * (nope + value), nope),
                          value_up = latent_up.middle_rows(h * (nope + value) + nope, value);
@@ -118,27 +115,34 @@ struct CachedLatentAttention {
                    lq.middle_cols(latent, lq.cols - latent),
                    {heads, rotary, config.query_dim(), width}});
       const auto& [rows, ring] = chunk.seen;
-      attention.add({rows.data, Cache::type, rows.pitch, chunk.length(), lq, sum, chunk.first_position, ring, sinks});
+      attention.add({rows.data, Cache::type, rows.pitch, chunk.length(), lq, sum, chunk.first_position, ring, sinks,
+                     branch.rows(branch.far_bias, chunk)});
     }
     linear(device, queries.ready());
     copy_rows(device, rotated.ready());
-    cached_attention(
-        device, attention.ready(),
-        {.heads = heads, .key = width, .value = latent, .value_offset = 0, .scale = scale(), .keys = keys});
+    cached_attention(device, attention.ready(),
+                     {.heads = heads,
+                      .key = width,
+                      .value = latent,
+                      .value_offset = 0,
+                      .scale = scale(),
+                      .keys = branch.keys,
+                      .near = branch.near});
     linear(device, sums.ready());
   }
 
   template <class Device>
   static void attend_expanded(const Pass<Device>& pass, const WeightView& latent_up, DeviceView<const float> sinks,
-                              Contexts chunks, DeviceView<const float, 2> query, DeviceView<float, 2> out) {
+                              Contexts chunks, DeviceView<const float, 2> query, const AttentionBranch<float>& branch) {
     Device& device = pass.device;
+    const KeyWindow keys = branch.keys;
     const auto count = static_cast<Index>(chunks.size());
     auto scratch = device.scratch();
     Staged<Device, CopyRowsJob<Element, float>> widened(device, 4 * count);
     Staged<Device, LinearJob> products(device, 2 * count);
     Staged<Device, ExpandedAttentionJob> attention(device, count);
     for (const Context& chunk : chunks) {
-      const Index length = rows_of(chunk), skipped = skipped_of(chunk);
+      const Index length = rows_of(chunk, keys), skipped = skipped_of(chunk, keys);
       const auto context = scratch.template take<float>(length, width);
       const auto keys_values = scratch.template take<float>(length, heads * (nope + value));
       // What the tokens see; other rows, at the edges of tiles, are not read.
@@ -157,13 +161,13 @@ struct CachedLatentAttention {
       attention.add({query.middle_rows(chunk.begin, chunk.count),
                      keys_values.middle_cols(0, heads * (nope + value) - value), context.middle_cols(latent, rotary),
                      keys_values.middle_cols(nope, heads * (nope + value) - nope),
-                     out.middle_rows(chunk.begin, chunk.count), chunk.first_position, nope + value, nope + value,
-                     DeviceView<float, 2>{}, sinks, skipped});
+                     branch.out.middle_rows(chunk.begin, chunk.count), chunk.first_position, nope + value, nope + value,
+                     DeviceView<float, 2>{}, sinks, skipped, branch.rows(branch.far_bias, chunk)});
     }
     copy_rows(device, widened.ready());
     linear(device, products.ready());
     expanded_attention(device, attention.ready(),
-                       {heads, nope, rotary, value, scale(), AttentionMask::causal, 1, keys});
+                       {heads, nope, rotary, value, scale(), AttentionMask::causal, 1, keys, branch.near});
   }
 };
 

@@ -32,8 +32,16 @@ template <Index Vocab, Index Size> struct Embedding;
 // guild/modules/expert_pool.hpp
 template <class S> struct ExpertPool;
 
+// guild/modules/gates.hpp
+struct NoGate;
+template <Index Window, Index Pinned> struct BranchGate;
+template <Index Window, Index Pinned> struct FarBiasGate;
+template <Index Window, Index Pinned> struct HeadGate;
+template <class Gate, class Keys, Index Hidden, Index Heads> struct GatedBranches;
+template <class Real> struct AttentionBranch;
+
 // guild/modules/gqa.hpp
-template <class S, const GqaConfig& Config, class Keys> struct Gqa;
+template <class S, const GqaConfig& Config, class Keys, class Gate> struct Gqa;
 
 // guild/modules/joint_cache.hpp
 template <class Self> struct JointCache;
@@ -46,7 +54,7 @@ template <Index Window, Index Pinned, Index Chunk> struct LocalKeys;
 template <Index Outputs, Index Inputs> struct Linear;
 
 // guild/modules/mla.hpp
-template <class S, const MlaConfig& Config, class Keys> struct Mla;
+template <class S, const MlaConfig& Config, class Keys, class Gate> struct Mla;
 
 // guild/modules/mlp.hpp
 template <Index Size, Index Hidden> struct Mlp;

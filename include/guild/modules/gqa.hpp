@@ -15,6 +15,7 @@
 #include <guild/modules/append_rows.hpp>
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
+#include <guild/modules/gates.hpp>
 #include <guild/modules/keys.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
@@ -27,11 +28,13 @@ namespace guild {
 inline namespace v1 {
 
 /// `Config` is the part of the Spec that says its numbers: a Spec may have several kinds of attention. `Keys` says
-/// which keys a token sees, see guild/modules/keys.hpp.
-template <class S, const GqaConfig& Config = S::attention, class Keys = AllKeys>
+/// which keys a token sees (guild/modules/keys.hpp), `Gate` how much the far ones count (guild/modules/gates.hpp).
+template <class S, const GqaConfig& Config = S::attention, class Keys = AllKeys, class Gate = NoGate>
 struct Gqa {
   template <class OtherKeys>
-  using WithKeys = Gqa<S, Config, OtherKeys>;
+  using WithKeys = Gqa<S, Config, OtherKeys, Gate>;
+  template <class OtherGate>
+  using WithGate = Gqa<S, Config, Keys, OtherGate>;
   static constexpr GqaConfig config = Config;
   static constexpr Index hidden = S::config.hidden;
   static constexpr Index heads = config.heads, key_heads = config.key_heads, width = config.head_dim;
@@ -41,6 +44,7 @@ struct Gqa {
                 "Gqa: attention.head_dim must be even: rotary dimensions come in pairs");
   static constexpr Index group = heads / key_heads;  ///< heads that share a key head
 
+  using Branches = GatedBranches<Gate, Keys, hidden, heads>;
   using Query = Linear<heads * width, hidden>;
   using Key = Linear<key_heads * width, hidden>;
   using Value = Linear<key_heads * width, hidden>;
@@ -60,6 +64,7 @@ struct Gqa {
     typename HeadNorm::template Weights<Store> query_norm;    ///< unused without config.query_key_norm
     typename HeadNorm::template Weights<Store> key_norm;      ///< unused without config.query_key_norm
     typename Store::Vector sinks;                             ///< a logit for each head; unused without config.sinks
+    typename Branches::template Weights<Store> gate;
     typename Output::template Weights<Store> output;
     RopeTable rope{config.rope, config.head_dim};  ///< derived, not visited
   };
@@ -78,6 +83,7 @@ struct Gqa {
       HeadNorm::visit(visitor, path / "key_norm", weights.key_norm...);
     }
     if constexpr (config.sinks) visitor(path / "sinks", VectorShape{heads}, weights.sinks...);
+    Branches::visit(visitor, path, weights.gate...);
     Output::visit(visitor, path / "output", weights.output...);
   }
 
@@ -89,7 +95,7 @@ struct Gqa {
     DeviceView<Real, 2> key;              ///< [T, G * D], rotated
     DeviceView<Real, 2> value;            ///< [T, G * D]
     DeviceView<Real, 2> attended;         ///< [T, H * D]
-    DeviceView<Real, 2> lse;              ///< [T, H]: log-sum-exp of the scaled scores; empty unless kept
+    typename Branches::template Saved<Real> branches;
   };
 
   /// x and y [T, hidden]. With caches the pass is appended to them, and each token attends to its sequence so far;
@@ -108,9 +114,10 @@ struct Gqa {
     rope(device, weights.rope, pass.batch.positions, saved.key, {key_heads, width, 0});
     const auto sinks = sinks_of<const Real>(weights);
     if (!caches)
-      attend_to_itself(pass, sinks, saved, room, keep != nullptr);
+      Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, keep != nullptr,
+                       [&](const auto& branch) { attend_to_itself(pass, sinks, saved, branch); });
     else if constexpr (std::is_same_v<Real, float>)
-      attend_to_caches(pass, sinks, caches, saved);
+      attend_to_caches(pass, weights, caches, x, saved, room);
     else
       detail::refuse(ErrorCode::op_argument, "attention over caches is in float", "Gqa: caches");
     Output::forward(device, weights.output, saved.attended, y);
@@ -132,22 +139,30 @@ struct Gqa {
     Output::backward(device, weights.output, saved.attended, dy, dattended, gradients.output);
 
     const auto dsinks = scratch.template take<Real>(x.rows, config.sinks ? heads : 0);
-    Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, pass.batch.chunk_count());
-    for (const Chunk& chunk : pass.batch.chunks) {
-      const auto rows = [&chunk](auto all) { return all.middle_rows(chunk.begin, chunk.count); };
-      jobs.add({.q = rows(saved.query),
-                .k_nope = rows(saved.key),
-                .v = rows(saved.value),
-                .out = rows(saved.attended),
-                .lse = rows(saved.lse),
-                .dout = rows(dattended),
-                .dq = rows(dquery),
-                .dk_nope = rows(dkey),
-                .dv = rows(dvalue),
-                .sinks = sinks_of<const Real>(weights),
-                .dsinks = rows(dsinks)});
-    }
-    expanded_attention_backward(device, jobs.ready(), sizes<Real>(pass.mask));
+    const auto dvalues = scratch.template take<Real>(x.rows, Branches::values);
+    const auto attend_back = [&](const AttentionBranch<Real>& branch, const auto& to) {
+      Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, pass.batch.chunk_count());
+      for (const Chunk& chunk : pass.batch.chunks) {
+        const auto rows = [&](auto all) { return branch.rows(all, chunk); };
+        jobs.add({.q = rows(saved.query),
+                  .k_nope = rows(saved.key),
+                  .v = rows(saved.value),
+                  .out = rows(branch.out),
+                  .lse = rows(branch.lse),
+                  .dout = rows(branch.dout),
+                  .dq = rows(to[0]),
+                  .dk_nope = rows(to[1]),
+                  .dv = rows(to[2]),
+                  .sinks = sinks_of<const Real>(weights),
+                  .dsinks = rows(dsinks),
+                  .far_bias = rows(branch.far_bias),
+                  .dfar_bias = rows(branch.dfar_bias)});
+      }
+      expanded_attention_backward(device, jobs.ready(), sizes(pass.mask, branch));
+      if constexpr (config.sinks) bias_gradient(device, dsinks, gradients.sinks.view());
+    };
+    Branches::attend_backward(pass, saved.branches, dattended, dvalues, scratch, std::array{dquery, dkey, dvalue},
+                              attend_back);
     rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, width, 0});
     rope_backward(device, weights.rope, pass.batch.positions, dkey, {key_heads, width, 0});
     if constexpr (config.query_key_norm) {
@@ -156,7 +171,6 @@ struct Gqa {
       HeadNorm::backward(device, weights.key_norm, by_head(saved.projected_key), by_head(dkey), by_head(dkey),
                          gradients.key_norm, S::config.norm.epsilon);
     }
-    if constexpr (config.sinks) bias_gradient(device, dsinks, gradients.sinks.view());
     if constexpr (config.bias) {
       bias_gradient(device, dquery, gradients.query_bias.view());
       bias_gradient(device, dkey, gradients.key_bias.view());
@@ -165,6 +179,8 @@ struct Gqa {
     Query::backward(device, weights.query, x, dquery, dx, gradients.query);
     Key::backward(device, weights.key, x, dkey, dx, gradients.key, Update::add);
     Value::backward(device, weights.value, x, dvalue, dx, gradients.value, Update::add);
+    if constexpr (Branches::has_gate)
+      Branches::backward(pass, weights.gate, x, saved.branches.values, dvalues, dx, gradients.gate);
   }
 
  private:
@@ -195,63 +211,69 @@ struct Gqa {
     }
   }
 
-  template <class Device, class Real, class RoomOf>
-  static void attend_to_itself(const Pass<Device>& pass, DeviceView<const Real> sinks, Saved<Real>& saved, RoomOf& room,
-                               bool with_lse) {
-    if (with_lse) saved.lse = room.template keep<Real>(saved.query.rows, heads);
+  template <class Device, class Real>
+  static void attend_to_itself(const Pass<Device>& pass, DeviceView<const std::type_identity_t<Real>> sinks,
+                               const Saved<Real>& saved, const AttentionBranch<Real>& branch) {
     Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, pass.batch.chunk_count());
     for (const Chunk& chunk : pass.batch.chunks) {
-      const auto rows = [&chunk](auto all) { return all.middle_rows(chunk.begin, chunk.count); };
+      const auto rows = [&](auto all) { return branch.rows(all, chunk); };
       jobs.add({.q = rows(saved.query),
                 .k_nope = rows(saved.key),
                 .v = rows(saved.value),
-                .out = rows(saved.attended),
-                .lse = with_lse ? rows(saved.lse) : DeviceView<Real, 2>{},
-                .sinks = sinks});
+                .out = rows(branch.out),
+                .lse = rows(branch.lse),
+                .sinks = sinks,
+                .far_bias = rows(branch.far_bias)});
     }
-    expanded_attention(pass.device, jobs.ready(), sizes<Real>(pass.mask));
+    expanded_attention(pass.device, jobs.ready(), sizes(pass.mask, branch));
   }
 
   /// A job for each sequence and key head: its heads read the same columns of the cache.
-  template <class Device>
-  static void attend_to_caches(const Pass<Device>& pass, DeviceView<const float> sinks, Caches<Cache> caches,
-                               const Saved<float>& saved) {
-    auto scratch = pass.device.scratch();
+  template <class Device, class Store, class RoomOf>
+  static void attend_to_caches(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
+                               DeviceView<const float, 2> x, Saved<float>& saved, RoomOf& room) {
+    const auto sinks = sinks_of<const float>(weights);
     Staged<Device, CachedRows<const typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
-    append_rows(pass, caches, std::array<DeviceView<const float, 2>, 2>{saved.key, saved.value}, scratch, seen);
-    Staged<Device, CachedAttentionJob> jobs(pass.device, pass.batch.chunk_count() * key_heads);
-    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
-      const Chunk& chunk = pass.batch.chunks[i];
-      if (chunk.count == 0) continue;
-      const auto [rows, ring] = seen.ready()[i];
-      for (Index g = 0; g < key_heads; ++g) {
-        const auto of_group = [&](auto all) {
-          return all.middle_rows(chunk.begin, chunk.count).middle_cols(g * group * width, group * width);
-        };
-        jobs.add({.cache = rows.data + g * width,
-                  .cache_type = Cache::type,
-                  .cache_pitch = rows.pitch,
-                  .length = chunk.first_position + chunk.count,
-                  .q = of_group(saved.query),
-                  .out = of_group(saved.attended),
-                  .first_position = chunk.first_position,
-                  .ring = ring,
-                  .sinks = config.sinks ? sinks.slice(g * group, group) : sinks});
+    append_rows(pass, caches, std::array<DeviceView<const float, 2>, 2>{saved.key, saved.value}, room, seen);
+    const auto attend = [&](const AttentionBranch<float>& branch) {
+      Staged<Device, CachedAttentionJob> jobs(pass.device, pass.batch.chunk_count() * key_heads);
+      for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
+        const Chunk& chunk = pass.batch.chunks[i];
+        if (chunk.count == 0) continue;
+        const auto [rows, ring] = seen.ready()[i];
+        const auto far_bias = branch.rows(branch.far_bias, chunk);
+        for (Index g = 0; g < key_heads; ++g) {
+          const auto of_group = [&](auto all) {
+            return all.middle_rows(chunk.begin, chunk.count).middle_cols(g * group * width, group * width);
+          };
+          jobs.add({.cache = rows.data + g * width,
+                    .cache_type = Cache::type,
+                    .cache_pitch = rows.pitch,
+                    .length = chunk.first_position + chunk.count,
+                    .q = of_group(saved.query),
+                    .out = of_group(branch.out),
+                    .first_position = chunk.first_position,
+                    .ring = ring,
+                    .sinks = config.sinks ? sinks.slice(g * group, group) : sinks,
+                    .far_bias = Branches::has_bias ? far_bias.middle_cols(g * group, group) : far_bias});
+        }
       }
-    }
-    cached_attention(pass.device, jobs.ready(),
-                     {.heads = group,
-                      .key = width,
-                      .value = width,
-                      .value_offset = key_heads * width,
-                      .scale = static_cast<float>(scale()),
-                      .keys = Keys::window});
+      cached_attention(pass.device, jobs.ready(),
+                       {.heads = group,
+                        .key = width,
+                        .value = width,
+                        .value_offset = key_heads * width,
+                        .scale = static_cast<float>(scale()),
+                        .keys = branch.keys,
+                        .near = branch.near});
+    };
+    Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, false, attend);
   }
 
   static double scale() { return 1.0 / std::sqrt(static_cast<double>(width)); }
   template <class Real>
-  static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask) {
-    return {heads, width, 0, width, static_cast<Real>(scale()), mask, group, Keys::window};
+  static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask, const AttentionBranch<Real>& branch) {
+    return {heads, width, 0, width, static_cast<Real>(scale()), mask, group, branch.keys, branch.near};
   }
   template <class Real, class AnyWeights>
   static DeviceView<Real> sinks_of(const AnyWeights& weights) {

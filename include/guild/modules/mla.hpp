@@ -10,7 +10,10 @@
 #include <guild/core/config.hpp>
 #include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
+#include <guild/modules/append_rows.hpp>
 #include <guild/modules/cached_attention.hpp>
+#include <guild/modules/caches.hpp>
+#include <guild/modules/gates.hpp>
 #include <guild/modules/keys.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
@@ -23,12 +26,13 @@ namespace guild {
 inline namespace v1 {
 
 /// `Config` is the part of the Spec that says its numbers: a Spec may have several kinds of attention. `Keys` says
-/// which keys a token sees, see guild/modules/keys.hpp.
-template <class S, const MlaConfig& Config = S::attention, class Keys = AllKeys>
+/// which keys a token sees (guild/modules/keys.hpp), `Gate` how much the far ones count (guild/modules/gates.hpp).
+template <class S, const MlaConfig& Config = S::attention, class Keys = AllKeys, class Gate = NoGate>
 struct Mla {
   template <class OtherKeys>
-  using WithKeys = Mla<S, Config, OtherKeys>;
-  static constexpr KeyWindow window = Keys::window;
+  using WithKeys = Mla<S, Config, OtherKeys, Gate>;
+  template <class OtherGate>
+  using WithGate = Mla<S, Config, Keys, OtherGate>;
   static constexpr MlaConfig config = Config;
   static constexpr Index hidden = S::config.hidden;
   static constexpr Index heads = config.heads, latent = config.latent_rank, nope = config.nope_dim,
@@ -38,6 +42,7 @@ struct Mla {
   static_assert(config.heads > 0 && config.latent_rank > 0 && config.value_dim > 0,
                 "Mla: attention.heads, attention.latent_rank and attention.value_dim must be positive");
 
+  using Branches = GatedBranches<Gate, Keys, hidden, heads>;
   using QueryDown = Linear<config.query_rank, hidden>;
   using QueryNorm = RmsNorm<config.query_rank>;
   using QueryUp = Linear<heads * config.query_dim(), has_query_latent ? Index{config.query_rank} : hidden>;
@@ -60,6 +65,7 @@ struct Mla {
     typename LatentNorm::template Weights<Store> latent_norm;
     typename LatentUp::template Weights<Store> latent_up;  ///< per head [nope key, value] rows
     typename Store::Vector sinks;                          ///< a logit for each head; unused without config.sinks
+    typename Branches::template Weights<Store> gate;
     typename Output::template Weights<Store> output;
     RopeTable rope{config.rope, config.rope_dim};  ///< derived, not visited
   };
@@ -77,6 +83,7 @@ struct Mla {
     LatentNorm::visit(visitor, path / "latent_norm", weights.latent_norm...);
     LatentUp::visit(visitor, path / "latent_up", weights.latent_up...);
     if constexpr (config.sinks) visitor(path / "sinks", VectorShape{heads}, weights.sinks...);
+    Branches::visit(visitor, path, weights.gate...);
     Output::visit(visitor, path / "output", weights.output...);
   }
 
@@ -87,7 +94,7 @@ struct Mla {
     DeviceView<Real, 2> latents;      ///< [T, C + R]: latents before their norm, rotated shared key
     DeviceView<Real, 2> keys_values;  ///< [T, H * (N + V)]; empty with caches
     DeviceView<Real, 2> attended;     ///< [T, H * V]
-    DeviceView<Real, 2> lse;          ///< [T, H]: log-sum-exp of the scaled scores; empty unless kept
+    typename Branches::template Saved<Real> branches;
   };
 
   /// x and y [T, hidden]. With caches the pass is appended to them, and each token attends to its sequence so far;
@@ -106,10 +113,9 @@ struct Mla {
     rope(device, weights.rope, pass.batch.positions, saved.latents, {1, width, latent});
     const auto normed = normed_latents(device, weights, saved, room);
     if (!caches)
-      attend_to_itself(pass, weights, normed, saved, room, keep != nullptr);
+      attend_to_itself(pass, weights, x, normed, saved, room, keep != nullptr);
     else if constexpr (std::is_same_v<Real, float>)
-      CachedAttention::attend(pass, weights.latent_up.weight.view(), sinks_of<const float>(weights), caches, normed,
-                              saved.latents.middle_cols(latent, rotary), saved.query, saved.attended);
+      attend_to_caches(pass, weights, caches, x, normed, saved, room);
     else
       detail::refuse(ErrorCode::op_argument, "attention over caches is in float", "Mla: caches");
     Output::forward(device, weights.output, saved.attended, y);
@@ -132,16 +138,22 @@ struct Mla {
     const auto dlatents = scratch.template take<Real>(tokens, width);
     const auto dkeys_values = scratch.template take<Real>(tokens, heads * (nope + value));
     const auto dsinks = scratch.template take<Real>(tokens, config.sinks ? heads : 0);
-    Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, pass.batch.chunk_count());
-    for (const Chunk& chunk : pass.batch.chunks) {
-      const Parts<const Real> parts(chunk, saved.query, saved.latents, saved.keys_values);
-      const Parts<Real> gradient(chunk, dquery, dlatents, dkeys_values);
-      jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(saved.attended),
-                parts.rows(saved.lse), parts.rows(dattended), gradient.query, gradient.key, gradient.rotary_key,
-                gradient.values, nope + value, nope + value, sinks_of<const Real>(weights), parts.rows(dsinks)});
-    }
-    if constexpr (config.sinks) bias_gradient(device, dsinks, gradients.sinks.view());
-    expanded_attention_backward(device, jobs.ready(), sizes<Real>(pass.mask));
+    const auto dvalues = scratch.template take<Real>(tokens, Branches::values);
+    const auto attend_back = [&](const AttentionBranch<Real>& branch, const auto& to) {
+      Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, pass.batch.chunk_count());
+      for (const Chunk& chunk : pass.batch.chunks) {
+        const Parts<const Real> parts(chunk, saved.query, rotary_of(saved.latents), saved.keys_values);
+        const Parts<Real> gradient(chunk, to[0], to[1], to[2]);
+        jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(branch.out),
+                  parts.rows(branch.lse), parts.rows(branch.dout), gradient.query, gradient.key, gradient.rotary_key,
+                  gradient.values, nope + value, nope + value, sinks_of<const Real>(weights), parts.rows(dsinks),
+                  branch.rows(branch.far_bias, chunk), branch.rows(branch.dfar_bias, chunk)});
+      }
+      expanded_attention_backward(device, jobs.ready(), sizes(pass.mask, branch));
+      if constexpr (config.sinks) bias_gradient(device, dsinks, gradients.sinks.view());
+    };
+    Branches::attend_backward(pass, saved.branches, dattended, dvalues, scratch,
+                              std::array{dquery, rotary_of(dlatents), dkeys_values}, attend_back);
     rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, config.query_dim(), nope});
     rope_backward(device, weights.rope, pass.batch.positions, dlatents, {1, width, latent});
 
@@ -161,6 +173,8 @@ struct Mla {
     } else {
       QueryUp::backward(device, weights.query_up, x, dquery, dx, gradients.query_up, Update::add);
     }
+    if constexpr (Branches::has_gate)
+      Branches::backward(pass, weights.gate, x, saved.branches.values, dvalues, dx, gradients.gate);
   }
 
  private:
@@ -186,19 +200,40 @@ struct Mla {
   /// The expanded form over the keys and values of the pass alone.
   template <class Device, class Store, class Real, class RoomOf>
   static void attend_to_itself(const Pass<Device>& pass, const Weights<Store>& weights,
+                               DeviceView<const std::type_identity_t<Real>, 2> x,
                                DeviceView<const std::type_identity_t<Real>, 2> normed, Saved<Real>& saved, RoomOf& room,
                                bool with_lse) {
-    const Index tokens = normed.rows;
-    saved.keys_values = room.template keep<Real>(tokens, heads * (nope + value));
-    if (with_lse) saved.lse = room.template keep<Real>(tokens, heads);
+    saved.keys_values = room.template keep<Real>(normed.rows, heads * (nope + value));
     LatentUp::forward(pass.device, weights.latent_up, normed, saved.keys_values);
-    Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, pass.batch.chunk_count());
-    for (const Chunk& chunk : pass.batch.chunks) {
-      const Parts<const Real> parts(chunk, saved.query, saved.latents, saved.keys_values);
-      jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(saved.attended), 0, nope + value,
-                nope + value, with_lse ? parts.rows(saved.lse) : DeviceView<Real, 2>{}, sinks_of<const Real>(weights)});
-    }
-    expanded_attention(pass.device, jobs.ready(), sizes<Real>(pass.mask));
+    const auto attend = [&](const AttentionBranch<Real>& branch) {
+      Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, pass.batch.chunk_count());
+      for (const Chunk& chunk : pass.batch.chunks) {
+        const Parts<const Real> parts(chunk, saved.query, rotary_of(saved.latents), saved.keys_values);
+        jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(branch.out), 0, nope + value,
+                  nope + value, branch.rows(branch.lse, chunk), sinks_of<const Real>(weights), 0,
+                  branch.rows(branch.far_bias, chunk)});
+      }
+      expanded_attention(pass.device, jobs.ready(), sizes(pass.mask, branch));
+    };
+    Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, with_lse, attend);
+  }
+
+  template <class Device, class Store, class RoomOf>
+  static void attend_to_caches(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
+                               DeviceView<const float, 2> x, DeviceView<const float, 2> normed, Saved<float>& saved,
+                               RoomOf& room) {
+    Staged<Device, CachedRows<const typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
+    append_rows(pass, caches, std::array<DeviceView<const float, 2>, 2>{normed, rotary_of(saved.latents)}, room, seen);
+    Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, false,
+                     [&](const AttentionBranch<float>& branch) {
+                       CachedAttention::attend(pass, weights.latent_up.weight.view(), sinks_of<const float>(weights),
+                                               seen.ready(), saved.query, branch);
+                     });
+  }
+  /// The rotated shared key's columns.
+  template <class Real>
+  static DeviceView<Real, 2> rotary_of(DeviceView<Real, 2> latents) {
+    return latents.middle_cols(latent, rotary);
   }
 
   template <class Real, class AnyWeights>
@@ -212,13 +247,13 @@ struct Mla {
   /// What attention reads of one sequence, or the gradients of it: each head's keys and values lie side by side.
   template <class Element>
   struct Parts {
-    Parts(const Chunk& chunk, DeviceView<Element, 2> all_queries, DeviceView<Element, 2> latents,
+    Parts(const Chunk& chunk, DeviceView<Element, 2> all_queries, DeviceView<Element, 2> rotary_keys,
           DeviceView<Element, 2> keys_values)
         : begin(chunk.begin),
           count(chunk.count),
           query(rows(all_queries)),
           key(rows(keys_values).middle_cols(0, heads * (nope + value) - value)),
-          rotary_key(rows(latents).middle_cols(latent, rotary)),
+          rotary_key(rows(rotary_keys)),
           values(rows(keys_values).middle_cols(nope, heads * (nope + value) - nope)) {}
     template <class Any>
     DeviceView<Any, 2> rows(DeviceView<Any, 2> all) const {
@@ -230,8 +265,8 @@ struct Mla {
   };
 
   template <class Real>
-  static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask) {
-    return {heads, nope, rotary, value, static_cast<Real>(softmax_scale(config)), mask, 1, window};
+  static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask, const AttentionBranch<Real>& branch) {
+    return {heads, nope, rotary, value, static_cast<Real>(softmax_scale(config)), mask, 1, branch.keys, branch.near};
   }
 
   template <class Device, class Store, class Real, class Memory>

@@ -16,6 +16,16 @@ template <class Real> struct BasicExpandedAttentionJob;
 template <class Real> struct BasicExpandedAttentionSizes;
 template <class Real> struct ExpandedAttentionGradientJob;
 
+// guild/ops/attention/rows/gates.hpp
+template <class Real> struct HeadWeightsBackwardRow;
+template <class Real> struct HeadWeightsRow;
+template <class Real> struct LengthBiasBackwardRow;
+template <class Real> struct LengthBiasRow;
+template <class Real> struct MixBranchesBackwardRow;
+template <class Real> struct MixBranchesRow;
+template <class Real> struct SigmoidBackwardRow;
+template <class Real> struct SigmoidRow;
+
 // guild/ops/common/fault.hpp
 enum class Fault : std::uint8_t;
 

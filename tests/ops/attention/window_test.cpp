@@ -1,5 +1,5 @@
-// Attention to a window of keys, with pinned first keys and sinks: both forms, forward and backward, against sums over
-// the visible pairs in double.
+// Attention to a window of keys, with pinned first keys, sinks and a bias for far keys: both forms, forward and
+// backward, against sums over the visible pairs in double.
 #include <gtest/gtest.h>
 
 #include <guild/cpu.hpp>
@@ -17,11 +17,12 @@ struct Shape {
   KeyWindow keys{};
   bool sinks = false;
   double scale = 0.4;
+  KeyWindow near{};  ///< with a far bias unless it is all
 
   [[nodiscard]] Index groups() const { return heads / heads_per_key; }
   template <class Real>
   [[nodiscard]] BasicExpandedAttentionSizes<Real> sizes() const {
-    return {heads, nope, rope, value, Real(scale), AttentionMask::causal, heads_per_key, keys};
+    return {heads, nope, rope, value, Real(scale), AttentionMask::causal, heads_per_key, keys, near};
   }
 };
 
@@ -30,7 +31,7 @@ template <class Real>
 struct Sequence {
   Shape shape;
   Index n;
-  Matrix<Real> q, k, rope, v, sinks, dout, out, lse, dq, dk, drope, dv, dsinks;
+  Matrix<Real> q, k, rope, v, sinks, bias, dout, out, lse, dq, dk, drope, dv, dsinks, dbias;
 
   Sequence(const Shape& s, Index length)
       : shape(s),
@@ -40,6 +41,7 @@ struct Sequence {
         rope(n, s.rope),
         v(n, s.groups() * s.value),
         sinks(1, s.heads),
+        bias(n, s.heads),
         dout(n, s.heads * s.value),
         out(n, s.heads * s.value),
         lse(n, s.heads),
@@ -47,11 +49,12 @@ struct Sequence {
         dk(n, k.cols),
         drope(n, s.rope),
         dv(n, v.cols),
-        dsinks(n, s.heads) {}
+        dsinks(n, s.heads),
+        dbias(n, s.heads) {}
   static Sequence random(const Shape& s, Index length, unsigned seed) {
     Sequence made(s, length);
     std::mt19937 random(seed);
-    for (auto* m : {&made.q, &made.k, &made.rope, &made.v, &made.sinks, &made.dout}) m->fill_normal(random);
+    for (auto* m : {&made.q, &made.k, &made.rope, &made.v, &made.sinks, &made.bias, &made.dout}) m->fill_normal(random);
     return made;
   }
   template <class Other>
@@ -61,11 +64,15 @@ struct Sequence {
         for (Index c = 0; c < to.cols; ++c) to(t, c) = static_cast<Real>(from(t, c));
     };
     convert(o.q, q), convert(o.k, k), convert(o.rope, rope), convert(o.v, v), convert(o.sinks, sinks);
-    convert(o.dout, dout);
+    convert(o.bias, bias), convert(o.dout, dout);
   }
 
   [[nodiscard]] View<const Real> sink_view() {
     return shape.sinks ? View<const Real>{&sinks(0, 0), shape.heads} : View<const Real>{};
+  }
+  [[nodiscard]] View<Real, 2> biased(Matrix<Real>& m) { return shape.near.all() ? View<Real, 2>{} : m.view(); }
+  [[nodiscard]] View<const Real, 2> bias_of(Index first, Index count) {
+    return shape.near.all() ? View<const Real, 2>{} : bias.view().middle_rows(first, count);
   }
   [[nodiscard]] View<Real, 2> rotary(Matrix<Real>& m) { return shape.rope > 0 ? m.view() : View<Real, 2>{}; }
   /// Tokens [first, first + count) against all keys up to them.
@@ -79,7 +86,8 @@ struct Sequence {
             .out = out.view().middle_rows(first, count),
             .first_position = first,
             .lse = lse.view().middle_rows(first, count),
-            .sinks = sink_view()};
+            .sinks = sink_view(),
+            .far_bias = bias_of(first, count)};
   }
   ExpandedAttentionGradientJob<Real> gradient_job() {
     return {.q = q.view(),
@@ -94,7 +102,9 @@ struct Sequence {
             .dk_rope = rotary(drope),
             .dv = dv.view(),
             .sinks = sink_view(),
-            .dsinks = shape.sinks ? dsinks.view() : View<Real, 2>{}};
+            .dsinks = shape.sinks ? dsinks.view() : View<Real, 2>{},
+            .far_bias = bias_of(0, n),
+            .dfar_bias = biased(dbias)};
   }
   void forward(Cpu& device) {
     const std::vector<BasicExpandedAttentionJob<Real>> jobs = {job(0, n)};
@@ -115,7 +125,8 @@ struct Sequence {
       for (Index c = 0; c < width; ++c)
         dot += double(q(t, head * width + c)) *
                double(c < shape.nope ? k(s, g * shape.nope + c) : rope(s, c - shape.nope));
-      const double weight = std::exp(dot * shape.scale);
+      const bool far = !shape.near.all() && t - s >= shape.near.window && s >= shape.near.pinned;
+      const double weight = std::exp(dot * shape.scale + (far ? double(bias(t, head)) : 0.0));
       sum += weight;
       for (Index c = 0; c < shape.value; ++c) result[std::size_t(c)] += weight * double(v(s, g * shape.value + c));
     }
@@ -135,17 +146,61 @@ struct Sequence {
   }
 };
 
-std::string text_of(const KeyWindow& keys) {
-  return "window " + std::to_string(keys.window) + " pinned " + std::to_string(keys.pinned);
+std::string text_of(const KeyWindow& keys, const KeyWindow& near = {}) {
+  return "window " + std::to_string(keys.window) + " pinned " + std::to_string(keys.pinned) +
+         (near.all() ? "" : ", near " + std::to_string(near.window) + " pinned " + std::to_string(near.pinned));
 }
-const std::vector<KeyWindow> windows = {{0, 0}, {1, 0},  {5, 0},   {64, 0},  {100, 0}, {1, 1},
-                                        {7, 4}, {63, 3}, {70, 65}, {130, 2}, {300, 4}};
+struct Sight {
+  KeyWindow keys, near{};
+};
+const std::vector<Sight> sights = {
+    {{0, 0}},          {{1, 0}},         {{5, 0}},           {{64, 0}},           {{100, 0}},          {{1, 1}},
+    {{7, 4}},          {{63, 3}},        {{70, 65}},         {{130, 2}},          {{300, 4}},          {{0, 0}, {1, 0}},
+    {{0, 0}, {64, 0}}, {{0, 0}, {7, 3}}, {{0, 0}, {90, 66}}, {{100, 5}, {30, 2}}, {{130, 0}, {100, 0}}};
+
+template <class Real>
+void expect_close(const Matrix<float>& got, const Matrix<Real>& expected, const std::string& what) {
+  double largest = 0.1;
+  for (Index t = 0; t < got.rows; ++t)
+    for (Index c = 0; c < got.cols; ++c) largest = std::max(largest, std::abs(double(expected(t, c))));
+  for (Index t = 0; t < got.rows; ++t)
+    for (Index c = 0; c < got.cols; ++c)
+      ASSERT_NEAR(double(got(t, c)), double(expected(t, c)), 1e-5 * largest) << what << " row " << t << " column " << c;
+}
+
+/// A cache of [key | value] rows in a ring behind the pinned ones, as it is after `length` tokens.
+struct Ring {
+  RingRows rows;
+  Matrix<float> cache;
+
+  Ring(const Sequence<float>& s, Index length, RingRows where)
+      : rows(where), cache(where.rows > 0 ? where.pinned + where.rows : length, s.k.cols + s.v.cols) {
+    for (Index p = 0; p < length; ++p)
+      for (Index c = 0; c < cache.cols; ++c) cache(rows.row_of(p), c) = c < s.k.cols ? s.k(p, c) : s.v(p, c - s.k.cols);
+  }
+};
+
+CachedAttentionSizes cached_sizes(const Shape& shape) {
+  return {shape.heads, shape.nope, shape.value, shape.nope, float(shape.scale), shape.keys, shape.near};
+}
+CachedAttentionJob cached_job(Sequence<float>& s, Ring& ring, Index first, Index count, View<float, 2> out) {
+  return {.cache = ring.cache.data.data(),
+          .cache_type = DType::f32,
+          .cache_pitch = ring.cache.pitch,
+          .length = first + count,
+          .q = s.q.view().middle_rows(first, count),
+          .out = out,
+          .first_position = first,
+          .ring = ring.rows,
+          .sinks = s.sink_view(),
+          .far_bias = s.bias_of(first, count)};
+}
 
 TEST(AttentionWindow, ForwardEqualsTheSumOverTheVisiblePairs) {
-  for (const KeyWindow& keys : windows)
+  for (const auto& [keys, near] : sights)
     for (const bool sinks : {false, true}) {
-      const Shape shape{4, 6, 4, 5, 2, keys, sinks};
-      const std::string what = text_of(keys) + (sinks ? " with sinks" : "");
+      const Shape shape{4, 6, 4, 5, 2, keys, sinks, 0.4, near};
+      const std::string what = text_of(keys, near) + (sinks ? " with sinks" : "");
       const auto inputs = Sequence<float>::random(shape, 263, 3);
       Cpu device({.threads = 2});
       Sequence<double> exact(inputs);
@@ -176,6 +231,43 @@ TEST(AttentionWindow, AWindowOfAllKeysHasTheBitsOfNone) {
   EXPECT_EQ(window.dq.data, all.dq.data);
 }
 
+TEST(AttentionWindow, AFarBiasOfZeroHasTheBitsOfNone) {
+  Shape shape{3, 4, 0, 5, 3, {}, true};
+  Cpu device({.threads = 2});
+  const auto inputs = Sequence<float>::random(shape, 700, 4);
+  auto without = inputs, with = inputs;
+  with.shape.near = {.window = 20, .pinned = 2};
+  std::fill(with.bias.data.begin(), with.bias.data.end(), 0.0f);
+  for (auto* s : {&without, &with}) s->forward(device), s->backward(device);
+  EXPECT_EQ(with.out.data, without.out.data);
+  EXPECT_EQ(with.lse.data, without.lse.data);
+  Ring all(without, without.n, {});
+  Matrix<float> from_cache[2] = {Matrix<float>(70, 15), Matrix<float>(70, 15)};
+  for (auto* s : {&without, &with}) {
+    const std::vector<CachedAttentionJob> jobs = {cached_job(*s, all, 630, 70, from_cache[s == &with].view())};
+    cached_attention(device, jobs, cached_sizes(s->shape));
+  }
+  EXPECT_EQ(from_cache[1].data, from_cache[0].data);
+  EXPECT_EQ(with.dsinks.data, without.dsinks.data);
+  EXPECT_EQ(with.dv.data, without.dv.data);
+  EXPECT_EQ(with.dq.data, without.dq.data);
+}
+
+TEST(AttentionWindow, AFarBiasFarBelowZeroLeavesTheWindow) {
+  Shape shape{2, 4, 2, 3, 1, {16, 3}};
+  Cpu device({.threads = 1});
+  auto window = Sequence<float>::random(shape, 300, 5);
+  auto biased = window;
+  biased.shape.keys = {}, biased.shape.near = shape.keys;
+  std::fill(biased.bias.data.begin(), biased.bias.data.end(), -1000.0f);
+  for (auto* s : {&window, &biased}) s->forward(device), s->backward(device);
+  expect_close(biased.out, window.out, "out");
+  expect_close(biased.dq, window.dq, "dq");
+  expect_close(biased.dv, window.dv, "dv");
+  for (Index t = 0; t < biased.n; ++t)
+    for (Index head = 0; head < shape.heads; ++head) EXPECT_EQ(biased.dbias(t, head), 0.0f);
+}
+
 TEST(AttentionWindow, ASinkFarAboveAllKeysTakesAllAndOneFarBelowNothing) {
   Shape shape{2, 4, 0, 3, 1, {16, 0}, true};
   Cpu device({.threads = 1});
@@ -196,9 +288,11 @@ TEST(AttentionWindow, ASinkFarAboveAllKeysTakesAllAndOneFarBelowNothing) {
 
 TEST(AttentionWindow, BackwardEqualsCentralDifferencesInDouble) {
   constexpr double epsilon = 1e-6;
-  for (const KeyWindow& keys : {KeyWindow{3, 0}, {1, 0}, {2, 1}, {4, 2}, {0, 0}})
+  for (const auto& [keys, near] :
+       {Sight{{3, 0}}, {{1, 0}}, {{2, 1}}, {{4, 2}}, {{0, 0}}, {{0, 0}, {2, 1}}, {{6, 1}, {3, 0}}})
     for (const bool sinks : {false, true}) {
-      const Shape shape{4, 3, 2, 3, 2, keys, sinks};
+      const Shape shape{4, 3, 2, 3, 2, keys, sinks, 0.4, near};
+      const std::string of_case = text_of(keys, near);
       Cpu device({.threads = 2});
       auto s = Sequence<double>::random(shape, 9, 6);
       const auto loss = [&] {
@@ -226,28 +320,20 @@ TEST(AttentionWindow, BackwardEqualsCentralDifferencesInDouble) {
             input(t, c) = before;
             const double numeric = (above - below) / (2 * epsilon);
             ASSERT_NEAR(gradient(t, c), numeric, 1e-7 + 1e-5 * std::abs(numeric))
-                << what << " row " << t << " column " << c << " " << text_of(keys);
+                << what << " row " << t << " column " << c << " " << of_case;
           }
       };
       check(s.q, s.dq, "dq"), check(s.k, s.dk, "dk"), check(s.rope, s.drope, "dk_rope"), check(s.v, s.dv, "dv");
       if (sinks) check(s.sinks, dsinks, "dsinks");
+      if (!near.all()) check(s.bias, s.dbias, "dfar_bias");
       if (HasFatalFailure()) return;
     }
 }
 
-void expect_close(const Matrix<float>& got, const Matrix<double>& expected, const std::string& what) {
-  double largest = 0.1;
-  for (Index t = 0; t < got.rows; ++t)
-    for (Index c = 0; c < got.cols; ++c) largest = std::max(largest, std::abs(expected(t, c)));
-  for (Index t = 0; t < got.rows; ++t)
-    for (Index c = 0; c < got.cols; ++c)
-      ASSERT_NEAR(double(got(t, c)), expected(t, c), 1e-5 * largest) << what << " row " << t << " column " << c;
-}
-
 TEST(AttentionWindow, BackwardOfEveryVariantEqualsThePlainLoopsInDouble) {
-  for (const KeyWindow& keys : windows)
+  for (const auto& [keys, near] : sights)
     for (const Index n : {Index{9}, Index{150}, Index{1100}}) {  // 1100: several ranges of keys
-      const Shape shape{2, 6, n == 150 ? Index{4} : Index{0}, 5, n == 9 ? Index{2} : Index{1}, keys, true};
+      const Shape shape{2, 6, n == 150 ? Index{4} : Index{0}, 5, n == 9 ? Index{2} : Index{1}, keys, true, 0.4, near};
       Cpu device({.threads = 3});
       const auto inputs = Sequence<float>::random(shape, n, 7);
       Sequence<double> exact(inputs);
@@ -257,48 +343,23 @@ TEST(AttentionWindow, BackwardOfEveryVariantEqualsThePlainLoopsInDouble) {
         Cpu variant({.threads = 3, .isa = isa});
         auto sequence = inputs;
         sequence.forward(variant), sequence.backward(variant);
-        const std::string what = text_of(keys) + ", length " + std::to_string(n) + ", " + std::string(name(isa)) + ": ";
+        const std::string what =
+            text_of(keys, near) + ", length " + std::to_string(n) + ", " + std::string(name(isa)) + ": ";
         expect_close(sequence.dq, exact.dq, what + "dq");
         expect_close(sequence.dk, exact.dk, what + "dk");
         expect_close(sequence.drope, exact.drope, what + "dk_rope");
         expect_close(sequence.dv, exact.dv, what + "dv");
         expect_close(sequence.dsinks, exact.dsinks, what + "dsinks");
+        if (!near.all()) expect_close(sequence.dbias, exact.dbias, what + "dfar_bias");
         if (HasFatalFailure()) return;
       }
     }
 }
 
-/// A cache of [key | value] rows in a ring behind the pinned ones, as it is after `length` tokens.
-struct Ring {
-  RingRows rows;
-  Matrix<float> cache;
-
-  Ring(const Sequence<float>& s, Index length, RingRows where)
-      : rows(where), cache(where.rows > 0 ? where.pinned + where.rows : length, s.k.cols + s.v.cols) {
-    for (Index p = 0; p < length; ++p)
-      for (Index c = 0; c < cache.cols; ++c) cache(rows.row_of(p), c) = c < s.k.cols ? s.k(p, c) : s.v(p, c - s.k.cols);
-  }
-};
-
-CachedAttentionSizes cached_sizes(const Shape& shape) {
-  return {shape.heads, shape.nope, shape.value, shape.nope, float(shape.scale), shape.keys};
-}
-CachedAttentionJob cached_job(Sequence<float>& s, Ring& ring, Index first, Index count, View<float, 2> out) {
-  return {.cache = ring.cache.data.data(),
-          .cache_type = DType::f32,
-          .cache_pitch = ring.cache.pitch,
-          .length = first + count,
-          .q = s.q.view().middle_rows(first, count),
-          .out = out,
-          .first_position = first,
-          .ring = ring.rows,
-          .sinks = s.sink_view()};
-}
-
 TEST(AttentionWindow, CachedRowsGiveTheSumOverTheVisiblePairs) {
-  for (const KeyWindow& keys : windows)
+  for (const auto& [keys, near] : sights)
     for (const bool sinks : {false, true}) {
-      const Shape shape{3, 6, 0, 5, 3, keys, sinks};
+      const Shape shape{3, 6, 0, 5, 3, keys, sinks, 0.4, near};
       auto s = Sequence<float>::random(shape, 700, 8);
       Ring all(s, s.n, {});
       for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
@@ -314,7 +375,8 @@ TEST(AttentionWindow, CachedRowsGiveTheSumOverTheVisiblePairs) {
               const auto expected = s.naive(t, head);
               for (Index c = 0; c < shape.value; ++c)
                 ASSERT_NEAR(s.out(t, head * shape.value + c), expected[std::size_t(c)], 5e-6)
-                    << text_of(keys) << " token " << t << " of " << first << " + " << count << " " << name(isa);
+                    << text_of(shape.keys, shape.near) << " token " << t << " of " << first << " + " << count << " "
+                    << name(isa);
             }
         }
       }
@@ -350,7 +412,7 @@ TEST(AttentionWindow, ARingOfOneRowLessIsRefused) {
 
 TEST(AttentionWindow, ATokenHasTheBitsOfTheTokenAloneInEveryChunk) {
   for (const KeyWindow& keys : {KeyWindow{5, 0}, {64, 3}, {100, 70}, {200, 0}}) {
-    const Shape shape{3, 6, 0, 5, 3, keys, true};
+    const Shape shape{3, 6, 0, 5, 3, keys, true, 0.4, {keys.window - 3, 1}};
     auto s = Sequence<float>::random(shape, 900, 11);
     Ring all(s, s.n, {});
     Cpu one({.threads = 1}), three({.threads = 3});
@@ -373,7 +435,7 @@ TEST(AttentionWindow, ATokenHasTheBitsOfTheTokenAloneInEveryChunk) {
 
 TEST(AttentionWindow, ExpandedTokensHaveTheBitsOfTheWholeInEveryChunkAndWithoutSkippedKeys) {
   for (const KeyWindow& keys : {KeyWindow{5, 0}, {64, 3}, {100, 70}, {200, 0}}) {
-    const Shape shape{4, 6, 4, 5, 2, keys, true};
+    const Shape shape{4, 6, 4, 5, 2, keys, true, 0.4, {keys.window - 3, 1}};
     auto s = Sequence<float>::random(shape, 900, 12);
     Cpu one({.threads = 1}), three({.threads = 3});
     s.forward(three);
@@ -415,6 +477,19 @@ TEST(AttentionWindow, RefusesWhatCannotBe) {
   skipping.skipped = 64;
   const std::vector<BasicExpandedAttentionJob<float>> skipped = {skipping};
   EXPECT_EQ(code_of([&] { expanded_attention(device, skipped, s.shape.sizes<float>()); }), ErrorCode::op_argument);
+  s.shape.near = {3, 0};
+  EXPECT_EQ(code_of([&] { s.forward(device); }), ErrorCode::op_argument) << "nearer than what is seen";
+  s.shape.near = {1, 0};
+  auto unbiased = s.gradient_job();
+  unbiased.dfar_bias = {};
+  const std::vector<ExpandedAttentionGradientJob<float>> no_place = {unbiased};
+  EXPECT_EQ(code_of([&] { expanded_attention_backward(device, no_place, s.shape.sizes<float>()); }),
+            ErrorCode::op_shape);
+  auto all = s.shape.sizes<float>();
+  all.near = {};
+  const std::vector<BasicExpandedAttentionJob<float>> biased = {s.job(0, 4)};
+  EXPECT_EQ(code_of([&] { expanded_attention(device, biased, all); }), ErrorCode::op_argument) << "nothing is far";
+  s.shape.near = {};
   s.shape.sinks = true;
   auto job = s.gradient_job();
   job.dsinks = {};

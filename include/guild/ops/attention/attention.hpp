@@ -23,6 +23,15 @@ inline void check_window(const KeyWindow& keys, AttentionMask mask, const char* 
   require(keys.all() || mask == AttentionMask::causal, "a window is of causal attention", what);
 }
 
+template <class Real>
+void check_far_bias(View<const Real, 2> far_bias, Index rows, Index heads, const KeyWindow& near, const KeyWindow& keys,
+                    const char* what) {
+  if (far_bias.data == nullptr) return;
+  require_shape(far_bias, rows, heads, what);
+  require(keys.all() || near.window <= keys.window, "what is near must lie within the window of all keys", what);
+  require(!near.all(), "there is nothing far where sizes.near shows all keys", what);
+}
+
 inline void require_chunk(Index rows, Index first_position, Index length, const char* what) {
   if (first_position < 0 || rows < 0 || first_position + rows > length)
     refuse(ErrorCode::op_shape,
@@ -36,7 +45,8 @@ inline void require_chunk(Index rows, Index first_position, Index length, const 
 /// Attention over cached rows: for token t (position p = first_position + t) and head h
 ///   out[t, h] = sum over s of softmax_s(scale * q[t, h] . row[s][0, K)) * row[s][O, O + V), O = value_offset,
 /// over the positions s <= p that sizes.keys shows to p: all, or a window and the pinned first ones. With sinks the
-/// softmax has one more logit for each head, sinks[h], that no value belongs to (GPT-OSS; arXiv 2309.17453).
+/// softmax has one more logit for each head, sinks[h], that no value belongs to (GPT-OSS; arXiv 2309.17453). With a far
+/// bias far_bias[t, h] is added to the scaled scores of the keys that sizes.near does not show to p.
 /// All heads of a job share the row. q holds H * K a row, out gets H * V. Two layouts that use it:
 /// - absorbed latent attention: a row is [latent C | rotary key R], K = C + R, V = C, O = 0;
 /// - grouped-query attention: a job for each key head, whose cache begins at that head's key and whose q and out are
@@ -47,10 +57,11 @@ inline void require_chunk(Index rows, Index first_position, Index length, const 
 /// first_position + n), of a ring those it keeps, and of them only these columns. Throws op_shape, op_argument.
 template <class Device>
 void cached_attention(Device& device, std::span<const CachedAttentionJob> jobs, const CachedAttentionSizes& sizes) {
-  const auto [heads, key, value, value_offset, scale, keys] = sizes;
+  const auto [heads, key, value, value_offset, scale, keys, near] = sizes;
   detail::require(heads >= 1 && key >= 1 && value >= 1 && value_offset >= 0,
                   "heads, key and value must be at least 1, value_offset at least 0", "cached_attention: sizes");
   detail::check_window(keys, AttentionMask::causal, "cached_attention: keys");
+  detail::check_window(near, AttentionMask::causal, "cached_attention: near");
   for (const CachedAttentionJob& job : jobs) {
     detail::require_shape(job.q, job.q.rows, heads * key, "cached_attention: q");
     detail::require_shape(job.out, job.q.rows, heads * value, "cached_attention: out");
@@ -66,6 +77,7 @@ void cached_attention(Device& device, std::span<const CachedAttentionJob> jobs, 
     detail::require(job.ring.rows == 0 || job.ring.pinned >= keys.pinned, "a ring must keep the pinned keys",
                     "cached_attention: ring");
     if (job.sinks.data != nullptr) detail::require_size(job.sinks, heads, "cached_attention: sinks");
+    detail::check_far_bias(job.far_bias, job.q.rows, heads, near, keys, "cached_attention: far_bias");
   }
   detail::require_twins<Device>();
   run_cached_attention(device, jobs, sizes);
@@ -79,6 +91,7 @@ void check_expanded_sizes(const BasicExpandedAttentionSizes<Real>& z, const char
           "heads, nope + rope and value must be at least 1", what);
   require(z.heads_per_key >= 1 && z.heads % z.heads_per_key == 0, "heads must be a multiple of heads_per_key", what);
   check_window(z.keys, z.mask, what);
+  check_window(z.near, z.mask, what);
 }
 
 template <class Device, class Real>
@@ -97,6 +110,7 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
     require_shape(job.out, job.q.rows, heads * value, "expanded_attention: out");
     if (job.lse.data != nullptr) require_shape(job.lse, job.q.rows, heads, "expanded_attention: lse");
     if (job.sinks.data != nullptr) require_size(job.sinks, heads, "expanded_attention: sinks");
+    check_far_bias(job.far_bias, job.q.rows, heads, sizes.near, sizes.keys, "expanded_attention: far_bias");
     const Index pinned = (sizes.keys.pinned + attention_tile - 1) / attention_tile * attention_tile;
     require(job.skipped >= 0 && job.skipped % attention_tile == 0 &&
                 (job.skipped == 0 || sizes.keys.begin(job.first_position) >= pinned + job.skipped),
@@ -113,7 +127,7 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
 /// key[s] = [k_nope[s, g] | k_rope[s]],
 ///   out[t, h] = sum over visible s of softmax_s(scale * q[t, h] . key[s]) * v[s, g],
 /// where s is visible up to p (causal; sizes.keys may show a window of them alone) or always (bidirectional), and sinks
-/// are as in cached_attention. Latent attention has keys for each head
+/// and far bias are as in cached_attention. Latent attention has keys for each head
 /// (heads_per_key = 1); grouped-query attention shares them and has no part without rotation: N = the head's width, R =
 /// 0. q [n, H * (N + R)], k_nope [L, G heads of N], k_rope [L, R] shared by all heads, v [L, G heads of V], out [n, H *
 /// V], where G = H / heads_per_key; lse [n, H], where it has data, gets the logarithm of the softmax's denominator.
@@ -158,6 +172,8 @@ void checked_expanded_attention_backward(Device& device, std::span<const Expande
       require_size(job.sinks, heads, "expanded_attention_backward: sinks");
       require_shape(job.dsinks, n, heads, "expanded_attention_backward: dsinks");
     }
+    check_far_bias(job.far_bias, n, heads, sizes.near, sizes.keys, "expanded_attention_backward: far_bias");
+    if (job.far_bias.data != nullptr) require_shape(job.dfar_bias, n, heads, "expanded_attention_backward: dfar_bias");
     if (sizes.rope == 0) continue;
     require_shape(job.k_rope, n, sizes.rope, "expanded_attention_backward: k_rope");
     require_shape(job.dk_rope, n, sizes.rope, "expanded_attention_backward: dk_rope");
@@ -172,7 +188,7 @@ void checked_expanded_attention_backward(Device& device, std::span<const Expande
 /// exp(scale * q[t] . key[s] - lse[t]) and D[t] = dout[t] . out[t], for each head:
 ///   dv[s] = sum over t of P[t, s] dout[t],    dS[t, s] = P[t, s] (dout[t] . v[s] - D[t]) scale,
 ///   dq[t] = sum over s of dS[t, s] key[s],    dkey[s] = sum over t of dS[t, s] q[t],
-///   dsinks[t] = -exp(sink - lse[t]) D[t],
+///   dsinks[t] = -exp(sink - lse[t]) D[t],    dfar_bias[t] = sum over the far s of P[t, s] (dout[t] . v[s] - D[t]),
 /// over the visible pairs (FlashAttention-2, arXiv 2307.08691, algorithm 2). Heads that share keys and values add up
 /// theirs in the order of heads, and dk_rope is the sum of all groups' in their order. Overwrites dq, dk_nope, dk_rope,
 /// dv, which must not overlap what is read. Work is cut by the shapes alone: bits depend neither on the threads nor on

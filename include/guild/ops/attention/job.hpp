@@ -41,15 +41,16 @@ struct RingRows {
 
 /// A chunk of n new tokens against the cached rows of their sequence.
 struct CachedAttentionJob {
-  const void* cache = nullptr;    ///< row s at s * cache_pitch elements: its key, and its value behind or within it
-  DType cache_type = DType::f32;  ///< f32 or bf16
-  Index cache_pitch = 0;          ///< elements from one row to the next
-  Index length = 0;               ///< rows of the cache, the new tokens' included
-  View<const float, 2> q;         ///< [n, H * K], rotated
-  View<float, 2> out;             ///< [n, H * V]
-  Index first_position = 0;       ///< position of token 0 of the chunk: it sees positions [0, first_position]
-  RingRows ring{};                ///< a ring must hold all that the tokens see
-  View<const float> sinks{};      ///< [H], or no data: logits in the softmax's denominator that no value belongs to
+  const void* cache = nullptr;      ///< row s at s * cache_pitch elements: its key, and its value behind or within it
+  DType cache_type = DType::f32;    ///< f32 or bf16
+  Index cache_pitch = 0;            ///< elements from one row to the next
+  Index length = 0;                 ///< rows of the cache, the new tokens' included
+  View<const float, 2> q;           ///< [n, H * K], rotated
+  View<float, 2> out;               ///< [n, H * V]
+  Index first_position = 0;         ///< position of token 0 of the chunk: it sees positions [0, first_position]
+  RingRows ring{};                  ///< a ring must hold all that the tokens see
+  View<const float> sinks{};        ///< [H], or no data: logits in the softmax's denominator that no value belongs to
+  View<const float, 2> far_bias{};  ///< [n, H], or no data: added to the scores of keys that sizes.near does not show
 };
 
 /// Of all jobs of a call. Every head of a job has the same keys and values.
@@ -60,6 +61,7 @@ struct CachedAttentionSizes {
   Index value_offset;  ///< column of the row where the value begins
   float scale;
   KeyWindow keys{};
+  KeyWindow near{};  ///< for far_bias
 };
 
 /// Which keys a token sees: those up to its own position, or its whole sequence (masked language models).
@@ -73,6 +75,7 @@ struct BasicExpandedAttentionSizes {
   AttentionMask mask = AttentionMask::causal;
   Index heads_per_key = 1;  ///< a divisor of H
   KeyWindow keys{};         ///< for causal masks
+  KeyWindow near{};         ///< for far_bias, of causal masks
 
   [[nodiscard]] constexpr Index width() const { return nope + rope; }
   [[nodiscard]] constexpr Index key_heads() const { return heads / heads_per_key; }
@@ -99,6 +102,7 @@ struct BasicExpandedAttentionJob {
   /// Positions without a row, which no token's window reaches: a multiple of attention_tile. The pinned keys have whole
   /// tiles (rows behind them up to a multiple hold any finite numbers); row i behind these is position i + skipped.
   Index skipped = 0;
+  View<const Real, 2> far_bias{};  ///< [n, H], or no data: added to the scores of keys that sizes.near does not show
 };
 using ExpandedAttentionJob = BasicExpandedAttentionJob<float>;
 
@@ -107,21 +111,23 @@ using ExpandedAttentionJob = BasicExpandedAttentionJob<float>;
 /// parts of a head are not touched, so that both may be views of one [n, H * (N + V)] matrix.
 template <class Real>
 struct ExpandedAttentionGradientJob {
-  View<const Real, 2> q;         ///< [n, H * (N + R)]
-  View<const Real, 2> k_nope;    ///< [n, (G - 1) * key_head_stride + N]
-  View<const Real, 2> k_rope{};  ///< [n, R]; not looked at where R = 0, nor is dk_rope
-  View<const Real, 2> v;         ///< [n, (G - 1) * value_head_stride + V]
-  View<const Real, 2> out;       ///< [n, H * V]
-  View<const Real, 2> lse;       ///< [n, H]
-  View<const Real, 2> dout;      ///< [n, H * V]
-  View<Real, 2> dq;              ///< as q
-  View<Real, 2> dk_nope;         ///< as k_nope: the sum over the heads of a group, in their order
-  View<Real, 2> dk_rope{};       ///< as k_rope: the sum over groups, in their order, of the sums over their heads
-  View<Real, 2> dv;              ///< as v, summed as dk_nope
-  Index key_head_stride = 0;     ///< 0: N
-  Index value_head_stride = 0;   ///< 0: V
-  View<const Real> sinks{};      ///< [H], as the forward's
-  View<Real, 2> dsinks{};        ///< [n, H], where there are sinks: what each token adds to their gradients
+  View<const Real, 2> q;           ///< [n, H * (N + R)]
+  View<const Real, 2> k_nope;      ///< [n, (G - 1) * key_head_stride + N]
+  View<const Real, 2> k_rope{};    ///< [n, R]; not looked at where R = 0, nor is dk_rope
+  View<const Real, 2> v;           ///< [n, (G - 1) * value_head_stride + V]
+  View<const Real, 2> out;         ///< [n, H * V]
+  View<const Real, 2> lse;         ///< [n, H]
+  View<const Real, 2> dout;        ///< [n, H * V]
+  View<Real, 2> dq;                ///< as q
+  View<Real, 2> dk_nope;           ///< as k_nope: the sum over the heads of a group, in their order
+  View<Real, 2> dk_rope{};         ///< as k_rope: the sum over groups, in their order, of the sums over their heads
+  View<Real, 2> dv;                ///< as v, summed as dk_nope
+  Index key_head_stride = 0;       ///< 0: N
+  Index value_head_stride = 0;     ///< 0: V
+  View<const Real> sinks{};        ///< [H], as the forward's
+  View<Real, 2> dsinks{};          ///< [n, H], where there are sinks: what each token adds to their gradients
+  View<const Real, 2> far_bias{};  ///< [n, H], as the forward's
+  View<Real, 2> dfar_bias{};       ///< [n, H], where there is a far bias: overwritten
 };
 
 }  // namespace v1

@@ -8,9 +8,9 @@
 #include <guild/ops/attention/cpu/avx2.hpp>
 #include <guild/ops/attention/cpu/avx512.hpp>
 #include <guild/ops/attention/cpu/plain.hpp>
+#include <guild/ops/attention/cpu/query_tile.hpp>
 #include <guild/ops/attention/cpu/tile.hpp>
 #include <guild/ops/attention/job.hpp>
-#include <limits>
 #include <span>
 
 namespace guild {
@@ -24,87 +24,6 @@ namespace cpu {
 #endif
   (void)isa;
   return attention_kernels<BaselineAttention>(widen_baseline);
-}
-
-/// Up to 32 query rows on their way along the keys. Row m sees the keys [begins[m], visible[m]) and those before
-/// `pinned` (visible: 0 for lanes without a row).
-struct QueryTile {
-  const AttentionTile* loops = nullptr;
-  Index lanes = 0;  ///< 16 or 32
-  Index rows = 0;   ///< lanes in use
-  Index visible[tile_rows] = {};
-  Index begins[tile_rows] = {};
-  Index pinned = 0;
-  Index most = 0, least = 0;       ///< of `visible` over the rows in use
-  Index earliest = 0, latest = 0;  ///< of `begins`
-  const float* source[tile_rows] = {};
-  float* query = nullptr;  ///< [width][lanes], already scaled
-  float* out = nullptr;    ///< [lanes][out_pitch]
-  Index out_pitch = 0;
-  SoftmaxState state{};
-
-  static Index floats(Index width, Index out_cols) { return tile_rows * (width + lanes_up(out_cols)); }
-
-  void begin(const AttentionKernels& kernels, Index rows_, Index width, Index out_cols, float* memory,
-             Index pinned_ = 0) {
-    rows = rows_;
-    pinned = pinned_;
-    lanes = rows > 16 ? 32 : 16;
-    loops = rows > 16 ? &kernels.tile32 : &kernels.tile16;
-    out_pitch = lanes_up(out_cols);
-    query = memory;
-    out = memory + lanes * width;
-    std::fill(out, out + lanes * out_pitch, 0.0f);
-    if (rows < lanes) std::fill(query, out, 0.0f);
-    for (Index m = 0; m < tile_rows; ++m) {
-      visible[m] = begins[m] = 0;
-      state.peak[m] = no_peak;
-      state.sum[m] = 0.0f;
-    }
-    most = least = earliest = latest = 0;
-  }
-  void set_row(Index m, const float* q, Index sees, Index from = 0) {
-    source[m] = q;
-    visible[m] = sees;
-    begins[m] = from;
-    most = std::max(most, sees);
-    least = m == 0 ? sees : std::min(least, sees);
-    earliest = m == 0 ? from : std::min(earliest, from);
-    latest = std::max(latest, from);
-  }
-  /// True if some row may see some of the keys [first, last).
-  [[nodiscard]] bool reaches(Index first, Index last) const {
-    return first < most && (last > earliest || first < pinned);
-  }
-  /// Transposes the rows into `query`.
-  void pack(Index width, float scale) { transpose_rows(source, rows, width, scale, lanes, query); }
-
-  /// Takes in the keys [first, first + count), packed with zero rows up to a multiple of key_step.
-  void attend(const float* key, Index key_pitch, Index width, const float* value, Index value_pitch, Index first,
-              Index count, float* score) {
-    if (!reaches(first, first + count)) return;
-    count = std::min(count, most - first);
-    const Index padded = (count + key_step - 1) / key_step * key_step;
-    loops->scores(query, key, key_pitch, width, padded, score);
-    if (first + padded > least || count != padded) {
-      for (Index m = 0; m < rows; ++m)
-        for (Index k = std::clamp(visible[m] - first, Index{0}, count); k < padded; ++k)
-          score[k * lanes + m] = -std::numeric_limits<float>::infinity();
-    }
-    if (first < latest) {
-      for (Index m = 0; m < rows; ++m)
-        for (Index k = std::max(pinned - first, Index{0}); k < std::min(begins[m] - first, count); ++k)
-          score[k * lanes + m] = -std::numeric_limits<float>::infinity();
-    }
-    loops->soften(score, padded, state);
-    loops->accumulate(score, value, value_pitch, padded, out_pitch, rows, state.keep, out, out_pitch);
-  }
-};
-
-/// Fills rows [count, multiple of key_step) with zeros: their scores are masked, and zero times a value must be zero.
-inline void pad_rows(float* rows, Index count, Index pitch) {
-  const Index padded = (count + key_step - 1) / key_step * key_step;
-  std::fill(rows + count * pitch, rows + padded * pitch, 0.0f);
 }
 
 /// How the keys that a row at a position sees are cut: a function of the position alone, so that a row's bits depend
@@ -162,6 +81,7 @@ class CachedAttention {
         CachedAttentionJob run = job;
         run.q = job.q.middle_rows(begin, rows);
         run.out = job.out.middle_rows(begin, rows);
+        if (job.far_bias.data != nullptr) run.far_bias = job.far_bias.middle_rows(begin, rows);
         run.first_position = job.first_position + begin;
         runs[count++] = run;
       });
@@ -297,7 +217,9 @@ class CachedAttention {
     for (Index m = 0; m < tile.rows; ++m) {
       const Index t = (begin + m) / heads, h = (begin + m) % heads, position = run.first_position + t;
       tile.set_row(m, run.q.row(t).data + h * width, position + 1, sizes_.keys.begin(position));
+      if (run.far_bias.data != nullptr) tile.set_bias(m, run.far_bias(t, h), sizes_.near.begin(position));
     }
+    tile.near_pinned = sizes_.near.pinned;
     tile.pack(width, sizes_.scale);
     for (Index k = 0; k < key_tile; ++k) std::fill(keys + k * key_pitch_ + width, keys + (k + 1) * key_pitch_, 0.0f);
     for (Index k = 0; k < key_tile && !within_key_; ++k)
@@ -396,7 +318,10 @@ class ExpandedAttention {
         // Rows of keys, not positions: of skipped positions there are none.
         one.set_row(m, q, causal ? position + 1 - job.skipped : job.v.rows,
                     std::max(sizes_.keys.begin(position) - job.skipped, Index{0}));
+        if (job.far_bias.data != nullptr)
+          one.set_bias(m, job.far_bias(row + m, head), std::max(sizes_.near.begin(position) - job.skipped, Index{0}));
       }
+      one.near_pinned = sizes_.near.pinned;
       one.pack(width_, sizes_.scale);
       most = one.most;
       earliest = used == 0 ? one.earliest : earliest;

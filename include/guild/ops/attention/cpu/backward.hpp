@@ -75,7 +75,7 @@ class BackwardScratch {
 
   [[nodiscard]] Index floats() const {
     return 2 * keys_ * (width_pitch + value_pitch) +
-           backward_tile * (2 * width_pitch + value_pitch + width + value + 2 * backward_tile + 2);
+           backward_tile * (2 * width_pitch + value_pitch + width + value + 2 * backward_tile + 4);
   }
   void place(float* memory) {
     const auto take = [&memory](Index count) {
@@ -96,6 +96,8 @@ class BackwardScratch {
     slope = take(backward_tile * backward_tile);
     lse = take(backward_tile);
     along = take(backward_tile);
+    bias = take(backward_tile);
+    dbias = take(backward_tile);
   }
 
   Index width, value, width_pitch, value_pitch;
@@ -106,14 +108,15 @@ class BackwardScratch {
   float *query_lanes, *dout_lanes;  ///< [width][tile], [value][tile]
   float *score, *slope;             ///< [key of the tile][query of the tile]
   float *lse, *along;               ///< [tile]
+  float *bias, *dbias;              ///< [tile], where there is a far bias
 
  private:
   Index keys_;
 };
 
 /// Tasks are (sequence, key head, range of keys). A task owns the gradients of its keys and takes the heads that share
-/// them one after the other. dq of the first range goes to its place, of other ranges to scratch, and every key head's
-/// dk_rope to scratch; a second region adds them up in order.
+/// them one after the other. dq and dfar_bias of the first range go to their places, of other ranges to scratch, and
+/// every key head's dk_rope to scratch; a second region adds them up in order.
 class ExpandedAttentionBackward {
  public:
   using Job = ExpandedAttentionGradientJob<float>;
@@ -137,11 +140,16 @@ class ExpandedAttentionBackward {
  private:
   [[nodiscard]] bool causal() const { return sizes_.mask == AttentionMask::causal; }
   [[nodiscard]] KeyCuts cuts_of(const Job& job) const { return {job.q.rows, sizes_}; }
-  /// dk_rope of each key head [G][n][R], then dq of each range but the first [ranges - 1][n][H * (N + R)].
+  /// dk_rope of each key head [G][n][R], then of each range but the first dq [ranges - 1][n][H * (N + R)] and, where
+  /// there is a far bias, its gradient [ranges - 1][n][H].
   [[nodiscard]] Index rope_floats(const Job& job) const { return sizes_.key_heads() * job.q.rows * sizes_.rope; }
   [[nodiscard]] Index query_floats(const Job& job) const { return job.q.rows * sizes_.heads * width_; }
+  [[nodiscard]] Index bias_floats(const Job& job) const {
+    return job.far_bias.data != nullptr ? job.q.rows * sizes_.heads : 0;
+  }
+  [[nodiscard]] static Index later(const KeyCuts& cuts) { return std::max(cuts.count(), Index{1}) - 1; }
   [[nodiscard]] Index part_floats(const Job& job) const {
-    return rope_floats(job) + (std::max(cuts_of(job).count(), Index{1}) - 1) * query_floats(job);
+    return rope_floats(job) + later(cuts_of(job)) * (query_floats(job) + bias_floats(job));
   }
 
   void run_round(Cpu& device, std::span<const Job> jobs) const {
@@ -175,8 +183,8 @@ class ExpandedAttentionBackward {
     const Index range = task / sizes_.key_heads(), key_head = task % sizes_.key_heads();
     const Index begin = cuts.begin(range), end = cuts.begin(range + 1), first = key_head * sizes_.heads_per_key;
     load_keys(job, key_head, begin, end, own);
-    for (Index head = first; head < first + sizes_.heads_per_key; ++head)
-      attend_head(job, head, begin, end, range == 0 ? nullptr : query_part(job, range, part), own);
+    const Gradients to = range == 0 ? Gradients{} : parts_of(job, cuts, range, part);
+    for (Index head = first; head < first + sizes_.heads_per_key; ++head) attend_head(job, head, begin, end, to, own);
     store_keys(job, key_head, begin, end, part, own);
   }
 
@@ -187,10 +195,21 @@ class ExpandedAttentionBackward {
     return std::min(n, (last + backward_tile - 1) / backward_tile * backward_tile);
   }
 
-  /// The queries of a head against the packed keys. dq goes to its place, or to `later` where the range is not the
-  /// first.
-  void attend_head(const Job& job, Index head, Index begin, Index end, float* later, const BackwardScratch& own) const {
-    const Index n = job.q.rows, stop = later == nullptr ? n : queries_end(begin, end, n);
+  /// Where a range's gradients of queries and of their far bias go, [n][H * (N + R)] and [n][H]; null: to their places.
+  struct Gradients {
+    float* query = nullptr;
+    float* bias = nullptr;
+  };
+  [[nodiscard]] Gradients parts_of(const Job& job, const KeyCuts& cuts, Index range, float* part) const {
+    float* const queries = part + rope_floats(job);
+    return {queries + (range - 1) * query_floats(job),
+            queries + later(cuts) * query_floats(job) + (range - 1) * bias_floats(job)};
+  }
+
+  /// The queries of a head against the packed keys.
+  void attend_head(const Job& job, Index head, Index begin, Index end, Gradients later,
+                   const BackwardScratch& own) const {
+    const Index n = job.q.rows, stop = later.query == nullptr ? n : queries_end(begin, end, n);
     for (Index first = causal() ? begin : 0; first < stop; first += backward_tile) {
       const Index rows = std::min(backward_tile, n - first);
       load_queries(job, head, first, rows, own);
@@ -201,8 +220,9 @@ class ExpandedAttentionBackward {
         tile.first = k - begin;
         tile.keys = std::min(backward_tile, end - k);
         if (k + tile.keys <= oldest && k >= pinned) continue;  // no query sees any
-        if (sizes_.keys.begin(first + rows - 1) > k && k + tile.keys > pinned)
-          cut_tile(own, tile, first, k);
+        const bool far = job.far_bias.data != nullptr && begins_in(sizes_.near, tile, first, k);
+        if (far || begins_in(sizes_.keys, tile, first, k))
+          cut_tile(own, tile, first, k, far);
         else if (causal() && k == first)
           diagonal_tile(own, tile);
         else
@@ -212,10 +232,13 @@ class ExpandedAttentionBackward {
       if (tile.onto == Onto::zero) std::fill(own.dquery, own.dquery + rows * own.width_pitch, 0.0f);
       for (Index m = 0; m < rows; ++m) {
         const float* const from = own.dquery + m * own.width_pitch;
-        float* const to = later == nullptr ? job.dq.row(first + m).data + head * width_
-                                           : later + ((first + m) * sizes_.heads + head) * width_;
+        float* const to = later.query == nullptr ? job.dq.row(first + m).data + head * width_
+                                                 : later.query + ((first + m) * sizes_.heads + head) * width_;
         kernels_.scale(from, sizes_.scale, width_, width_, to);
       }
+      for (Index m = 0; m < rows && job.far_bias.data != nullptr; ++m)
+        *(later.query == nullptr ? &job.dfar_bias(first + m, head) : later.bias + (first + m) * sizes_.heads + head) =
+            own.dbias[m];
     }
   }
 
@@ -226,20 +249,48 @@ class ExpandedAttentionBackward {
   };
 
   void full_tile(const BackwardScratch& own, const Tile& tile) const {
-    whole_tile(own, tile, [] {});
+    whole_tile(
+        own, tile, [] {}, [] {});
   }
-  /// Where a window begins within the tile of the queries from `query` and the keys from `key` on.
-  void cut_tile(const BackwardScratch& own, const Tile& tile, Index query, Index key) const {
-    whole_tile(own, tile, [&] {
-      for (Index k = 0; k < tile.keys; ++k)
-        for (Index m = 0; m < tile.queries; ++m)
-          if (key + k > query + m || !sizes_.keys.sees(query + m, key + k))
-            own.score[k * backward_tile + m] = -std::numeric_limits<float>::infinity();
-    });
+  /// True if some of the pairs of the queries from `query` and the keys from `key` on are before a window, and not
+  /// pinned.
+  [[nodiscard]] static bool begins_in(const KeyWindow& window, const Tile& tile, Index query, Index key) {
+    return window.begin(query + tile.queries - 1) > key && key + tile.keys > window.pinned;
   }
-  /// `hide` sets the scores of pairs that are not visible to -infinity.
-  template <class Hide>
-  void whole_tile(const BackwardScratch& own, const Tile& tile, Hide&& hide) const {
+  /// Calls f(k, m) for the keys of the tile and the first of its queries that key k is far of.
+  template <class F>
+  void for_each_far(const Tile& tile, Index query, Index key, F&& f) const {
+    for (Index k = std::clamp(sizes_.near.pinned - key, Index{0}, tile.keys); k < tile.keys; ++k)
+      f(k, std::clamp(key + k + sizes_.near.window - query, Index{0}, tile.queries));
+  }
+  void hide_unseen(const BackwardScratch& own, const Tile& tile, Index query, Index key) const {
+    for (Index k = 0; k < tile.keys; ++k)
+      for (Index m = 0; m < tile.queries; ++m)
+        if (key + k > query + m || !sizes_.keys.sees(query + m, key + k))
+          own.score[k * backward_tile + m] = -std::numeric_limits<float>::infinity();
+  }
+  /// Where a window begins within the tile, or some pairs have the far bias.
+  void cut_tile(const BackwardScratch& own, const Tile& tile, Index query, Index key, bool far) const {
+    const bool hides = key + tile.keys > query + 1 || begins_in(sizes_.keys, tile, query, key);
+    const auto change = [&] {
+      if (hides) hide_unseen(own, tile, query, key);
+      if (far)
+        for_each_far(tile, query, key, [&](Index k, Index first) {
+          for (Index m = first; m < tile.queries; ++m) own.score[k * backward_tile + m] += own.bias[m];
+        });
+    };
+    const auto after = [&] {
+      if (far)
+        for_each_far(tile, query, key, [&](Index k, Index first) {
+          for (Index m = first; m < tile.queries; ++m) own.dbias[m] += own.slope[k * backward_tile + m];
+        });
+    };
+    whole_tile(own, tile, change, after);
+  }
+  /// `change` sees the scores before they are weighed, those of pairs that are not visible become -infinity; `after`
+  /// the slopes.
+  template <class Change, class After>
+  void whole_tile(const BackwardScratch& own, const Tile& tile, Change&& change, After&& after) const {
     constexpr Index pitch = backward_tile;
     const Index wide = own.width_pitch, deep = own.value_pitch, lanes = lanes_up(tile.queries);
     const Index keys = steps_up(tile.keys);
@@ -247,8 +298,9 @@ class ExpandedAttentionBackward {
     float* const value = own.values + tile.first * deep;
     kernels_.product({key, wide, 1, own.query_lanes, pitch, width_, own.score, pitch, keys, lanes, Onto::zero});
     kernels_.product({value, deep, 1, own.dout_lanes, pitch, own.value, own.slope, pitch, keys, lanes, Onto::zero});
-    hide();
+    change();
     kernels_.weigh({own.score, own.slope, own.lse, own.along, keys, lanes, false});
+    after();
     kernels_.product({own.score, pitch, 1, own.dout, deep, tile.queries, own.dvalues + tile.first * deep, deep, keys,
                       deep, Onto::sums});
     kernels_.product({own.slope, pitch, 1, own.query, wide, tile.queries, own.dkey + tile.first * wide, wide, keys,
@@ -331,6 +383,8 @@ class ExpandedAttentionBackward {
       copy(dout[m], own.value, own.value_pitch, own.dout + m * own.value_pitch);
       own.along[m] = kernels_.dot(dout[m], job.out.row(first + m).data + head * own.value, own.value);
       own.lse[m] = job.lse(first + m, head);
+      own.bias[m] = job.far_bias.data != nullptr ? job.far_bias(first + m, head) : 0.0f;
+      own.dbias[m] = 0.0f;
     }
     if (rows < backward_tile) {
       std::fill(own.query_lanes, own.query_lanes + width_ * backward_tile, 0.0f);
@@ -354,11 +408,8 @@ class ExpandedAttentionBackward {
     }
   }
 
-  [[nodiscard]] float* query_part(const Job& job, Index range, float* part) const {
-    return part + rope_floats(job) + (range - 1) * query_floats(job);
-  }
-
-  /// Up to 64 tokens: the key heads' dk_rope, the ranges' dq where there are several, and the sinks' gradients.
+  /// Up to 64 tokens: the key heads' dk_rope, the ranges' dq and dfar_bias where there are several, and the sinks'
+  /// gradients.
   void add_parts(const Job& job, Index block, float* part) const {
     const KeyCuts cuts = cuts_of(job);
     const Index n = job.q.rows, rope = sizes_.rope, cols = sizes_.heads * width_;
@@ -372,9 +423,10 @@ class ExpandedAttentionBackward {
       if (causal() && first < cuts.begin(r)) break;  // this range lies behind these tokens: they see none of its keys
       if (first >= queries_end(cuts.begin(r), cuts.begin(r + 1), n)) continue;  // or none any more
       for (Index t = first; t < end; ++t) {
-        const float* const from = query_part(job, r, part) + t * cols;
-        float* const to = job.dq.row(t).data;
-        kernels_.add(from, cols, to);
+        const Gradients from = parts_of(job, cuts, r, part);
+        kernels_.add(from.query + t * cols, cols, job.dq.row(t).data);
+        if (job.far_bias.data != nullptr)
+          kernels_.add(from.bias + t * sizes_.heads, sizes_.heads, job.dfar_bias.row(t).data);
       }
     }
     for (Index t = first; t < end && job.sinks.data != nullptr; ++t)

@@ -45,12 +45,24 @@ struct PlainHead {
     Real sum = 0;
     for (Index c = 0; c < sizes.nope; ++c) sum += q[c] * nope[c];
     for (Index c = 0; c < sizes.rope; ++c) sum += q[sizes.nope + c] * turned[c];
-    return sum * sizes.scale;
+    return sum * sizes.scale + (is_far(t, s) ? job.far_bias(t, head) : Real(0));
+  }
+  /// True if the far bias of token t counts for row s.
+  [[nodiscard]] bool is_far(Index t, Index s) const {
+    return job.far_bias.data != nullptr && !sizes.near.sees(first_position() + t, position_of(s));
   }
   /// Row s of the keys, of a token at `position` that sees it by its mask.
-  [[nodiscard]] bool sees(Index position, Index s) const {
+  [[nodiscard]] bool sees(Index position, Index s) const { return sizes.keys.sees(position, position_of(s)); }
+  /// The position of row s.
+  [[nodiscard]] Index position_of(Index s) const {
     const Index pinned = (sizes.keys.pinned + attention_tile - 1) / attention_tile * attention_tile;
-    return sizes.keys.sees(position, s < pinned ? s : s + skipped());
+    return s < pinned ? s : s + skipped();
+  }
+  [[nodiscard]] Index first_position() const {
+    if constexpr (requires { job.first_position; })
+      return job.first_position;
+    else
+      return 0;
   }
   [[nodiscard]] Index skipped() const {
     if constexpr (requires { job.skipped; })
@@ -117,6 +129,7 @@ void plain_expanded_attention_backward(Cpu& device, std::span<const ExpandedAtte
       for (Index c = 0; c < value; ++c) along += dout[c] * out[c];
       if (job.sinks.data != nullptr) job.dsinks(t, head) = -std::exp(job.sinks[head] - job.lse(t, head)) * along;
       std::fill_n(dq, nope + rope, Real(0));
+      if (job.far_bias.data != nullptr) job.dfar_bias(t, head) = 0;
       const Index visible = one.visible(t);
       for (Index s = 0; s < visible; ++s) {
         if (!one.sees(t, s)) continue;
@@ -128,6 +141,7 @@ void plain_expanded_attention_backward(Cpu& device, std::span<const ExpandedAtte
           dp += dout[c] * v[c];
           dv[c] += p * dout[c];
         }
+        if (one.is_far(t, s)) job.dfar_bias(t, head) += p * (dp - along);
         const Real ds = p * (dp - along) * sizes.scale;
         const Real *const k = job.k_nope.row(s).data + one.key_column(), *const r = one.rope(s);
         Real *const dk = job.dk_nope.row(s).data + one.key_column(), *const dr = dk_rope.row(s).data;
