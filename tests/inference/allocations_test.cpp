@@ -38,7 +38,7 @@ struct WindowSpec : LongSpec {
   static constexpr guild::TrunkConfig config = with(LongSpec::config, [](guild::TrunkConfig& c) { c.layers = 3; });
   static constexpr guild::DenseConfig dense = with(LongSpec::dense, [](guild::DenseConfig& c) { c.layers = 3; });
   template <class S>
-  using Near = guild::Block<S, guild::Local<guild::Mla<S>, 24, 4>, guild::DenseFeedForward<S>>;
+  using Near = guild::Block<S, guild::Local<guild::Mla<S>, 25, 4>, guild::DenseFeedForward<S>>;
   template <class S>
   using Layers = guild::Stack<guild::Segment<Near<S>, 2>, guild::Segment<LongSpec::DenseLayer<S>, 1>>;
 };

@@ -6,6 +6,7 @@
 #include <array>
 #include <type_traits>
 
+#include <guild/device/transfer.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/attention/gates.hpp>
@@ -207,6 +208,8 @@ struct GatedBranches : Gate::template Of<Hidden, Heads> {
     if constexpr (has_gate) {
       saved.values = room.template keep<Real>(x.rows, Of::values);
       Of::forward(pass, weights, x, saved.values);
+      if constexpr (std::is_same_v<Real, float>)
+        if (pass.observer != nullptr) pass.observer->on_gate(pass.layer, Download(pass.device, saved.values).view());
     }
     for (std::size_t b = 0; b < std::size_t{branches}; ++b) {
       saved.out[b] = branches == 1 ? attended : room.template keep<Real>(attended.rows, attended.cols);

@@ -20,6 +20,12 @@ class Observer {
   virtual void on_routing(int layer, View<const std::int32_t, 2> experts, View<const float, 2> weights) {
     (void)layer; (void)experts; (void)weights;
   }
+  /// After the gate of layer `layer`'s attention: biases of far keys, or shares of its branches, [T, values] (see
+  /// guild/modules/gates.hpp).
+  virtual void on_gate(int layer, View<const float, 2> values) {
+    (void)layer;
+    (void)values;
+  }
 
  protected:
   Observer() = default;
