@@ -30,6 +30,7 @@ std::string literal(double value) {
   if (text.find_first_of(".e") == std::string::npos) text += ".0";
   return text;
 }
+std::string literal(const guild::LayerTypes& value) { return "guild::LayerTypes(\"" + value.letters() + "\")"; }
 std::string literal(guild::Scoring value) { return "guild::Scoring::" + std::string(guild::name(value)); }
 std::string literal(guild::Selection value) { return "guild::Selection::" + std::string(guild::name(value)); }
 std::string literal(guild::RopeScaling value) { return "guild::RopeScaling::" + std::string(guild::name(value)); }

@@ -42,6 +42,11 @@ struct RopeConfig;
 struct NormConfig;
 struct TrunkConfig;
 
+// guild/core/config/window.hpp
+class LayerTypes;
+enum class LayerType : std::uint8_t;
+struct WindowConfig;
+
 // guild/core/error.hpp
 class Error;
 enum class ErrorCode : std::uint8_t;
