@@ -450,7 +450,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 37);
+  EXPECT_EQ(fields, 38);
   EXPECT_EQ(one, two);
 }
 

@@ -39,6 +39,7 @@ enum class RopeScaling : std::uint8_t;
 struct RopeConfig;
 
 // guild/core/config/trunk.hpp
+enum class NormGain : std::uint8_t;
 struct NormConfig;
 struct TrunkConfig;
 
