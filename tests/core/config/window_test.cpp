@@ -36,7 +36,8 @@ struct WindowFamily {
   static constexpr std::string_view model_types[] = {"windowed"};
   using Config = guild::ModelConfig<TrunkConfig, GqaConfig, WindowConfig, guild::DenseConfig>;
   static constexpr Config defaults(std::string_view) { return {{}, {}, {.window = 512, .rope_base = 77.0}, {}}; }
-  static constexpr guild::KeyRule keys[] = {{"first_k_dense_replace", ""}, {"num_nextn_predict_layers", ""}};
+  static constexpr guild::KeyRule keys[] = {
+      {"first_k_dense_replace", ""}, {"num_nextn_predict_layers", ""}, {"hidden_act", ""}, {"swiglu_limit", ""}};
   static constexpr guild::FixedKey fixed[] = {{"hidden_act", "\"silu\""}};
   static constexpr std::string_view rope_types[] = {"yarn"};
   template <class File>
