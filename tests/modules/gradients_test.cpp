@@ -158,6 +158,15 @@ using LocalMlaCase = UncachedCase<guild::Local<guild::Mla<TinySpec>, 2>, TinySpe
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
 using BlockCase = UncachedCase<TinySpec::ExpertLayer<TinySpec>, TinySpec>;
+/// Norms before and after, their gains 1 + weight.
+struct FourNormsSpec : TinySpec {
+  static constexpr guild::TrunkConfig config = [] {
+    auto c = TinySpec::config;
+    c.norm = {.gain = guild::NormGain::one_plus_weight, .place = guild::NormPlace::before_and_after};
+    return c;
+  }();
+};
+using FourNormsCase = UncachedCase<FourNormsSpec::ExpertLayer<FourNormsSpec>, FourNormsSpec>;
 
 template <class S>
 struct StackCase : UncachedCase<guild_test::WholeStack<typename guild::Transformer<S>::Layers>, S> {
@@ -227,12 +236,11 @@ struct MtpCase : LayerCase<guild::Transformer<TinySpec>::Mtp, TinySpec> {
 template <class Case>
 class Gradients : public testing::Test {};
 
-using Cases =
-    testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
-                   EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase,
-                   LocalMlaCase, GeluCase, LimitedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, StackCase<TinySpec>,
-                   StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>,
-                   ModelCase<MixtralSpec>, MtpCase>;
+using Cases = testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
+                             EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase,
+                             LocalMlaCase, GeluCase, LimitedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase,
+                             StackCase<TinySpec>, StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>,
+                             ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

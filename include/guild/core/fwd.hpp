@@ -44,6 +44,7 @@ struct RopeConfig;
 
 // guild/core/config/trunk.hpp
 enum class NormGain : std::uint8_t;
+enum class NormPlace : std::uint8_t;
 struct NormConfig;
 struct TrunkConfig;
 

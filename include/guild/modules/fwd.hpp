@@ -11,7 +11,7 @@ struct Batch;
 struct Chunk;
 
 // guild/modules/block.hpp
-template <class S, class MixerType, class FeedForwardType> struct Block;
+template <class S, class MixerType, class FeedForwardType, NormPlace Norms> struct Block;
 template <class S> struct DenseFeedForward;
 
 // guild/modules/cached_attention.hpp

@@ -19,10 +19,20 @@ enum class NormGain : std::uint8_t {
   return gain == NormGain::weight ? "weight" : "one_plus_weight";
 }
 
+/// Where a layer normalises, of its mixer and of its feed-forward alike.
+enum class NormPlace : std::uint8_t {
+  before,            ///< what goes in: x += f(norm(x)), as Llama and most others
+  before_and_after,  ///< also what comes out, before it is added: x += post_norm(f(norm(x))), as Gemma 2 and 3
+};
+[[nodiscard]] constexpr std::string_view name(NormPlace place) noexcept {
+  return place == NormPlace::before ? "before" : "before_and_after";
+}
+
 /// Root-mean-square normalisation (arXiv 1910.07467).
 struct NormConfig {
   double epsilon = 1e-6;  ///< `rms_norm_eps`
   NormGain gain = NormGain::weight;
+  NormPlace place = NormPlace::before;
   friend constexpr bool operator==(const NormConfig&, const NormConfig&) = default;
 };
 
@@ -50,6 +60,7 @@ struct TrunkConfig {
     f(ConfigField{"tie_word_embeddings", "tied_embeddings", Absent::as_default}, c.tied_embeddings...);
     f(ConfigField{"rms_norm_eps", "norm.epsilon", Absent::as_default}, c.norm.epsilon...);
     f(ConfigField{"", "norm.gain"}, c.norm.gain...);
+    f(ConfigField{"", "norm.place"}, c.norm.place...);
   }
 
   [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
