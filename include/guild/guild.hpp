@@ -16,12 +16,14 @@
 #include <guild/core/codec/mxfp4.hpp>
 #include <guild/core/codec/plain.hpp>
 #include <guild/core/config.hpp>
+#include <guild/core/config/activation.hpp>
 #include <guild/core/config/attention.hpp>
 #include <guild/core/config/family.hpp>
 #include <guild/core/config/feed_forward.hpp>
 #include <guild/core/config/field.hpp>
 #include <guild/core/config/rope.hpp>
 #include <guild/core/config/trunk.hpp>
+#include <guild/core/config/window.hpp>
 #include <guild/core/config_check.hpp>
 #include <guild/core/config_text.hpp>
 #include <guild/core/error.hpp>
@@ -221,6 +223,7 @@
 #include <guild/ops/linear/gated.hpp>
 #include <guild/ops/linear/job.hpp>
 #include <guild/ops/linear/linear.hpp>
+#include <guild/ops/linear/rows/activation.hpp>
 #include <guild/ops/linear/rows/bias.hpp>
 #include <guild/ops/linear/rows/swiglu.hpp>
 #include <guild/ops/linear/swiglu.hpp>

@@ -49,6 +49,14 @@ struct PlainQuerySpec : TinySpec {
   static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 0};
 };
 
+/// Networks of other activations; limits that some values exceed.
+struct GeluSpec : TinySpec {
+  static constexpr guild::DenseConfig dense = {
+      .hidden = 14, .layers = 1, .activation = {.kind = guild::Activation::gelu_tanh}};
+  static constexpr guild::ExpertConfig experts = {
+      .hidden = 5, .shared = 1, .activation = {.alpha = 1.702, .limit = 0.7, .up_offset = 1.0}};
+};
+
 /// Grouped-query attention with all that it may have.
 struct GqaSpec : guild::LlamaDefaults {
   static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
@@ -108,7 +116,9 @@ struct LinearCase : LayerCase<guild::Linear<7, 12>, TinySpec> {
     Module::backward(pass.device, weights, x, dy, dx, gradients);
   }
 };
-struct NormCase : LayerCase<guild::RmsNorm<12>, TinySpec> {
+template <guild::NormGain Gain>
+struct NormCase : LayerCase<guild::RmsNorm<12, Gain>, TinySpec> {
+  using Module = guild::RmsNorm<12, Gain>;
   template <class P, class W, class X, class Y, class S>
   static void forward(const P& pass, const W& weights, X x, Y y, S&) {
     Module::forward(pass.device, weights, x, y, 1e-6);
@@ -138,6 +148,8 @@ struct UncachedCase : LayerCase<M, S> {
   }
 };
 using DenseCase = LayerCase<guild::DenseFeedForward<TinySpec>, TinySpec>;
+using GeluCase = LayerCase<guild::DenseFeedForward<GeluSpec>, TinySpec>;
+using LimitedMoeCase = LayerCase<guild::Moe<GeluSpec>, TinySpec>;
 using MlaCase = UncachedCase<guild::Mla<TinySpec>, TinySpec>;
 using MlaPlainQueryCase = UncachedCase<guild::Mla<PlainQuerySpec>, PlainQuerySpec>;
 using GqaCase = UncachedCase<guild::Gqa<GqaSpec>, GqaSpec>;
@@ -152,6 +164,15 @@ using HeadGateGqaCase =
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
 using BlockCase = UncachedCase<TinySpec::ExpertLayer<TinySpec>, TinySpec>;
+/// Norms before and after, their gains 1 + weight.
+struct FourNormsSpec : TinySpec {
+  static constexpr guild::TrunkConfig config = [] {
+    auto c = TinySpec::config;
+    c.norm = {.gain = guild::NormGain::one_plus_weight, .place = guild::NormPlace::before_and_after};
+    return c;
+  }();
+};
+using FourNormsCase = UncachedCase<FourNormsSpec::ExpertLayer<FourNormsSpec>, FourNormsSpec>;
 
 template <class S>
 struct StackCase : UncachedCase<guild_test::WholeStack<typename guild::Transformer<S>::Layers>, S> {
@@ -221,11 +242,12 @@ struct MtpCase : LayerCase<guild::Transformer<TinySpec>::Mtp, TinySpec> {
 template <class Case>
 class Gradients : public testing::Test {};
 
-using Cases =
-    testing::Types<LinearCase, NormCase, EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase,
-                   LocalGqaCase, LocalMlaCase, FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase,
-                   MoeCase, MoeSoftmaxCase, BlockCase, StackCase<TinySpec>, StackCase<RecomputeSpec>,
-                   ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
+using Cases = testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
+                             EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase,
+                             LocalMlaCase, FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase,
+                             LimitedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
+                             StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>,
+                             ModelCase<MixtralSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

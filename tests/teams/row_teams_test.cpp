@@ -56,6 +56,13 @@ TEST(RowTeams, NormsAgree) {
             return in_place ? in : y;
           },
           3e-6);
+      expect_same(
+          [&](auto& device) {
+            Matrix<float> y(4, dim, dim + 1);
+            guild::rms_norm<guild::NormGain::one_plus_weight>(device, view_of(weight), x.view(), y.view(), 1e-6);
+            return y;
+          },
+          3e-6);
     }
 }
 
@@ -184,6 +191,8 @@ TEST(RowTeams, SumsAndTablesAgree) {
         guild::embed(device, {guild::DType::f32, table.data(), 20, 37}, view_of(ids), x.view());
         guild::swiglu(device, out.view(), x.view(), h.view());
         guild::add(device, h.view(), shared.view());
+        guild::swiglu(device, out.view(), h.view(), h.view(), {.kind = guild::Activation::gelu_tanh});
+        guild::swiglu(device, out.view(), h.view(), h.view(), {.alpha = 1.702, .limit = 1.0, .up_offset = 1.0});
         return h;
       },
       1e-6);

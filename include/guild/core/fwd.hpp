@@ -12,6 +12,10 @@ using Index = std::int64_t;
 struct HostMemory;
 template <class T> class Buffer;
 
+// guild/core/config/activation.hpp
+enum class Activation : std::uint8_t;
+struct ActivationConfig;
+
 // guild/core/config/attention.hpp
 struct GqaConfig;
 struct MlaConfig;
@@ -39,8 +43,15 @@ enum class RopeScaling : std::uint8_t;
 struct RopeConfig;
 
 // guild/core/config/trunk.hpp
+enum class NormGain : std::uint8_t;
+enum class NormPlace : std::uint8_t;
 struct NormConfig;
 struct TrunkConfig;
+
+// guild/core/config/window.hpp
+class LayerTypes;
+enum class LayerType : std::uint8_t;
+struct WindowConfig;
 
 // guild/core/error.hpp
 class Error;

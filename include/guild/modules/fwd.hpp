@@ -11,7 +11,7 @@ struct Batch;
 struct Chunk;
 
 // guild/modules/block.hpp
-template <class S, class MixerType, class FeedForwardType> struct Block;
+template <class S, class MixerType, class FeedForwardType, NormPlace Norms> struct Block;
 template <class S> struct DenseFeedForward;
 
 // guild/modules/cached_attention.hpp
@@ -57,7 +57,8 @@ template <Index Outputs, Index Inputs> struct Linear;
 template <class S, const MlaConfig& Config, class Keys, class Gate> struct Mla;
 
 // guild/modules/mlp.hpp
-template <Index Size, Index Hidden> struct Mlp;
+struct SiluActivation;
+template <Index Size, Index Hidden, class Of> struct Mlp;
 
 // guild/modules/module.hpp
 enum class TensorRole : std::uint8_t;
@@ -72,7 +73,7 @@ template <class S> struct Moe;
 template <class S, class BlockType> struct MtpLayer;
 
 // guild/modules/norm.hpp
-template <Index Size> struct RmsNorm;
+template <Index Size, NormGain Gain> struct RmsNorm;
 
 // guild/modules/observer.hpp
 class Observer;

@@ -56,9 +56,9 @@ struct FarBiasGate {
     template <class Visitor, class... W>
     [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
       const Path gate = path / "far_bias";
-      Project::visit(visitor, gate, weights.project...);
-      visitor(gate / "bias", VectorShape{Heads}, weights.head...);
-      visitor(gate / "length_bias", VectorShape{Heads}, weights.length...);
+      visitor(gate / "weight", MatrixShape{.rows = Heads, .cols = Hidden, .first = 0.0f}, weights.project.weight...);
+      visitor(gate / "bias", VectorShape{.size = Heads, .first = 0.0f}, weights.head...);
+      visitor(gate / "length_bias", VectorShape{.size = Heads, .first = 0.0f}, weights.length...);
     }
 
     /// x [T, Hidden], bias [T, Heads].
@@ -102,8 +102,9 @@ struct BranchGate {
     template <class Visitor, class... W>
     [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
       const Path gate = path / "branch_gate";
-      Project::visit(visitor, gate, weights.project...);
-      visitor(gate / "bias", VectorShape{2 * Heads}, weights.bias...);
+      visitor(gate / "weight", MatrixShape{.rows = 2 * Heads, .cols = Hidden, .first = 0.0f},
+              weights.project.weight...);
+      visitor(gate / "bias", VectorShape{.size = 2 * Heads, .first = 0.0f}, weights.bias...);
     }
 
     /// x [T, Hidden]; shares [T, 2 * Heads], those of the window first.

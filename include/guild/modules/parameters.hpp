@@ -17,12 +17,15 @@ struct TensorShape {
   int dimensions = 2;
   Index rows = 0;
   Index cols = 1;
+  float first = 1.0f;  ///< what fresh weights begin with: a vector's values, a matrix's share of the deviation
 
   [[nodiscard]] constexpr Index size() const { return rows * cols; }
-  friend constexpr bool operator==(const TensorShape&, const TensorShape&) = default;
+  friend constexpr bool operator==(const TensorShape& a, const TensorShape& b) {
+    return a.dimensions == b.dimensions && a.rows == b.rows && a.cols == b.cols;
+  }
 };
-[[nodiscard]] constexpr TensorShape shape_of(const MatrixShape& shape) { return {2, shape.rows, shape.cols}; }
-[[nodiscard]] constexpr TensorShape shape_of(const VectorShape& shape) { return {1, shape.size, 1}; }
+[[nodiscard]] constexpr TensorShape shape_of(const MatrixShape& shape) { return {2, shape.rows, shape.cols, shape.first}; }
+[[nodiscard]] constexpr TensorShape shape_of(const VectorShape& shape) { return {1, shape.size, 1, shape.first}; }
 
 namespace detail {
 

@@ -1,4 +1,4 @@
-// The first weights of a model: random matrices, norms of one.
+// The first weights of a model: random matrices, norms that change nothing.
 #pragma once
 
 #include <algorithm>
@@ -58,12 +58,12 @@ inline void order_by_expert(std::vector<FirstValues>& tensors) {
 
 }  // namespace detail
 
-/// Gives every tensor its first values, and memory if it has none: matrices normal(0, deviation), vectors 1 (biases,
-/// sinks and gates that begin at zero 0), tensors of TensorRole::state 0, shared copies as what they are copies of. The
-/// numbers depend on the seed and on the tensor's place in the model alone. Throws op_argument for impossible options,
-/// op_shape for memory of another size, dev_memory.
+/// Gives every tensor its first values, and memory if it has none: matrices normal(0, deviation), vectors 1 (biases and
+/// sinks 0), or what their shapes say (gates, and norms whose gain is 1 + weight, begin at zero); tensors of
+/// TensorRole::state 0, shared copies as what they are copies of. The numbers depend on the seed and on the tensor's
+/// place in the model alone. Throws op_argument for impossible options, op_shape for memory of another size, dev_memory.
 template <class Model, class Device, class Weights>
-requires requires(Device& device) { device.scratch(); }
+  requires requires(Device& device) { device.scratch(); }
 void initialize(Device& device, Weights& weights, const InitializeOptions& options = {}) {
   if (!(options.deviation >= 0.0) || !std::isfinite(options.deviation) || options.residual_layers < 0)
     detail::refuse(ErrorCode::op_argument, "the deviation must be finite and not negative, and so must the layers",
@@ -78,16 +78,14 @@ void initialize(Device& device, Weights& weights, const InitializeOptions& optio
   std::vector<detail::FirstValues> tensors;
   for_each_tensor<Model>(
       [&](const Path& path, const TensorShape& shape, TensorRole role, Buffer<float>& data) {
-        const bool from_zero = passes_through(path, "far_bias") || passes_through(path, "branch_gate");
-        const bool random = role == TensorRole::parameter && shape.dimensions >= 2 && !from_zero;
+        const bool random = role == TensorRole::parameter && shape.dimensions >= 2 && shape.first > 0.0f;
         const bool to_residual = passes_through(path, "output") || passes_through(path, "down");
         const double scale = options.residual_layers > 0 && to_residual
                                  ? 1.0 / std::sqrt(2.0 * static_cast<double>(options.residual_layers))
                                  : 1.0;
-        const bool is_factor =
-            role == TensorRole::parameter && path.name() != "bias" && path.name() != "sinks" && !from_zero;
+        const bool is_factor = role == TensorRole::parameter && path.name() != "bias" && path.name() != "sinks";
         tensors.push_back({detail::index_in(path), tensors.size(), data.view(),
-                           random ? options.deviation * scale : -1.0, is_factor ? 1.0f : 0.0f});
+                           random ? options.deviation * scale * double(shape.first) : -1.0, is_factor ? shape.first : 0.0f});
       },
       weights);
   detail::order_by_expert(tensors);

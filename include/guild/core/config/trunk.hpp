@@ -1,16 +1,38 @@
 // The numbers that every model has, whatever its layers are made of.
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include <guild/core/config/field.hpp>
 
 namespace guild {
 inline namespace v1 {
 
+/// What a norm's weight means.
+enum class NormGain : std::uint8_t {
+  weight,           ///< rows are multiplied by it: Llama, DeepSeek and most others
+  one_plus_weight,  ///< by 1 + weight, so that weights begin with 0: Gemma, Qwen3-Next
+};
+[[nodiscard]] constexpr std::string_view name(NormGain gain) noexcept {
+  return gain == NormGain::weight ? "weight" : "one_plus_weight";
+}
+
+/// Where a layer normalises, of its mixer and of its feed-forward alike.
+enum class NormPlace : std::uint8_t {
+  before,            ///< what goes in: x += f(norm(x)), as Llama and most others
+  before_and_after,  ///< also what comes out, before it is added: x += post_norm(f(norm(x))), as Gemma 2 and 3
+};
+[[nodiscard]] constexpr std::string_view name(NormPlace place) noexcept {
+  return place == NormPlace::before ? "before" : "before_and_after";
+}
+
 /// Root-mean-square normalisation (arXiv 1910.07467).
 struct NormConfig {
   double epsilon = 1e-6;  ///< `rms_norm_eps`
+  NormGain gain = NormGain::weight;
+  NormPlace place = NormPlace::before;
   friend constexpr bool operator==(const NormConfig&, const NormConfig&) = default;
 };
 
@@ -22,7 +44,7 @@ struct TrunkConfig {
   int mtp_layers = 0;            ///< `num_nextn_predict_layers`, stored after the main layers
   int context = 4096;            ///< `max_position_embeddings`
   bool tied_embeddings = false;  ///< `tie_word_embeddings`
-  NormConfig norm{};             ///< of the layers and of the head
+  NormConfig norm{};             ///< of the layers, of what they normalise within, and of the head
   friend constexpr bool operator==(const TrunkConfig&, const TrunkConfig&) = default;
 
   static constexpr ConfigPart part = {"TrunkConfig", "config"};
@@ -37,6 +59,8 @@ struct TrunkConfig {
     f(ConfigField{"max_position_embeddings", "context"}, c.context...);
     f(ConfigField{"tie_word_embeddings", "tied_embeddings", Absent::as_default}, c.tied_embeddings...);
     f(ConfigField{"rms_norm_eps", "norm.epsilon", Absent::as_default}, c.norm.epsilon...);
+    f(ConfigField{"", "norm.gain"}, c.norm.gain...);
+    f(ConfigField{"", "norm.place"}, c.norm.place...);
   }
 
   [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
