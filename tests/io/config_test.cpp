@@ -450,7 +450,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 47);
+  EXPECT_EQ(fields, 48);
   EXPECT_EQ(one, two);
 }
 

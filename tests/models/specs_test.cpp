@@ -10,6 +10,7 @@
 #include <guild/io/config.hpp>
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/gemma3.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
@@ -94,6 +95,7 @@ TEST(Specs, OtherFamiliesAreThePublishedConfigs) {
   expect_published<guild::R1DistillQwen7BSpec>("deepseek_r1_distill_qwen_7b", 7'615'616'512);
   expect_published<guild::Qwen3_8BSpec>("qwen3_8b", 8'190'735'360);
   expect_published<guild::Mixtral8x7BSpec>("mixtral_8x7b", 46'702'792'704);
+  expect_published<guild::Gemma3_1BSpec>("gemma_3_1b", 999'885'952);
 }
 
 TEST(Specs, FilesOfNewerVersionsOfTransformersAreTheSameModels) {

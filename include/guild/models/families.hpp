@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include <guild/models/deepseek_family.hpp>
+#include <guild/models/gemma3_family.hpp>
 #include <guild/models/llama_family.hpp>
 #include <guild/models/mixtral_family.hpp>
 
@@ -11,7 +12,7 @@ namespace guild {
 inline namespace v1 {
 
 /// For programs that take any of them: `with_config<Families>(json, path, f)`.
-using Families = std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily>;
+using Families = std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily, Gemma3Family>;
 
 }  // namespace v1
 }  // namespace guild

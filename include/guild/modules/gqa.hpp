@@ -248,7 +248,9 @@ struct Gqa {
                       .keys = Keys::window});
   }
 
-  static double scale() { return 1.0 / std::sqrt(static_cast<double>(width)); }
+  static double scale() {
+    return 1.0 / std::sqrt(config.scale_dim != 0.0 ? config.scale_dim : static_cast<double>(width));
+  }
   template <class Real>
   static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask) {
     return {heads, width, 0, width, static_cast<Real>(scale()), mask, group, Keys::window};
