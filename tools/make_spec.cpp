@@ -32,6 +32,9 @@ std::string literal(double value) {
 }
 std::string literal(guild::Scoring value) { return "guild::Scoring::" + std::string(guild::name(value)); }
 std::string literal(guild::Selection value) { return "guild::Selection::" + std::string(guild::name(value)); }
+std::string literal(guild::Activation value) {
+  return value == guild::Activation::silu ? "guild::Activation::silu" : "guild::Activation::gelu_tanh";
+}
 std::string literal(guild::RopeScaling value) { return "guild::RopeScaling::" + std::string(guild::name(value)); }
 std::string literal(guild::RopePairs value) { return "guild::RopePairs::" + std::string(guild::name(value)); }
 

@@ -16,6 +16,7 @@
 #include <guild/core/codec/mxfp4.hpp>
 #include <guild/core/codec/plain.hpp>
 #include <guild/core/config.hpp>
+#include <guild/core/config/activation.hpp>
 #include <guild/core/config/attention.hpp>
 #include <guild/core/config/family.hpp>
 #include <guild/core/config/feed_forward.hpp>
@@ -217,6 +218,7 @@
 #include <guild/ops/linear/gated.hpp>
 #include <guild/ops/linear/job.hpp>
 #include <guild/ops/linear/linear.hpp>
+#include <guild/ops/linear/rows/activation.hpp>
 #include <guild/ops/linear/rows/bias.hpp>
 #include <guild/ops/linear/rows/swiglu.hpp>
 #include <guild/ops/linear/swiglu.hpp>

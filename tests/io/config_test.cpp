@@ -450,7 +450,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 36);
+  EXPECT_EQ(fields, 45);
   EXPECT_EQ(one, two);
 }
 
@@ -477,6 +477,15 @@ static_assert(guild::config_problem(Config{}) == nullptr);
 static_assert(guild::config_problem(with_rope_dim(63)) != nullptr);
 static_assert(guild::find_config_problem(with_rope_dim(63))->code == ErrorCode::cf_rope);
 static_assert(guild::find_config_problem(with_routing({.experts = 4, .top_k = 8}))->code == ErrorCode::cf_moe);
+constexpr bool is_possible(const guild::ActivationConfig& activation) {
+  Config c;
+  std::get<guild::ExpertConfig>(c).activation = activation;
+  return guild::config_problem(c) == nullptr;
+}
+static_assert(is_possible({.alpha = 1.702, .limit = 7.0, .up_offset = 1.0}));
+static_assert(is_possible({.kind = guild::Activation::gelu_tanh}));
+static_assert(!is_possible({.kind = guild::Activation::gelu_tanh, .alpha = 1.702}));
+static_assert(!is_possible({.alpha = 0.0}) && !is_possible({.limit = -1.0}));
 constexpr bool is_llama3(double low, double high) {
   const guild::RopeConfig rope = {
       .factor = 8, .scaling = guild::RopeScaling::llama3, .low_frequency_factor = low, .high_frequency_factor = high};

@@ -61,7 +61,16 @@ struct BiasesAndNorms : LlamaDefaults {
   static constexpr GqaConfig attention = {.bias = true, .query_key_norm = true};
 };
 
+struct Gelu : LlamaDefaults {
+  static constexpr DenseConfig dense = {.activation = {.kind = Activation::gelu_tanh}};
+};
+struct LimitedExperts : MixtralDefaults {
+  static constexpr ExpertConfig experts = {.shared = 0, .activation = {.limit = 7.0}};
+};
+
 TEST(ConfigWriter, RefusesWhatNoFileOfTheFamilyCanSay) {
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<LlamaFamily>(config_of<Gelu>));
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<MixtralFamily>(config_of<LimitedExperts>));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<LlamaFamily>(config_of<BiasesAndNorms>));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument,
                      config_json<LlamaFamily>(config_of<Qwen3_8BSpec>, {.model_type = "llama"}));

@@ -48,6 +48,14 @@ struct PlainQuerySpec : TinySpec {
   static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 0};
 };
 
+/// Networks of other activations; limits that some values exceed.
+struct GeluSpec : TinySpec {
+  static constexpr guild::DenseConfig dense = {
+      .hidden = 14, .layers = 1, .activation = {.kind = guild::Activation::gelu_tanh}};
+  static constexpr guild::ExpertConfig experts = {
+      .hidden = 5, .shared = 1, .activation = {.alpha = 1.702, .limit = 0.7, .up_offset = 1.0}};
+};
+
 /// Grouped-query attention with all that it may have.
 struct GqaSpec : guild::LlamaDefaults {
   static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
@@ -137,6 +145,8 @@ struct UncachedCase : LayerCase<M, S> {
   }
 };
 using DenseCase = LayerCase<guild::DenseFeedForward<TinySpec>, TinySpec>;
+using GeluCase = LayerCase<guild::DenseFeedForward<GeluSpec>, TinySpec>;
+using LimitedMoeCase = LayerCase<guild::Moe<GeluSpec>, TinySpec>;
 using MlaCase = UncachedCase<guild::Mla<TinySpec>, TinySpec>;
 using MlaPlainQueryCase = UncachedCase<guild::Mla<PlainQuerySpec>, PlainQuerySpec>;
 using GqaCase = UncachedCase<guild::Gqa<GqaSpec>, GqaSpec>;
@@ -215,10 +225,11 @@ struct MtpCase : LayerCase<guild::Transformer<TinySpec>::Mtp, TinySpec> {
 template <class Case>
 class Gradients : public testing::Test {};
 
-using Cases = testing::Types<LinearCase, NormCase, EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase,
-                             PlainGqaCase, LocalGqaCase, LocalMlaCase, MoeCase, MoeSoftmaxCase, BlockCase,
-                             StackCase<TinySpec>, StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>,
-                             ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
+using Cases =
+    testing::Types<LinearCase, NormCase, EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase,
+                   LocalGqaCase, LocalMlaCase, GeluCase, LimitedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase,
+                   StackCase<TinySpec>, StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>,
+                   ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

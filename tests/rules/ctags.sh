@@ -16,7 +16,7 @@ Cuda device/cuda.cuh
 linear ops/linear/linear.hpp
 cached_attention ops/attention/attention.hpp
 RmsNormRow ops/norm/rows/rms_norm.hpp
-silu_and_slope ops/linear/rows/swiglu.hpp
+silu_and_slope ops/linear/rows/activation.hpp
 run_grouped_linear ops/experts/cpu/grouped.hpp
 Mla modules/mla.hpp
 Transformer models/transformer.hpp

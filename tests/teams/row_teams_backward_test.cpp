@@ -45,7 +45,9 @@ TEST(RowTeamsBackward, RotationsAgree) {
 
 TEST(RowTeamsBackward, ExpertsAgree) {
   const std::vector<float> weights = {0.5f, -2.0f, 1.0f};
-  for (int part = 0; part < 4; ++part)
+  const guild::ActivationConfig activations[] = {
+      {}, {.kind = guild::Activation::gelu_tanh}, {.alpha = 1.702, .limit = 1.0, .up_offset = 1.0}};
+  for (int part = 0; part < 12; ++part)
     expect_same(
         [&](auto& device) {
           std::mt19937 random(2);
@@ -54,10 +56,10 @@ TEST(RowTeamsBackward, ExpertsAgree) {
           up.fill_normal(random);
           dh.fill_normal(random);
           guild::expert_swiglu_backward(device, view_of(weights), gate.view(), up.view(), dh.view(),
-                                        dweights.view().row(0));
-          return part == 0 ? gate : part == 1 ? up : part == 2 ? dh : dweights;
+                                        dweights.view().row(0), activations[part / 4]);
+          return part % 4 == 0 ? gate : part % 4 == 1 ? up : part % 4 == 2 ? dh : dweights;
         },
-        part == 3 ? 1e-5 : 0.0);
+        part % 4 == 3 ? 1e-5 : 0.0);
 }
 
 TEST(RowTeamsBackward, SlotsAndTablesAgree) {

@@ -183,6 +183,8 @@ TEST(RowTeams, SumsAndTablesAgree) {
         guild::embed(device, {guild::DType::f32, table.data(), 20, 37}, view_of(ids), x.view());
         guild::swiglu(device, out.view(), x.view(), h.view());
         guild::add(device, h.view(), shared.view());
+        guild::swiglu(device, out.view(), h.view(), h.view(), {.kind = guild::Activation::gelu_tanh});
+        guild::swiglu(device, out.view(), h.view(), h.view(), {.alpha = 1.702, .limit = 1.0, .up_offset = 1.0});
         return h;
       },
       1e-6);

@@ -12,6 +12,10 @@ using Index = std::int64_t;
 struct HostMemory;
 template <class T> class Buffer;
 
+// guild/core/config/activation.hpp
+enum class Activation : std::uint8_t;
+struct ActivationConfig;
+
 // guild/core/config/attention.hpp
 struct GqaConfig;
 struct MlaConfig;

@@ -47,6 +47,8 @@ inline constexpr T values_of[1] = {};
 template <>
 inline constexpr Scoring values_of<Scoring>[2] = {Scoring::sigmoid, Scoring::softmax};
 template <>
+inline constexpr Activation values_of<Activation>[2] = {Activation::silu, Activation::gelu_tanh};
+template <>
 inline constexpr Selection values_of<Selection>[3] = {Selection::greedy, Selection::group_limited_greedy,
                                                       Selection::noaux_tc};
 

@@ -2,7 +2,6 @@
 // tensors.
 #pragma once
 
-#include <array>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -27,7 +26,10 @@ struct DeepSeekFamily {
     return {{.norm = {.epsilon = 1e-6}}, {}, {}, routing, {.shared = 0}};
   }
 
-  static constexpr std::array<KeyRule, 0> keys{};
+  static constexpr KeyRule keys[] = {
+      {"hidden_act", ""},
+      {"swiglu_limit", ""},
+  };
   static constexpr FixedKey fixed[] = {
       {"attention_bias", "false"},
       {"mlp_bias", "false", "", true, false},

@@ -31,6 +31,8 @@ struct LlamaFamily {
   static constexpr KeyRule keys[] = {
       {"first_k_dense_replace", ""},
       {"num_nextn_predict_layers", ""},
+      {"hidden_act", ""},
+      {"swiglu_limit", ""},
   };
   static constexpr FixedKey fixed[] = {
       {"attention_bias", "false", "biases are those of qwen2, of query, key and value"},

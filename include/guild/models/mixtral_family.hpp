@@ -36,6 +36,8 @@ struct MixtralFamily {
       {"norm_topk_prob", ""},
       {"routed_scaling_factor", ""},
       {"num_nextn_predict_layers", ""},
+      {"hidden_act", ""},
+      {"swiglu_limit", ""},
   };
   static constexpr FixedKey fixed[] = {
       {"attention_bias", "false", "", true, false},

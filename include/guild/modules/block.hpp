@@ -13,9 +13,16 @@
 namespace guild {
 inline namespace v1 {
 
-/// The leading layers' feed-forward: one dense SwiGLU network, with the interface of Moe.
+namespace detail {
 template <class S>
-struct DenseFeedForward : Mlp<S::config.hidden, S::dense.hidden> {
+struct DenseActivation {
+  static constexpr ActivationConfig activation = S::dense.activation;
+};
+}  // namespace detail
+
+/// The leading layers' feed-forward: one dense gated network, with the interface of Moe.
+template <class S>
+struct DenseFeedForward : Mlp<S::config.hidden, S::dense.hidden, detail::DenseActivation<S>> {
   static constexpr Index chosen_experts = 0;
 };
 

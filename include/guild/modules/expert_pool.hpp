@@ -19,7 +19,7 @@ struct ExpertPool {
   static constexpr Index count = S::routing.experts;
   static constexpr Index size = S::config.hidden, hidden = S::experts.hidden;
 
-  /// Expert e is the SwiGLU network of the three matrices e: y = down(silu(gate x) * up x).
+  /// Expert e is the gated network of the three matrices e: y = down(f(gate x) * up x), f of `S::experts.activation`.
   template <class Store>
   struct Weights {
     typename Store::Stack gate, up;  ///< [count, hidden, size]
@@ -51,9 +51,9 @@ struct ExpertPool {
     const auto h = room.template take<Real>(y.rows, hidden);
     if (keep != nullptr) *keep = {room.template keep<Real>(y.rows, hidden), room.template keep<Real>(y.rows, hidden)};
     const Saved<Real> out = keep != nullptr ? *keep : Saved<Real>{};
-    grouped_gated<Real>(
-        pass.device, gated,
-        {weights.gate.view(), weights.up.view(), assignment.offsets, x, h, assignment.token.data, out.gate, out.up});
+    grouped_gated<Real>(pass.device, gated,
+                        {weights.gate.view(), weights.up.view(), assignment.offsets, x, h, assignment.token.data,
+                         out.gate, out.up, S::experts.activation});
     grouped_linear<Real>(pass.device, down, {{weights.down.view(), assignment.offsets, h, y}});
   }
 
@@ -74,7 +74,7 @@ struct ExpertPool {
     const DeviceView<const std::int32_t> offsets = assignment.offsets;
     const std::int32_t* const token = assignment.token.data;
     grouped_linear<Real>(device, {}, {{weights.down.view(), offsets, dy, h, token, Product::x_w}});
-    expert_swiglu_backward(device, weight_s, saved.gate, saved.up, h, dweight_s);
+    expert_swiglu_backward(device, weight_s, saved.gate, saved.up, h, dweight_s, S::experts.activation);
 
     grouped_gradient<Real>(device, {{gradients.down.matrices(), offsets, dy, h, token},
                                     {gradients.gate.matrices(), offsets, saved.gate, x, nullptr, token},

@@ -49,7 +49,8 @@ template <Index Outputs, Index Inputs> struct Linear;
 template <class S, const MlaConfig& Config, class Keys> struct Mla;
 
 // guild/modules/mlp.hpp
-template <Index Size, Index Hidden> struct Mlp;
+struct SiluActivation;
+template <Index Size, Index Hidden, class Of> struct Mlp;
 
 // guild/modules/module.hpp
 enum class TensorRole : std::uint8_t;

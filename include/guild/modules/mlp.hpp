@@ -1,4 +1,4 @@
-// The SwiGLU network (arXiv 2002.05202): y = down(silu(gate x) * up x).
+// The gated network (arXiv 2002.05202): y = down(f(gate x) * up x), with f = silu or another activation.
 #pragma once
 
 #include <array>
@@ -13,9 +13,16 @@
 namespace guild {
 inline namespace v1 {
 
-template <Index Size, Index Hidden>
+/// Which activation a network has: of its type, because nothing is decided when it runs.
+struct SiluActivation {
+  static constexpr ActivationConfig activation{};
+};
+
+/// `Of::activation` is an ActivationConfig.
+template <Index Size, Index Hidden, class Of = SiluActivation>
 struct Mlp {
   static constexpr Index size = Size, hidden = Hidden;
+  static constexpr ActivationConfig activation = Of::activation;
   template <class Store>
   struct Weights {
     typename Linear<Hidden, Size>::template Weights<Store> gate;
@@ -54,7 +61,7 @@ struct Mlp {
     const DeviceView<Real, 2> h = room.template take<Real>(rows, Hidden);
     if (keep != nullptr) *keep = {room.template keep<Real>(rows, Hidden), room.template keep<Real>(rows, Hidden)};
     const Saved<Real> out = keep != nullptr ? *keep : Saved<Real>{};
-    return {weights.gate.weight.view(), weights.up.weight.view(), x, h, nullptr, out.gate, out.up};
+    return {weights.gate.weight.view(), weights.up.weight.view(), x, h, nullptr, out.gate, out.up, activation};
   }
 
   /// dy and dx [T, Size]; `saved` is used up: its memory holds gradients afterwards.
@@ -68,7 +75,7 @@ struct Mlp {
     auto scratch = device.scratch();
     const auto h = scratch.template take<Real>(x.rows, Hidden);
     input_gradient(device, weights.down.weight.view(), dy, h);
-    swiglu_backward(device, saved.gate, saved.up, h, h);
+    swiglu_backward(device, saved.gate, saved.up, h, h, activation);
     const std::array jobs = {WeightGradientJob<Real>{x.rows, dy, h, gradients.down.weight.matrix()},
                              WeightGradientJob<Real>{x.rows, saved.gate, x, gradients.gate.weight.matrix()},
                              WeightGradientJob<Real>{x.rows, saved.up, x, gradients.up.weight.matrix()}};

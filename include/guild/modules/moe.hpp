@@ -16,6 +16,13 @@
 namespace guild {
 inline namespace v1 {
 
+namespace detail {
+template <class S>
+struct ExpertActivation {
+  static constexpr ActivationConfig activation = S::experts.activation;
+};
+}  // namespace detail
+
 template <class S>
 struct Moe {
   static constexpr TopKConfig config = S::routing;
@@ -24,7 +31,7 @@ struct Moe {
   using Experts = typename S::template Experts<S>;
   using Ways = typename S::template Dispatch<S>;         ///< to the experts and back
   static constexpr Index chosen_experts = config.top_k;  ///< of each token: what a pass that replays must bring
-  using Shared = Mlp<S::config.hidden, Index{S::experts.shared} * S::experts.hidden>;
+  using Shared = Mlp<S::config.hidden, Index{S::experts.shared} * S::experts.hidden, detail::ExpertActivation<S>>;
   static_assert(Module<Router>, "Moe: Spec::Router needs a nested Weights<Store> and a static visit(visitor, path, "
                                 "weights...), see guild/modules/module.hpp");
   static_assert(Module<Experts>, "Moe: Spec::Experts needs a nested Weights<Store> and a static visit(visitor, path, "

@@ -63,8 +63,10 @@ TEST(RowVariants, SwigluAgrees) {
 
 TEST(RowVariants, ExpertsAgree) {
   const std::vector<float> weights = {0.5f, -2.0f, 1.0f};
+  const guild::ActivationConfig activations[] = {
+      {}, {.kind = guild::Activation::gelu_tanh}, {.alpha = 1.702, .limit = 7.0, .up_offset = 1.0}};
   for (Index cols : {1, 7, 8, 9, 16, 75})
-    for (int part = 0; part < 4; ++part)
+    for (int part = 0; part < 12; ++part)
       expect_same(
           [&](auto& device) {
             std::mt19937 random(3);
@@ -73,10 +75,10 @@ TEST(RowVariants, ExpertsAgree) {
             up.fill_normal(random);
             dh.fill_normal(random);
             guild::expert_swiglu_backward(device, view_of(weights), gate.view(), up.view(), dh.view(),
-                                          dweights.view().row(0));
-            return part == 0 ? gate : part == 1 ? up : part == 2 ? dh : dweights;
+                                          dweights.view().row(0), activations[part / 4]);
+            return part % 4 == 0 ? gate : part % 4 == 1 ? up : part % 4 == 2 ? dh : dweights;
           },
-          part == 3 ? 5e-6 : 1e-6);
+          part % 4 == 3 ? 5e-6 : 1e-6);
 }
 
 TEST(RowVariants, CrossEntropyAgrees) {

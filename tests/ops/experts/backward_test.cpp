@@ -21,9 +21,9 @@ struct Experts {
     up.fill_normal(random);
     dh.fill_normal(random);
   }
-  [[nodiscard]] double value(guild::Cpu& device) const {
+  [[nodiscard]] double value(guild::Cpu& device, const guild::ActivationConfig& activation = {}) const {
     Matrix<double> h(4, 37);
-    guild::swiglu(device, gate.view(), up.view(), h.view());
+    guild::swiglu(device, gate.view(), up.view(), h.view(), activation);
     double sum = 0;
     for (Index s = 0; s < 4; ++s)
       for (Index i = 0; i < 37; ++i) sum += weights(s, 0) * h(s, i) * dh(s, i);
@@ -44,6 +44,25 @@ TEST(ExpertBackward, GradientsEqualCentralDifferences) {
   expect_gradient(at.up, up, value, "up");
   expect_gradient(at.weights, dweights, value, "weight");
   expect_gradient(at.dh, dh, value, "what goes into the projection");  // weight * h
+}
+
+TEST(ExpertBackward, OfEveryActivationEqualsCentralDifferences) {
+  guild::Cpu device({.threads = 2});
+  for (const guild::ActivationConfig& activation :
+       {guild::ActivationConfig{.kind = guild::Activation::gelu_tanh},
+        guild::ActivationConfig{.alpha = 1.702, .limit = 0.9, .up_offset = 1.0},
+        guild::ActivationConfig{.limit = 0.9}}) {
+    Experts at(3);
+    auto gate = at.gate, up = at.up, dh = at.dh;
+    Matrix<double> dweights(4, 1);
+    guild::expert_swiglu_backward(device, guild::View<const double>(at.weights.data.data(), 4), gate.view(), up.view(),
+                                  dh.view(), guild::View<double>(dweights.data.data(), 4), activation);
+    const auto value = [&] { return at.value(device, activation); };
+    expect_gradient(at.gate, gate, value, "gate");
+    expect_gradient(at.up, up, value, "up");
+    expect_gradient(at.weights, dweights, value, "weight");
+    expect_gradient(at.dh, dh, value, "what goes into the projection");
+  }
 }
 
 TEST(ExpertBackward, InFloatIsNearDouble) {

@@ -74,6 +74,41 @@ TYPED_TEST(GatedLinear, WithoutThemComputesTheSameUpToRounding) {
   for (Index i = 0; i < p.h.size(); ++i) EXPECT_NEAR(p.h[i], p.expected_h[i], 1e-5) << i;
 }
 
+TYPED_TEST(GatedLinear, RunsEveryActivationAloneBesideAndInGroups) {
+  const std::vector<std::int32_t> offsets = {0, 4, 4, 11};
+  for (const guild::ActivationConfig& activation :
+       {guild::ActivationConfig{.kind = guild::Activation::gelu_tanh},
+        guild::ActivationConfig{.alpha = 1.702, .limit = 0.5, .up_offset = 1.0}}) {
+    Products<TypeParam> alone, p, beside;
+    guild::swiglu(p.device, p.expected_gate.view(rows, out), p.expected_up.view(rows, out),
+                  p.expected_h.view(rows, out), activation);
+    auto job = alone.job(false);
+    job.activation = activation;
+    guild::gated_linear(p.device, std::span<const guild::BasicGatedJob<TypeParam>>(&job, 1));
+    EXPECT_TRUE(p.same(alone.h, p.expected_h));
+
+    const auto for_all = [](const guild::WeightView& weight) { return guild::StackView{weight, 3, 0, 0, nullptr}; };
+    const auto run = [&](const guild::ActivationConfig& of_group, const guild::ActivationConfig& of_job) {
+      job = beside.job(false);
+      job.activation = of_job;
+      guild::grouped_gated<TypeParam>(
+          p.device, std::span<const guild::BasicGatedJob<TypeParam>>(&job, 1),
+          {for_all(p.weight(p.gate_w)), for_all(p.weight(p.up_w)), View<const std::int32_t>(offsets.data(), 4),
+           p.x.view(rows, in), p.h.view(rows, out), nullptr, View<TypeParam, 2>(), View<TypeParam, 2>(), of_group});
+    };
+    run(activation, {});
+    for (Index i = 0; i < p.h.size(); ++i) {
+      ASSERT_NEAR(p.h[i], p.expected_h[i], 1e-5) << i;
+      ASSERT_NEAR(beside.h[i], beside.expected_h[i], 1e-5) << i;
+    }
+    run({}, activation);
+    for (Index i = 0; i < p.h.size(); ++i) {
+      ASSERT_NEAR(p.h[i], beside.expected_h[i], 1e-5) << i;
+      ASSERT_NEAR(beside.h[i], p.expected_h[i], 1e-5) << i;
+    }
+  }
+}
+
 TYPED_TEST(GatedLinear, GroupsWriteBothProductsOfEverySlotAndOfWhatRunsBeside) {
   Products<TypeParam> p, beside;
   const std::vector<std::int32_t> offsets = {0, 4, 4, 11};

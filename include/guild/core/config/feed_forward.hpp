@@ -5,6 +5,7 @@
 #include <optional>
 #include <string_view>
 
+#include <guild/core/config/activation.hpp>
 #include <guild/core/config/field.hpp>
 
 namespace guild {
@@ -14,6 +15,7 @@ inline namespace v1 {
 struct DenseConfig {
   int hidden = 8192;  ///< `intermediate_size`
   int layers = 1;     ///< `first_k_dense_replace`: leading layers; without experts all layers are dense
+  ActivationConfig activation{};
   friend constexpr bool operator==(const DenseConfig&, const DenseConfig&) = default;
 
   static constexpr ConfigPart part = {"DenseConfig", "dense"};
@@ -23,13 +25,15 @@ struct DenseConfig {
   static constexpr void fields(F&& f, C&... c) {
     f(ConfigField{"intermediate_size", "hidden"}, c.hidden...);
     f(ConfigField{"first_k_dense_replace", "layers"}, c.layers...);
+    ActivationConfig::fields(f, c.activation...);
   }
 
   [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
     const detail::ConfigRange ranges[] = {
         {"intermediate_size", "intermediate_size must be from 1 to 1048576", hidden, 1, 1 << 20},
     };
-    return detail::problem_of(ranges);
+    if (auto problem = detail::problem_of(ranges)) return problem;
+    return activation.problem();
   }
 };
 
@@ -129,6 +133,7 @@ struct TopKConfig {
 struct ExpertConfig {
   int hidden = 1408;  ///< `moe_intermediate_size` of one expert
   int shared = 1;     ///< `n_shared_experts`, run as one network of shared * hidden for every token
+  ActivationConfig activation{};
   friend constexpr bool operator==(const ExpertConfig&, const ExpertConfig&) = default;
 
   static constexpr ConfigPart part = {"ExpertConfig", "experts"};
@@ -138,6 +143,7 @@ struct ExpertConfig {
   static constexpr void fields(F&& f, C&... c) {
     f(ConfigField{"moe_intermediate_size", "hidden"}, c.hidden...);
     f(ConfigField{"n_shared_experts", "shared", Absent::null_is_none}, c.shared...);
+    ActivationConfig::fields(f, c.activation...);
   }
 
   [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
@@ -145,7 +151,8 @@ struct ExpertConfig {
         {"moe_intermediate_size", "moe_intermediate_size must be from 1 to 1048576", hidden, 1, 1 << 20},
         {"n_shared_experts", "n_shared_experts must be from 0 to 1024", shared, 0, 1 << 10},
     };
-    return detail::problem_of(ranges);
+    if (auto problem = detail::problem_of(ranges)) return problem;
+    return activation.problem();
   }
 };
 

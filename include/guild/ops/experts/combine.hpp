@@ -1,5 +1,5 @@
 // The outputs of a token's experts, weighed and added up, and the way back: routing weights in the order of the
-// experts' rows (slots), and the backward of experts' SwiGLU, whose rows have those weights.
+// experts' rows (slots), and the backward of experts' gates, whose rows have those weights.
 #pragma once
 
 #include <cstdint>
@@ -59,13 +59,15 @@ template <class Device, class Real>
 void expert_swiglu_backward(Device& device, DeviceView<const std::type_identity_t<Real>> weights_s,
                             DeviceView<Real, 2> gate, DeviceView<std::type_identity_t<Real>, 2> up,
                             DeviceView<std::type_identity_t<Real>, 2> dh,
-                            DeviceView<std::type_identity_t<Real>> dweights_s) {
+                            DeviceView<std::type_identity_t<Real>> dweights_s,
+                            const ActivationConfig& activation = {}) {
   detail::require_size(weights_s, gate.rows, "expert_swiglu_backward: weights_s");
   detail::require_shape(gate, gate.rows, gate.cols, "expert_swiglu_backward: gate");
   detail::require_shape(up, gate.rows, gate.cols, "expert_swiglu_backward: up");
   detail::require_shape(dh, gate.rows, gate.cols, "expert_swiglu_backward: dh");
   detail::require_size(dweights_s, gate.rows, "expert_swiglu_backward: dweights_s");
-  for_each_row(device, gate.rows, 8 * gate.cols, ExpertSwigluBackwardRow<Real>{weights_s, gate, up, dh, dweights_s});
+  for_each_row(device, gate.rows, 8 * gate.cols,
+               ExpertSwigluBackwardRow<Real>{weights_s, gate, up, dh, dweights_s, activation});
 }
 
 }  // namespace v1

@@ -43,7 +43,7 @@ void grouped_gated_by_parts(Device& device, std::span<const BasicGatedJob<Real>>
       device, parts.products(),
       {{group.gate, group.offsets, group.x, gate, group.gather}, {group.up, group.offsets, group.x, up, group.gather}});
   parts.join();
-  swiglu(device, gate, up, group.h);
+  swiglu(device, gate, up, group.h, group.activation);
 }
 }  // namespace detail
 
@@ -54,7 +54,7 @@ void grouped_gated(Device& device, std::type_identity_t<std::span<const BasicGat
   detail::require_experts(group.gate.count, group.offsets);
   detail::require_experts(group.up.count, group.offsets);
   if constexpr (std::is_same_v<Real, float>) {
-    if (group.gate_out.data == nullptr) {
+    if (group.gate_out.data == nullptr && detail::is_fused(group.activation) && detail::are_fused(beside)) {
       detail::require_twins<Device>();
       return run_grouped_gated(device, beside, group);
     }

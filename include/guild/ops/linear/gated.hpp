@@ -1,4 +1,4 @@
-// The first half of SwiGLU networks: two products and the gate between them, any number of independent ones in a call.
+// The first half of gated networks: two products and the gate between them, any number of independent ones in a call.
 #pragma once
 
 #include <guild/core/refuse.hpp>
@@ -28,6 +28,15 @@ bool check_gated(std::span<const BasicGatedJob<Real>> jobs) {
   return both;
 }
 
+/// Devices have a fused kernel for plain silu; other activations run by parts.
+[[nodiscard]] inline bool is_fused(const ActivationConfig& activation) { return activation == ActivationConfig{}; }
+template <class Real>
+[[nodiscard]] bool are_fused(std::span<const BasicGatedJob<Real>> jobs) {
+  for (const BasicGatedJob<Real>& job : jobs)
+    if (!is_fused(job.activation)) return false;
+  return true;
+}
+
 /// Gated jobs as two products each, which go where the jobs say or to scratch, and what joins them.
 template <class Device, class Real>
 class GatedParts {
@@ -46,7 +55,7 @@ class GatedParts {
   /// After the products.
   void join() {
     for (std::size_t i = 0; i < jobs_.size(); ++i)
-      swiglu(device_, products()[2 * i].y, products()[2 * i + 1].y, jobs_[i].h);
+      swiglu(device_, products()[2 * i].y, products()[2 * i + 1].y, jobs_[i].h, jobs_[i].activation);
   }
   /// `out` if it has data, else as many elements as `like`.
   [[nodiscard]] View<Real, 2> place(DeviceView<Real, 2> out, DeviceView<Real, 2> like) {
@@ -69,12 +78,12 @@ void gated_by_parts(Device& device, std::span<const BasicGatedJob<Real>> jobs) {
 
 }  // namespace detail
 
-/// Runs h = silu(x Wgate^T) * (x Wup^T) for each job, silu(z) = z / (1 + exp(-z)); the terms are those of `linear`.
-/// Jobs that write both products get the numbers of `linear` and `swiglu`; the others run as one kernel, whose last
-/// bits may differ.
+/// Runs h = f(x Wgate^T) * (x Wup^T) for each job, f(z) = z / (1 + exp(-z)) or its activation; the terms are those of
+/// `linear`. Jobs that write both products, or have another activation than silu, get the numbers of `linear` and
+/// `swiglu`; the others run as one kernel, whose last bits may differ.
 template <class Device>
 void gated_linear(Device& device, std::span<const GatedJob> jobs) {
-  if (detail::check_gated(jobs)) return detail::gated_by_parts(device, jobs);
+  if (detail::check_gated(jobs) || !detail::are_fused(jobs)) return detail::gated_by_parts(device, jobs);
   detail::require_twins<Device>();
   run_gated_linear(device, jobs);
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include <guild/core/config/activation.hpp>
 #include <guild/core/weight.hpp>
 
 namespace guild {
@@ -46,7 +47,7 @@ struct WeightGradientJob {
   const std::int32_t* x_gather = nullptr;
 };
 
-/// h = silu(x Wgate^T) * (x Wup^T), the first half of a SwiGLU network (arXiv 2002.05202).
+/// h = f(x Wgate^T) * (x Wup^T), the first half of a gated network (arXiv 2002.05202); `activation` says what f is.
 template <class Real>
 struct BasicGatedJob {
   WeightView gate;
@@ -56,6 +57,7 @@ struct BasicGatedJob {
   const std::int32_t* gather = nullptr;
   View<Real, 2> gate_out{};  ///< as h: gets x Wgate^T where it has data, as backward needs it
   View<Real, 2> up_out{};    ///< as h: gets x Wup^T; has data where gate_out has
+  ActivationConfig activation{};
 };
 using GatedJob = BasicGatedJob<float>;
 
@@ -73,8 +75,8 @@ struct GroupedLinear {
   Update update = Update::overwrite;
 };
 
-/// h[s] = silu(x Wgate^T) * (x Wup^T) for every slot, the first half of its expert's SwiGLU. `gate_out` and `up_out`,
-/// as h, get both products where they have data.
+/// h[s] = f(x Wgate^T) * (x Wup^T) for every slot, the first half of its expert's network. `gate_out` and `up_out`, as
+/// h, get both products where they have data.
 template <class Real>
 struct GroupedGated {
   StackView gate;
@@ -85,6 +87,7 @@ struct GroupedGated {
   const std::int32_t* gather = nullptr;
   View<Real, 2> gate_out{};
   View<Real, 2> up_out{};
+  ActivationConfig activation{};
 };
 
 /// dw[e] += sum over the slots s of expert e of dy[row of s]^T x[row of s].

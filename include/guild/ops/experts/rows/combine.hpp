@@ -91,6 +91,7 @@ struct ExpertSwigluBackwardRow {
   View<Real, 2> up;
   View<Real, 2> dh;
   View<Real> dweights;
+  ActivationConfig activation{};
 
   template <Team T>
   GUILD_HD void operator()(T team, Index row) const {
@@ -98,17 +99,20 @@ struct ExpertSwigluBackwardRow {
     Real* const u = up.data + row * up.pitch;
     Real* const d = dh.data + row * dh.pitch;
     const Real weight = weights.data[row];
-    // The sum calls each index once, so the elements are written in passing: one exponential each.
-    const Real along = team.sum(gate.cols, [=](Index i) {
-      Real silu, slope;
-      detail::silu_and_slope(g[i], silu, slope);
-      const Real up_i = u[i], dh_i = d[i], h_i = silu * up_i;
-      g[i] = weight * dh_i * up_i * slope;
-      u[i] = weight * dh_i * silu;
-      d[i] = weight * h_i;
-      return h_i * dh_i;
+    const Index count = gate.cols;
+    Real* const to = dweights.data + row;
+    detail::with_gate<Real>(activation, [=](auto joined) {
+      // The sum calls each index once, so the elements are written in passing: one exponential each.
+      const Real along = team.sum(count, [=](Index i) {
+        const auto at = joined(g[i], u[i]);
+        const Real dh_i = d[i], h_i = at.act * at.up;
+        g[i] = weight * dh_i * at.up * at.act_slope;
+        u[i] = weight * dh_i * at.act * at.up_slope;
+        d[i] = weight * h_i;
+        return h_i * dh_i;
+      });
+      if (team.rank() == 0) *to = along;
     });
-    if (team.rank() == 0) dweights.data[row] = along;
   }
 };
 
