@@ -30,12 +30,14 @@ std::string literal(double value) {
   if (text.find_first_of(".e") == std::string::npos) text += ".0";
   return text;
 }
+std::string literal(const guild::LayerTypes& value) { return "guild::LayerTypes(\"" + value.letters() + "\")"; }
 std::string literal(guild::Scoring value) { return "guild::Scoring::" + std::string(guild::name(value)); }
 std::string literal(guild::Selection value) { return "guild::Selection::" + std::string(guild::name(value)); }
 std::string literal(guild::Activation value) {
   return value == guild::Activation::silu ? "guild::Activation::silu" : "guild::Activation::gelu_tanh";
 }
 std::string literal(guild::RopeScaling value) { return "guild::RopeScaling::" + std::string(guild::name(value)); }
+std::string literal(guild::NormGain value) { return "guild::NormGain::" + std::string(guild::name(value)); }
 std::string literal(guild::RopePairs value) { return "guild::RopePairs::" + std::string(guild::name(value)); }
 
 /// 671026419200 as "671.0 billion".

@@ -23,6 +23,7 @@
 #include <guild/core/config/field.hpp>
 #include <guild/core/config/rope.hpp>
 #include <guild/core/config/trunk.hpp>
+#include <guild/core/config/window.hpp>
 #include <guild/core/config_check.hpp>
 #include <guild/core/config_text.hpp>
 #include <guild/core/error.hpp>

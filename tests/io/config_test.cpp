@@ -469,7 +469,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 45);
+  EXPECT_EQ(fields, 46);
   EXPECT_EQ(one, two);
 }
 

@@ -35,6 +35,9 @@ struct MultiHead : Grouped {
 struct MultiQuery : Grouped {
   static constexpr guild::GqaConfig attention = {.heads = 8, .key_heads = 1, .head_dim = 6};
 };
+struct NoPosition : All {
+  static constexpr guild::GqaConfig attention = guild::without_position(All::attention);
+};
 /// Another kind of attention in the same Spec.
 struct TwoKinds : Grouped {
   static constexpr guild::GqaConfig narrow = {.heads = 2, .key_heads = 1, .head_dim = 4};
@@ -130,7 +133,7 @@ Matrix naive(const Attention<S>& attention, Index length, bool causal) {
             row[h + i] *= static_cast<double>(norm->weight.data[static_cast<Index>(i)]) /
                           std::sqrt(square / static_cast<double>(width) + 1e-6);
         }
-        if (turns)
+        if (turns && c.rope.pairs != guild::RopePairs::none)
           for (std::size_t i = 0; i < width / 2; ++i) {
             const double angle = static_cast<double>(t) *
                                  std::pow(c.rope.base, -2.0 * static_cast<double>(i) / static_cast<double>(width));
@@ -191,6 +194,7 @@ TEST(Gqa, EqualsPlainLoopsInDouble) { expect_equal_to_naive<Grouped>(); }
 TEST(Gqa, EqualsPlainLoopsInDoubleWithBiasesAndNorms) { expect_equal_to_naive<All>(); }
 TEST(Gqa, EqualsPlainLoopsInDoubleWithAKeyForEachHead) { expect_equal_to_naive<MultiHead>(); }
 TEST(Gqa, EqualsPlainLoopsInDoubleWithOneKeyForAll) { expect_equal_to_naive<MultiQuery>(); }
+TEST(Gqa, EqualsPlainLoopsInDoubleWithoutPosition) { expect_equal_to_naive<NoPosition>(); }
 
 /// Decoding one by one, in chunks, and the whole: products of few rows and of many are added in other orders, attention
 /// is not.
@@ -207,6 +211,7 @@ void expect_any_split() {
 }
 TEST(Gqa, ExtendingInAnySplitEqualsOneForward) { expect_any_split<Grouped>(); }
 TEST(Gqa, ExtendingInAnySplitEqualsOneForwardWithBiasesAndNorms) { expect_any_split<All>(); }
+TEST(Gqa, ExtendingInAnySplitEqualsOneForwardWithoutPosition) { expect_any_split<NoPosition>(); }
 TEST(Gqa, ExtendingInAnySplitEqualsOneForwardOverACacheInBf16) { expect_any_split<GroupedBf16>(); }
 
 TEST(Gqa, ACacheInBf16ChangesTheResultByLessThanOnePercent) {

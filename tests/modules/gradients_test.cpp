@@ -115,7 +115,9 @@ struct LinearCase : LayerCase<guild::Linear<7, 12>, TinySpec> {
     Module::backward(pass.device, weights, x, dy, dx, gradients);
   }
 };
-struct NormCase : LayerCase<guild::RmsNorm<12>, TinySpec> {
+template <guild::NormGain Gain>
+struct NormCase : LayerCase<guild::RmsNorm<12, Gain>, TinySpec> {
+  using Module = guild::RmsNorm<12, Gain>;
   template <class P, class W, class X, class Y, class S>
   static void forward(const P& pass, const W& weights, X x, Y y, S&) {
     Module::forward(pass.device, weights, x, y, 1e-6);
@@ -226,10 +228,11 @@ template <class Case>
 class Gradients : public testing::Test {};
 
 using Cases =
-    testing::Types<LinearCase, NormCase, EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase,
-                   LocalGqaCase, LocalMlaCase, GeluCase, LimitedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase,
-                   StackCase<TinySpec>, StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>,
-                   ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
+    testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
+                   EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase,
+                   LocalMlaCase, GeluCase, LimitedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, StackCase<TinySpec>,
+                   StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>,
+                   ModelCase<MixtralSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

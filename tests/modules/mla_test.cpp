@@ -26,6 +26,11 @@ struct WithYarn : SmallSpec {
   });
 };
 
+struct NoPosition : SmallSpec {
+  using CacheElement = float;
+  static constexpr guild::MlaConfig attention = guild::without_position(SmallSpec::attention);
+};
+
 /// One attention module with random weights. Inputs are the rows of a fixed random matrix, by position.
 template <class S>
 class Attention {
@@ -131,6 +136,32 @@ TEST(Mla, ACacheInBf16ChangesTheResultByLessThanOnePercent) {
     EXPECT_GE(error, 1e-5) << "the cache was not in bf16";
   }
 }
+
+/// How much the last of 20 tokens' output changes when the tokens before it come in the opposite order.
+template <class S>
+double change_by_order() {
+  constexpr Index length = 20, hidden = S::config.hidden;
+  guild::Cpu device{{.threads = 1}};
+  const auto weights = random_weights<guild::Mla<S>>();
+  const guild::Buffer<float> values = random_values(length * hidden, 8);
+  const Tokens none(length);
+  const Flat flat({{0, &none, 0, length}});
+  const auto last = [&](bool reversed) {
+    Matrix x(length, hidden), y(length, hidden);
+    for (Index t = 0; t < length; ++t) {
+      const Index from = reversed && t + 1 < length ? length - 2 - t : t;
+      std::copy_n(values.data() + from * hidden, hidden, x.view().row(t).data);
+    }
+    guild::Mla<S>::forward(guild::Pass{.device = device, .batch = flat.batch()}, weights, {}, x.view(), y.view());
+    return y.middle_rows(length - 1, 1);
+  };
+  return relative_error(last(true), last(false));
+}
+TEST(Mla, WithoutPositionTheOrderOfEarlierTokensMeansNothing) {
+  EXPECT_LE(change_by_order<NoPosition>(), 2e-6);
+  EXPECT_GE(change_by_order<TinySpec>(), 1e-3);
+}
+TEST(Mla, ExtendingInAnySplitEqualsOneForwardWithoutPosition) { expect_any_split<NoPosition>(2e-6); }
 
 TEST(Mla, AChunkThatDoesNotFollowItsCacheIsRefused) {
   Attention<TinySpec> attention;

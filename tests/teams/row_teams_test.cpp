@@ -55,6 +55,13 @@ TEST(RowTeams, NormsAgree) {
             return in_place ? in : y;
           },
           3e-6);
+      expect_same(
+          [&](auto& device) {
+            Matrix<float> y(4, dim, dim + 1);
+            guild::rms_norm<guild::NormGain::one_plus_weight>(device, view_of(weight), x.view(), y.view(), 1e-6);
+            return y;
+          },
+          3e-6);
     }
 }
 

@@ -160,6 +160,23 @@ TEST(Initialize, BiasesAreZeroAndNormsOne) {
   for (const float value : layer.mixer_norm.weight.data.view()) EXPECT_EQ(value, 1.0f);
 }
 
+struct ZeroCentredSpec : Qwen2Spec {
+  static constexpr guild::TrunkConfig config = {
+      .vocab = 19, .hidden = 12, .layers = 1, .context = 64, .norm = {.gain = guild::NormGain::one_plus_weight}};
+  static constexpr guild::GqaConfig attention = {.heads = 2, .key_heads = 1, .head_dim = 6, .query_key_norm = true};
+};
+
+TEST(Initialize, NormsOfOnePlusTheirWeightAreZero) {
+  guild::Transformer<ZeroCentredSpec>::Weights<guild::Dense<float>> weights;
+  guild::initialize<guild::Transformer<ZeroCentredSpec>>(weights, {.seed = 1});
+  auto& layer = weights.layers.layers[0];
+  for (const auto* norm : {&layer.mixer_norm, &layer.feed_forward_norm, &weights.final_norm}) {
+    ASSERT_EQ(norm->weight.data.size(), 12);
+    for (const float value : norm->weight.data.view()) EXPECT_EQ(value, 0.0f);
+  }
+  for (const float value : layer.mixer.query_norm.weight.data.view()) EXPECT_EQ(value, 0.0f);
+}
+
 TEST(Initialize, RefusesBadOptionsAndOtherMemory) {
   NetWeights weights;
   EXPECT_EQ(code_of([&] { guild::initialize<Net>(weights, {.deviation = -1.0}); }), ErrorCode::op_argument);

@@ -10,6 +10,7 @@
 #include <guild/core/config/feed_forward.hpp>
 #include <guild/core/config/field.hpp>
 #include <guild/core/config/trunk.hpp>
+#include <guild/core/config/window.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -54,7 +55,7 @@ template <class... Parts>
 }
 
 /// Calls `f(ConfigField, value...)` for every field of every part in the order of declaration, with the value in each
-/// of the configs. Values are int, double, bool or an enumeration with a `name`.
+/// of the configs. Values are int, double, bool, LayerTypes or an enumeration with a `name`.
 template <class F, class First, class... Rest>
 constexpr void for_each_config_field(F&& f, First& first, Rest&... rest) {
   const auto fields_of = [&]<class Part>(Part& part, auto&... others) {
@@ -76,6 +77,7 @@ template <class... Parts>
 [[nodiscard]] constexpr std::tuple<Parts...> canonical(std::tuple<Parts...> config) {
   const auto of_part = [](auto& part) {
     if constexpr (requires { part.rope; }) part.rope = part.rope.canonical();
+    if constexpr (requires { part.canonical(); }) part = part.canonical();
   };
   (of_part(std::get<Parts>(config)), ...);
   if (part_or(config, TopKConfig{.experts = 0}).experts != 0) return config;

@@ -22,6 +22,10 @@ constexpr std::optional<ConfigProblem> problem_between_parts(const std::tuple<Pa
       return ConfigProblem{ErrorCode::cf_range, "first_k_dense_replace",
                            "first_k_dense_replace must be from 0 to num_hidden_layers", double(dense.layers)};
   }
+  if constexpr (has_part<WindowConfig, std::tuple<Parts...>>)
+    if (const int entries = std::get<WindowConfig>(config).types.size(); entries != trunk.layers)
+      return ConfigProblem{ErrorCode::cf_range, "layer_types",
+                           "layer_types must have as many entries as num_hidden_layers, at most 128", double(entries)};
   const ExpertConfig experts = part_or(config, ExpertConfig{});
   const double weights = 3.0 * trunk.hidden * experts.hidden * (double(routing.experts) + experts.shared) *
                          (trunk.layers + trunk.mtp_layers);

@@ -43,8 +43,14 @@ enum class RopeScaling : std::uint8_t;
 struct RopeConfig;
 
 // guild/core/config/trunk.hpp
+enum class NormGain : std::uint8_t;
 struct NormConfig;
 struct TrunkConfig;
+
+// guild/core/config/window.hpp
+class LayerTypes;
+enum class LayerType : std::uint8_t;
+struct WindowConfig;
 
 // guild/core/error.hpp
 class Error;

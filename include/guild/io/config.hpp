@@ -46,8 +46,8 @@ class ModelReader {
     for (const FixedKey& key : Family::fixed) file_.require(key);
     if constexpr (detail::has_part<TopKConfig, Config>) read_choices(std::get<TopKConfig>(model_));
     [&]<class... Parts>(std::tuple<Parts...>& model) { (read_part(std::get<Parts>(model)), ...); }(model_);
-    model_ = canonical(model_);
     if constexpr (requires { Family::complete(model_, file_); }) Family::complete(model_, file_);
+    model_ = canonical(model_);
     validate<Family>(model_, file_.path());
     return model_;
   }

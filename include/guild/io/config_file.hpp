@@ -52,6 +52,9 @@ template <>
 inline constexpr Selection values_of<Selection>[3] = {Selection::greedy, Selection::group_limited_greedy,
                                                       Selection::noaux_tc};
 
+template <>
+inline constexpr LayerType values_of<LayerType>[2] = {LayerType::full_attention, LayerType::sliding_attention};
+
 class ConfigFile {
  public:
   ConfigFile(std::string_view json, const std::string& path)
@@ -131,10 +134,14 @@ class ConfigFile {
       value = to_number(*found);
     } else if constexpr (std::is_same_v<T, bool>) {
       value = to_bool(*found);
+    } else if constexpr (std::is_same_v<T, LayerTypes>) {
+      if (!found->is_array()) published::refuse(*found, ErrorCode::cf_type, "an array with the kind of each layer");
+      if (found->size() > LayerTypes::most)
+        found->fail(ErrorCode::cf_limit, {"has ", found->size(), " elements, expected at most ", LayerTypes::most});
+      value = {};
+      found->for_each_element([&](const Json& one) { value.add(word_of<LayerType>(one)); });
     } else {
-      Word<T> words[std::size(values_of<T>)];
-      for (std::size_t i = 0; i < std::size(words); ++i) words[i] = {name(values_of<T>[i]), values_of<T>[i]};
-      value = one_of(*found, words, ErrorCode::cf_unsupported);
+      value = word_of<T>(*found);
     }
   }
 
@@ -214,7 +221,16 @@ class ConfigFile {
       {"n_routed_experts", "num_local_experts", "num_experts"},
       {"num_nextn_predict_layers", "num_mtp_layers"},
       {"dtype", "torch_dtype"},
+      {"sliding_window_pattern", "_sliding_window_pattern"},
   };
+
+  /// The value of an enumeration.
+  template <class T>
+  [[nodiscard]] static T word_of(const Json& value) {
+    Word<T> words[std::size(values_of<T>)];
+    for (std::size_t i = 0; i < std::size(words); ++i) words[i] = {name(values_of<T>[i]), values_of<T>[i]};
+    return one_of(value, words, ErrorCode::cf_unsupported);
+  }
 
   /// The kind of scaling; false if there is none.
   [[nodiscard]] static bool read_scaling(const Json& scaling, RopeConfig& r, std::span<const std::string_view> types) {

@@ -43,10 +43,15 @@ class SortedMembers {
   template <class T>
   void put(std::string_view key, const T& value) {
     members_[std::string(key)] = [value](JsonWriter& writer) {
-      if constexpr (std::is_enum_v<T>)
+      if constexpr (std::is_enum_v<T>) {
         writer.value(name(value));
-      else
+      } else if constexpr (std::is_same_v<T, LayerTypes>) {
+        writer.begin_array();
+        for (int i = 0; i < value.size(); ++i) writer.value(name(value[i]));
+        writer.end_array();
+      } else {
         writer.value(value);
+      }
     };
   }
   void put_tokens(std::string_view key, const std::vector<int>& ids) {

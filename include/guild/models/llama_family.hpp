@@ -29,7 +29,10 @@ struct LlamaFamily {
   }
 
   static constexpr KeyRule keys[] = {
-      {"first_k_dense_replace", ""}, {"num_nextn_predict_layers", ""}, {"hidden_act", ""}, {"swiglu_alpha", ""},
+      {"first_k_dense_replace", ""},
+      {"num_nextn_predict_layers", ""},
+      {"hidden_act", ""},
+      {"swiglu_alpha", ""},
       {"swiglu_limit", ""},
   };
   static constexpr FixedKey fixed[] = {

@@ -37,7 +37,7 @@ struct Transformer {
   using Layers = typename S::template Activations<typename S::template Layers<S>>;
   static_assert(Layers::layers == config.layers, "Transformer: Spec::Layers must have config.layers layers");
   using TokenEmbedding = Embedding<config.vocab, config.hidden>;
-  using Norm = RmsNorm<config.hidden>;
+  using Norm = RmsNorm<config.hidden, config.norm.gain>;
   using Head = Linear<config.vocab, config.hidden>;
   using Mtp = MtpLayer<S, typename Layers::LastLayer>;
   static constexpr std::size_t most_mtp = 16;  ///< prediction layers, as core/config_check.hpp allows

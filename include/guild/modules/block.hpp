@@ -41,7 +41,7 @@ struct Block {
                 "empty");
   using Mixer = MixerType;
   using FeedForward = FeedForwardType;
-  using Norm = RmsNorm<S::config.hidden>;
+  using Norm = RmsNorm<S::config.hidden, S::config.norm.gain>;
   using Cache = typename Mixer::Cache;
   static constexpr Index chosen_experts = FeedForward::chosen_experts;
 

@@ -65,7 +65,7 @@ template <class S> struct Moe;
 template <class S, class BlockType> struct MtpLayer;
 
 // guild/modules/norm.hpp
-template <Index Size> struct RmsNorm;
+template <Index Size, NormGain Gain> struct RmsNorm;
 
 // guild/modules/observer.hpp
 class Observer;

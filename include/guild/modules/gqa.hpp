@@ -44,7 +44,7 @@ struct Gqa {
   using Query = Linear<heads * width, hidden>;
   using Key = Linear<key_heads * width, hidden>;
   using Value = Linear<key_heads * width, hidden>;
-  using HeadNorm = RmsNorm<width>;
+  using HeadNorm = RmsNorm<width, S::config.norm.gain>;
   using Output = Linear<hidden, heads * width>;
   /// A row: [keys of all key heads | their values].
   using Cache = typename Keys::template Cache<typename S::CacheElement, 2 * key_heads * width>;

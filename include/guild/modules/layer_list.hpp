@@ -1,5 +1,8 @@
 // Layers by a list that says of each which kind it is, as files publish it (`layer_types`).
 //
+//   template <class S>
+//   using Layers = LayerList<layer_kinds<S>, GlobalLayer<S>, LocalLayer<S>>;           // as S::windows.types says
+//
 //   struct S : ... {
 //     static constexpr std::array<int, 62> kinds = every<62>(6, 0, 1);   // five of kind 0, one of kind 1, and so on
 //     template <class T> using Layers = LayerList<T::kinds, LocalLayer<T>, GlobalLayer<T>>;
@@ -13,6 +16,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <guild/core/config/window.hpp>
 #include <guild/modules/repeat.hpp>
 #include <guild/modules/segment.hpp>
 #include <guild/modules/stack.hpp>
@@ -29,6 +33,13 @@ template <std::size_t Layers>
 }
 
 namespace detail {
+
+template <std::size_t Layers>
+constexpr std::array<int, Layers> kinds_of(const LayerTypes& types) {
+  std::array<int, Layers> kinds{};
+  for (std::size_t i = 0; i < Layers; ++i) kinds[i] = static_cast<int>(types[static_cast<int>(i)]);
+  return kinds;
+}
 
 /// The fewest layers after which a list begins anew; all of them if it does not.
 template <std::size_t N>
@@ -98,6 +109,14 @@ struct LayerListOf {
 };
 
 }  // namespace detail
+
+/// The kinds of a Spec's layers by its `windows.types`: 0 where attention is full, 1 where it slides.
+template <class S>
+inline constexpr auto layer_kinds = [] {
+  static_assert(S::windows.types.size() == S::config.layers,
+                "layer_kinds: windows.types must name config.layers layers");
+  return detail::kinds_of<std::size_t{S::windows.types.size()}>(S::windows.types);
+}();
 
 /// A LayerStack of as many layers as the list has: layer i is of the `Kind` number Kinds[i]. What repeats is a Repeat
 /// and what is alike a Segment, so that a model of many layers compiles as fast as one of few.

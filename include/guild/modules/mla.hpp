@@ -39,10 +39,10 @@ struct Mla {
                 "Mla: attention.heads, attention.latent_rank and attention.value_dim must be positive");
 
   using QueryDown = Linear<config.query_rank, hidden>;
-  using QueryNorm = RmsNorm<config.query_rank>;
+  using QueryNorm = RmsNorm<config.query_rank, S::config.norm.gain>;
   using QueryUp = Linear<heads * config.query_dim(), has_query_latent ? Index{config.query_rank} : hidden>;
   using LatentDown = Linear<width, hidden>;
-  using LatentNorm = RmsNorm<latent>;
+  using LatentNorm = RmsNorm<latent, S::config.norm.gain>;
   using LatentUp = Linear<heads*(nope + value), latent>;
   using Output = Linear<hidden, heads * value>;
   using Cache = typename Keys::template Cache<typename S::CacheElement, width>;

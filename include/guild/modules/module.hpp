@@ -37,7 +37,11 @@ enum class TensorRole : std::uint8_t {
 /// The shape of a matrix [rows = outputs, cols = inputs] that a visitor is told next to the tensor itself.
 struct MatrixShape { Index rows; Index cols; TensorRole role = TensorRole::parameter; };
 /// The shape of a vector.
-struct VectorShape { Index size; TensorRole role = TensorRole::parameter; };
+struct VectorShape {
+  Index size;
+  TensorRole role = TensorRole::parameter;
+  float first = 1.0f;  ///< of a parameter: what fresh weights begin with
+};
 /// The shape of a stack of `count` matrices [rows = outputs, cols = inputs]: one of each expert.
 struct StackShape {
   Index count;

@@ -15,7 +15,7 @@ template <class S, class BlockType>
 struct MtpLayer {
   static constexpr Index hidden = S::config.hidden, vocab = S::config.vocab;
   using Block = BlockType;
-  using Norm = RmsNorm<hidden>;
+  using Norm = RmsNorm<hidden, S::config.norm.gain>;
   using TokenEmbedding = Embedding<vocab, hidden>;
   using Projection = Linear<hidden, 2 * hidden>;
   using Head = Linear<vocab, hidden>;

@@ -1,4 +1,5 @@
-// Root-mean-square normalisation (arXiv 1910.07467): y = x / sqrt(mean(x^2) + epsilon) * weight.
+// Root-mean-square normalisation (arXiv 1910.07467): y = x / sqrt(mean(x^2) + epsilon) * weight,
+// or times 1 + weight.
 #pragma once
 
 #include <type_traits>
@@ -10,7 +11,7 @@ namespace guild {
 inline namespace v1 {
 
 /// Normalises rows of Size values. Sums are in float or wider.
-template <Index Size>
+template <Index Size, NormGain Gain = NormGain::weight>
 struct RmsNorm {
   template <class Store>
   struct Weights {
@@ -19,14 +20,15 @@ struct RmsNorm {
 
   template <class Visitor, class... W>
   [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    visitor(path / "weight", VectorShape{Size}, weights.weight...);
+    constexpr float one = Gain == NormGain::weight ? 1.0f : 0.0f;
+    visitor(path / "weight", VectorShape{Size, TensorRole::parameter, one}, weights.weight...);
   }
 
   /// x and y [T, Size]; they may be the same view.
   template <class Device, class Store, class Real>
   static void forward(Device& device, const Weights<Store>& weights, DeviceView<const std::type_identity_t<Real>, 2> x,
                       DeviceView<Real, 2> y, double epsilon) {
-    rms_norm(device, weights.weight.view(), x, y, epsilon);
+    rms_norm<Gain>(device, weights.weight.view(), x, y, epsilon);
   }
 
   /// Backward needs the input alone.
@@ -39,7 +41,7 @@ struct RmsNorm {
                        DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
                        Weights<Gradients>& gradients, double epsilon,
                        DeviceView<const std::type_identity_t<Real>, 2> plus = {}) {
-    rms_norm_backward(device, weights.weight.view(), x, dy, dx, gradients.weight.view(), epsilon, plus);
+    rms_norm_backward<Gain>(device, weights.weight.view(), x, dy, dx, gradients.weight.view(), epsilon, plus);
   }
 };
 

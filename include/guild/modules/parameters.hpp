@@ -17,12 +17,13 @@ struct TensorShape {
   int dimensions = 2;
   Index rows = 0;
   Index cols = 1;
+  float first = 1.0f;  ///< of a vector that is trained: what fresh weights begin with
 
   [[nodiscard]] constexpr Index size() const { return rows * cols; }
   friend constexpr bool operator==(const TensorShape&, const TensorShape&) = default;
 };
 [[nodiscard]] constexpr TensorShape shape_of(const MatrixShape& shape) { return {2, shape.rows, shape.cols}; }
-[[nodiscard]] constexpr TensorShape shape_of(const VectorShape& shape) { return {1, shape.size, 1}; }
+[[nodiscard]] constexpr TensorShape shape_of(const VectorShape& shape) { return {1, shape.size, 1, shape.first}; }
 
 namespace detail {
 

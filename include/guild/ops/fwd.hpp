@@ -97,10 +97,10 @@ template <class Real> struct SwigluBackwardRow;
 template <class Real> struct SwigluRow;
 
 // guild/ops/norm/rows/rms_norm.hpp
-template <class Real> struct RmsNormRow;
+template <class Real, NormGain Gain> struct RmsNormRow;
 
 // guild/ops/norm/rows/rms_norm_backward.hpp
-template <class Real> struct RmsNormBackwardBlock;
+template <class Real, NormGain Gain> struct RmsNormBackwardBlock;
 
 // guild/ops/optimizer/rows/adamw.hpp
 template <class Real> struct AdamWJob;

@@ -1,4 +1,4 @@
-// The first weights of a model: random matrices, norms of one.
+// The first weights of a model: random matrices, norms that change nothing.
 #pragma once
 
 #include <algorithm>
@@ -59,9 +59,9 @@ inline void order_by_expert(std::vector<FirstValues>& tensors) {
 }  // namespace detail
 
 /// Gives every tensor its first values, and memory if it has none: matrices normal(0, deviation), vectors 1 (biases and
-/// sinks 0), tensors of TensorRole::state 0, shared copies as what they are copies of. The numbers depend on the seed
-/// and on the tensor's place in the model alone. Throws op_argument for impossible options, op_shape for memory of
-/// another size, dev_memory.
+/// sinks 0, and norms whose gain is 1 + weight), tensors of TensorRole::state 0, shared copies as what they are copies
+/// of. The numbers depend on the seed and on the tensor's place in the model alone. Throws op_argument for impossible
+/// options, op_shape for memory of another size, dev_memory.
 template <class Model, class Device, class Weights>
   requires requires(Device& device) { device.scratch(); }
 void initialize(Device& device, Weights& weights, const InitializeOptions& options = {}) {
@@ -85,7 +85,7 @@ void initialize(Device& device, Weights& weights, const InitializeOptions& optio
                                  : 1.0;
         const bool is_factor = role == TensorRole::parameter && path.name() != "bias" && path.name() != "sinks";
         tensors.push_back({detail::index_in(path), tensors.size(), data.view(),
-                           random ? options.deviation * scale : -1.0, is_factor ? 1.0f : 0.0f});
+                           random ? options.deviation * scale : -1.0, is_factor ? shape.first : 0.0f});
       },
       weights);
   detail::order_by_expert(tensors);

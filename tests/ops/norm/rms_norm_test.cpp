@@ -8,7 +8,9 @@
 namespace rms_norm_test {
 using namespace guild_test;
 
-template <class Real>
+using guild::NormGain;
+
+template <class Real, NormGain Gain = NormGain::weight>
 double largest_error(Index tokens, Index dim, Index pitch, bool in_place) {
   std::mt19937 random(static_cast<unsigned>(tokens * 1000 + dim));
   guild::Cpu device({.threads = 3});
@@ -17,7 +19,8 @@ double largest_error(Index tokens, Index dim, Index pitch, bool in_place) {
   const Matrix<Real> before = x;
   const auto weight = normal_vector<Real>(random, dim);
   auto& out = in_place ? x : y;
-  guild::rms_norm(device, view_of(weight), x.view(), out.view(), 1e-6);
+  guild::rms_norm<Gain>(device, view_of(weight), x.view(), out.view(), 1e-6);
+  const double one = Gain == NormGain::weight ? 0.0 : 1.0;
   EXPECT_TRUE(out.padding_is_untouched());
   double worst = 0;
   for (Index t = 0; t < tokens; ++t) {
@@ -25,7 +28,7 @@ double largest_error(Index tokens, Index dim, Index pitch, bool in_place) {
     for (Index i = 0; i < dim; ++i) squares += double(before(t, i)) * double(before(t, i));
     const double factor = 1.0 / std::sqrt(squares / double(dim) + 1e-6);
     for (Index i = 0; i < dim; ++i) {
-      const double expected = double(before(t, i)) * factor * double(weight[static_cast<std::size_t>(i)]);
+      const double expected = double(before(t, i)) * factor * (one + double(weight[static_cast<std::size_t>(i)]));
       worst = std::max(worst, std::abs(double(out(t, i)) - expected) / (std::abs(expected) + 1e-3));
     }
   }
@@ -38,6 +41,8 @@ TEST(RmsNorm, EqualsTheFormulaInDouble) {
       for (bool in_place : {false, true}) {
         EXPECT_LT(largest_error<float>(tokens, dim, dim + 5, in_place), 2e-6) << tokens << " x " << dim;
         EXPECT_LT(largest_error<double>(tokens, dim, dim, in_place), 1e-14) << tokens << " x " << dim;
+        const double of_one = largest_error<float, NormGain::one_plus_weight>(tokens, dim, dim + 5, in_place);
+        EXPECT_LT(of_one, 2e-6) << tokens << " x " << dim << ", 1 + weight";
       }
 }
 
@@ -75,6 +80,7 @@ TEST(RmsNorm, RefusesShapesThatDoNotFit) {
 }
 
 // dx and dweight against the formula in double, over more rows than a block has.
+template <NormGain Gain>
 double largest_gradient_error(Index tokens, Index dim, bool with_plus, bool in_place) {
   std::mt19937 random(static_cast<unsigned>(tokens * 1000 + dim));
   guild::Cpu device({.threads = 3});
@@ -86,22 +92,23 @@ double largest_gradient_error(Index tokens, Index dim, bool with_plus, bool in_p
   const auto weight = normal_vector<float>(random, dim);
   std::vector<float> dweight(static_cast<std::size_t>(dim), 0.5f);
   auto& out = in_place ? dy : dx;
-  guild::rms_norm_backward(device, view_of(weight), x.view(), dy.view(), out.view(), view_of(dweight), 1e-6,
-                           with_plus ? guild::View<const float, 2>(plus.view()) : guild::View<const float, 2>());
+  guild::rms_norm_backward<Gain>(device, view_of(weight), x.view(), dy.view(), out.view(), view_of(dweight), 1e-6,
+                                 with_plus ? guild::View<const float, 2>(plus.view()) : guild::View<const float, 2>());
   EXPECT_TRUE(out.padding_is_untouched());
+  const double one = Gain == NormGain::weight ? 0.0 : 1.0;
   double worst = 0;
   std::vector<double> expected_dweight(static_cast<std::size_t>(dim), 0.5);
   for (Index t = 0; t < tokens; ++t) {
     double squares = 0, along = 0;
     for (Index i = 0; i < dim; ++i) {
       squares += double(x(t, i)) * double(x(t, i));
-      along += double(weight[static_cast<std::size_t>(i)]) * double(gradient(t, i)) * double(x(t, i));
+      along += (one + double(weight[static_cast<std::size_t>(i)])) * double(gradient(t, i)) * double(x(t, i));
     }
     const double r = 1.0 / std::sqrt(squares / double(dim) + 1e-6);
     for (Index i = 0; i < dim; ++i) {
       const auto c = static_cast<std::size_t>(i);
       expected_dweight[c] += double(gradient(t, i)) * double(x(t, i)) * r;
-      const double expected = double(weight[c]) * double(gradient(t, i)) * r -
+      const double expected = (one + double(weight[c])) * double(gradient(t, i)) * r -
                               double(x(t, i)) * along * r * r * r / double(dim) +
                               (with_plus ? double(plus(t, i)) : 0.0);
       worst = std::max(worst, std::abs(double(out(t, i)) - expected) / (std::abs(expected) + 1.0));
@@ -116,8 +123,12 @@ TEST(RmsNormBackward, EqualsTheFormulaInDouble) {
   for (Index tokens : {1, 31, 32, 33, 200})
     for (Index dim : {1, 3, 16, 33, 144})
       for (bool with_plus : {false, true})
-        for (bool in_place : {false, true})
-          EXPECT_LT(largest_gradient_error(tokens, dim, with_plus, in_place), 4e-6) << tokens << " x " << dim;
+        for (bool in_place : {false, true}) {
+          EXPECT_LT(largest_gradient_error<NormGain::weight>(tokens, dim, with_plus, in_place), 4e-6)
+              << tokens << " x " << dim;
+          EXPECT_LT(largest_gradient_error<NormGain::one_plus_weight>(tokens, dim, with_plus, in_place), 4e-6)
+              << tokens << " x " << dim << ", 1 + weight";
+        }
 }
 
 TEST(RmsNormBackward, RefusesARowThatIsAddedOfAnotherShape) {

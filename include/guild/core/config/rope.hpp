@@ -14,6 +14,7 @@ inline namespace v1 {
 enum class RopePairs : std::uint8_t {
   interleaved,  ///< (2i, 2i + 1): latent attention as published
   halves,       ///< (i, i + width / 2): Llama and most others
+  none,         ///< nothing turns: attention without position, and the rest means nothing
 };
 
 /// How frequencies change for contexts longer than the trained one, where factor > 1.
@@ -27,7 +28,7 @@ enum class RopeScaling : std::uint8_t {
   return scaling == RopeScaling::yarn ? "yarn" : "llama3";
 }
 [[nodiscard]] constexpr std::string_view name(RopePairs pairs) noexcept {
-  return pairs == RopePairs::interleaved ? "interleaved" : "halves";
+  return pairs == RopePairs::interleaved ? "interleaved" : pairs == RopePairs::halves ? "halves" : "none";
 }
 
 /// Rotary position embedding (arXiv 2104.09864), with scaling when factor > 1.
@@ -47,6 +48,7 @@ struct RopeConfig {
 
   /// The same rotation, with the numbers that mean nothing for it at their defaults.
   [[nodiscard]] constexpr RopeConfig canonical() const {
+    if (pairs == RopePairs::none) return {.pairs = pairs};
     RopeConfig c = {.base = base, .pairs = pairs};
     if (factor == 1.0) return c;
     c.factor = factor, c.original_context = original_context, c.scaling = scaling;
@@ -90,6 +92,8 @@ struct RopeConfig {
       return broken("rope_scaling.mscale", "rope_scaling.mscale must not be negative", mscale);
     if (!(mscale_all_dim >= 0.0) || !detail::is_finite(mscale_all_dim))
       return broken("rope_scaling.mscale_all_dim", "rope_scaling.mscale_all_dim must not be negative", mscale_all_dim);
+    if (pairs == RopePairs::none && factor != 1.0)
+      return broken("rope_scaling.factor", "rope_scaling.factor must be 1 where nothing turns", factor);
     if (original_context < 1)
       return broken("rope_scaling.original_max_position_embeddings",
                     "rope_scaling.original_max_position_embeddings must be at least 1", original_context);

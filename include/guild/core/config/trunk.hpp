@@ -1,16 +1,28 @@
 // The numbers that every model has, whatever its layers are made of.
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include <guild/core/config/field.hpp>
 
 namespace guild {
 inline namespace v1 {
 
+/// What a norm's weight means.
+enum class NormGain : std::uint8_t {
+  weight,           ///< rows are multiplied by it: Llama, DeepSeek and most others
+  one_plus_weight,  ///< by 1 + weight, so that weights begin with 0: Gemma, Qwen3-Next
+};
+[[nodiscard]] constexpr std::string_view name(NormGain gain) noexcept {
+  return gain == NormGain::weight ? "weight" : "one_plus_weight";
+}
+
 /// Root-mean-square normalisation (arXiv 1910.07467).
 struct NormConfig {
   double epsilon = 1e-6;  ///< `rms_norm_eps`
+  NormGain gain = NormGain::weight;
   friend constexpr bool operator==(const NormConfig&, const NormConfig&) = default;
 };
 
@@ -22,7 +34,7 @@ struct TrunkConfig {
   int mtp_layers = 0;            ///< `num_nextn_predict_layers`, stored after the main layers
   int context = 4096;            ///< `max_position_embeddings`
   bool tied_embeddings = false;  ///< `tie_word_embeddings`
-  NormConfig norm{};             ///< of the layers and of the head
+  NormConfig norm{};             ///< of the layers, of what they normalise within, and of the head
   friend constexpr bool operator==(const TrunkConfig&, const TrunkConfig&) = default;
 
   static constexpr ConfigPart part = {"TrunkConfig", "config"};
@@ -37,6 +49,7 @@ struct TrunkConfig {
     f(ConfigField{"max_position_embeddings", "context"}, c.context...);
     f(ConfigField{"tie_word_embeddings", "tied_embeddings", Absent::as_default}, c.tied_embeddings...);
     f(ConfigField{"rms_norm_eps", "norm.epsilon", Absent::as_default}, c.norm.epsilon...);
+    f(ConfigField{"", "norm.gain"}, c.norm.gain...);
   }
 
   [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {

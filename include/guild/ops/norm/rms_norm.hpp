@@ -10,22 +10,22 @@
 namespace guild {
 inline namespace v1 {
 
-/// y[t, :] = x[t, :] / sqrt(mean(x[t, :]^2) + epsilon) * weight.
+/// y[t, :] = x[t, :] / sqrt(mean(x[t, :]^2) + epsilon) * weight, or (1 + weight) of NormGain::one_plus_weight.
 /// weight [D], x and y [T, D] with any row pitch; x and y may be the same view. Everything is computed in the element
 /// type (float, or double for gradient checks). Throws op_shape.
-template <class Device, class Real>
+template <NormGain Gain = NormGain::weight, class Device, class Real>
 void rms_norm(Device& device, DeviceView<const std::type_identity_t<Real>> weight,
               DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<Real, 2> y, double epsilon) {
   detail::require_size(weight, y.cols, "rms_norm: weight");
   detail::require_shape(x, y.rows, y.cols, "rms_norm: x");
   detail::require_shape(y, y.rows, y.cols, "rms_norm: y");
-  for_each_row(device, y.rows, y.cols, RmsNormRow<Real>{weight, x, y, static_cast<Real>(epsilon)});
+  for_each_row(device, y.rows, y.cols, RmsNormRow<Real, Gain>{weight, x, y, static_cast<Real>(epsilon)});
 }
 
 /// Gradients of rms_norm: overwrites dx [T, D] and adds to dweight [D]. x is the forward's input. dx is the gradient
 /// plus `plus` [T, D], where that has data: what reaches x along a residual stream. dx may be dy or plus. Sums over
 /// rows run over blocks of rows and then over blocks, whatever the number of threads. Throws op_shape.
-template <class Device, class Real>
+template <NormGain Gain = NormGain::weight, class Device, class Real>
 void rms_norm_backward(Device& device, DeviceView<const std::type_identity_t<Real>> weight,
                        DeviceView<const std::type_identity_t<Real>, 2> x,
                        DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
@@ -37,7 +37,7 @@ void rms_norm_backward(Device& device, DeviceView<const std::type_identity_t<Rea
   detail::require_shape(dx, dx.rows, dx.cols, "rms_norm_backward: dx");
   detail::require_size(dweight, dx.cols, "rms_norm_backward: dweight");
   if (plus.data != nullptr) detail::require_shape(plus, dx.rows, dx.cols, "rms_norm_backward: plus");
-  using Block = RmsNormBackwardBlock<Real>;
+  using Block = RmsNormBackwardBlock<Real, Gain>;
   constexpr Index strip = AddColumnSums<Real>::strip;
   const Index blocks = (dx.rows + Block::rows - 1) / Block::rows;
   auto scratch = device.scratch();

@@ -1,4 +1,4 @@
-// Rotary position embedding (arXiv 2104.09864) on interleaved pairs or on halves, in place.
+// Rotary position embedding (arXiv 2104.09864) on interleaved pairs or on halves, in place; or none.
 #pragma once
 
 #include <guild/core/refuse.hpp>
@@ -39,6 +39,7 @@ template <class Device, class Real>
 void rope(Device& device, const RopeView& table, DeviceView<const std::int32_t> positions, DeviceView<Real, 2> x,
           const RopeHeads& at) {
   detail::check_rope(table, positions, x, at);
+  if (table.pairs == RopePairs::none) return;
   const Index width = 2 * table.turns.size;
   for_each_row(device, x.rows, width * at.heads + 16 * width,
                RopeRow<Real>{table.turns, table.magnitude, table.pairs, positions, x, at});
@@ -50,6 +51,7 @@ template <class Device, class Real>
 void rope_backward(Device& device, const RopeView& table, DeviceView<const std::int32_t> positions,
                    DeviceView<Real, 2> dx, const RopeHeads& at) {
   detail::check_rope(table, positions, dx, at);
+  if (table.pairs == RopePairs::none) return;
   const Index width = 2 * table.turns.size;
   for_each_row(device, dx.rows, width * at.heads + 16 * width,
                RopeRow<Real>{table.turns, table.magnitude, table.pairs, positions, dx, at, RopeTurn::back});

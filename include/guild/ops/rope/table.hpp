@@ -82,11 +82,14 @@ inline float softmax_scale(const MlaConfig& attention) {
 class RopeTable {
  public:
   RopeTable() = default;
-  /// `rope_dim` is even and at least 2; `config` has passed the checks of core/config_check.hpp.
+  /// `rope_dim` is even and at least 2; of RopePairs::none the table is empty. `config` has passed the checks of
+  /// core/config_check.hpp.
   RopeTable(const RopeConfig& config, int rope_dim)
-      : turns_(Buffer<double>::uninitialized(rope_dim / 2)), magnitude_(rope_magnitude(config)), pairs_(config.pairs) {
+      : turns_(Buffer<double>::uninitialized(config.pairs == RopePairs::none ? 0 : rope_dim / 2)),
+        magnitude_(rope_magnitude(config)),
+        pairs_(config.pairs) {
     const detail::YarnRamp yarn(config, rope_dim);
-    for (int i = 0; i < rope_dim / 2; ++i) {
+    for (int i = 0; i < turns_.size(); ++i) {
       const double fast = std::pow(config.base, -2.0 * i / rope_dim);
       const double keep = config.scaling == RopeScaling::yarn ? yarn.keep(i) : detail::llama3_keep(fast, config);
       const double inverse = config.factor > 1.0 ? fast / config.factor * (1.0 - keep) + fast * keep : fast;

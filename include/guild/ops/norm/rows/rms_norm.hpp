@@ -2,13 +2,25 @@
 #pragma once
 
 #include <cmath>
+#include <guild/core/config/trunk.hpp>
 #include <guild/device/team.hpp>
 
 namespace guild {
 inline namespace v1 {
 
-/// y = x * rsqrt(mean x^2 + epsilon) * weight. x and y may be the same rows.
-template <class Real>
+namespace detail {
+/// What a normalised value is multiplied by.
+template <NormGain Gain, class Real>
+GUILD_HD constexpr Real gain_of(Real weight) {
+  if constexpr (Gain == NormGain::one_plus_weight)
+    return Real(1) + weight;
+  else
+    return weight;
+}
+}  // namespace detail
+
+/// y = x * rsqrt(mean x^2 + epsilon) * weight, or 1 + weight. x and y may be the same rows.
+template <class Real, NormGain Gain = NormGain::weight>
 struct RmsNormRow {
   View<const Real> weight;
   View<const Real, 2> x;
@@ -23,7 +35,7 @@ struct RmsNormRow {
     const Real* gain = weight.data;
     const Real squares = team.sum(dim, [in](Index i) { return in[i] * in[i]; });
     const Real factor = Real(1) / std::sqrt(squares / static_cast<Real>(dim) + epsilon);
-    team.for_each(dim, [=](Index i) { out[i] = in[i] * factor * gain[i]; });
+    team.for_each(dim, [=](Index i) { out[i] = in[i] * factor * detail::gain_of<Gain>(gain[i]); });
   }
 };
 
