@@ -129,6 +129,8 @@
 #include <guild/models/moonlight.hpp>
 #include <guild/models/name_rule.hpp>
 #include <guild/models/presets.hpp>
+#include <guild/models/qwen3_moe.hpp>
+#include <guild/models/qwen3_moe_family.hpp>
 #include <guild/models/spec.hpp>
 #include <guild/models/transformer.hpp>
 #include <guild/modules/append_rows.hpp>

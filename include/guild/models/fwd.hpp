@@ -57,6 +57,15 @@ struct FusedRows;
 struct FusedTensor;
 struct NameRule;
 
+// guild/models/qwen3_moe.hpp
+struct Qwen3MoeDefaults;
+struct Qwen3_235B_A22BSpec;
+struct Qwen3_30B_A3BSpec;
+
+// guild/models/qwen3_moe_family.hpp
+struct Qwen3MoeFamily;
+struct Qwen3MoeNames;
+
 // guild/models/spec.hpp
 struct SpecBase;
 struct SpecDefaults;
