@@ -87,6 +87,7 @@
 #include <guild/io/piece_encoder.hpp>
 #include <guild/io/pretokenizer.hpp>
 #include <guild/io/printable.hpp>
+#include <guild/io/published_config.hpp>
 #include <guild/io/regex.hpp>
 #include <guild/io/safetensors.hpp>
 #include <guild/io/safetensors_parser.hpp>
@@ -117,6 +118,8 @@
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
 #include <guild/models/families.hpp>
+#include <guild/models/gemma3.hpp>
+#include <guild/models/gemma3_family.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/llama_family.hpp>
@@ -126,6 +129,8 @@
 #include <guild/models/moonlight.hpp>
 #include <guild/models/name_rule.hpp>
 #include <guild/models/presets.hpp>
+#include <guild/models/qwen3_moe.hpp>
+#include <guild/models/qwen3_moe_family.hpp>
 #include <guild/models/spec.hpp>
 #include <guild/models/transformer.hpp>
 #include <guild/modules/append_rows.hpp>

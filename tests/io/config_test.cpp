@@ -267,6 +267,13 @@ TEST(Config, RefusesWhatOtherFamiliesWouldComputeOtherwise) {
       {"deepseek_r1_distill_qwen_7b", "use_sliding_window", "true", ErrorCode::cf_unsupported, "false"},
       {"qwen3_8b", "layer_types", "[\"full_attention\", \"sliding_attention\"]", ErrorCode::cf_unsupported,
        "full_attention"},
+      {"qwen3_30b_a3b", "decoder_sparse_step", "2", ErrorCode::cf_unsupported, "every layer has experts"},
+      {"qwen3_30b_a3b", "mlp_only_layers", "[0]", ErrorCode::cf_unsupported, "every layer has experts"},
+      {"qwen3_30b_a3b", "attention_bias", "true", ErrorCode::cf_unsupported, "false"},
+      {"qwen3_30b_a3b", "use_sliding_window", "true", ErrorCode::cf_unsupported, "false"},
+      {"qwen3_30b_a3b", "num_experts", "", ErrorCode::cf_missing, "an integer"},
+      {"qwen3_30b_a3b", "num_key_value_heads", "", ErrorCode::cf_missing, "an integer"},
+      {"qwen3_30b_a3b", "num_experts_per_tok", "129", ErrorCode::cf_moe, "num_experts"},
       {"mixtral_8x7b", "sliding_window", "4096", ErrorCode::cf_unsupported, "null"},
       {"mixtral_8x7b", "num_local_experts", "", ErrorCode::cf_missing, "an integer"},
       {"mixtral_8x7b", "num_experts_per_tok", "9", ErrorCode::cf_moe, "num_local_experts"},
@@ -280,7 +287,7 @@ TEST(Config, RefusesWhatOtherFamiliesWouldComputeOtherwise) {
     EXPECT_EQ(guild::name(error.code()), guild::name(c.code)) << c.file << ", " << c.key << ": " << error.what();
     EXPECT_NE(std::string(error.what()).find(c.key), std::string::npos) << error.what();
     EXPECT_NE(error.message().find(c.expected), std::string::npos) << error.what();
-    EXPECT_EQ(error.message().find("moe_intermediate_size"), std::string::npos) << "a key of another family";
+    EXPECT_EQ(error.message().find("n_routed_experts"), std::string::npos) << "a key of another family";
   }
 }
 
@@ -316,6 +323,18 @@ TEST(Config, ReadsTheNewerSpellingsAsTheSameModel) {
   const auto renamed = parse_config(text);
   EXPECT_EQ(renamed.model, r1);
   EXPECT_EQ(renamed.dtype, guild::DType::f32);
+}
+
+TEST(Config, ReadsQwen3MoeInEverySpelling) {
+  const auto read = [](const std::string& text) { return guild::parse_config<guild::Qwen3MoeFamily>(text).model; };
+  const std::string text = fixture("qwen3_30b_a3b");
+  const auto model = read(text);
+  EXPECT_EQ(read(with(with(text, "num_experts", ""), "num_local_experts", "128")), model);
+  EXPECT_EQ(read(with(text, "mlp_only_layers", "null")), model);
+  EXPECT_EQ(read(with(with(text, "mlp_only_layers", ""), "decoder_sparse_step", "")), model);
+  EXPECT_TRUE(std::get<guild::TopKConfig>(model).normalize);
+  EXPECT_FALSE(std::get<guild::TopKConfig>(read(with(text, "norm_topk_prob", ""))).normalize);
+  EXPECT_EQ(std::get<guild::GqaConfig>(read(with(text, "head_dim", ""))).head_dim, 2048 / 32);
 }
 
 TEST(Config, DefaultsWhatTheConfigurationClassesDocument) {
@@ -450,7 +469,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 47);
+  EXPECT_EQ(fields, 48);
   EXPECT_EQ(one, two);
 }
 

@@ -55,6 +55,8 @@ TEST(ConfigWriter, GivesBackThePresetsOfOtherFamilies) {
   expect_round_trip_of<R1DistillQwen7BSpec>("qwen2");
   expect_round_trip_of<Qwen3_8BSpec>("qwen3");
   expect_round_trip_of<Mixtral8x7BSpec>("mixtral");
+  expect_round_trip_of<Qwen3_30B_A3BSpec>("qwen3_moe");
+  expect_round_trip_of<Gemma3_1BSpec>("gemma3_text");
 }
 
 struct BiasesAndNorms : LlamaDefaults {

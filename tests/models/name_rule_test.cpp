@@ -16,6 +16,7 @@
 #include <guild/models/llama_family.hpp>
 #include <guild/models/mixtral_family.hpp>
 #include <guild/models/presets.hpp>
+#include <guild/models/qwen3_moe_family.hpp>
 #include <guild/modules/module.hpp>
 
 namespace name_rule_test {
@@ -26,6 +27,7 @@ using guild::LlamaNames;
 using guild::MixtralNames;
 using guild::NameRule;
 using guild::Path;
+using guild::Qwen3MoeNames;
 using Strings = std::vector<std::string>;
 
 /// f of the path that a text such as layers.3.mixer.output.weight stands for.
@@ -223,14 +225,25 @@ TEST(LlamaNames, AreThoseOfLlamaQwen2AndQwen3) {
       {"layers.31.feed_forward.gate.weight", "model.layers.31.mlp.gate_proj.weight"},
       {"layers.31.feed_forward.up.weight", "model.layers.31.mlp.up_proj.weight"},
       {"layers.31.feed_forward.down.weight", "model.layers.31.mlp.down_proj.weight"},
+  });
+}
+
+TEST(Qwen3MoeNames, AreThoseOfQwen3WithARouterAndExperts) {
+  expect_names<Qwen3MoeNames>({
+      {"embedding.weight", "model.embed_tokens.weight"},
+      {"layers.31.mixer_norm.weight", "model.layers.31.input_layernorm.weight"},
+      {"layers.31.mixer.query.weight", "model.layers.31.self_attn.q_proj.weight"},
+      {"layers.31.mixer.output.weight", "model.layers.31.self_attn.o_proj.weight"},
+      {"layers.31.mixer.query_norm.weight", "model.layers.31.self_attn.q_norm.weight"},
+      {"layers.31.mixer.key_norm.weight", "model.layers.31.self_attn.k_norm.weight"},
       {"layers.31.feed_forward.router.weight", "model.layers.31.mlp.gate.weight"},
       {"layers.31.feed_forward.experts.127.gate.weight", "model.layers.31.mlp.experts.127.gate_proj.weight"},
       {"layers.31.feed_forward.experts.127.up.weight", "model.layers.31.mlp.experts.127.up_proj.weight"},
       {"layers.31.feed_forward.experts.127.down.weight", "model.layers.31.mlp.experts.127.down_proj.weight"},
   });
-  EXPECT_EQ(guild::our_paths<LlamaNames>("model.layers.31.mlp.experts.gate_up_proj"),
+  EXPECT_EQ(guild::our_paths<Qwen3MoeNames>("model.layers.31.mlp.experts.gate_up_proj"),
             (Strings{"layers.31.feed_forward.experts.gate.weight", "layers.31.feed_forward.experts.up.weight"}));
-  EXPECT_EQ(guild::our_paths<LlamaNames>("model.layers.31.mlp.experts.down_proj"),
+  EXPECT_EQ(guild::our_paths<Qwen3MoeNames>("model.layers.31.mlp.experts.down_proj"),
             Strings{"layers.31.feed_forward.experts.down.weight"});
 }
 

@@ -1,4 +1,4 @@
-// Llama, Qwen2, Qwen3 and Mixtral against Hugging Face transformers: logits, chosen experts, greedy tokens.
+// Llama, Qwen2, Qwen3, Mixtral and Qwen3-MoE against Hugging Face transformers: logits, chosen experts, greedy tokens.
 // tests/fixtures/models/README.md says what each folder proves.
 #include "../support/family_specs.hpp"
 #include "parity.hpp"
@@ -44,5 +44,8 @@ TEST(Parity, Qwen3NormalisesQueriesAndKeys) { expect_both<Qwen3>("qwen3"); }
 TEST(Parity, Qwen3MayBeTied) { expect_both<Qwen3Tied>("qwen3_tied"); }
 TEST(Parity, MixtralHasExpertsInEveryLayer) { expect_both<Mixtral>("mixtral"); }
 TEST(Parity, MixtralMayBeFused) { expect_both<Mixtral>("mixtral_fused"); }
+TEST(Parity, Qwen3MoeHasExpertsAndNormsOfQueriesAndKeys) { expect_both<Qwen3Moe>("qwen3_moe"); }
+TEST(Parity, Qwen3MoeMayBeFused) { expect_both<Qwen3Moe>("qwen3_moe_fused"); }
+TEST(Parity, Qwen3MoeMayLeaveWeightsOfExpertsAsTheyAre) { expect_both<Qwen3MoePlain>("qwen3_moe_plain"); }
 
 }  // namespace parity_families_test

@@ -1,11 +1,12 @@
-"""Llama, Qwen2, Qwen3 and Mixtral in float64 numpy, written from the papers' formulas and not from anybody's code.
+"""Llama, Qwen2, Qwen3, Mixtral and Qwen3-MoE in float64 numpy, written from the papers' formulas and not from anybody's code.
 
 It reads config.json (published spelling or that of transformers 5) and the safetensors, nothing else.
 `python reference_forward.py FOLDER...` runs it for the folders of these families.
 
 Conventions (T tokens, H heads, K key heads): H / K neighbouring heads share a key head; rotary pairs are (i, i + d/2)
 of the whole head; q and k norms (Qwen3) are per head, before the rotation, with rms_norm_eps; softmax scale d^-0.5;
-a Mixtral token's weights are the softmax of its chosen experts' logits, which is softmax over all, divided by the sum.
+the weights of a token's experts are those of a softmax over all; Mixtral, and Qwen3-MoE with norm_topk_prob, divide the
+chosen ones by their sum.
 """
 import math
 
@@ -41,6 +42,7 @@ class Model:
         self.heads, self.key_heads = config["num_attention_heads"], config["num_key_value_heads"]
         self.head_dim = config.get("head_dim") or config["hidden_size"] // self.heads
         self.epsilon = config["rms_norm_eps"]
+        self.experts = config.get("num_local_experts") or config.get("num_experts")
         rope = rope_settings(config)
         self.plain = float(rope["rope_theta"]) ** (-np.arange(0, self.head_dim, 2) / self.head_dim)
         assert rope["rope_type"] in ("default", "llama3"), rope
@@ -90,11 +92,13 @@ class Model:
         if fused in self.w:
             gate, up = np.split(self.w[fused][expert], 2)
             return gate, up, self.w[prefix + "experts.down_proj"][expert]
-        return tuple(self.w[f"{prefix}experts.{expert}.{name}.weight"] for name in ("w1", "w3", "w2"))
+        names = ("w1", "w3", "w2") if self.c["model_type"] == "mixtral" else ("gate_proj", "up_proj", "down_proj")
+        return tuple(self.w[f"{prefix}experts.{expert}.{name}.weight"] for name in names)
 
     def chosen_weights(self, logits, chosen):
         weights = np.take_along_axis(softmax(logits), chosen, axis=-1)
-        return weights / weights.sum(axis=-1, keepdims=True)
+        normalised = self.c["model_type"] == "mixtral" or self.c.get("norm_topk_prob", False)
+        return weights / weights.sum(axis=-1, keepdims=True) if normalised else weights
 
     def moe(self, x, prefix, layer):
         logits, top = self.linear(x, prefix + "gate"), self.c["num_experts_per_tok"]

@@ -11,7 +11,8 @@ import family_forward
 import reference_forward as reference
 from fixture_sensitivity import MODELS, NOTICED
 
-FOLDERS = ("llama", "llama_tied", "qwen2", "qwen3", "qwen3_tied", "mixtral", "mixtral_fused")
+FOLDERS = ("llama", "llama_tied", "qwen2", "qwen3", "qwen3_tied", "mixtral", "mixtral_fused", "qwen3_moe", "qwen3_moe_fused",
+           "qwen3_moe_plain")
 
 
 class Interleaved(family_forward.Model):
@@ -71,6 +72,12 @@ class Window(family_forward.Model):
 class NotNormalised(family_forward.Model):
     def chosen_weights(self, logits, chosen):
         return np.take_along_axis(reference.softmax(logits), chosen, axis=-1)
+
+
+class Normalised(family_forward.Model):
+    def chosen_weights(self, logits, chosen):
+        weights = super().chosen_weights(logits, chosen)
+        return weights / weights.sum(axis=-1, keepdims=True)
 
 
 class GateAndUpSwapped(family_forward.Model):
@@ -140,7 +147,7 @@ FAULTS = {  # what is wrong: the model, the fixtures that must notice
     "no bias of keys": (zero("k_proj.bias"), ("qwen2",)),
     "no bias of values": (zero("v_proj.bias"), ("qwen2",)),
     "sliding_window without use_sliding_window": (Window, ("qwen2",)),
-    "no q and k norm": (NoHeadNorm, ("qwen3", "qwen3_tied")),
+    "no q and k norm": (NoHeadNorm, ("qwen3", "qwen3_tied", "qwen3_moe", "qwen3_moe_plain")),
     "q and k norm of the whole row": (HeadNormOfRow, ("qwen3", "qwen3_tied")),
     "q and k norm after the rotation": (HeadNormAfterRotation, ("qwen3", "qwen3_tied")),
     "q and k norm with 1e-6": (HeadNormEpsilon, ("qwen3_tied",)),
@@ -151,7 +158,8 @@ FAULTS = {  # what is wrong: the model, the fixtures that must notice
     "no weight of the last norm": (ones("model.norm.weight"), ALL),
     "rms_norm_eps 1e-6": (attribute(epsilon=lambda m: 1e-6), ("llama_tied", "qwen3_tied")),
     "gate and up swapped": (GateAndUpSwapped, ALL),
-    "weights of experts not normalised": (NotNormalised, ("mixtral", "mixtral_fused")),
+    "weights of experts not normalised": (NotNormalised, ("mixtral", "mixtral_fused", "qwen3_moe", "qwen3_moe_fused")),
+    "weights of experts normalised": (Normalised, ("qwen3_moe_plain",)),
 }
 
 

@@ -1,5 +1,5 @@
-"""Makes the folders of tests/fixtures/models that are no DeepSeek: Llama, Qwen2, Qwen3, Mixtral, tiny and random, and
-what transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
+"""Makes the folders of tests/fixtures/models that are no DeepSeek: Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, tiny and random,
+and what transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
 
 `python make_family_fixtures.py [NAME...]` (20 seconds, one thread; the same bytes every time) writes all folders or
 those named. Every expected value comes from Hugging Face transformers in float32 with eager attention, loaded from the
@@ -143,6 +143,42 @@ MIXTRAL = {
     "use_cache": True,
     "vocab_size": 64,
 }
+QWEN3_MOE = {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "decoder_sparse_step": 1,
+    "eos_token_id": 1,
+    "head_dim": 6,
+    "hidden_act": "silu",
+    "hidden_size": 22,
+    "initializer_range": 0.02,
+    "intermediate_size": 13,
+    "max_position_embeddings": 128,
+    "max_window_layers": 3,
+    "mlp_only_layers": [],
+    "model_type": "qwen3_moe",
+    "moe_intermediate_size": 7,
+    "norm_topk_prob": True,
+    "num_attention_heads": 4,
+    "num_experts": 6,
+    "num_experts_per_tok": 3,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "output_router_logits": False,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 1000.0,
+    "router_aux_loss_coef": 0.001,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "transformers_version": "4.51.0",
+    "use_cache": True,
+    "use_sliding_window": False,
+    "vocab_size": 62,
+}
 # `_...` entries steer this script and are not written. `_v5` names the config of tests/fixtures/configs.
 FIXTURES = {
     "llama": LLAMA | {"_lengths": (37, 9), "_v5": "llama_v5"},
@@ -177,6 +213,19 @@ FIXTURES = {
         "_head_gain": 0.15,
     },
     "mixtral": MIXTRAL | {"_lengths": (15, 6), "_v5": "mixtral_v5", "_fused": "mixtral_fused"},
+    "qwen3_moe": QWEN3_MOE | {"_lengths": (14, 6), "_v5": "qwen3_moe_v5", "_fused": "qwen3_moe_fused"},
+    "qwen3_moe_plain": {k: v for k, v in QWEN3_MOE.items() if k != "norm_topk_prob"}
+    | {
+        "hidden_size": 20,
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "num_hidden_layers": 2,
+        "num_key_value_heads": 1,
+        "tie_word_embeddings": True,
+        "vocab_size": 61,
+        "_lengths": (12, 5),
+        "_embedding_gain": 0.3,
+    },
 }
 
 
@@ -193,7 +242,7 @@ def shapes(c: dict) -> dict:
             out[f"{p}self_attn.{kind}_proj.weight"] = (rows, hidden)
             if c["model_type"] == "qwen2":
                 out[f"{p}self_attn.{kind}_proj.bias"] = (rows,)
-        if c["model_type"] == "qwen3":
+        if c["model_type"].startswith("qwen3"):
             out[p + "self_attn.q_norm.weight"] = out[p + "self_attn.k_norm.weight"] = (dim,)
         out[p + "self_attn.o_proj.weight"] = (hidden, dim * c["num_attention_heads"])
         out[p + "post_attention_layernorm.weight"] = (hidden,)
@@ -203,6 +252,12 @@ def shapes(c: dict) -> dict:
                 e = f"{p}block_sparse_moe.experts.{expert}."
                 out |= {e + "w1.weight": (inner, hidden), e + "w2.weight": (hidden, inner)}
                 out |= {e + "w3.weight": (inner, hidden)}
+        elif c["model_type"] == "qwen3_moe":
+            out[p + "mlp.gate.weight"] = (c["num_experts"], hidden)
+            for expert in range(c["num_experts"]):
+                e, width = f"{p}mlp.experts.{expert}.", c["moe_intermediate_size"]
+                out |= {e + "gate_proj.weight": (width, hidden), e + "up_proj.weight": (width, hidden)}
+                out |= {e + "down_proj.weight": (hidden, width)}
         else:
             out[p + "mlp.gate_proj.weight"] = out[p + "mlp.up_proj.weight"] = (inner, hidden)
             out[p + "mlp.down_proj.weight"] = (hidden, inner)
@@ -224,7 +279,7 @@ def random_weights(c: dict, changes: dict, seed: int) -> dict:
         elif "embed_tokens" in name:
             w = changes.get("_embedding_gain", 0.8) * random.standard_normal(shape)
         else:
-            gain = 1.6 if "moe.gate." in name else 1.2
+            gain = 1.6 if "moe.gate." in name or "mlp.gate." in name else 1.2
             gain *= changes.get("_head_gain", 1.0) if ".q_proj." in name or ".k_proj." in name else 1.0
             w = random.standard_normal(shape) * gain * shape[1] ** -0.5
         weights[name] = torch.from_numpy(w.astype(np.float32))
@@ -277,7 +332,7 @@ def expect(model, exact, sequences, lengths) -> tuple:
         for layer, chosen in exact.choices.items():
             assert (found["experts"][layer].numpy() == chosen).all(), ("choice of experts", layer)
             expected[f"experts_{i}.{layer}"] = found["experts"][layer]
-            loads[layer] = loads.get(layer, 0) + np.bincount(chosen.reshape(-1), minlength=exact.c["num_local_experts"])
+            loads[layer] = loads.get(layer, 0) + np.bincount(chosen.reshape(-1), minlength=exact.experts)
         assert found["logits"][length - 1 : -1].argmax(dim=-1).tolist() == tokens[length:], "greedy continuation"
         expected[f"tokens_{i}"] = torch.tensor(tokens, dtype=torch.int32)
         expected[f"greedy_{i}"] = torch.tensor(tokens[length:], dtype=torch.int32)

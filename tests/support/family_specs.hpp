@@ -1,8 +1,9 @@
-// The Specs of the fixtures of Llama, Qwen2, Qwen3 and Mixtral in tests/fixtures/models.
+// The Specs of the fixtures of Llama, Qwen2, Qwen3, Mixtral and Qwen3-MoE in tests/fixtures/models.
 #pragma once
 
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
+#include <guild/models/qwen3_moe.hpp>
 
 namespace guild_test {
 
@@ -73,6 +74,33 @@ struct Mixtral : guild::MixtralDefaults {
   static constexpr TopKConfig routing = {
       .experts = 5, .top_k = 2, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
   static constexpr ExpertConfig experts = {.hidden = 7, .shared = 0};
+};
+struct Qwen3Moe : guild::Qwen3MoeDefaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {
+      .vocab = 62, .hidden = 22, .layers = 3, .context = 128, .norm = {.epsilon = 1e-6}};
+  static constexpr GqaConfig attention = {.heads = 4,
+                                          .key_heads = 2,
+                                          .head_dim = 6,
+                                          .query_key_norm = true,
+                                          .rope = {.base = 1000.0, .pairs = RopePairs::halves}};
+  static constexpr TopKConfig routing = {
+      .experts = 6, .top_k = 3, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
+  static constexpr ExpertConfig experts = {.hidden = 7, .shared = 0};
+};
+struct Qwen3MoePlain : Qwen3Moe {
+  static constexpr TrunkConfig config = {
+      .vocab = 61, .hidden = 20, .layers = 2, .context = 128, .tied_embeddings = true, .norm = {.epsilon = 1e-6}};
+  static constexpr GqaConfig attention = {.heads = 4,
+                                          .key_heads = 1,
+                                          .head_dim = 6,
+                                          .query_key_norm = true,
+                                          .rope = {.base = 1000.0, .pairs = RopePairs::halves}};
+  static constexpr TopKConfig routing = {.experts = 5,
+                                         .top_k = 2,
+                                         .scoring = guild::Scoring::softmax,
+                                         .selection = guild::Selection::greedy,
+                                         .normalize = false};
 };
 
 }  // namespace guild_test

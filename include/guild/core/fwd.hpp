@@ -43,6 +43,7 @@ enum class RopeScaling : std::uint8_t;
 struct RopeConfig;
 
 // guild/core/config/trunk.hpp
+enum class EmbeddingScale : std::uint8_t;
 enum class NormGain : std::uint8_t;
 enum class NormPlace : std::uint8_t;
 struct NormConfig;

@@ -16,13 +16,18 @@
 namespace guild {
 inline namespace v1 {
 
-/// A family's own rules, then those that it shares. Of two for the same beginning the first is written.
-template <std::size_t Own, std::size_t... Shared>
-[[nodiscard]] constexpr auto name_rules(const NameRule (&own)[Own], const std::array<NameRule, Shared>&... shared) {
-  std::array<NameRule, (Own + ... + Shared)> all{};
-  auto end = std::copy(std::begin(own), std::end(own), all.begin());
+/// Tables put together. Of two rules for the same beginning the first is written.
+template <std::size_t... Shared>
+[[nodiscard]] constexpr auto name_rules(const std::array<NameRule, Shared>&... shared) {
+  std::array<NameRule, (0 + ... + Shared)> all{};
+  auto end = all.begin();
   ((end = std::copy(shared.begin(), shared.end(), end)), ...);
   return all;
+}
+/// A family's own rules, then those that it shares.
+template <std::size_t Own, std::size_t... Shared>
+[[nodiscard]] constexpr auto name_rules(const NameRule (&own)[Own], const std::array<NameRule, Shared>&... shared) {
+  return name_rules(std::to_array(own), shared...);
 }
 
 /// Embedding, layers, their norms before attention and feed-forward, and the head.
@@ -42,6 +47,12 @@ inline constexpr std::array grouped_query_names = {
     NameRule{"layers.*.mixer.query", "model.layers.*.self_attn.q_proj"},
     NameRule{"layers.*.mixer.key", "model.layers.*.self_attn.k_proj"},
     NameRule{"layers.*.mixer.value", "model.layers.*.self_attn.v_proj"},
+};
+
+/// Norms of each head's query and key, as Qwen3 calls them.
+inline constexpr std::array query_key_norm_names = {
+    NameRule{"layers.*.mixer.query_norm", "model.layers.*.self_attn.q_norm"},
+    NameRule{"layers.*.mixer.key_norm", "model.layers.*.self_attn.k_norm"},
 };
 
 /// A dense feed-forward, or what stands in its place.

@@ -28,6 +28,7 @@ struct DeepSeekFamily {
 
   static constexpr KeyRule keys[] = {
       {"hidden_act", ""},
+      {"swiglu_alpha", ""},
       {"swiglu_limit", ""},
   };
   static constexpr FixedKey fixed[] = {

@@ -16,6 +16,14 @@ struct DeepSeekR1Spec;
 // guild/models/deepseek_v2_lite.hpp
 struct DeepSeekV2LiteSpec;
 
+// guild/models/gemma3.hpp
+struct Gemma3Defaults;
+struct Gemma3_1BSpec;
+
+// guild/models/gemma3_family.hpp
+struct Gemma3Family;
+struct Gemma3Names;
+
 // guild/models/kimi_k2.hpp
 struct KimiK2Spec;
 
@@ -48,6 +56,15 @@ struct MoonlightSpec;
 struct FusedRows;
 struct FusedTensor;
 struct NameRule;
+
+// guild/models/qwen3_moe.hpp
+struct Qwen3MoeDefaults;
+struct Qwen3_235B_A22BSpec;
+struct Qwen3_30B_A3BSpec;
+
+// guild/models/qwen3_moe_family.hpp
+struct Qwen3MoeFamily;
+struct Qwen3MoeNames;
 
 // guild/models/spec.hpp
 struct SpecBase;

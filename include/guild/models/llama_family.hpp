@@ -32,6 +32,7 @@ struct LlamaFamily {
       {"first_k_dense_replace", ""},
       {"num_nextn_predict_layers", ""},
       {"hidden_act", ""},
+      {"swiglu_alpha", ""},
       {"swiglu_limit", ""},
   };
   static constexpr FixedKey fixed[] = {
@@ -58,15 +59,9 @@ struct LlamaFamily {
   }
 };
 
-/// Llama, Qwen2 (biases of query, key and value), Qwen3 (norms of query and key) and Qwen3-MoE (router and experts).
-/// Experts may be fused as transformers 5 writes them with save_original_format=False.
+/// Llama, Qwen2 (biases of query, key and value) and Qwen3 (norms of query and key).
 struct LlamaNames {
-  static constexpr auto rules = name_rules(
-      {
-          {"layers.*.mixer.query_norm", "model.layers.*.self_attn.q_norm"},
-          {"layers.*.mixer.key_norm", "model.layers.*.self_attn.k_norm"},
-      },
-      decoder_names, grouped_query_names, mlp_names, expert_names, fused_expert_names);
+  static constexpr auto rules = name_rules(decoder_names, grouped_query_names, query_key_norm_names, mlp_names);
   static constexpr std::string_view scale_suffix = "_scale_inv";
 };
 

@@ -37,6 +37,7 @@ struct MixtralFamily {
       {"routed_scaling_factor", ""},
       {"num_nextn_predict_layers", ""},
       {"hidden_act", ""},
+      {"swiglu_alpha", ""},
       {"swiglu_limit", ""},
   };
   static constexpr FixedKey fixed[] = {

@@ -3,11 +3,13 @@
 
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/gemma3.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/mini_r1.hpp>
 #include <guild/models/mixtral.hpp>
 #include <guild/models/moonlight.hpp>
+#include <guild/models/qwen3_moe.hpp>
 #include <guild/models/transformer.hpp>
 
 namespace guild {
@@ -25,6 +27,9 @@ using R1DistillQwen1_5B = Transformer<R1DistillQwen1_5BSpec>;
 using R1DistillQwen7B = Transformer<R1DistillQwen7BSpec>;
 using Qwen3_8B = Transformer<Qwen3_8BSpec>;
 using Mixtral8x7B = Transformer<Mixtral8x7BSpec>;
+using Qwen3_30B_A3B = Transformer<Qwen3_30B_A3BSpec>;
+using Qwen3_235B_A22B = Transformer<Qwen3_235B_A22BSpec>;
+using Gemma3_1B = Transformer<Gemma3_1BSpec>;
 
 }  // namespace v1
 }  // namespace guild

@@ -27,7 +27,7 @@ template <class Cache> class Caches;
 struct Here;
 
 // guild/modules/embedding.hpp
-template <Index Vocab, Index Size> struct Embedding;
+template <Index Vocab, Index Size, EmbeddingScale Scale> struct Embedding;
 
 // guild/modules/expert_pool.hpp
 template <class S> struct ExpertPool;

@@ -270,7 +270,9 @@ struct Gqa {
     Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, false, attend);
   }
 
-  static double scale() { return 1.0 / std::sqrt(static_cast<double>(width)); }
+  static double scale() {
+    return 1.0 / std::sqrt(config.scale_dim != 0.0 ? config.scale_dim : static_cast<double>(width));
+  }
   template <class Real>
   static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask, const AttentionBranch<Real>& branch) {
     return {heads, width, 0, width, static_cast<Real>(scale()), mask, group, branch.keys, branch.near};

@@ -25,7 +25,7 @@ enum class Activation : std::uint8_t {
 /// no less than +-limit. GPT-OSS: alpha 1.702, limit 7, up_offset 1.
 struct ActivationConfig {
   Activation kind = Activation::silu;  ///< `hidden_act`
-  double alpha = 1.0;                  ///< of silu
+  double alpha = 1.0;                  ///< `swiglu_alpha`, of silu
   double limit = 0.0;                  ///< `swiglu_limit`; 0: none
   double up_offset = 0.0;
   friend constexpr bool operator==(const ActivationConfig&, const ActivationConfig&) = default;
@@ -34,7 +34,7 @@ struct ActivationConfig {
   template <class F, class... C>
   static constexpr void fields(F&& f, C&... c) {
     f(ConfigField{"hidden_act", "activation.kind", Absent::as_default}, c.kind...);
-    f(ConfigField{"", "activation.alpha"}, c.alpha...);
+    f(ConfigField{"swiglu_alpha", "activation.alpha", Absent::as_default}, c.alpha...);
     f(ConfigField{"swiglu_limit", "activation.limit", Absent::as_default}, c.limit...);
     f(ConfigField{"", "activation.up_offset"}, c.up_offset...);
   }
@@ -44,9 +44,9 @@ struct ActivationConfig {
       return ConfigProblem{ErrorCode::cf_range, key, rule, found};
     };
     if (!(alpha > 0.0) || !detail::is_finite(alpha))
-      return broken("hidden_act", "activation.alpha must be above 0", alpha);
+      return broken("swiglu_alpha", "swiglu_alpha must be above 0", alpha);
     if (kind != Activation::silu && alpha != 1.0)
-      return broken("hidden_act", "activation.alpha must be 1 where hidden_act is not silu", alpha);
+      return broken("swiglu_alpha", "swiglu_alpha must be 1 where hidden_act is not silu", alpha);
     if (!(limit >= 0.0) || !detail::is_finite(limit))
       return broken("swiglu_limit", "swiglu_limit must not be negative", limit);
     if (!detail::is_finite(up_offset))

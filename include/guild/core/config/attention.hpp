@@ -64,6 +64,7 @@ struct GqaConfig {
   bool bias = false;            ///< queries, keys and values have a bias (Qwen2)
   bool query_key_norm = false;  ///< each head's query and key is normalised before its rotation (Qwen3)
   bool sinks = false;           ///< each head has a learned logit in the softmax's denominator (GPT-OSS)
+  double scale_dim = 0.0;       ///< scores are divided by its square root; 0: by that of head_dim
   RopeConfig rope = {.pairs = RopePairs::halves};
   [[nodiscard]] constexpr int query_dim() const { return head_dim; }
   [[nodiscard]] constexpr int cache_dim() const { return 2 * key_heads * head_dim; }
@@ -85,6 +86,7 @@ struct GqaConfig {
     f(ConfigField{"", "bias"}, c.bias...);
     f(ConfigField{"", "query_key_norm"}, c.query_key_norm...);
     f(ConfigField{"", "sinks"}, c.sinks...);
+    f(ConfigField{"", "scale_dim"}, c.scale_dim...);
     RopeConfig::fields(f, c.rope...);
   }
 
@@ -101,6 +103,8 @@ struct GqaConfig {
     if (head_dim % 2 != 0)
       return ConfigProblem{ErrorCode::cf_rope, "head_dim", "head_dim must be even: rotary position turns pairs",
                            double(head_dim)};
+    if (!(scale_dim >= 0.0) || !detail::is_finite(scale_dim))
+      return ConfigProblem{ErrorCode::cf_range, "scale_dim", "scale_dim must not be negative", scale_dim};
     return rope.problem();
   }
 };
