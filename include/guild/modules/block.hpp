@@ -16,6 +16,13 @@ namespace guild {
 inline namespace v1 {
 
 namespace detail {
+/// The width that a mixer says it has; one that says nothing fits.
+template <class Mixer, Index Otherwise>
+inline constexpr Index width_of = Otherwise;
+template <class Mixer, Index Otherwise>
+requires requires { Mixer::hidden; }
+inline constexpr Index width_of<Mixer, Otherwise> = Mixer::hidden;
+
 template <class S>
 struct DenseActivation {
   static constexpr ActivationConfig activation = S::dense.activation;
@@ -41,6 +48,8 @@ struct Block {
   static_assert(!Module<MixerType> || TrainableModule<MixerType>,
                 "Block: Spec::Mixer needs a nested Saved<Real> for what its backward needs of its forward; it may be "
                 "empty");
+  static_assert(detail::width_of<MixerType, S::config.hidden> == S::config.hidden,
+                "Block: Spec::Mixer was made for a model of another width than this Spec's config.hidden");
   using Mixer = MixerType;
   using FeedForward = FeedForwardType;
   using Norm = RmsNorm<S::config.hidden, S::config.norm.gain>;
