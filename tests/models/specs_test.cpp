@@ -109,6 +109,7 @@ TEST(Specs, FilesOfNewerVersionsOfTransformersAreTheSameModels) {
   for (const char* name : {"llama", "qwen2", "qwen3"}) expect_same(std::type_identity<guild::LlamaFamily>{}, name);
   expect_same(std::type_identity<guild::MixtralFamily>{}, "mixtral");
   expect_same(std::type_identity<guild::Qwen3MoeFamily>{}, "qwen3_moe");
+  expect_same(std::type_identity<guild::Gemma3Family>{}, "gemma3");
 }
 
 }  // namespace specs_test

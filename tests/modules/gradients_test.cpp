@@ -97,7 +97,7 @@ struct GemmaSpec : guild::Gemma3Defaults {
                                                  .key_heads = 2,
                                                  .head_dim = 4,
                                                  .query_key_norm = true,
-                                                 .scale_dim = 7.0,
+                                                 .scale_dim = 7,
                                                  .rope = {.base = 100.0, .pairs = guild::RopePairs::halves}};
   static constexpr guild::WindowConfig windows = {.window = 3, .types = guild::LayerTypes("ssf"), .rope_base = 20.0};
   static constexpr guild::DenseConfig dense = {.hidden = 14, .activation = {.kind = guild::Activation::gelu_tanh}};

@@ -45,8 +45,10 @@ class Model:
         self.experts = config.get("num_local_experts") or config.get("num_experts")
         rope = rope_settings(config)
         self.plain = float(rope["rope_theta"]) ** (-np.arange(0, self.head_dim, 2) / self.head_dim)
-        assert rope["rope_type"] in ("default", "llama3"), rope
+        assert rope["rope_type"] in ("default", "llama3", "linear"), rope
         self.frequencies = llama3_frequencies(self.plain, rope) if rope["rope_type"] == "llama3" else self.plain
+        if rope["rope_type"] == "linear":
+            self.frequencies = self.plain / rope["factor"]
         assert not config.get("use_sliding_window")  # without it the numbers beside it mean nothing
 
     def linear(self, x, name):

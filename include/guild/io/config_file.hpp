@@ -137,6 +137,7 @@ class ConfigFile {
       published::refuse(*part, ErrorCode::cf_rope_unsupported, "1: all of a head turns");
     if (!read_scaling(*scaling, r, types)) return;
     r.factor = to_number(require_value(*scaling, "factor", "a number"));
+    if (r.scaling == RopeScaling::linear) return;
     r.original_context = to_int(require_value(*scaling, "original_max_position_embeddings", "an integer"));
     if (r.scaling == RopeScaling::llama3) {
       r.low_frequency_factor = to_number(require_value(*scaling, "low_freq_factor", "a number"));
@@ -206,10 +207,11 @@ class ConfigFile {
     const std::string text = to_text(*type);
     if (text == "default") return false;
     for (const std::string_view one : types)
-      if (one == text) {
-        r.scaling = one == name(RopeScaling::llama3) ? RopeScaling::llama3 : RopeScaling::yarn;
-        return true;
-      }
+      for (const RopeScaling kind : {RopeScaling::yarn, RopeScaling::llama3, RopeScaling::linear})
+        if (one == text && one == name(kind)) {
+          r.scaling = kind;
+          return true;
+        }
     type->fail(ErrorCode::cf_rope_unsupported, {"is \"", text.substr(0, 40), "\", supported is only ", known,
                                                 ". A model that needs another value cannot be run by this version"});
   }

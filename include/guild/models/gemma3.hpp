@@ -16,7 +16,7 @@ struct Gemma3Defaults : SpecBase {
   static constexpr TrunkConfig config = {
       .tied_embeddings = true, .embedding_scale = EmbeddingScale::root_of_hidden, .norm = gemma3_norm};
   static constexpr GqaConfig attention = {
-      .head_dim = 256, .query_key_norm = true, .scale_dim = 256.0, .rope = {.base = 1e6, .pairs = RopePairs::halves}};
+      .head_dim = 256, .query_key_norm = true, .scale_dim = 256, .rope = {.base = 1e6, .pairs = RopePairs::halves}};
   static constexpr WindowConfig windows = {.types = LayerTypes("sssssfsss"), .rope_base = 1e4};
   static constexpr DenseConfig dense = {.activation = {.kind = Activation::gelu_tanh}};
   template <class S>
@@ -48,7 +48,7 @@ struct Gemma3_1BSpec : Gemma3Defaults {
                                           .key_heads = 1,
                                           .head_dim = 256,
                                           .query_key_norm = true,
-                                          .scale_dim = 256.0,
+                                          .scale_dim = 256,
                                           .rope = {.base = 1e6, .pairs = RopePairs::halves}};
   static constexpr WindowConfig windows = {
       .window = 512, .types = LayerTypes("sssssfsssssfsssssfsssssfss"), .rope_base = 1e4};

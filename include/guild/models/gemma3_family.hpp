@@ -28,7 +28,7 @@ struct Gemma3Family {
             {.key_heads = 4,
              .head_dim = 256,
              .query_key_norm = true,
-             .scale_dim = 256.0,
+             .scale_dim = 256,
              .rope = {.base = 1e6, .pairs = RopePairs::halves}},
             {.window = 4096, .rope_base = 1e4},
             {.activation = {.kind = Activation::gelu_tanh}}};
@@ -41,6 +41,7 @@ struct Gemma3Family {
       {"num_nextn_predict_layers", ""},
       {"hidden_act", ""},
       {"swiglu_limit", ""},
+      {"swiglu_alpha", ""},
   };
   static constexpr FixedKey fixed[] = {
       {"attention_bias", "false"},
@@ -49,7 +50,7 @@ struct Gemma3Family {
       {"attn_logit_softcapping", "null", "attention's scores are not capped"},
       {"use_bidirectional_attention", "false", "a token sees no later ones", true, false},
   };
-  static constexpr std::string_view rope_types[] = {"yarn"};
+  static constexpr std::string_view rope_types[] = {"linear", "yarn"};
 
   /// Without a list of layers, each `sliding_window_pattern`-th sees all keys.
   template <class File>
@@ -76,13 +77,11 @@ struct Gemma3Names {
           {"layers.*.mixer_norm", "model.layers.*.input_layernorm"},
           {"layers.*.mixer", "model.layers.*.self_attn"},
           {"layers.*.mixer.output", "model.layers.*.self_attn.o_proj"},
-          {"layers.*.mixer.query_norm", "model.layers.*.self_attn.q_norm"},
-          {"layers.*.mixer.key_norm", "model.layers.*.self_attn.k_norm"},
           {"layers.*.mixer_post_norm", "model.layers.*.post_attention_layernorm"},
           {"layers.*.feed_forward_norm", "model.layers.*.pre_feedforward_layernorm"},
           {"layers.*.feed_forward_post_norm", "model.layers.*.post_feedforward_layernorm"},
       },
-      grouped_query_names, mlp_names);
+      grouped_query_names, query_key_norm_names, mlp_names);
   static constexpr std::string_view scale_suffix = "_scale_inv";
 };
 

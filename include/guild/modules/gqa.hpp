@@ -271,7 +271,7 @@ struct Gqa {
   }
 
   static double scale() {
-    return 1.0 / std::sqrt(config.scale_dim != 0.0 ? config.scale_dim : static_cast<double>(width));
+    return 1.0 / std::sqrt(static_cast<double>(config.scale_dim != 0 ? config.scale_dim : config.head_dim));
   }
   template <class Real>
   static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask, const AttentionBranch<Real>& branch) {

@@ -40,6 +40,7 @@ struct WindowFamily {
                                             {"num_nextn_predict_layers", ""},
                                             {"hidden_act", ""},
                                             {"swiglu_limit", ""},
+                                            {"swiglu_alpha", ""},
                                             {"rope_base", "rope_local_base_freq", guild::Absent::as_default}};
   static constexpr guild::FixedKey fixed[] = {{"hidden_act", "\"silu\""}};
   static constexpr std::string_view rope_types[] = {"yarn"};

@@ -64,7 +64,7 @@ struct GqaConfig {
   bool bias = false;            ///< queries, keys and values have a bias (Qwen2)
   bool query_key_norm = false;  ///< each head's query and key is normalised before its rotation (Qwen3)
   bool sinks = false;           ///< each head has a learned logit in the softmax's denominator (GPT-OSS)
-  double scale_dim = 0.0;       ///< scores are divided by its square root; 0: by that of head_dim
+  int scale_dim = 0;            ///< scores are divided by its square root; 0: by that of head_dim
   RopeConfig rope = {.pairs = RopePairs::halves};
   [[nodiscard]] constexpr int query_dim() const { return head_dim; }
   [[nodiscard]] constexpr int cache_dim() const { return 2 * key_heads * head_dim; }
@@ -95,6 +95,7 @@ struct GqaConfig {
         {"num_attention_heads", "num_attention_heads must be from 1 to 4096", heads, 1, 1 << 12},
         {"num_key_value_heads", "num_key_value_heads must be from 1 to 4096", key_heads, 1, 1 << 12},
         {"head_dim", "head_dim must be from 2 to 4096 and even", head_dim, 1, 1 << 12},
+        {"scale_dim", "scale_dim must be from 0 to 65536", scale_dim, 0, 1 << 16},
     };
     if (auto problem = detail::problem_of(ranges)) return problem;
     if (heads % key_heads != 0)
@@ -103,8 +104,6 @@ struct GqaConfig {
     if (head_dim % 2 != 0)
       return ConfigProblem{ErrorCode::cf_rope, "head_dim", "head_dim must be even: rotary position turns pairs",
                            double(head_dim)};
-    if (!(scale_dim >= 0.0) || !detail::is_finite(scale_dim))
-      return ConfigProblem{ErrorCode::cf_range, "scale_dim", "scale_dim must not be negative", scale_dim};
     return rope.problem();
   }
 };
