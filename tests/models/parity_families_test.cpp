@@ -1,5 +1,5 @@
-// Llama, Qwen2, Qwen3, Mixtral and Qwen3-MoE against Hugging Face transformers: logits, chosen experts, greedy tokens.
-// tests/fixtures/models/README.md says what each folder proves.
+// Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE and GPT-OSS against Hugging Face transformers: logits, chosen experts, greedy
+// tokens. tests/fixtures/models/README.md says what each folder proves.
 #include "../support/family_specs.hpp"
 #include "parity.hpp"
 
@@ -46,6 +46,8 @@ TEST(Parity, MixtralHasExpertsInEveryLayer) { expect_both<Mixtral>("mixtral"); }
 TEST(Parity, MixtralMayBeFused) { expect_both<Mixtral>("mixtral_fused"); }
 TEST(Parity, Qwen3MoeHasExpertsAndNormsOfQueriesAndKeys) { expect_both<Qwen3Moe>("qwen3_moe"); }
 TEST(Parity, Qwen3MoeMayBeFused) { expect_both<Qwen3Moe>("qwen3_moe_fused"); }
+TEST(Parity, GptOssHasWindowsSinksAndBiases) { expect_both<GptOss>("gpt_oss"); }
+TEST(Parity, GptOssMayBeInBlocksOfMxfp4) { expect_both<GptOssMxfp4>("gpt_oss_mxfp4"); }
 TEST(Parity, Qwen3MoeMayLeaveWeightsOfExpertsAsTheyAre) { expect_both<Qwen3MoePlain>("qwen3_moe_plain"); }
 
 }  // namespace parity_families_test

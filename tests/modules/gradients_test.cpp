@@ -227,12 +227,11 @@ struct MtpCase : LayerCase<guild::Transformer<TinySpec>::Mtp, TinySpec> {
 template <class Case>
 class Gradients : public testing::Test {};
 
-using Cases =
-    testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
-                   EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase,
-                   LocalMlaCase, GeluCase, LimitedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, StackCase<TinySpec>,
-                   StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>,
-                   ModelCase<MixtralSpec>, MtpCase>;
+using Cases = testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
+                             EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase,
+                             LocalMlaCase, GeluCase, LimitedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase,
+                             StackCase<TinySpec>, StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>,
+                             ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

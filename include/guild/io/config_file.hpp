@@ -20,7 +20,7 @@ namespace guild {
 inline namespace v1 {
 
 /// `quantization_config`: weights of linear layers stored as fp8 e4m3, each block with one scale; or, where `fp8` is
-/// false, as MXFP4 in the layout of compressed-tensors (mxfp4-pack-quantized).
+/// false, as MXFP4 in the layout of compressed-tensors (mxfp4-pack-quantized) or of GPT-OSS (mxfp4).
 struct QuantizationConfig {
   bool fp8 = true;
   int block_rows = 128;  ///< `weight_block_size[0]`: outputs that share a scale
@@ -162,7 +162,10 @@ class ConfigFile {
     }
     if (const auto part = value("partial_rotary_factor"); part && to_number(*part) != 1.0)
       published::refuse(*part, ErrorCode::cf_rope_unsupported, "1: all of a head turns");
-    if (!read_scaling(*scaling, r, types)) return;
+    if (!read_scaling(*scaling, r, types)) {
+      r.factor = 1.0;
+      return;
+    }
     r.factor = to_number(require_value(*scaling, "factor", "a number"));
     r.original_context = to_int(require_value(*scaling, "original_max_position_embeddings", "an integer"));
     if (r.scaling == RopeScaling::llama3) {
@@ -176,8 +179,7 @@ class ConfigFile {
     r.mscale_all_dim = number_or(value("mscale_all_dim"), 0.0);
     if (const auto factor = value("attention_factor"))
       published::refuse(*factor, ErrorCode::cf_rope_unsupported, "null: it follows from mscale and mscale_all_dim");
-    if (const auto truncate = value("truncate"); truncate && !to_bool(*truncate))
-      published::refuse(*truncate, ErrorCode::cf_rope_unsupported, "true");
+    r.truncate = bool_or(value("truncate"), true);
   }
 
   [[nodiscard]] std::optional<QuantizationConfig> quantization() const {
@@ -185,11 +187,13 @@ class ConfigFile {
     const auto q = find("quantization_config");
     if (!q) return std::nullopt;
     if (!q->is_object()) published::refuse(*q, ErrorCode::cf_type, "an object or null");
-    static constexpr Word<int> methods[] = {{"fp8", 0}, {"compressed-tensors", 1}}, formats[] = {{"e4m3", 0}},
-                               schemes[] = {{"dynamic", 0}};
-    if (one_of(require_value(*q, "quant_method", "\"fp8\" or \"compressed-tensors\""), methods, code) == 1) {
+    static constexpr Word<int> methods[] = {{"fp8", 0}, {"compressed-tensors", 1}, {"mxfp4", 2}},
+                               formats[] = {{"e4m3", 0}}, schemes[] = {{"dynamic", 0}};
+    const int method =
+        one_of(require_value(*q, "quant_method", "\"fp8\", \"compressed-tensors\" or \"mxfp4\""), methods, code);
+    if (method > 0) {
       static constexpr Word<int> packings[] = {{"mxfp4-pack-quantized", 0}};
-      (void)one_of(require_value(*q, "format", "\"mxfp4-pack-quantized\""), packings, code);
+      if (method == 1) (void)one_of(require_value(*q, "format", "\"mxfp4-pack-quantized\""), packings, code);
       return QuantizationConfig{.fp8 = false, .block_rows = 1, .block_cols = 32};
     }
     if (const auto format = find_value(*q, "fmt")) (void)one_of(*format, formats, code);

@@ -16,6 +16,15 @@ struct DeepSeekR1Spec;
 // guild/models/deepseek_v2_lite.hpp
 struct DeepSeekV2LiteSpec;
 
+// guild/models/gpt_oss.hpp
+struct GptOss120BSpec;
+struct GptOss20BSpec;
+struct GptOssDefaults;
+
+// guild/models/gpt_oss_family.hpp
+struct GptOssFamily;
+struct GptOssNames;
+
 // guild/models/kimi_k2.hpp
 struct KimiK2Spec;
 

@@ -63,7 +63,7 @@ inline void order_by_expert(std::vector<FirstValues>& tensors) {
 /// of. The numbers depend on the seed and on the tensor's place in the model alone. Throws op_argument for impossible
 /// options, op_shape for memory of another size, dev_memory.
 template <class Model, class Device, class Weights>
-  requires requires(Device& device) { device.scratch(); }
+requires requires(Device& device) { device.scratch(); }
 void initialize(Device& device, Weights& weights, const InitializeOptions& options = {}) {
   if (!(options.deviation >= 0.0) || !std::isfinite(options.deviation) || options.residual_layers < 0)
     detail::refuse(ErrorCode::op_argument, "the deviation must be finite and not negative, and so must the layers",
