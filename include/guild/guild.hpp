@@ -120,6 +120,8 @@
 #include <guild/models/families.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/gemma3_family.hpp>
+#include <guild/models/gpt_oss.hpp>
+#include <guild/models/gpt_oss_family.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/llama_family.hpp>
@@ -201,11 +203,13 @@
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/common/twins.hpp>
 #include <guild/ops/experts/assignment.hpp>
+#include <guild/ops/experts/bias.hpp>
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/experts/cpu/assignment.hpp>
 #include <guild/ops/experts/cpu/grouped.hpp>
 #include <guild/ops/experts/grouped.hpp>
 #include <guild/ops/experts/rows/assignment.hpp>
+#include <guild/ops/experts/rows/bias.hpp>
 #include <guild/ops/experts/rows/combine.hpp>
 #include <guild/ops/head/cross_entropy.hpp>
 #include <guild/ops/head/cross_entropy_head.hpp>

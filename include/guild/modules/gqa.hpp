@@ -66,6 +66,7 @@ struct Gqa {
     typename Store::Vector sinks;                             ///< a logit for each head; unused without config.sinks
     typename Branches::template Weights<Store> gate;
     typename Output::template Weights<Store> output;
+    typename Store::Vector output_bias;            ///< unused without config.output_bias
     RopeTable rope{config.rope, config.head_dim};  ///< derived, not visited
   };
 
@@ -84,7 +85,9 @@ struct Gqa {
     }
     if constexpr (config.sinks) visitor(path / "sinks", VectorShape{heads}, weights.sinks...);
     Branches::visit(visitor, path, weights.gate...);
-    Output::visit(visitor, path / "output", weights.output...);
+    const Path output = path / "output";
+    Output::visit(visitor, output, weights.output...);
+    if constexpr (config.output_bias) visitor(output / "bias", VectorShape{hidden}, weights.output_bias...);
   }
 
   template <class Real>
@@ -121,6 +124,7 @@ struct Gqa {
     else
       detail::refuse(ErrorCode::op_argument, "attention over caches is in float", "Gqa: caches");
     Output::forward(device, weights.output, saved.attended, y);
+    if constexpr (config.output_bias) add_bias(device, weights.output_bias.view(), y);
   }
 
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy.
@@ -137,6 +141,7 @@ struct Gqa {
     const auto dkey = scratch.template take<Real>(x.rows, key_heads * width);
     const auto dvalue = scratch.template take<Real>(x.rows, key_heads * width);
     Output::backward(device, weights.output, saved.attended, dy, dattended, gradients.output);
+    if constexpr (config.output_bias) bias_gradient(device, dy, gradients.output_bias.view());
 
     const auto dsinks = scratch.template take<Real>(x.rows, config.sinks ? heads : 0);
     const auto dvalues = scratch.template take<Real>(x.rows, Branches::values);

@@ -41,11 +41,12 @@ struct MatrixShape {
   TensorRole role = TensorRole::parameter;
   float first = 1.0f;  ///< of a parameter: fresh weights begin with so much of the usual deviation
 };
-/// The shape of a vector.
+/// The shape of a vector, or of `count` equal ones behind each other: a bias of each expert.
 struct VectorShape {
-  Index size;
+  Index size;  ///< of all of them together
   TensorRole role = TensorRole::parameter;
   float first = 1.0f;  ///< of a parameter: what fresh weights begin with
+  Index count = 1;
 };
 /// The shape of a stack of `count` matrices [rows = outputs, cols = inputs]: one of each expert.
 struct StackShape {
