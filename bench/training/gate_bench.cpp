@@ -1,7 +1,7 @@
 // What gates on far keys learn, and what windows cost: small models trained on two tasks at once, short copies and long
 // recall. Prints one JSON object a line; bench/reference/plot_gates.py draws them.
-//   gate_bench --arms far_bias,constant [--steps N] [--threads N]       copies and recall by two layers
-//   gate_bench --arms global,hybrid [--steps N] [--threads N]           the same by six layers
+//   gate_bench --arms far_bias,constant [--steps N] [--threads N] [--lr X]     copies and recall by two layers
+//   gate_bench --arms global,hybrid --lr 1e-3        the same by six layers
 // A sequence begins with a dictionary of pairs (key, value) and goes on with blocks: [copy] a b c d e [copy] a b c d e,
 // of which the second half is learned, and [recall] key value, of which the value is. Every letter of a copy may be a
 // key of the dictionary, and every key may stand in a copy before: what is near misleads recall, and what is far
@@ -203,6 +203,7 @@ Score evaluate(Cpu& device, const Weights& weights, Index size, Index from, bool
 
 struct Settings {
   int steps = 3000, threads = 0, sequences = 32;
+  double lr = 3e-3;
   std::uint64_t seed = 1;
 };
 
@@ -218,7 +219,7 @@ void train(const char* name, const Settings& settings, bool constant = false) {
     return group;
   };
   Trainer<Model> trainer(device, std::move(weights),
-                         {.optimizer = AdamW{.lr = 3e-3, .beta2 = 0.98, .weight_decay = 0.01},
+                         {.optimizer = AdamW{.lr = settings.lr, .beta2 = 0.98, .weight_decay = 0.01},
                           .groups = groups,
                           .schedule = Schedule::warmup_cosine(100, settings.steps, 0.05)});
   Random random(settings.seed, 5);
@@ -265,6 +266,7 @@ int main(int argc, char** argv) {
     if (option == "--arms") chosen = argv[i + 1];
     if (option == "--steps") settings.steps = std::atoi(argv[i + 1]);
     if (option == "--threads") settings.threads = std::atoi(argv[i + 1]);
+    if (option == "--lr") settings.lr = std::atof(argv[i + 1]);
     if (option == "--seed") settings.seed = static_cast<std::uint64_t>(std::atoll(argv[i + 1]));
   }
   try {
