@@ -1,6 +1,7 @@
 // All of guild for the host compiler; guild/cuda.cuh adds the CUDA side. Written by tests/rules/update_umbrella.sh.
 #pragma once
 
+#include <guild/checkpoint/fused_writer.hpp>
 #include <guild/checkpoint/load_dense.hpp>
 #include <guild/checkpoint/load_options.hpp>
 #include <guild/checkpoint/load_weights.hpp>

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
@@ -154,21 +153,14 @@ class WeightReader {
     const Index rows = found.shape.rows, cols = found.shape.cols, size = bits(found.format().element) / 8;
     const Index line = found.fused->parts * rows * size, most = std::clamp(most_bytes / line, Index{1}, cols);
     std::vector<std::byte> lines(static_cast<std::size_t>(most * line));
-    const auto copy = [&]<class Bytes>(Bytes, Index first, Index count) {
-      for (Index r = 0; r < rows; ++r) {
-        const std::byte* from = lines.data() + (found.fused->first(rows) + r * found.fused->step()) * size;
-        std::byte* out = to + (r * cols + first) * size;
-        for (Index c = 0; c < count; ++c) std::memcpy(out + c * size, from + c * line, sizeof(Bytes));
-      }
-    };
     for (Index first = 0; first < cols; first += most) {
       const Index count = std::min(most, cols - first);
       fetch(*found.tensors[0].elements, static_cast<std::uint64_t>((e * cols + first) * line),
             static_cast<std::uint64_t>(count * line), lines.data());
       if (size == 4)
-        copy(std::uint32_t{}, first, count);
+        copy_lines<4>(found, lines.data(), first, count, to);
       else
-        copy(std::uint16_t{}, first, count);
+        copy_lines<2>(found, lines.data(), first, count, to);
     }
     report(found.matrix_bytes());
   }

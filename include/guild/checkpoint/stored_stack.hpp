@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -104,6 +106,19 @@ template <class Names>
     finder.require_same_format(tensor, *first);
   }
   return found;
+}
+
+/// Columns [first, first + count) of one matrix, whose elements have Size bytes, from as many lines of the transposed
+/// tensor: row r of the matrix is column fused.first + r * fused.step of a line.
+template <std::size_t Size>
+void copy_lines(const FoundStack& found, const std::byte* lines, Index first, Index count, std::byte* to) {
+  constexpr auto size = static_cast<Index>(Size);
+  const Index rows = found.shape.rows, line = found.fused->parts * rows * size;
+  for (Index r = 0; r < rows; ++r) {
+    const std::byte* from = lines + (found.fused->first(rows) + r * found.fused->step()) * size;
+    std::byte* out = to + (r * found.shape.cols + first) * size;
+    for (Index c = 0; c < count; ++c) std::memcpy(out + c * size, from + c * line, Size);
+  }
 }
 
 /// Where a checkpoint holds a vector: alone [size], or equal ones of all experts in one tensor [count, parts * size of

@@ -168,7 +168,7 @@ class WeightCheck {
   TensorFinder finder_;
   std::set<std::string_view> used_;
   std::vector<FoundStack> absent_;
-  bool has_fused_ = false;
+  bool has_fused_ = requires { Names::fused_experts; };
   std::vector<std::string> missing_;
   std::size_t missing_count_ = 0;
   Residence residence_;

@@ -92,6 +92,7 @@ struct GptOssNames {
       },
       decoder_names, grouped_query_names);
   static constexpr std::string_view scale_suffix = "_scale_inv";
+  static constexpr bool fused_experts = true;  ///< files are written so too
 };
 
 }  // namespace v1
