@@ -76,13 +76,14 @@ class Model:
         self.experts = config.get("num_local_experts") or config.get("num_experts")
         rope = rope_settings(config)
         self.plain = float(rope["rope_theta"]) ** (-np.arange(0, self.head_dim, 2) / self.head_dim)
-        kinds = {
+        self.kinds, self.width = config.get("layer_types"), config.get("sliding_window")
+        rules = {
             "default": lambda plain, _: plain,
             "llama3": llama3_frequencies,
             "yarn": yarn_frequencies,
             "linear": lambda plain, scaling: plain / scaling["factor"],
         }
-        self.frequencies = kinds[rope["rope_type"]](self.plain, rope)
+        self.frequencies = rules[rope["rope_type"]](self.plain, rope)
         self.magnitude = 0.1 * math.log(rope["factor"]) + 1 if rope["rope_type"] == "yarn" else 1.0
         assert not rope.get("mscale_all_dim") and not rope.get("attention_factor"), rope
         assert not config.get("use_sliding_window")  # without it the numbers beside it mean nothing
@@ -116,9 +117,7 @@ class Model:
 
     def window(self, layer):
         """Keys that a token of the layer sees, its own among them; None: all."""
-        if self.c["model_type"] != "gpt_oss" or self.c["layer_types"][layer] == "full_attention":
-            return None
-        return self.c["sliding_window"]
+        return self.width if self.kinds and self.kinds[layer] == "sliding_attention" else None
 
     def softmax_of(self, scores, prefix):
         """Over the keys and, where the layer has them, a sink of each head, which has no value."""

@@ -34,7 +34,7 @@ class Gemma3(family_forward.Model):
             "full_attention" if (i + 1) % pattern == 0 else "sliding_attention"
             for i in range(config["num_hidden_layers"])
         ]
-        self.window, self.scalar = config["sliding_window"], config["query_pre_attn_scalar"]
+        self.scalar = config["query_pre_attn_scalar"]
         self.embedding_scale = math.sqrt(config["hidden_size"])
 
     def norm(self, x, name):
@@ -48,21 +48,13 @@ class Gemma3(family_forward.Model):
         gelu = 0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
         return (gelu * (x @ up.T)) @ down.T
 
-    def seen(self, tokens):
-        """Which keys a token sees in the layer that is computed."""
-        back = np.arange(tokens)[:, None] - np.arange(tokens)
-        return (back >= 0) & (back < (self.window if self.kind == "sliding_attention" else tokens))
-
-    def mask(self, tokens):
-        return self.seen(tokens)
-
     def heads_of(self, x, prefix, kind, heads):  # the softmax scale is that of head_dim: queries make up for it
         right = math.sqrt(self.head_dim / self.scalar) if kind == "q" else 1
         return super().heads_of(x, prefix, kind, heads) * right
 
     def block(self, x, layer):
-        prefix, self.kind = f"model.layers.{layer}.", self.kinds[layer]
-        self.frequencies = self.full if self.kind == "full_attention" else self.sliding
+        prefix = f"model.layers.{layer}."
+        self.frequencies = self.full if self.kinds[layer] == "full_attention" else self.sliding
         out = self.attention(self.norm(x, prefix + "input_layernorm.weight"), prefix + "self_attn.")
         x = x + self.post_norm(out, prefix + "post_attention_layernorm.weight")
         normed = self.norm(x, prefix + "pre_feedforward_layernorm.weight")
