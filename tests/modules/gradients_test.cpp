@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <guild/cpu.hpp>
+#include <guild/models/gpt_oss.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
 #include <guild/models/transformer.hpp>
@@ -92,6 +93,19 @@ struct MixtralSpec : guild::MixtralDefaults {
   static constexpr guild::TopKConfig routing = {
       .experts = 5, .top_k = 2, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
   static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 0};
+};
+
+/// Windows, sinks and biases wherever there are any.
+struct GptOssSpec : guild::GptOssDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
+  static constexpr guild::GqaConfig attention = [] {
+    auto changed = guild::GptOssDefaults::attention;
+    changed.heads = 4, changed.key_heads = 2, changed.head_dim = 4;
+    return changed;
+  }();
+  static constexpr guild::WindowConfig windows = {.window = 3, .types = guild::LayerTypes("sf")};
+  static constexpr guild::TopKConfig routing = BiasedSpec::routing;
+  static constexpr guild::ExpertConfig experts = BiasedSpec::experts;
 };
 
 /// What most modules share: hidden in, hidden out, and a pass.
@@ -244,7 +258,7 @@ using Cases = testing::Types<LinearCase, NormCase<guild::NormGain::weight>, Norm
                              EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase,
                              LocalMlaCase, GeluCase, LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase,
                              StackCase<TinySpec>, StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>,
-                             ModelCase<GqaSpec>, ModelCase<MixtralSpec>, MtpCase>;
+                             ModelCase<GqaSpec>, ModelCase<MixtralSpec>, ModelCase<GptOssSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }
