@@ -7,6 +7,7 @@
 
 #include <guild/cpu.hpp>
 #include <guild/models/gemma3.hpp>
+#include <guild/models/gpt_oss.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
 #include <guild/models/transformer.hpp>
@@ -113,6 +114,18 @@ struct GemmaSpec : guild::Gemma3Defaults {
                                                  .rope = {.base = 100.0, .pairs = guild::RopePairs::halves}};
   static constexpr guild::WindowConfig windows = {.window = 3, .types = guild::LayerTypes("ssf"), .rope_base = 20.0};
   static constexpr guild::DenseConfig dense = {.hidden = 14, .activation = {.kind = guild::Activation::gelu_tanh}};
+};
+/// Windows, sinks and biases wherever there are any.
+struct GptOssSpec : guild::GptOssDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
+  static constexpr guild::GqaConfig attention = [] {
+    auto changed = guild::GptOssDefaults::attention;
+    changed.heads = 4, changed.key_heads = 2, changed.head_dim = 4;
+    return changed;
+  }();
+  static constexpr guild::WindowConfig windows = {.window = 3, .types = guild::LayerTypes("sf")};
+  static constexpr guild::TopKConfig routing = BiasedSpec::routing;
+  static constexpr guild::ExpertConfig experts = BiasedSpec::experts;
 };
 
 /// What most modules share: hidden in, hidden out, and a pass.
@@ -284,7 +297,7 @@ using Cases =
                    FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase, LimitedMoeCase,
                    BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
                    StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>,
-                   ModelCase<MixtralSpec>, ModelCase<GemmaSpec>, MtpCase>;
+                   ModelCase<MixtralSpec>, ModelCase<GemmaSpec>, ModelCase<GptOssSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }
