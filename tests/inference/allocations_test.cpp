@@ -6,6 +6,7 @@
 #include <guild/inference/generation.hpp>
 #include <guild/inference/load.hpp>
 #include <guild/models/presets.hpp>
+#include <guild/modules/keys.hpp>
 
 #include <gtest/gtest.h>
 
@@ -124,6 +125,25 @@ TEST(Allocations, CachesTakeTheBytesTheySay) {
     cache.reserve(tokens);
     EXPECT_EQ(guild_test::buffer_bytes - before, LongModel::Mtp::Cache::bytes(tokens));
   }
+}
+
+/// 61 layers of DeepSeek-R1, and 11 of them among 50 that see 128 keys, at 128 Ki tokens in bf16.
+TEST(Allocations, CachesOfR1sLayersTakeTheBytesOfTheirFormulas) {
+  NEEDS_COUNTS();
+  using Global = guild::Mla<guild::DeepSeekR1Spec>::Cache;
+  using Near = guild::Local<guild::Mla<guild::DeepSeekR1Spec>, 128>::Cache;
+  constexpr Index tokens = 131072, row = (512 + 64) * 2;
+  static_assert(61 * Global::bytes(1) == 70272);
+  static_assert(Near::bytes(tokens) == (128 - 1 + 16) * row);
+  static_assert(11 * Global::bytes(tokens) + 50 * Near::bytes(tokens) == 1'669'181'184);  // of 9'210'691'584
+  Global global;
+  Near near;
+  long before = guild_test::buffer_bytes;
+  global.reserve(tokens);
+  EXPECT_EQ(guild_test::buffer_bytes - before, tokens * row);
+  before = guild_test::buffer_bytes;
+  near.reserve(tokens);
+  EXPECT_EQ(guild_test::buffer_bytes - before, Near::bytes(tokens));
 }
 
 TEST(Allocations, MarksAndRewindingAllocateNothing) {
