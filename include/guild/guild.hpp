@@ -1,6 +1,7 @@
 // All of guild for the host compiler; guild/cuda.cuh adds the CUDA side. Written by tests/rules/update_umbrella.sh.
 #pragma once
 
+#include <guild/checkpoint/fused_writer.hpp>
 #include <guild/checkpoint/load_dense.hpp>
 #include <guild/checkpoint/load_options.hpp>
 #include <guild/checkpoint/load_weights.hpp>
@@ -120,6 +121,8 @@
 #include <guild/models/families.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/gemma3_family.hpp>
+#include <guild/models/gpt_oss.hpp>
+#include <guild/models/gpt_oss_family.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/llama_family.hpp>
@@ -197,11 +200,13 @@
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/common/twins.hpp>
 #include <guild/ops/experts/assignment.hpp>
+#include <guild/ops/experts/bias.hpp>
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/experts/cpu/assignment.hpp>
 #include <guild/ops/experts/cpu/grouped.hpp>
 #include <guild/ops/experts/grouped.hpp>
 #include <guild/ops/experts/rows/assignment.hpp>
+#include <guild/ops/experts/rows/bias.hpp>
 #include <guild/ops/experts/rows/combine.hpp>
 #include <guild/ops/head/cross_entropy.hpp>
 #include <guild/ops/head/cross_entropy_head.hpp>

@@ -159,6 +159,26 @@ struct MixtralSpec : guild::MixtralDefaults {
   static constexpr guild::ExpertConfig experts = {.hidden = 28, .shared = 0};
 };
 
+struct GptOssSpec : guild::GptOssDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 97, .hidden = 48, .layers = 2, .context = 192};
+  static constexpr guild::GqaConfig attention = [] {
+    auto changed = guild::GptOssDefaults::attention;
+    changed.heads = 4, changed.key_heads = 2, changed.head_dim = 10;
+    return changed;
+  }();
+  static constexpr guild::WindowConfig windows = {.window = 9, .types = guild::LayerTypes("sf")};
+  static constexpr guild::TopKConfig routing = [] {
+    auto changed = guild::GptOssDefaults::routing;
+    changed.experts = 5;
+    return changed;
+  }();
+  static constexpr guild::ExpertConfig experts = [] {
+    auto changed = guild::GptOssDefaults::experts;
+    changed.hidden = 28;
+    return changed;
+  }();
+};
+
 template <class Spec>
 void expect_saved_as(const std::string& type, const std::vector<std::string>& names) {
   using M = guild::Transformer<Spec>;
@@ -180,6 +200,9 @@ TEST(SaveModel, WritesOtherFamiliesAsPublished) {
                                        "model.layers.1.mlp.gate_proj.weight", "lm_head.weight"});
   expect_saved_as<MixtralSpec>("mixtral", {"model.layers.0.block_sparse_moe.gate.weight",
                                            "model.layers.1.block_sparse_moe.experts.7.w3.weight"});
+  expect_saved_as<GptOssSpec>("gpt_oss",
+                              {"model.layers.0.mlp.experts.gate_up_proj", "model.layers.1.mlp.experts.down_proj",
+                               "model.layers.1.mlp.experts.gate_up_proj_bias", "model.layers.1.self_attn.sinks"});
 }
 
 TEST(SaveModel, SavesTheShippedModelSoThatItLoadsAsPublished) {

@@ -55,6 +55,21 @@ struct InTurnSpec : WideSpec {
   using Names = InTurnNames;
 };
 
+/// The same, and every fused tensor [inputs, outputs] of an expert.
+struct TransposedNames : InTurnNames {
+  static constexpr auto rules = [] {
+    auto changed = InTurnNames::rules;
+    for (guild::NameRule& rule : changed)
+      if (rule.ours.ends_with("experts.gate.weight") || rule.ours.ends_with("experts.up.weight") ||
+          rule.ours.ends_with("experts.down.weight"))
+        rule.rows.transposed = true;
+    return changed;
+  }();
+};
+struct TransposedSpec : WideSpec {
+  using Names = TransposedNames;
+};
+
 /// Takes the tensors of all experts `kinds` of a layer out and puts their bytes together: expert after expert, for each
 /// of them kind after kind, or row after row.
 template <class M>
@@ -171,6 +186,73 @@ TEST(StoredStack, RowsMayTakeTurns) {
     EXPECT_EQ(found.down.pieces[0].data.is_shared(), residence == Residence::mapped);
     EXPECT_EQ(last, total) << "progress ends at the whole";
   }
+}
+
+/// [E, rows, cols] as [E, cols, rows].
+Stored transposed(const Stored& from) {
+  Stored to{from.type, {from.shape[0], from.shape[2], from.shape[1]}, from.bytes};
+  const auto rows = static_cast<std::size_t>(from.shape[1]), cols = static_cast<std::size_t>(from.shape[2]),
+             size = from.bytes.size() / (static_cast<std::size_t>(from.shape[0]) * rows * cols);
+  for (std::size_t e = 0; e < static_cast<std::size_t>(from.shape[0]); ++e)
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t c = 0; c < cols; ++c)
+        std::memcpy(to.bytes.data() + ((e * cols + c) * rows + r) * size,
+                    from.bytes.data() + ((e * rows + r) * cols + c) * size, size);
+  return to;
+}
+Tensors transposed_checkpoint(DType type) {
+  Tensors tensors = fused_checkpoint(type, 0, true);
+  for (int layer = WideSpec::dense.layers; layer < WideSpec::config.layers; ++layer)
+    for (const char* name : {"gate_up_proj", "down_proj"}) {
+      const std::string full = "model.layers." + std::to_string(layer) + ".mlp.experts." + name;
+      tensors[full] = transposed(tensors[full]);
+    }
+  return tensors;
+}
+
+TEST(StoredStack, TensorsMayBeTransposed) {
+  using Transposed = guild::Transformer<TransposedSpec>;
+  for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
+    const TempFolder folder, separate;
+    Tensors tensors = transposed_checkpoint(type);
+    tensors.write(folder);
+    Tensors(type).write(separate);
+    for (const auto residence : {Residence::owned, Residence::mapped}) {
+      std::int64_t last = 0, total = 0;
+      const auto weights = load<Transposed>(
+          folder, {.residence = residence,
+                   .progress = [&](const guild::Progress& now) { return last = now.bytes, total = now.total, true; }});
+      EXPECT_TRUE((same_weights<Transposed>(weights, load<Transposed>(separate)))) << name(type);
+      EXPECT_EQ(last, total) << "progress ends at the whole";
+      EXPECT_EQ(total, tensors.bytes());
+    }
+    const auto a = guild::load_dense<Transposed>(guild::Checkpoint::open(folder.path()));
+    const auto b = guild::load_dense<Transposed>(guild::Checkpoint::open(separate.path()));
+    guild::for_each_tensor<Transposed>(
+        [&](const guild::Path& path, const guild::TensorShape&, guild::TensorRole, const guild::Buffer<float>& x,
+            const guild::Buffer<float>& y) {
+          ASSERT_EQ(x.size(), y.size());
+          EXPECT_EQ(std::memcmp(x.data(), y.data(), static_cast<std::size_t>(x.size()) * 4), 0) << path.str();
+        },
+        a, b);
+  }
+  const auto refusal = [](Tensors tensors) {
+    const TempFolder folder;
+    tensors.write(folder);
+    return guild::test::error_of([&] { (void)load<Transposed>(folder, {.check_finite = true}); });
+  };
+  const auto shape = refusal(fused_checkpoint(DType::f32, 0, true));
+  ASSERT_TRUE(shape);
+  EXPECT_EQ(name(shape->code()), "wt_shape");
+  EXPECT_NE(std::string(shape->what()).find("has shape [8, 320, 48], the model needs [8, 48, 320]"), std::string::npos)
+      << shape->what();
+  Tensors spoilt = transposed_checkpoint(DType::f32);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(spoilt["model.layers.2.mlp.experts.gate_up_proj"].bytes.data() + ((3 * 48 + 2) * 320 + 171) * 4, &nan, 4);
+  const auto value = refusal(std::move(spoilt));
+  ASSERT_TRUE(value);
+  EXPECT_EQ(name(value->code()), "wt_nonfinite");
+  EXPECT_NE(std::string(value->what()).find("element [3, 2, 171] is NaN"), std::string::npos) << value->what();
 }
 
 TEST(StoredStack, TrainingReadsBothToo) {

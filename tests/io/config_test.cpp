@@ -166,7 +166,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"C11", "rope_scaling.type", "\"dynamic\"", ErrorCode::cf_rope_unsupported, "dynamic", "yarn"},
         BadConfig{"C11 llama3", "rope_scaling.type", "\"llama3\"", ErrorCode::cf_rope_unsupported, "llama3", "yarn"},
         BadConfig{"C11 factor", "rope_scaling.attention_factor", "1.5", ErrorCode::cf_rope_unsupported, "1.5", "null"},
-        BadConfig{"C11 truncate", "rope_scaling.truncate", "false", ErrorCode::cf_rope_unsupported, "false", "true"},
+        BadConfig{"C11 truncate", "rope_scaling.truncate", "1", ErrorCode::cf_type, "1", "true or false"},
         BadConfig{"C12", "scoring_func", "\"tanh\"", ErrorCode::cf_unsupported, "tanh", "sigmoid"},
         BadConfig{"C12 selection", "topk_method", "\"best\"", ErrorCode::cf_unsupported, "best", "noaux_tc"},
         BadConfig{"C13", "first_k_dense_replace", "62", ErrorCode::cf_range, "is 62", "num_hidden_layers"},
@@ -290,6 +290,15 @@ TEST(Config, RefusesWhatOtherFamiliesWouldComputeOtherwise) {
        "default"},
       {"gemma3_v5", "rope_parameters.full_attention", "7", ErrorCode::cf_type, "an object"},
       {"gemma3_v5", "rope_local_base_freq", "21", ErrorCode::cf_rope, "\"rope_local_base_freq\" has, 21"},
+      {"gpt_oss_20b", "attention_bias", "false", ErrorCode::cf_unsupported, "true"},
+      {"gpt_oss_20b", "hidden_act", "\"gelu\"", ErrorCode::cf_unsupported, "silu"},
+      {"gpt_oss_20b", "sliding_window", "null", ErrorCode::cf_missing, "an integer"},
+      {"gpt_oss_20b", "layer_types", "[\"full_attention\"]", ErrorCode::cf_range, "as many entries"},
+      {"gpt_oss_20b", "swiglu_limit", "-1", ErrorCode::cf_range, "not be negative"},
+      {"gpt_oss_20b", "swiglu_alpha", "0", ErrorCode::cf_range, "above 0"},
+      {"gpt_oss_20b", "num_local_experts", "", ErrorCode::cf_missing, "an integer"},
+      {"gpt_oss_20b", "intermediate_size", "0", ErrorCode::cf_range, "intermediate_size must be"},
+      {"gpt_oss_20b", "rope_scaling.rope_type", "\"llama3\"", ErrorCode::cf_rope_unsupported, "yarn"},
       {"mixtral_8x7b", "sliding_window", "4096", ErrorCode::cf_unsupported, "null"},
       {"mixtral_8x7b", "num_local_experts", "", ErrorCode::cf_missing, "an integer"},
       {"mixtral_8x7b", "num_experts_per_tok", "9", ErrorCode::cf_moe, "num_local_experts"},
@@ -374,6 +383,24 @@ TEST(Config, ReadsQwen3MoeInEverySpelling) {
   EXPECT_TRUE(std::get<guild::TopKConfig>(model).normalize);
   EXPECT_FALSE(std::get<guild::TopKConfig>(read(with(text, "norm_topk_prob", ""))).normalize);
   EXPECT_EQ(std::get<guild::GqaConfig>(read(with(text, "head_dim", ""))).head_dim, 2048 / 32);
+}
+
+TEST(Config, ReadsWhatFilesOfGptOssLeaveOut) {
+  const auto read = [](const std::string& text) { return guild::parse_config<guild::GptOssFamily>(text); };
+  const std::string text = fixture("gpt_oss_20b");
+  const auto file = read(text);
+  EXPECT_EQ(file.quantization, (guild::QuantizationConfig{.fp8 = false, .block_rows = 1, .block_cols = 32}));
+  EXPECT_EQ(file.eos, std::vector<int>{200002});
+  std::string brief = text;
+  for (const char* key : {"attention_bias", "head_dim", "hidden_act", "layer_types", "rms_norm_eps", "rope_scaling",
+                          "rope_theta", "swiglu_limit", "tie_word_embeddings", "torch_dtype"})
+    brief = with(brief, key, "");
+  EXPECT_EQ(read(brief).model, file.model);
+  EXPECT_EQ(read(with(text, "swiglu_alpha", "1.702")).model, file.model);
+  EXPECT_FALSE(std::get<guild::GqaConfig>(file.model).rope.truncate);
+  EXPECT_TRUE(std::get<guild::GqaConfig>(read(with(text, "rope_scaling.truncate", "")).model).rope.truncate);
+  const auto plain = read(with(text, "rope_scaling", R"({"rope_type": "default"})"));
+  EXPECT_EQ(std::get<guild::GqaConfig>(plain.model).rope.factor, 1.0);
 }
 
 TEST(Config, DefaultsWhatTheConfigurationClassesDocument) {
@@ -462,7 +489,8 @@ TEST(Config, DescribesEveryModelFixtureDownToItsLastParameter) {
     for (const guild::TensorInfo& tensor : checkpoint.tensors()) {
       std::int64_t elements = 1;
       for (const std::int64_t side : tensor.shape) elements *= side;
-      if (!tensor.name.ends_with("_scale_inv")) stored += elements;
+      if (tensor.name.ends_with("_blocks")) elements *= 2;  // two values in a byte
+      if (!tensor.name.ends_with("_scale_inv") && !tensor.name.ends_with("_scales")) stored += elements;
     }
     EXPECT_EQ(counted, stored) << folder;
     ++models;
@@ -508,7 +536,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 48);
+  EXPECT_EQ(fields, 51);
   EXPECT_EQ(one, two);
 }
 

@@ -50,6 +50,15 @@ void expect_round_trip_of(std::string_view type) {
   EXPECT_EQ(read.dtype, DType::f32);
 }
 
+/// A file of this family that says nothing of scaling means YaRN.
+struct GptOssWithoutScaling : GptOssDefaults {
+  static constexpr GqaConfig attention = [] {
+    GqaConfig plain = GptOssDefaults::attention;
+    plain.rope = {.base = 7.0, .pairs = RopePairs::halves};
+    return plain;
+  }();
+};
+
 TEST(ConfigWriter, GivesBackThePresetsOfOtherFamilies) {
   expect_round_trip_of<Llama31_8BSpec>("llama");
   expect_round_trip_of<R1DistillQwen7BSpec>("qwen2");
@@ -57,6 +66,8 @@ TEST(ConfigWriter, GivesBackThePresetsOfOtherFamilies) {
   expect_round_trip_of<Mixtral8x7BSpec>("mixtral");
   expect_round_trip_of<Qwen3_30B_A3BSpec>("qwen3_moe");
   expect_round_trip_of<Gemma3_1BSpec>("gemma3_text");
+  expect_round_trip_of<GptOss20BSpec>("gpt_oss");
+  expect_round_trip_of<GptOssWithoutScaling>("gpt_oss");
 }
 
 struct BiasesAndNorms : LlamaDefaults {
@@ -66,6 +77,9 @@ struct BiasesAndNorms : LlamaDefaults {
 struct Gelu : LlamaDefaults {
   static constexpr DenseConfig dense = {.activation = {.kind = Activation::gelu_tanh}};
 };
+struct GptOssWithoutBiases : GptOssDefaults {
+  static constexpr ExpertConfig experts = {.hidden = 2880, .shared = 0, .activation = {.alpha = 1.702, .limit = 7.0}};
+};
 struct LimitedExperts : MixtralDefaults {
   static constexpr ExpertConfig experts = {.shared = 0, .activation = {.limit = 7.0}};
 };
@@ -73,6 +87,7 @@ struct LimitedExperts : MixtralDefaults {
 TEST(ConfigWriter, RefusesWhatNoFileOfTheFamilyCanSay) {
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<LlamaFamily>(config_of<Gelu>));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<MixtralFamily>(config_of<LimitedExperts>));
+  EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<GptOssFamily>(config_of<GptOssWithoutBiases>));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument, config_json<LlamaFamily>(config_of<BiasesAndNorms>));
   EXPECT_GUILD_ERROR(ErrorCode::op_argument,
                      config_json<LlamaFamily>(config_of<Qwen3_8BSpec>, {.model_type = "llama"}));

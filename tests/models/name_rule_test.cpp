@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <guild/models/deepseek_family.hpp>
+#include <guild/models/gpt_oss_family.hpp>
 #include <guild/models/llama_family.hpp>
 #include <guild/models/mixtral_family.hpp>
 #include <guild/models/presets.hpp>
@@ -245,6 +246,25 @@ TEST(Qwen3MoeNames, AreThoseOfQwen3WithARouterAndExperts) {
             (Strings{"layers.31.feed_forward.experts.gate.weight", "layers.31.feed_forward.experts.up.weight"}));
   EXPECT_EQ(guild::our_paths<Qwen3MoeNames>("model.layers.31.mlp.experts.down_proj"),
             Strings{"layers.31.feed_forward.experts.down.weight"});
+}
+
+TEST(GptOssNames, AreThePublishedOnes) {
+  using guild::GptOssNames;
+  expect_names<GptOssNames>({
+      {"layers.35.mixer.query.bias", "model.layers.35.self_attn.q_proj.bias"},
+      {"layers.35.mixer.output.bias", "model.layers.35.self_attn.o_proj.bias"},
+      {"layers.35.mixer.sinks", "model.layers.35.self_attn.sinks"},
+      {"layers.35.feed_forward.router.weight", "model.layers.35.mlp.router.weight"},
+      {"layers.35.feed_forward.router.bias", "model.layers.35.mlp.router.bias"},
+      {"layers.35.feed_forward.experts.down.bias", "model.layers.35.mlp.experts.down_proj_bias"},
+  });
+  const auto up = fused_of<GptOssNames>("layers.35.feed_forward.experts.up.weight");
+  ASSERT_TRUE(up);
+  EXPECT_EQ(up->name, "model.layers.35.mlp.experts.gate_up_proj");
+  EXPECT_TRUE(up->rows.in_turn && up->rows.transposed);
+  EXPECT_EQ(up->rows.part, 1);
+  EXPECT_EQ(guild::our_paths<GptOssNames>("model.layers.35.mlp.experts.gate_up_proj_bias"),
+            (Strings{"layers.35.feed_forward.experts.gate.bias", "layers.35.feed_forward.experts.up.bias"}));
 }
 
 TEST(MixtralNames, AreThePublishedOnesAndThoseOfFusedFiles) {

@@ -1,4 +1,4 @@
-// Llama, Qwen2, Qwen3, Gemma 3, Mixtral and Qwen3-MoE against Hugging Face transformers: logits, chosen experts, greedy
+// Llama, Qwen2, Qwen3, Gemma 3, Mixtral, Qwen3-MoE and GPT-OSS against transformers: logits, chosen experts, greedy
 // tokens. tests/fixtures/models/README.md says what each folder proves.
 #include "../support/family_specs.hpp"
 #include "parity.hpp"
@@ -68,6 +68,8 @@ void expect_any_split(const std::string& name) {
 }
 TEST(Parity, Gemma3HasWindowsTwoRotationsAndFourNorms) { expect_both<Gemma3>("gemma3"); }
 TEST(Parity, Gemma3MayBeSplitAnywhere) { expect_any_split<Gemma3>("gemma3"); }
+TEST(Parity, GptOssHasWindowsSinksAndBiases) { expect_both<GptOss>("gpt_oss"); }
+TEST(Parity, GptOssMayBeInBlocksOfMxfp4) { expect_both<GptOssMxfp4>("gpt_oss_mxfp4"); }
 TEST(Parity, Qwen3MoeMayLeaveWeightsOfExpertsAsTheyAre) { expect_both<Qwen3MoePlain>("qwen3_moe_plain"); }
 
 }  // namespace parity_families_test

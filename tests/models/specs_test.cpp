@@ -11,6 +11,7 @@
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
 #include <guild/models/gemma3.hpp>
+#include <guild/models/gpt_oss.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
@@ -96,6 +97,8 @@ TEST(Specs, OtherFamiliesAreThePublishedConfigs) {
   expect_published<guild::R1DistillQwen7BSpec>("deepseek_r1_distill_qwen_7b", 7'615'616'512);
   expect_published<guild::Qwen3_8BSpec>("qwen3_8b", 8'190'735'360);
   expect_published<guild::Mixtral8x7BSpec>("mixtral_8x7b", 46'702'792'704);
+  expect_published<guild::GptOss20BSpec>("gpt_oss_20b", 20'914'757'184);
+  expect_published<guild::GptOss120BSpec>("gpt_oss_120b", 116'829'156'672);
   expect_published<guild::Qwen3_30B_A3BSpec>("qwen3_30b_a3b", 30'532'122'624);
   expect_published<guild::Qwen3_235B_A22BSpec>("qwen3_235b_a22b", 235'093'634'560);
   expect_published<guild::Gemma3_1BSpec>("gemma_3_1b", 999'885'952);
@@ -110,6 +113,7 @@ TEST(Specs, FilesOfNewerVersionsOfTransformersAreTheSameModels) {
   expect_same(std::type_identity<guild::MixtralFamily>{}, "mixtral");
   expect_same(std::type_identity<guild::Qwen3MoeFamily>{}, "qwen3_moe");
   expect_same(std::type_identity<guild::Gemma3Family>{}, "gemma3");
+  expect_same(std::type_identity<guild::GptOssFamily>{}, "gpt_oss");
 }
 
 }  // namespace specs_test

@@ -57,6 +57,17 @@ struct GeluSpec : TinySpec {
       .hidden = 5, .shared = 1, .activation = {.alpha = 1.702, .limit = 0.7, .up_offset = 1.0}};
 };
 
+/// Experts and a router with biases.
+struct BiasedSpec : GeluSpec {
+  static constexpr guild::TopKConfig routing = {.experts = 5,
+                                                .top_k = 2,
+                                                .scoring = guild::Scoring::softmax,
+                                                .selection = guild::Selection::greedy,
+                                                .bias = true};
+  static constexpr guild::ExpertConfig experts = {
+      .hidden = 5, .shared = 0, .bias = true, .activation = {.alpha = 1.702, .limit = 0.7, .up_offset = 1.0}};
+};
+
 /// Grouped-query attention with all that it may have.
 struct GqaSpec : guild::LlamaDefaults {
   static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
@@ -64,6 +75,7 @@ struct GqaSpec : guild::LlamaDefaults {
                                                  .key_heads = 2,
                                                  .head_dim = 4,
                                                  .bias = true,
+                                                 .output_bias = true,
                                                  .query_key_norm = true,
                                                  .sinks = true,
                                                  .rope = {.factor = 4.0,
@@ -171,6 +183,7 @@ struct UncachedCase : LayerCase<M, S> {
 using DenseCase = LayerCase<guild::DenseFeedForward<TinySpec>, TinySpec>;
 using GeluCase = LayerCase<guild::DenseFeedForward<GeluSpec>, TinySpec>;
 using LimitedMoeCase = LayerCase<guild::Moe<GeluSpec>, TinySpec>;
+using BiasedMoeCase = LayerCase<guild::Moe<BiasedSpec>, TinySpec>;
 using MlaCase = UncachedCase<guild::Mla<TinySpec>, TinySpec>;
 using MlaPlainQueryCase = UncachedCase<guild::Mla<PlainQuerySpec>, PlainQuerySpec>;
 using GqaCase = UncachedCase<guild::Gqa<GqaSpec>, GqaSpec>;
@@ -262,9 +275,9 @@ using Cases =
     testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
                    EmbeddingCase<guild::EmbeddingScale::one>, EmbeddingCase<guild::EmbeddingScale::root_of_hidden>,
                    DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase, LocalMlaCase, GeluCase,
-                   LimitedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
-                   StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>,
-                   ModelCase<MixtralSpec>, ModelCase<GemmaSpec>, MtpCase>;
+                   LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase,
+                   StackCase<TinySpec>, StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>,
+                   ModelCase<GqaSpec>, ModelCase<MixtralSpec>, ModelCase<GemmaSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

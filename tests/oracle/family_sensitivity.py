@@ -14,6 +14,7 @@ from fixture_sensitivity import MODELS, NOTICED
 
 FOLDERS = ("llama", "llama_tied", "qwen2", "qwen3", "qwen3_tied", "mixtral", "mixtral_fused", "qwen3_moe", "qwen3_moe_fused",
            "qwen3_moe_plain")
+OSS = ("gpt_oss", "gpt_oss_mxfp4")
 
 
 class Interleaved(family_forward.Model):
@@ -118,6 +119,71 @@ def swapped(first, second):
     return Changed
 
 
+class SinksIgnored(family_forward.Model):
+    def softmax_of(self, scores, prefix):
+        return reference.softmax(scores)
+
+
+class WindowOneLonger(family_forward.Model):
+    def window(self, layer):
+        found = super().window(layer)
+        return found and found + 1
+
+
+class WindowOfOtherLayers(family_forward.Model):
+    def window(self, layer):
+        return None if super().window(layer) else self.c["sliding_window"]
+
+
+class WholePairs(family_forward.Model):
+    def __init__(self, config, weights):
+        super().__init__(config | {"rope_scaling": config["rope_scaling"] | {"truncate": True}}, weights)
+
+
+class Gate(family_forward.Model):
+    limit, alpha, offset = None, None, 1
+
+    def joined(self, gate, up):
+        right = {k: v for k, v in self.c.items()}
+        self.c = right | ({"swiglu_limit": self.limit} if self.limit else {}) | (
+            {"swiglu_alpha": self.alpha} if self.alpha else {})
+        out = super().joined(gate, up)
+        if self.offset == 0:
+            limit = self.c["swiglu_limit"]
+            up = np.clip(up, -limit, limit)
+            out = np.where(up + 1 == 0, 0, out / np.where(up + 1 == 0, 1, up + 1) * up)
+        self.c = right
+        return out
+
+
+class NoLimit(Gate):
+    limit = 1e9
+
+
+class PlainSilu(Gate):
+    alpha = 1.0
+
+
+class NoOffset(Gate):
+    offset = 0
+
+
+class HalvesOfGateAndUp(family_forward.Model):
+    def expert_output(self, x, prefix, expert):
+        w = {n: self.w[f"{prefix}experts.{n}"][expert] for n in
+             ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias")}
+        gate, up = np.split(x @ w["gate_up_proj"] + w["gate_up_proj_bias"], 2, axis=-1)
+        return self.joined(gate, up) @ w["down_proj"] + w["down_proj_bias"]
+
+
+class HighHalfFirst(family_forward.Model):
+    def __init__(self, config, original):
+        def swapped(name, w):
+            return (w.astype(int) >> 4 | (w.astype(int) & 15) << 4) if name.endswith("_blocks") else w
+
+        super().__init__(config, {name: swapped(name, w) for name, w in original.items()})
+
+
 def attribute(of=family_forward.Model, **changes):
     """The model after some of its derived numbers were changed; each change is a function of the model."""
 
@@ -199,9 +265,24 @@ FAULTS = {  # what is wrong: the model, the fixtures that must notice
     "gate and up swapped": (GateAndUpSwapped, ALL),
     "weights of experts not normalised": (NotNormalised, ("mixtral", "mixtral_fused", "qwen3_moe", "qwen3_moe_fused")),
     "weights of experts normalised": (Normalised, ("qwen3_moe_plain",)),
-    "Gemma: window one longer": (gemma(window=lambda m: m.window + 1), GEMMA),
-    "Gemma: window one shorter": (gemma(window=lambda m: m.window - 1), GEMMA),
-    "Gemma: every layer sees all": (gemma(window=lambda m: 1000), GEMMA),
+    "sinks ignored": (SinksIgnored, OSS),
+    "a window one key longer": (WindowOneLonger, OSS),
+    "windows in the other layers": (WindowOfOtherLayers, OSS),
+    "rope scaling: whole pairs": (WholePairs, OSS),
+    "cos and sin without their factor": (attribute(magnitude=lambda m: 1.0), OSS),
+    "no bias of the output": (zero("o_proj.bias"), OSS),
+    "no bias of the router": (zero("router.bias"), OSS),
+    "no biases of gate and up": (zero("gate_up_proj_bias"), OSS),
+    "no bias of down": (zero("down_proj_bias"), OSS),
+    "gates without limits": (NoLimit, OSS),
+    "gates with alpha 1": (PlainSilu, OSS),
+    "up without its offset": (NoOffset, OSS),
+    "gate and up in halves": (HalvesOfGateAndUp, OSS),
+    "weights of experts before normalising (GPT-OSS)": (NotNormalised, OSS),
+    "the higher half of a byte first": (HighHalfFirst, ("gpt_oss_mxfp4",)),
+    "Gemma: window one longer": (gemma(reach=lambda m: m.reach + 1), GEMMA),
+    "Gemma: window one shorter": (gemma(reach=lambda m: m.reach - 1), GEMMA),
+    "Gemma: every layer sees all": (gemma(reach=lambda m: 1000), GEMMA),
     "Gemma: every layer slides": (gemma(kinds=lambda m: ["sliding_attention"] * 7), GEMMA),
     "Gemma: the layer before is the full one": (gemma(kinds=lambda m: m.kinds[1:] + m.kinds[:1]), GEMMA),
     "Gemma: rope scaling ignored": (gemma(full=lambda m: m.plain), GEMMA),
@@ -221,7 +302,7 @@ FAULTS = {  # what is wrong: the model, the fixtures that must notice
 
 def main() -> int:
     fixtures = {}
-    for name in FOLDERS + GEMMA:
+    for name in FOLDERS + OSS + GEMMA:
         folder = MODELS / name
         settings, tensors = json.loads((folder / "config.json").read_text()), reference.read_weights(folder)
         tokens = reference.read_safetensors(folder / "expected.safetensors", keep_integers=True)["tokens_0"]

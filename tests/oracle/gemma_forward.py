@@ -34,7 +34,7 @@ class Gemma3(family_forward.Model):
             "full_attention" if (i + 1) % pattern == 0 else "sliding_attention"
             for i in range(config["num_hidden_layers"])
         ]
-        self.window, self.scalar = config["sliding_window"], config["query_pre_attn_scalar"]
+        self.reach, self.scalar = config["sliding_window"], config["query_pre_attn_scalar"]
         self.embedding_scale = math.sqrt(config["hidden_size"])
 
     def norm(self, x, name):
@@ -51,10 +51,13 @@ class Gemma3(family_forward.Model):
     def seen(self, tokens):
         """Which keys a token sees in the layer that is computed."""
         back = np.arange(tokens)[:, None] - np.arange(tokens)
-        return (back >= 0) & (back < (self.window if self.kind == "sliding_attention" else tokens))
+        return (back >= 0) & (back < (self.reach if self.kind == "sliding_attention" else tokens))
 
     def mask(self, tokens):
         return self.seen(tokens)
+
+    def window(self, layer):
+        return None  # the mask has it
 
     def heads_of(self, x, prefix, kind, heads):  # the softmax scale is that of head_dim: queries make up for it
         right = math.sqrt(self.head_dim / self.scalar) if kind == "q" else 1

@@ -1,5 +1,5 @@
-"""Makes the folders of tests/fixtures/models that are no DeepSeek: Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, Gemma 3,
-tiny and random, and what transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
+"""Makes the folders of tests/fixtures/models that are no DeepSeek: Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, GPT-OSS,
+Gemma 3, tiny and random, and what transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
 
 `python make_family_fixtures.py [NAME...]` (20 seconds, one thread; the same bytes every time) writes all folders or
 those named. Every expected value comes from Hugging Face transformers in float32 with eager attention, loaded from the
@@ -21,6 +21,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import family_forward
 import gemma_forward
 import reference_forward as reference
 from make_model_fixtures import OUT, as_float64, load_with_transformers, run_transformers, write_folder
@@ -211,6 +212,49 @@ GEMMA3 = {
     "use_cache": True,
     "vocab_size": 66,
 }
+GPT_OSS = {
+    "architectures": ["GptOssForCausalLM"],
+    "attention_bias": True,
+    "attention_dropout": 0.0,
+    "eos_token_id": 1,
+    "experts_per_token": 2,
+    "head_dim": 8,
+    "hidden_act": "silu",
+    "hidden_size": 22,
+    "initial_context_length": 32,
+    "initializer_range": 0.02,
+    "intermediate_size": 9,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+    "max_position_embeddings": 128,
+    "model_type": "gpt_oss",
+    "num_attention_heads": 4,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 4,
+    "num_key_value_heads": 2,
+    "num_local_experts": 5,
+    "output_router_logits": False,
+    "pad_token_id": 0,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": {
+        "beta_fast": 4.0,
+        "beta_slow": 0.5,
+        "factor": 8.0,
+        "original_max_position_embeddings": 32,
+        "rope_type": "yarn",
+        "truncate": False,
+    },
+    "rope_theta": 40,
+    "router_aux_loss_coef": 0.9,
+    "sliding_window": 8,
+    "swiglu_limit": 1.25,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "transformers_version": "4.55.0.dev0",
+    "use_cache": True,
+    "vocab_size": 63,
+}
+MXFP4 = {"modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens",
+                                    "lm_head"], "quant_method": "mxfp4"}
 # `_...` entries steer this script and are not written. `_v5` names the config of tests/fixtures/configs.
 FIXTURES = {
     "llama": LLAMA | {"_lengths": (37, 9), "_v5": "llama_v5"},
@@ -258,6 +302,20 @@ FIXTURES = {
         "_lengths": (12, 5),
         "_embedding_gain": 0.3,
     },
+    "gpt_oss": GPT_OSS | {"_lengths": (21, 9), "_v5": "gpt_oss_v5", "_bias_gain": 0.25, "_embedding_gain": 1.2},
+    "gpt_oss_mxfp4": GPT_OSS
+    | {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "num_hidden_layers": 3,
+        "num_local_experts": 4,
+        "quantization_config": MXFP4,
+        "_lengths": (13, 5),
+        "_mxfp4": True,
+        "_bias_gain": 0.25,
+        "_embedding_gain": 1.2,
+    },
     "gemma3": GEMMA3 | {"_lengths": (39, 13), "_v5": "gemma3_v5", "_embedding_gain": 0.1},
 }
 
@@ -273,11 +331,14 @@ def shapes(c: dict) -> dict:
         for kind in "qkv":
             rows = dim * (c["num_attention_heads"] if kind == "q" else c["num_key_value_heads"])
             out[f"{p}self_attn.{kind}_proj.weight"] = (rows, hidden)
-            if c["model_type"] == "qwen2":
+            if c["model_type"] in ("qwen2", "gpt_oss"):
                 out[f"{p}self_attn.{kind}_proj.bias"] = (rows,)
         if c["model_type"].startswith("qwen3") or c["model_type"] == "gemma3_text":
             out[p + "self_attn.q_norm.weight"] = out[p + "self_attn.k_norm.weight"] = (dim,)
         out[p + "self_attn.o_proj.weight"] = (hidden, dim * c["num_attention_heads"])
+        if c["model_type"] == "gpt_oss":
+            out[p + "self_attn.o_proj.bias"] = (hidden,)
+            out[p + "self_attn.sinks"] = (c["num_attention_heads"],)
         out[p + "post_attention_layernorm.weight"] = (hidden,)
         if c["model_type"] == "gemma3_text":
             out[p + "pre_feedforward_layernorm.weight"] = out[p + "post_feedforward_layernorm.weight"] = (hidden,)
@@ -287,6 +348,11 @@ def shapes(c: dict) -> dict:
                 e = f"{p}block_sparse_moe.experts.{expert}."
                 out |= {e + "w1.weight": (inner, hidden), e + "w2.weight": (hidden, inner)}
                 out |= {e + "w3.weight": (inner, hidden)}
+        elif c["model_type"] == "gpt_oss":
+            experts, e = c["num_local_experts"], p + "mlp.experts."
+            out |= {p + "mlp.router.weight": (experts, hidden), p + "mlp.router.bias": (experts,)}
+            out |= {e + "gate_up_proj": (experts, hidden, 2 * inner), e + "gate_up_proj_bias": (experts, 2 * inner)}
+            out |= {e + "down_proj": (experts, inner, hidden), e + "down_proj_bias": (experts, hidden)}
         elif c["model_type"] == "qwen3_moe":
             out[p + "mlp.gate.weight"] = (c["num_experts"], hidden)
             for expert in range(c["num_experts"]):
@@ -307,18 +373,40 @@ def random_weights(c: dict, changes: dict, seed: int) -> dict:
     random = np.random.default_rng(seed)
     weights = {}
     for name, shape in shapes(c).items():
-        if name.endswith(".bias"):
-            w = 0.7 * random.standard_normal(shape)
+        if name.endswith(".bias") or name.endswith("_bias") or name.endswith(".sinks"):
+            w = changes.get("_bias_gain", 0.7) * random.standard_normal(shape)
         elif len(shape) == 1:
             w = (0 if c["model_type"] == "gemma3_text" else 1) + 0.3 * random.standard_normal(shape)
         elif "embed_tokens" in name:
             w = changes.get("_embedding_gain", 0.8) * random.standard_normal(shape)
         else:
-            gain = 1.6 if "moe.gate." in name or "mlp.gate." in name else 1.2
+            gain = 1.6 if "moe.gate." in name or "mlp.gate." in name or ".router." in name else 1.2
             gain *= changes.get("_head_gain", 1.0) if ".q_proj." in name or ".k_proj." in name else 1.0
             w = random.standard_normal(shape) * gain * shape[1] ** -0.5
         weights[name] = torch.from_numpy(w.astype(np.float32))
     return weights
+
+
+def to_mxfp4(weight: np.ndarray) -> tuple:
+    """(blocks, scales) U8 of [experts, out, in]: 32 neighbours of a row share a power of two, as large as the largest of
+    them needs (OCP Microscaling Formats 1.0, section 6.3); every value is rounded to the nearest of e2m1."""
+    values = weight.reshape(*weight.shape[:-1], -1, 32).astype(np.float64)
+    exponents = np.floor(np.log2(np.abs(values).max(axis=-1))) - 2
+    scaled = values / 2.0 ** exponents[..., None]
+    bits = np.abs(scaled[..., None] - family_forward.E2M1).argmin(axis=-1).astype(np.uint8)
+    return bits[..., ::2] | bits[..., 1::2] << 4, (exponents + 127).astype(np.uint8)
+
+
+def with_mxfp4_experts(tensors: dict) -> dict:
+    """The experts as published: [experts, outputs, inputs] in blocks."""
+    out = {}
+    for name, tensor in tensors.items():
+        if not name.endswith(("gate_up_proj", "down_proj")):
+            out[name] = tensor
+            continue
+        blocks, scales = to_mxfp4(tensor.numpy().swapaxes(1, 2))
+        out |= {name + "_blocks": torch.from_numpy(blocks.copy("C")), name + "_scales": torch.from_numpy(scales.copy("C"))}
+    return out
 
 
 def lead(row: np.ndarray) -> float:
@@ -343,6 +431,20 @@ def choose_sequence(model, length: int, random) -> tuple:
                 return tokens, min(leads), attempt
     raise AssertionError("no prompt has a clear greedy continuation")
 
+
+
+def load_dequantised(config: dict, tensors: dict):
+    """transformers' model of floats that its own function for MXFP4 makes: its quantizer needs one more package."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    floats = {n: t for n, t in tensors.items() if not n.endswith(("_blocks", "_scales"))}
+    for name in [n.removesuffix("_blocks") for n in tensors if n.endswith("_blocks")]:
+        blocks, scales = tensors[name + "_blocks"], tensors[name + "_scales"]
+        floats[name] = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32).contiguous()
+    plain = {k: v for k, v in config.items() if k != "quantization_config"}
+    with tempfile.TemporaryDirectory() as temporary:
+        write_folder(pathlib.Path(temporary) / "floats", plain, floats, 1)
+        return load_with_transformers(pathlib.Path(temporary) / "floats", plain, torch.float32)
 
 
 def save_as_transformers_does(model, folder: pathlib.Path, fused: bool) -> None:
@@ -395,8 +497,13 @@ def make(name: str) -> dict:
     config = dict(sorted((k, v) for k, v in changes.items() if k[0] != "_"))
     seed = 3000 + list(FIXTURES).index(name)
     tensors = random_weights(config, changes, seed)
+    if changes.get("_mxfp4"):
+        tensors = with_mxfp4_experts(tensors)
     exact = gemma_forward.model_of(config, as_float64(tensors))
-    if config.get("rope_scaling") and config["rope_scaling"]["rope_type"] == "llama3":  # a pair that stays, one that is blended, one that is stretched
+    if (config.get("rope_scaling") or {}).get("rope_type") == "yarn":
+        ratio = exact.plain / exact.frequencies  # of yarn a pair that stays or nearly does, and one that is stretched
+        assert ratio.min() < 1.5 and ratio.max() > 4 and ((ratio > 1.1) & (ratio < 7)).any(), ratio
+    elif (config.get("rope_scaling") or {}).get("rope_type") == "llama3":  # a pair that stays, one that is blended, one that is stretched
         ratio = exact.plain / exact.frequencies
         assert (ratio == 1).any() and (ratio == 8).any() and ((ratio > 1.05) & (ratio < 7.6)).any(), ratio
     random = np.random.default_rng(seed + 500)
@@ -405,7 +512,10 @@ def make(name: str) -> dict:
 
     folder = OUT / name
     write_folder(folder, config, tensors, 1)
-    model = load_with_transformers(folder, config, torch.float32)
+    if changes.get("_mxfp4"):
+        model = load_dequantised(config, tensors)
+    else:
+        model = load_with_transformers(folder, config, torch.float32)
     expected, report = expect(model, exact, sequences, changes["_lengths"])
     report = {"seed": seed, "prompts_tried": [tried for _, _, tried in chosen]} | report
     measured = finish(name, folder, expected, report)

@@ -351,9 +351,10 @@ def run_transformers(model, tokens) -> dict:
     hidden, norms, experts, hooks = {}, [], {}, []
     for i, layer in enumerate(model.model.layers):
         hooks.append(layer.register_forward_hook(lambda _, __, out, i=i: hidden.__setitem__(i, out[0])))
-        if hasattr(layer.mlp, "gate"):
+        router = getattr(layer.mlp, "gate", getattr(layer.mlp, "router", None))
+        if router is not None:
             hooks.append(
-                layer.mlp.gate.register_forward_hook(
+                router.register_forward_hook(
                     lambda _, __, out, i=i: experts.__setitem__(i, out[2].sort(dim=-1).values.to(torch.int32))
                 )
             )

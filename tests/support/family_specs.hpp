@@ -1,7 +1,8 @@
-// The Specs of the fixtures of Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE and Gemma 3 in tests/fixtures/models.
+// The Specs of the fixtures of Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, GPT-OSS and Gemma 3 in tests/fixtures/models.
 #pragma once
 
 #include <guild/models/gemma3.hpp>
+#include <guild/models/gpt_oss.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
 #include <guild/models/qwen3_moe.hpp>
@@ -122,6 +123,45 @@ struct Gemma3 : guild::Gemma3Defaults {
   static constexpr guild::WindowConfig windows = {
       .window = 8, .types = guild::LayerTypes("sssssfs"), .rope_base = 20.0};
   static constexpr DenseConfig dense = {.hidden = 21, .activation = {.kind = guild::Activation::gelu_tanh}};
+};
+/// Windows shorter than a chunk, and limits that gates reach.
+struct GptOss : guild::GptOssDefaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {
+      .vocab = 63, .hidden = 22, .layers = 4, .context = 128, .norm = {.epsilon = 1e-5}};
+  static constexpr GqaConfig attention = {.heads = 4,
+                                          .key_heads = 2,
+                                          .head_dim = 8,
+                                          .bias = true,
+                                          .output_bias = true,
+                                          .sinks = true,
+                                          .rope = {.base = 40.0,
+                                                   .factor = 8.0,
+                                                   .beta_fast = 4.0,
+                                                   .beta_slow = 0.5,
+                                                   .original_context = 32,
+                                                   .pairs = RopePairs::halves,
+                                                   .truncate = false}};
+  static constexpr guild::WindowConfig windows = {.window = 8, .types = guild::LayerTypes("sfsf")};
+  static constexpr TopKConfig routing = {.experts = 5,
+                                         .top_k = 2,
+                                         .scoring = guild::Scoring::softmax,
+                                         .selection = guild::Selection::greedy,
+                                         .bias = true};
+  static constexpr ExpertConfig experts = {
+      .hidden = 9, .shared = 0, .bias = true, .activation = {.alpha = 1.702, .limit = 1.25, .up_offset = 1.0}};
+};
+struct GptOssMxfp4 : GptOss {
+  static constexpr TrunkConfig config = {
+      .vocab = 63, .hidden = 32, .layers = 3, .context = 128, .norm = {.epsilon = 1e-5}};
+  static constexpr guild::WindowConfig windows = {.window = 8, .types = guild::LayerTypes("sfs")};
+  static constexpr TopKConfig routing = {.experts = 4,
+                                         .top_k = 2,
+                                         .scoring = guild::Scoring::softmax,
+                                         .selection = guild::Selection::greedy,
+                                         .bias = true};
+  static constexpr ExpertConfig experts = {
+      .hidden = 64, .shared = 0, .bias = true, .activation = {.alpha = 1.702, .limit = 1.25, .up_offset = 1.0}};
 };
 
 }  // namespace guild_test

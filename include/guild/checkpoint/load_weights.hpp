@@ -64,7 +64,7 @@ class WeightReader {
     StoredMatrix matrix{found.format(), found.shape.rows, found.shape.cols,
                         Buffer<std::byte>::uninitialized(found.matrix_bytes()),
                         Buffer<std::byte>::uninitialized(found.scale_bytes())};
-    read_elements(piece, found.shape.rows, matrix.data.data());
+    read_elements(found, e, matrix.data.data());
     read_scales(piece, matrix.scales.data());
     if (options_.check_finite) check_finite(found, e, matrix.view());
     return matrix;
@@ -72,16 +72,23 @@ class WeightReader {
   [[nodiscard]] const TensorFinder& finder() const { return finder_; }
 
   [[gnu::noinline]] void operator()(const Path& path, VectorShape shape, StoredVector& vector) {
-    const std::string name = finder_.name_of<Names>(path);
-    const TensorInfo& info = *checkpoint_.find(name);
+    const FoundVector found = find_vector<Names>(finder_, path, shape);
+    const TensorInfo& info = *checkpoint_.find(found.name);
+    const Index parts = found.rows.parts;
     StoredMatrix stored;
     stored.format = info.dtype;
     stored.rows = 1;
-    stored.cols = shape.size;
+    stored.cols = parts * shape.size;
     stored.data = Buffer<std::byte>::uninitialized(static_cast<Index>(info.bytes));
-    read(info, stored.data.data());
+    fetch(info, 0, info.bytes, stored.data.data());
+    report(static_cast<Index>(info.bytes) / parts);
     vector.data = Buffer<float>::uninitialized(shape.size);
-    expand_row(stored.view(), 0, 0, shape.size, vector.data.data());
+    const Index size = shape.size / shape.count, first = found.rows.first(size), step = found.rows.step();
+    if (parts == 1)
+      expand_row(stored.view(), 0, 0, shape.size, vector.data.data());
+    else
+      for (Index i = 0; i < shape.size; ++i)
+        expand_row(stored.view(), 0, i / size * parts * size + first + i % size * step, 1, vector.data.data() + i);
     check_finite(info, stored.view());  // always: norms and biases are small, and one NaN spoils all tokens
   }
 
@@ -120,7 +127,7 @@ class WeightReader {
     const StackView where{first, shape.count, step, scale_bytes};
     for (Index e = 0; e < shape.count; ++e) {
       const StoredPiece piece = found.piece(e);
-      if (!in_place) read_elements(piece, shape.rows, all.data.data() + e * bytes);
+      if (!in_place) read_elements(found, e, all.data.data() + e * bytes);
       read_scales(piece, all.scales.data() + e * scale_bytes);
       if (options_.check_finite) check_finite(found, e, where[e]);
     }
@@ -131,25 +138,52 @@ class WeightReader {
     const auto* tensor = reinterpret_cast<const std::byte*>(mapping->data()) + info.begin;
     return Buffer<std::byte>::share(mapping, tensor + begin, size);
   }
-  void read_elements(const StoredPiece& piece, Index rows, std::byte* to) {
-    const TensorInfo& info = *piece.tensor.elements;
-    const auto count = static_cast<std::uint64_t>(rows);
-    if (piece.contiguous()) return read(info, piece.begin, count * piece.row_bytes, to);
-    for (std::uint64_t r = 0; r < count; ++r)
+  void read_elements(const FoundStack& found, Index e, std::byte* to) {
+    if (found.transposed()) return read_transposed(found, e, to);
+    read_rows(*found.piece(e).tensor.elements, found.piece(e), static_cast<std::uint64_t>(found.shape.rows), to);
+  }
+  void read_rows(const TensorInfo& info, const StoredPiece& piece, std::uint64_t rows, std::byte* to) {
+    if (piece.contiguous()) return read(info, piece.begin, rows * piece.row_bytes, to);
+    for (std::uint64_t r = 0; r < rows; ++r)
       read(info, piece.begin + r * piece.row_step, piece.row_bytes, to + r * piece.row_bytes);
+  }
+  /// Row r of ours is a column of matrix e in the tensor: some lines of it at a time, and from each what is ours.
+  void read_transposed(const FoundStack& found, Index e, std::byte* to) {
+    constexpr Index most_bytes = Index{1} << 20;
+    const Index rows = found.shape.rows, cols = found.shape.cols, size = bits(found.format().element) / 8;
+    const Index line = found.fused->parts * rows * size, most = std::clamp(most_bytes / line, Index{1}, cols);
+    std::vector<std::byte> lines(static_cast<std::size_t>(most * line));
+    for (Index first = 0; first < cols; first += most) {
+      const Index count = std::min(most, cols - first);
+      fetch(*found.tensors[0].elements, static_cast<std::uint64_t>((e * cols + first) * line),
+            static_cast<std::uint64_t>(count * line), lines.data());
+      if (size == 4)
+        copy_lines<4>(found, lines.data(), first, count, to);
+      else
+        copy_lines<2>(found, lines.data(), first, count, to);
+    }
+    report(found.matrix_bytes());
   }
   void read_scales(const StoredPiece& piece, std::byte* to) {
     if (piece.tensor.scales == nullptr) return;
-    read(*piece.tensor.scales, piece.scale_begin, piece.scale_bytes, to);
+    const TensorInfo& info = *piece.tensor.scales;
+    if (piece.scale_row_step == 0)
+      read(info, piece.scale_begin, piece.scale_bytes, to);
+    else
+      read_rows(info, {{}, piece.scale_begin, piece.scale_row_bytes, piece.scale_row_step},
+                piece.scale_bytes / piece.scale_row_bytes, to);
     check_scales(piece, to);
   }
   void read(const TensorInfo& info, void* destination) { read(info, 0, info.bytes, destination); }
+  /// Reads without a report.
+  void fetch(const TensorInfo& info, std::uint64_t begin, std::uint64_t bytes, std::byte* destination) const {
+    checkpoint_.read(info, begin, static_cast<std::size_t>(bytes), destination);
+  }
   void read(const TensorInfo& info, std::uint64_t begin, std::uint64_t bytes, void* destination) {
     constexpr std::uint64_t most = std::uint64_t{64} << 20;
     for (std::uint64_t offset = 0; offset < bytes; offset += most) {
       const std::uint64_t size = std::min(most, bytes - offset);
-      checkpoint_.read(info, begin + offset, static_cast<std::size_t>(size),
-                       static_cast<std::byte*>(destination) + offset);
+      fetch(info, begin + offset, size, static_cast<std::byte*>(destination) + offset);
       report(static_cast<std::int64_t>(size));
     }
   }
@@ -166,9 +200,12 @@ class WeightReader {
     const TensorInfo& info = *piece.tensor.scales;
     const DType type = piece.tensor.format.scale;
     const Index size = bits(type) / 8, count = static_cast<Index>(piece.scale_bytes) / size;
-    const Index first = static_cast<Index>(piece.scale_begin) / size;
+    const Index begin = static_cast<Index>(piece.scale_begin) / size;
+    const Index row = piece.scale_row_step == 0 ? count : static_cast<Index>(piece.scale_row_bytes) / size;
+    const Index step = piece.scale_row_step == 0 ? count : static_cast<Index>(piece.scale_row_step) / size;
     const WeightView view{type, scales, 1, count};
     for (Index i = 0; i < count; ++i) {
+      const Index at = begin + i / row * step + i % row;  // in the tensor
       float value = 0.0f;
       if (type == DType::f8_e8m0)
         value = static_cast<float>(fp8_e8m0{static_cast<std::uint8_t>(scales[i])});
@@ -176,31 +213,31 @@ class WeightReader {
         expand_row(view, 0, i, 1, &value);
       if (!std::isfinite(value) || value < 0.0f)
         refuse(ErrorCode::wt_scale_value,
-               {"scale ", first + i, " is ", value,
+               {"scale ", at, " is ", value,
                 ", expected a finite number, not negative; the shard is damaged, download it again"},
-               At{checkpoint_.file_path(info.file), info.name,
-                  static_cast<std::int64_t>(info.begin) + (first + i) * size});
+               At{checkpoint_.file_path(info.file), info.name, static_cast<std::int64_t>(info.begin) + at * size});
     }
   }
   void check_finite(const FoundStack& found, Index e, const WeightView& view) const {
     if (found.fused)
-      check_finite(*found.tensors[0].elements, view, std::to_string(e) + ", ", found.fused->first(view.rows),
-                   found.fused->step());
+      check_finite(*found.tensors[0].elements, view, std::to_string(e) + ", ", *found.fused);
     else
       check_finite(*found.tensors[static_cast<std::size_t>(e)].elements, view);
   }
-  /// Row r of `view` is row first + r * step of the tensor, or of its part that `prefix` names.
-  void check_finite(const TensorInfo& info, const WeightView& view, const std::string& prefix = "", Index first = 0,
-                    Index step = 1) const {
+  /// Row r of `view` is one of the tensor, or of its part that `prefix` names: which one `fused` says.
+  void check_finite(const TensorInfo& info, const WeightView& view, const std::string& prefix = "",
+                    const FusedRows& fused = {}) const {
     std::vector<float> row(static_cast<std::size_t>(view.cols));
     for (Index r = 0; r < view.rows; ++r) {
       expand_row(view, r, 0, view.cols, row.data());
       for (std::size_t c = 0; c < row.size(); ++c)
-        if (!std::isfinite(row[c]))
+        if (!std::isfinite(row[c])) {
+          const Index line = fused.first(view.rows) + r * fused.step(), column = static_cast<Index>(c);
           refuse(ErrorCode::wt_nonfinite,
-                 {"element [", prefix, first + r * step, ", ", c,
+                 {"element [", prefix, fused.transposed ? column : line, ", ", fused.transposed ? line : column,
                   "] is NaN or infinite; the shard is damaged, download it again"},
                  At{checkpoint_.file_path(info.file), info.name});
+        }
     }
   }
 

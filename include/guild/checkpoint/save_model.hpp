@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <guild/checkpoint/fused_writer.hpp>
 #include <guild/checkpoint/load_options.hpp>
 #include <guild/core/error.hpp>
 #include <guild/core/refuse.hpp>
@@ -97,6 +98,51 @@ const Buffer<float>* shared_source(const Weights& weights, const Path& path) {
   return nullptr;
 }
 
+/// Visits a model and says what is written of it; what is to be fused is collected.
+template <class Model, class Report>
+struct TensorsToWrite {
+  using Names = typename Model::Spec::Names;
+  const typename Model::template Weights<Dense<float>>& weights;
+  DType dtype;
+  SafetensorsWriter& writer;
+  FusedTensors& fused;
+  const Report& report;
+
+  [[gnu::noinline]] void operator()(const Path& path, const MatrixShape& shape, const DenseMatrix<float>& own) const {
+    const Buffer<float>* source = shape.role == TensorRole::shared ? shared_source<Model>(weights, path) : nullptr;
+    add(path, shape_of(shape), source != nullptr ? *source : own.data);
+  }
+  [[gnu::noinline]] void operator()(const Path& path, const VectorShape& shape, const DenseVector<float>& own) const {
+    const auto where = shape.count > 1 ? fused_name<Names>(path) : std::nullopt;
+    if (!where) return add(path, shape_of(shape), own.data);
+    require_allocated(path, shape_of(shape), own.data, "the tensor to be saved");
+    fused.add(*where, own.data.data(), shape.count, shape.size / shape.count, 1, true);
+  }
+  /// Matrix by matrix, or all of them as a part of a tensor.
+  [[gnu::noinline]] void operator()(const Path& path, const StackShape& shape, const DenseStack<float>& own) const {
+    if constexpr (writes_fused<Names>) {
+      if (const auto where = fused_name<Names>(path)) {
+        require_allocated(path, {2, shape.count * shape.rows, shape.cols}, own.data, "the tensor to be saved");
+        return fused.add(*where, own.data.data(), shape.count, shape.rows, shape.cols, false);
+      }
+    }
+    const auto each = [this](const Path& one, const TensorShape& size, TensorRole, const Buffer<float>& data) {
+      add(one, size, data);
+    };
+    TensorVisitor<decltype(each)>{each}(path, shape, own);
+  }
+
+ private:
+  void add(const Path& path, const TensorShape& shape, const Buffer<float>& data) const {
+    require_allocated(path, shape, data, "the tensor to be saved");
+    const bool matrix = shape.dimensions == 2;
+    const DType type = matrix ? dtype : DType::f32;
+    writer.add(published_name<Names>(path), type,
+               matrix ? std::vector<std::int64_t>{shape.rows, shape.cols} : std::vector<std::int64_t>{shape.rows},
+               ConvertedTensor(data.data(), data.size(), type, report));
+  }
+};
+
 /// The numbers of config.json that SaveOptions leave open, from the config.json of the companions.
 template <class Family>
 ConfigWriteOptions completed(ConfigWriteOptions config, const SaveOptions& options) {
@@ -125,7 +171,6 @@ inline void copy_companions(AtomicFolder& folder, const std::string& source) {
 template <class Model>
 void save_model(AtomicFolder& folder, const typename Model::template Weights<Dense<float>>& weights,
                 const SaveOptions& options = {}) {
-  using Names = typename Model::Spec::Names;
   using Family = typename Model::Spec::Family;
   write_config<Family>(folder, config_of<typename Model::Spec>, detail::completed<Family>(options.config, options));
   std::int64_t done = 0, total = 0;
@@ -139,19 +184,16 @@ void save_model(AtomicFolder& folder, const typename Model::template Weights<Den
       detail::refuse(ErrorCode::io_cancelled, "saving was stopped by the progress callback", detail::At{folder.path()});
   };
   SafetensorsWriter writer;
-  for_each_tensor<Model>(
-      [&](const Path& path, const TensorShape& shape, TensorRole role, const Buffer<float>& own) {
-        const Buffer<float>* source =
-            role == TensorRole::shared ? detail::shared_source<Model>(weights, path) : nullptr;
-        const Buffer<float>& data = source != nullptr ? *source : own;
-        detail::require_allocated(path, shape, data, "the tensor to be saved");
-        const bool matrix = shape.dimensions == 2;
-        const DType dtype = matrix ? options.dtype : DType::f32;
-        writer.add(published_name<Names>(path), dtype,
-                   matrix ? std::vector<std::int64_t>{shape.rows, shape.cols} : std::vector<std::int64_t>{shape.rows},
-                   detail::ConvertedTensor(data.data(), data.size(), dtype, report));
-      },
-      weights);
+  detail::FusedTensors fused;
+  Model::visit(detail::TensorsToWrite<Model, decltype(report)>{weights, options.dtype, writer, fused, report}, Path{},
+               weights);
+  for (const auto& [name, tensor] : fused.ready()) {
+    const DType dtype = tensor.vectors ? DType::f32 : options.dtype;
+    writer.add(name, dtype, tensor.shape(), [&tensor, dtype, report](const SafetensorsWriter::Sink& sink) {
+      tensor.for_each_line(
+          [&](const float* values, Index count) { detail::ConvertedTensor(values, count, dtype, report)(sink); });
+    });
+  }
   total = static_cast<std::int64_t>(writer.total_bytes());
   writer.write(folder, {.max_shard_bytes = options.max_shard_bytes});
   if (!options.companions.empty()) detail::copy_companions(folder, options.companions);

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -23,6 +25,8 @@ struct StoredPiece {
   std::uint64_t row_step = 0;     ///< bytes from a row to the next; row_bytes where they lie together
   std::uint64_t scale_begin = 0;  ///< in bytes from the begin of the scales' tensor
   std::uint64_t scale_bytes = 0;
+  std::uint64_t scale_row_bytes = 0;  ///< of one row of blocks, where these take turns
+  std::uint64_t scale_row_step = 0;   ///< bytes from such a row to the next; 0: they lie together
 
   [[nodiscard]] bool contiguous() const { return row_step == row_bytes; }
 };
@@ -49,7 +53,10 @@ struct FoundStack {
     return format().scaled() ? blocks_down() * blocks_across() * bits(format().scale) / 8 : 0;
   }
   /// True if products can read the elements of the fused tensor where they lie in the file.
-  [[nodiscard]] bool fused_in_place() const { return fused && !fused->in_turn && is_aligned(*tensors[0].elements); }
+  [[nodiscard]] bool fused_in_place() const {
+    return fused && !fused->in_turn && !fused->transposed && is_aligned(*tensors[0].elements);
+  }
+  [[nodiscard]] bool transposed() const { return fused && fused->transposed; }
 
   [[nodiscard]] StoredPiece piece(Index e) const {
     const auto unsigned_of = [](Index value) { return static_cast<std::uint64_t>(value); };
@@ -63,6 +70,12 @@ struct FoundStack {
           unsigned_of(e * fused->parts * matrix_bytes()) + unsigned_of(fused->first(shape.rows)) * piece.row_bytes;
       piece.row_step *= unsigned_of(fused->step());
       piece.scale_begin = unsigned_of((e * fused->parts + fused->part) * scale_bytes());
+      if (fused->in_turn && format().scaled()) {  // blocks of one row
+        piece.scale_row_bytes = unsigned_of(scale_bytes() / shape.rows);
+        piece.scale_row_step = piece.scale_row_bytes * unsigned_of(fused->step());
+        piece.scale_begin = unsigned_of(e * fused->parts * scale_bytes()) +
+                            unsigned_of(fused->first(shape.rows)) * piece.scale_row_bytes;
+      }
     }
     return piece;
   }
@@ -76,6 +89,10 @@ template <class Names>
   if (const std::optional<FusedTensor> fused = fused_name<Names>(path)) {
     const StoredTensor tensor = finder.find_fused(fused->name, shape, fused->rows);
     if (tensor.elements != nullptr) return {shape, {tensor}, {fused->name}, fused->rows};
+    FusedRows rows = fused->rows;
+    rows.transposed = false;
+    const StoredTensor blocks = finder.find_blocks(fused->name, shape, rows);
+    if (blocks.elements != nullptr) return {shape, {blocks}, {blocks.elements->name}, rows};
     found.fused_name = fused->name;
   }
   for (Index e = 0; e < shape.count; ++e)
@@ -89,6 +106,34 @@ template <class Names>
     finder.require_same_format(tensor, *first);
   }
   return found;
+}
+
+/// Columns [first, first + count) of one matrix, whose elements have Size bytes, from as many lines of the transposed
+/// tensor: row r of the matrix is column fused.first + r * fused.step of a line.
+template <std::size_t Size>
+void copy_lines(const FoundStack& found, const std::byte* lines, Index first, Index count, std::byte* to) {
+  constexpr auto size = static_cast<Index>(Size);
+  const Index rows = found.shape.rows, line = found.fused->parts * rows * size;
+  for (Index r = 0; r < rows; ++r) {
+    const std::byte* from = lines + (found.fused->first(rows) + r * found.fused->step()) * size;
+    std::byte* out = to + (r * found.shape.cols + first) * size;
+    for (Index c = 0; c < count; ++c) std::memcpy(out + c * size, from + c * line, Size);
+  }
+}
+
+/// Where a checkpoint holds a vector: alone [size], or equal ones of all experts in one tensor [count, parts * size of
+/// one], whose rows say which part of them is ours.
+struct FoundVector {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  FusedRows rows{};
+};
+
+template <class Names>
+[[nodiscard]] FoundVector find_vector(const TensorFinder& finder, const Path& path, const VectorShape& shape) {
+  const std::optional<FusedTensor> fused = shape.count > 1 ? fused_name<Names>(path) : std::nullopt;
+  if (!fused) return {finder.name_of<Names>(path), {shape.size}};
+  return {fused->name, {shape.count, fused->rows.parts * (shape.size / shape.count)}, fused->rows};
 }
 
 }  // namespace detail

@@ -46,6 +46,8 @@ struct StoredTensor {
 
 /// Names that files add to a matrix's own for its parts: MXFP4 in the layout of compressed-tensors.
 inline constexpr std::string_view packed_suffix = "_packed", packed_scale_suffix = "_scale";
+/// The same to a fused tensor's: MXFP4 in the layout of GPT-OSS.
+inline constexpr std::string_view blocks_suffix = "_blocks", block_scales_suffix = "_scales";
 
 class TensorFinder {
  public:
@@ -77,20 +79,48 @@ class TensorFinder {
     return found;
   }
 
-  /// Finds a stack in a fused tensor [count, parts * rows, cols] and checks the same. The parts have their scales
-  /// apart, as they have before they are fused: [count, parts * ceil(rows / 128), ceil(cols / 128)].
+  /// Finds a stack in a fused tensor [count, parts * rows, cols], or transposed, and checks the same. The parts have
+  /// their scales apart, as they have before they are fused: [count, parts * ceil(rows / 128), ceil(cols / 128)].
   [[nodiscard]] StoredTensor find_fused(const std::string& name, StackShape shape, const FusedRows& rows) const {
     StoredTensor found;
     found.elements = checkpoint_.find(name);
     if (found.elements == nullptr) return found;
-    check_elements(*found.elements, {shape.count, rows.parts * shape.rows, shape.cols});
+    const Index fused = rows.parts * shape.rows;
+    if (rows.transposed)
+      check_elements(*found.elements, {shape.count, shape.cols, fused});
+    else
+      check_elements(*found.elements, {shape.count, fused, shape.cols});
     found.format = found.elements->dtype;
     if (!found.format.scaled()) return found;
-    if (rows.in_turn)
+    if (rows.in_turn || rows.transposed)
       fail(ErrorCode::wt_dtype, *found.elements,
            "is stored as F8_E4M3, whose blocks of 128 rows would belong to several matrices; store it as BF16");
     const std::vector<std::int64_t> one = grid(found.format, shape.matrix());
     find_scales(found, name + std::string(scale_suffix_), {shape.count, rows.parts * one[0], one[1]});
+    return found;
+  }
+
+  /// Finds a stack in blocks of MXFP4: elements [count, parts * rows, cols / 32, 16], two in a byte, and scales [count,
+  /// parts * rows, cols / 32]. They are never transposed.
+  [[nodiscard]] StoredTensor find_blocks(const std::string& name, StackShape shape, const FusedRows& rows) const {
+    StoredTensor found;
+    found.elements = checkpoint_.find(name + std::string(blocks_suffix));
+    if (found.elements == nullptr) return found;
+    const TensorInfo& info = *found.elements;
+    found.format = mxfp4;
+    if (shape.cols % mxfp4.block_cols != 0)
+      fail(ErrorCode::wt_shape, info,
+           {"is stored as MXFP4, whose rows are whole blocks of 32, but the model's have ", shape.cols, " elements"});
+    if (info.dtype != DType::u8)
+      fail(ErrorCode::wt_dtype, info, {"is stored as ", info.type_name, ", expected U8: two MXFP4 values in a byte"});
+    const std::int64_t fused = rows.parts * shape.rows, across = shape.cols / mxfp4.block_cols;
+    const std::vector<std::int64_t> wanted = {shape.count, fused, across, mxfp4.block_cols / 2};
+    if (info.shape != wanted)
+      fail(ErrorCode::wt_shape, info,
+           {"has shape ", shape_list(info.shape), ", expected ", shape_list(wanted),
+            ": blocks of 32 MXFP4 values, two in a byte"});
+    find_mxfp4_scales(found, name + std::string(block_scales_suffix));
+    check_grid(found, {shape.count, fused, across});
     return found;
   }
 
@@ -152,16 +182,18 @@ class TensorFinder {
       fail(ErrorCode::wt_shape, info,
            {"has shape ", shape_list(info.shape), ", expected ", shape_list({shape.rows, shape.cols / 2}),
             ": two MXFP4 values in a byte"});
-    const std::string scale_name = name + std::string(packed_scale_suffix);
-    found.scales = checkpoint_.find(scale_name);
+    find_mxfp4_scales(found, name + std::string(packed_scale_suffix));
+    check_grid(found, grid(found.format, shape));
+  }
+  void find_mxfp4_scales(StoredTensor& found, const std::string& name) const {
+    found.scales = checkpoint_.find(name);
     if (found.scales == nullptr)
-      fail(ErrorCode::wt_scale_missing, info,
-           {"is packed as MXFP4, but \"", scale_name,
+      fail(ErrorCode::wt_scale_missing, *found.elements,
+           {"is packed as MXFP4, but \"", name,
             "\" is not in the checkpoint; without its scales the weight has "
             "no value. Download the checkpoint again"});
     if (found.scales->dtype != DType::u8 && found.scales->dtype != DType::f8_e8m0)
       fail(ErrorCode::wt_dtype, *found.scales, {"is stored as ", found.scales->type_name, ", expected U8 or F8_E8M0"});
-    check_grid(found, grid(found.format, shape));
   }
   void check_grid(const StoredTensor& found, const std::vector<std::int64_t>& wanted) const {
     const Format& f = found.format;

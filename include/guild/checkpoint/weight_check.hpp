@@ -56,12 +56,13 @@ class WeightCheck {
 
   template <class Tensor>
   [[gnu::noinline]] void operator()(const Path& path, VectorShape shape, Tensor&) {
-    const std::string name = finder_.name_of<Names>(path);
-    const TensorInfo* info = take(checkpoint_.find(name), name);
-    if (info == nullptr) return;
-    if (info->shape.size() != 1 || info->shape[0] != shape.size)
+    const FoundVector found = find_vector<Names>(finder_, path, shape);
+    const TensorInfo* info = checkpoint_.find(found.name);
+    const bool counted = info != nullptr && used_.contains(info->name);  // by another part of the same tensor
+    if (counted || take(info, found.name) == nullptr) return;
+    if (info->shape != found.shape)
       fail(ErrorCode::wt_shape, *info,
-           {"has shape ", shape_list(info->shape), ", the model needs ", shape_list({shape.size})});
+           {"has shape ", shape_list(info->shape), ", the model needs ", shape_list(found.shape)});
     if (info->dtype != DType::f32 && info->dtype != DType::bf16 && info->dtype != DType::f16)
       fail(ErrorCode::wt_dtype, *info, {"is stored as ", info->type_name, ", expected F32, BF16 or F16"});
   }
@@ -167,7 +168,7 @@ class WeightCheck {
   TensorFinder finder_;
   std::set<std::string_view> used_;
   std::vector<FoundStack> absent_;
-  bool has_fused_ = false;
+  bool has_fused_ = requires { Names::fused_experts; };
   std::vector<std::string> missing_;
   std::size_t missing_count_ = 0;
   Residence residence_;

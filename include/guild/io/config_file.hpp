@@ -135,7 +135,10 @@ class ConfigFile {
     read_base(*scaling, "rope_theta", r.base);
     if (const auto part = value("partial_rotary_factor"); part && to_number(*part) != 1.0)
       published::refuse(*part, ErrorCode::cf_rope_unsupported, "1: all of a head turns");
-    if (!read_scaling(*scaling, r, types)) return;
+    if (!read_scaling(*scaling, r, types)) {
+      r.factor = 1.0;
+      return;
+    }
     r.factor = to_number(require_value(*scaling, "factor", "a number"));
     if (r.scaling == RopeScaling::linear) return;
     r.original_context = to_int(require_value(*scaling, "original_max_position_embeddings", "an integer"));
@@ -150,8 +153,7 @@ class ConfigFile {
     r.mscale_all_dim = number_or(value("mscale_all_dim"), 0.0);
     if (const auto factor = value("attention_factor"))
       published::refuse(*factor, ErrorCode::cf_rope_unsupported, "null: it follows from mscale and mscale_all_dim");
-    if (const auto truncate = value("truncate"); truncate && !to_bool(*truncate))
-      published::refuse(*truncate, ErrorCode::cf_rope_unsupported, "true");
+    r.truncate = bool_or(value("truncate"), true);
   }
 
   /// `rope_parameters.sliding_attention`, where it is there: `base` has been read from `key`, the older spelling.

@@ -116,11 +116,16 @@ inline void put_fixed(SortedMembers& members, const FixedKey& key) {
     members.put(key.key, std::stoi(std::string(key.only)));
 }
 
-/// `rope_scaling` as published: null where nothing is scaled.
-inline void put_rope(SortedMembers& members, const RopeConfig& rope) {
+/// `rope_scaling` as published. Where nothing is scaled it is null, which means that in files of most families;
+/// `scaled_by_default`: in those of this one it means something else.
+inline void put_rope(SortedMembers& members, const RopeConfig& rope, bool scaled_by_default) {
   members.put("rope_theta", rope.base);
-  if (rope.factor == 1.0) return members.put("rope_scaling", nullptr);
   SortedMembers scaling;
+  if (rope.factor == 1.0) {
+    if (!scaled_by_default) return members.put("rope_scaling", nullptr);
+    scaling.put("rope_type", std::string("default"));
+    return members.put_object("rope_scaling", std::move(scaling));
+  }
   RopeConfig::fields(
       [&](const ConfigField& field, const auto& value) {
         constexpr std::string_view prefix = "rope_scaling.";
@@ -128,6 +133,7 @@ inline void put_rope(SortedMembers& members, const RopeConfig& rope) {
                    of_both = field.key == "rope_scaling.factor" ||
                              field.key == "rope_scaling.original_max_position_embeddings";
         if (!field.key.starts_with(prefix) || field.member == "rope.scaling") return;
+        if (field.member == "rope.truncate" && rope.truncate) return;  // many readers do not know the key
         if (rope.scaling == RopeScaling::linear ? field.key == "rope_scaling.factor"
                                                 : of_both || of_llama3 == (rope.scaling == RopeScaling::llama3))
           scaling.put(field.key.substr(prefix.size()), value);
@@ -200,7 +206,9 @@ template <class Family>
     if (std::get<TopKConfig>(c).experts == 0)
       members.put(published_field<Family>({"n_routed_experts", "experts"}).key, nullptr);
   const auto of_part = [&](const auto& part) {
-    if constexpr (requires { part.rope; }) detail::put_rope(members, part.rope);
+    if constexpr (requires { part.rope; })
+      detail::put_rope(
+          members, part.rope, requires { Family::scaled_by_default; });
   };
   std::apply([&](const auto&... parts) { (of_part(parts), ...); }, c);
   if constexpr (requires { Family::complete_file(c, [](std::string_view, const auto&) {}); })

@@ -15,7 +15,7 @@ namespace guild {
 inline namespace v1 {
 
 /// `quantization_config`: weights of linear layers stored as fp8 e4m3, each block with one scale; or, where `fp8` is
-/// false, as MXFP4 in the layout of compressed-tensors (mxfp4-pack-quantized).
+/// false, as MXFP4 in the layout of compressed-tensors (mxfp4-pack-quantized) or of GPT-OSS (mxfp4).
 struct QuantizationConfig {
   bool fp8 = true;
   int block_rows = 128;  ///< `weight_block_size[0]`: outputs that share a scale
@@ -42,11 +42,13 @@ namespace detail::published {
   const auto q = file.find("quantization_config");
   if (!q) return std::nullopt;
   require_object(*q);
-  static constexpr Word<int> methods[] = {{"fp8", 0}, {"compressed-tensors", 1}}, formats[] = {{"e4m3", 0}},
-                             schemes[] = {{"dynamic", 0}};
-  if (one_of(require_value(*q, "quant_method", "\"fp8\" or \"compressed-tensors\""), methods, code) == 1) {
+  static constexpr Word<int> methods[] = {{"fp8", 0}, {"compressed-tensors", 1}, {"mxfp4", 2}},
+                             formats[] = {{"e4m3", 0}}, schemes[] = {{"dynamic", 0}};
+  const int method =
+      one_of(require_value(*q, "quant_method", "\"fp8\", \"compressed-tensors\" or \"mxfp4\""), methods, code);
+  if (method > 0) {
     static constexpr Word<int> packings[] = {{"mxfp4-pack-quantized", 0}};
-    (void)one_of(require_value(*q, "format", "\"mxfp4-pack-quantized\""), packings, code);
+    if (method == 1) (void)one_of(require_value(*q, "format", "\"mxfp4-pack-quantized\""), packings, code);
     return QuantizationConfig{.fp8 = false, .block_rows = 1, .block_cols = 32};
   }
   if (const auto format = find_value(*q, "fmt")) (void)one_of(*format, formats, code);

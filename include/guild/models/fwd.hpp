@@ -24,6 +24,15 @@ struct Gemma3_1BSpec;
 struct Gemma3Family;
 struct Gemma3Names;
 
+// guild/models/gpt_oss.hpp
+struct GptOss120BSpec;
+struct GptOss20BSpec;
+struct GptOssDefaults;
+
+// guild/models/gpt_oss_family.hpp
+struct GptOssFamily;
+struct GptOssNames;
+
 // guild/models/kimi_k2.hpp
 struct KimiK2Spec;
 

@@ -32,11 +32,13 @@ namespace guild {
 inline namespace v1 {
 
 /// Which rows of a fused tensor are ours: `parts` matrices of as many rows share it, and ours is number `part`. They
-/// stand one under the other, or their rows take turns.
+/// stand one under the other, or their rows take turns. A tensor that is `transposed` has columns in their place: it
+/// holds [inputs, outputs].
 struct FusedRows {
   Index parts = 1;
   Index part = 0;
   bool in_turn = false;
+  bool transposed = false;
 
   /// Row r of ours is row first(rows) + r * step() of the tensor, if ours has `rows` rows.
   [[nodiscard]] constexpr Index first(Index rows) const { return in_turn ? part : part * rows; }
@@ -45,7 +47,8 @@ struct FusedRows {
 
 /// Both names in steps with dots between them; a star stands for a number, the first star for the same on both sides,
 /// and so on. A rule whose path is that of a whole stack (layers.*.feed_forward.experts.gate.weight, no number of an
-/// expert) says which tensor may hold all of its matrices, and where.
+/// expert) says which tensor may hold all of its matrices, and where; so does one whose path is that of all biases of a
+/// stack (layers.*.feed_forward.experts.gate.bias).
 struct NameRule {
   std::string_view ours;
   std::string_view published;
@@ -59,7 +62,8 @@ concept NameTable = requires {
   T::scale_suffix.size();
 };
 
-/// A stack of experts as one tensor [experts, parts * rows, cols] of a file.
+/// A stack of experts as one tensor of a file: [experts, parts * rows, cols], or [experts, cols, parts * rows] where it
+/// is transposed; of their biases [experts, parts * rows].
 struct FusedTensor {
   std::string name;
   FusedRows rows;

@@ -61,6 +61,7 @@ struct Gqa {
     typename HeadNorm::template Weights<Store> key_norm;      ///< unused without config.query_key_norm
     typename Store::Vector sinks;                             ///< a logit for each head; unused without config.sinks
     typename Output::template Weights<Store> output;
+    typename Store::Vector output_bias;            ///< unused without config.output_bias
     RopeTable rope{config.rope, config.head_dim};  ///< derived, not visited
   };
 
@@ -78,7 +79,9 @@ struct Gqa {
       HeadNorm::visit(visitor, path / "key_norm", weights.key_norm...);
     }
     if constexpr (config.sinks) visitor(path / "sinks", VectorShape{heads}, weights.sinks...);
-    Output::visit(visitor, path / "output", weights.output...);
+    const Path output = path / "output";
+    Output::visit(visitor, output, weights.output...);
+    if constexpr (config.output_bias) visitor(output / "bias", VectorShape{hidden}, weights.output_bias...);
   }
 
   template <class Real>
@@ -114,6 +117,7 @@ struct Gqa {
     else
       detail::refuse(ErrorCode::op_argument, "attention over caches is in float", "Gqa: caches");
     Output::forward(device, weights.output, saved.attended, y);
+    if constexpr (config.output_bias) add_bias(device, weights.output_bias.view(), y);
   }
 
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy.
@@ -130,6 +134,7 @@ struct Gqa {
     const auto dkey = scratch.template take<Real>(x.rows, key_heads * width);
     const auto dvalue = scratch.template take<Real>(x.rows, key_heads * width);
     Output::backward(device, weights.output, saved.attended, dy, dattended, gradients.output);
+    if constexpr (config.output_bias) bias_gradient(device, dy, gradients.output_bias.view());
 
     const auto dsinks = scratch.template take<Real>(x.rows, config.sinks ? heads : 0);
     Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, pass.batch.chunk_count());

@@ -36,11 +36,12 @@ enum class TensorRole : std::uint8_t {
 
 /// The shape of a matrix [rows = outputs, cols = inputs] that a visitor is told next to the tensor itself.
 struct MatrixShape { Index rows; Index cols; TensorRole role = TensorRole::parameter; };
-/// The shape of a vector.
+/// The shape of a vector, or of `count` equal ones behind each other: a bias of each expert.
 struct VectorShape {
-  Index size;
+  Index size;  ///< of all of them together
   TensorRole role = TensorRole::parameter;
   float first = 1.0f;  ///< of a parameter: what fresh weights begin with
+  Index count = 1;
 };
 /// The shape of a stack of `count` matrices [rows = outputs, cols = inputs]: one of each expert.
 struct StackShape {

@@ -6,6 +6,7 @@
 #include <guild/core/config.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/ops/linear/bias.hpp>
 #include <guild/ops/linear/linear.hpp>
 #include <guild/ops/route/balance.hpp>
 #include <guild/ops/route/route.hpp>
@@ -18,18 +19,20 @@ inline namespace v1 {
 template <class S>
 struct TopKRouter {
   static constexpr TopKConfig config = S::routing;
-  static constexpr bool has_bias = config.selection == Selection::noaux_tc;
+  static constexpr bool has_selection_bias = config.selection == Selection::noaux_tc;
 
   template <class Store>
   struct Weights {
     typename Store::Matrix weight;          ///< [experts, hidden]
+    typename Store::Vector bias;            ///< [experts], of the logits; unused without config.bias
     typename Store::Vector selection_bias;  ///< [experts], only with noaux_tc: added to scores for the choice alone
   };
 
   template <class Visitor, class... W>
   [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     visitor(path / "weight", MatrixShape{config.experts, S::config.hidden}, weights.weight...);
-    if constexpr (has_bias)
+    if constexpr (config.bias) visitor(path / "bias", VectorShape{config.experts}, weights.bias...);
+    if constexpr (has_selection_bias)
       visitor(path / "selection_bias", VectorShape{config.experts, TensorRole::state}, weights.selection_bias...);
   }
 
@@ -47,6 +50,7 @@ struct TopKRouter {
     const auto logits = room.template keep<Real>(x.rows, config.experts);
     if (keep != nullptr) keep->logits = logits;
     linear(pass.device, weights.weight.view(), x, logits);
+    if constexpr (config.bias) add_bias(pass.device, weights.bias.view(), logits);
     route(pass.device, config, logits, weights.selection_bias.view(), routing.experts, routing.weights, routing.choice);
   }
 
@@ -66,6 +70,7 @@ struct TopKRouter {
     route_backward(device, config, saved.logits, routing.experts, routing.weights, dweights, dlogits);
     balance_losses(device, config, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.experts,
                    pass.sequence_offsets, pass.balance_scale, dlogits, pass.counts.terms(pass.layer));
+    if constexpr (config.bias) bias_gradient(device, dlogits, gradients.bias.view());
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};
     weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
     input_gradient(device, weights.weight.view(), dlogits, dx);

@@ -58,6 +58,11 @@ struct CountChoicesRow;
 struct FillSlotsRow;
 struct SumOffsetsRow;
 
+// guild/ops/experts/rows/bias.hpp
+template <class Real> struct AddSlotBiasRow;
+template <class Real> struct SlotBiasGradient;
+template <class Real> struct SlotBiasWeightRow;
+
 // guild/ops/experts/rows/combine.hpp
 template <class Real> struct CombineRow;
 template <class Real> struct ExpertSwigluBackwardRow;

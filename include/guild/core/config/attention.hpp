@@ -62,6 +62,7 @@ struct GqaConfig {
   int key_heads = 8;            ///< `num_key_value_heads`: heads / key_heads query heads share one
   int head_dim = 128;           ///< of queries, keys and values; all of it has rotary position
   bool bias = false;            ///< queries, keys and values have a bias (Qwen2)
+  bool output_bias = false;     ///< the output has a bias (GPT-OSS)
   bool query_key_norm = false;  ///< each head's query and key is normalised before its rotation (Qwen3)
   bool sinks = false;           ///< each head has a learned logit in the softmax's denominator (GPT-OSS)
   int scale_dim = 0;            ///< scores are divided by its square root; 0: by that of head_dim
@@ -84,6 +85,7 @@ struct GqaConfig {
     f(ConfigField{"num_key_value_heads", "key_heads", Absent::as_default}, c.key_heads...);
     f(ConfigField{"head_dim", "head_dim", Absent::as_default}, c.head_dim...);
     f(ConfigField{"", "bias"}, c.bias...);
+    f(ConfigField{"", "output_bias"}, c.output_bias...);
     f(ConfigField{"", "query_key_norm"}, c.query_key_norm...);
     f(ConfigField{"", "sinks"}, c.sinks...);
     f(ConfigField{"", "scale_dim"}, c.scale_dim...);

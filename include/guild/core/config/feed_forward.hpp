@@ -75,6 +75,7 @@ struct TopKConfig {
   Selection selection = Selection::noaux_tc;
   bool normalize = true;  ///< `norm_topk_prob`: chosen weights are divided by their sum
   double scale = 1.0;     ///< `routed_scaling_factor`, after normalising
+  bool bias = false;      ///< the logits have a bias (GPT-OSS)
   friend constexpr bool operator==(const TopKConfig&, const TopKConfig&) = default;
 
   static constexpr ConfigPart part = {"TopKConfig", "routing"};
@@ -90,6 +91,7 @@ struct TopKConfig {
     f(ConfigField{"topk_method", "selection", Absent::as_default}, c.selection...);
     f(ConfigField{"norm_topk_prob", "normalize", Absent::as_default}, c.normalize...);
     f(ConfigField{"routed_scaling_factor", "scale"}, c.scale...);
+    f(ConfigField{"", "bias"}, c.bias...);
   }
 
   /// Without experts the rest is not looked at.
@@ -133,6 +135,7 @@ struct TopKConfig {
 struct ExpertConfig {
   int hidden = 1408;  ///< `moe_intermediate_size` of one expert
   int shared = 1;     ///< `n_shared_experts`, run as one network of shared * hidden for every token
+  bool bias = false;  ///< the products of routed experts have biases (GPT-OSS)
   ActivationConfig activation{};
   friend constexpr bool operator==(const ExpertConfig&, const ExpertConfig&) = default;
 
@@ -143,6 +146,7 @@ struct ExpertConfig {
   static constexpr void fields(F&& f, C&... c) {
     f(ConfigField{"moe_intermediate_size", "hidden"}, c.hidden...);
     f(ConfigField{"n_shared_experts", "shared", Absent::null_is_none}, c.shared...);
+    f(ConfigField{"", "bias"}, c.bias...);
     ActivationConfig::fields(f, c.activation...);
   }
 

@@ -42,9 +42,11 @@ struct RopeConfig {
   double mscale_all_dim = 0.0;  ///< 0: the softmax scale is not corrected
   int original_context = 4096;  ///< `original_max_position_embeddings`
   RopePairs pairs = RopePairs::interleaved;
-  RopeScaling scaling = RopeScaling::yarn;  ///< yarn reads beta_... and mscale..., llama3 the next two, linear none
+  RopeScaling scaling =
+      RopeScaling::yarn;  ///< yarn reads beta_..., mscale..., truncate, llama3 the next two, linear none
   double low_frequency_factor = 1.0;        ///< `low_freq_factor`: pairs of fewer turns in original_context slow down
   double high_frequency_factor = 4.0;       ///< `high_freq_factor`: pairs of more turns stay
+  bool truncate = true;                     ///< yarn: the ramp begins and ends at whole pairs
   friend constexpr bool operator==(const RopeConfig&, const RopeConfig&) = default;
 
   /// The same rotation, with the numbers that mean nothing for it at their defaults.
@@ -59,6 +61,7 @@ struct RopeConfig {
       c.low_frequency_factor = low_frequency_factor, c.high_frequency_factor = high_frequency_factor;
     } else {
       c.beta_fast = beta_fast, c.beta_slow = beta_slow, c.mscale = mscale, c.mscale_all_dim = mscale_all_dim;
+      c.truncate = truncate;
     }
     return c;
   }
@@ -78,6 +81,7 @@ struct RopeConfig {
     f(ConfigField{"rope_scaling.rope_type", "rope.scaling"}, c.scaling...);
     f(ConfigField{"rope_scaling.low_freq_factor", "rope.low_frequency_factor"}, c.low_frequency_factor...);
     f(ConfigField{"rope_scaling.high_freq_factor", "rope.high_frequency_factor"}, c.high_frequency_factor...);
+    f(ConfigField{"rope_scaling.truncate", "rope.truncate"}, c.truncate...);
   }
 
   [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <guild/core/refuse.hpp>
 #include <guild/ops/common/twins.hpp>
+#include <guild/ops/experts/bias.hpp>
 #include <guild/ops/linear/gated.hpp>
 #include <initializer_list>
 #include <span>
@@ -43,6 +44,10 @@ void grouped_gated_by_parts(Device& device, std::span<const BasicGatedJob<Real>>
       device, parts.products(),
       {{group.gate, group.offsets, group.x, gate, group.gather}, {group.up, group.offsets, group.x, up, group.gather}});
   parts.join();
+  if (group.gate_bias.data != nullptr) {
+    add_slot_bias(device, group.offsets, group.gate_bias, gate);
+    add_slot_bias(device, group.offsets, group.up_bias, up);
+  }
   swiglu(device, gate, up, group.h, group.activation);
 }
 }  // namespace detail
@@ -54,7 +59,8 @@ void grouped_gated(Device& device, std::type_identity_t<std::span<const BasicGat
   detail::require_experts(group.gate.count, group.offsets);
   detail::require_experts(group.up.count, group.offsets);
   if constexpr (std::is_same_v<Real, float>) {
-    if (group.gate_out.data == nullptr && detail::is_fused(group.activation) && detail::are_fused(beside)) {
+    if (group.gate_out.data == nullptr && group.gate_bias.data == nullptr && detail::is_fused(group.activation) &&
+        detail::are_fused(beside)) {
       detail::require_twins<Device>();
       return run_grouped_gated(device, beside, group);
     }

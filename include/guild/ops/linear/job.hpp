@@ -88,6 +88,8 @@ struct GroupedGated {
   View<Real, 2> gate_out{};
   View<Real, 2> up_out{};
   ActivationConfig activation{};
+  View<const Real, 2> gate_bias{};  ///< [E, columns of h] or no data: added to the products
+  View<const Real, 2> up_bias{};    ///< has data where gate_bias has
 };
 
 /// dw[e] += sum over the slots s of expert e of dy[row of s]^T x[row of s].

@@ -35,8 +35,9 @@ inline double yarn_pair_of(double rotations, int rope_dim, const RopeConfig& con
 class YarnRamp {
  public:
   YarnRamp(const RopeConfig& config, int rope_dim)
-      : low_(std::floor(yarn_pair_of(config.beta_fast, rope_dim, config))),
-        high_(std::ceil(yarn_pair_of(config.beta_slow, rope_dim, config))) {
+      : low_(yarn_pair_of(config.beta_fast, rope_dim, config)),
+        high_(yarn_pair_of(config.beta_slow, rope_dim, config)) {
+    if (config.truncate) low_ = std::floor(low_), high_ = std::ceil(high_);
     if (low_ < 0.0) low_ = 0.0;
     if (high_ > rope_dim - 1) high_ = rope_dim - 1;
     if (low_ == high_) high_ += 0.001;
