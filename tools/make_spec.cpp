@@ -38,6 +38,8 @@ std::string literal(guild::Activation value) {
 }
 std::string literal(guild::RopeScaling value) { return "guild::RopeScaling::" + std::string(guild::name(value)); }
 std::string literal(guild::NormGain value) { return "guild::NormGain::" + std::string(guild::name(value)); }
+std::string literal(guild::NormPlace value) { return "guild::NormPlace::" + std::string(guild::name(value)); }
+std::string literal(guild::EmbeddingScale value) { return "guild::EmbeddingScale::" + std::string(guild::name(value)); }
 std::string literal(guild::RopePairs value) { return "guild::RopePairs::" + std::string(guild::name(value)); }
 
 /// 671026419200 as "671.0 billion".

@@ -88,6 +88,7 @@
 #include <guild/io/piece_encoder.hpp>
 #include <guild/io/pretokenizer.hpp>
 #include <guild/io/printable.hpp>
+#include <guild/io/published_config.hpp>
 #include <guild/io/regex.hpp>
 #include <guild/io/safetensors.hpp>
 #include <guild/io/safetensors_parser.hpp>
@@ -118,6 +119,8 @@
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
 #include <guild/models/families.hpp>
+#include <guild/models/gemma3.hpp>
+#include <guild/models/gemma3_family.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/gpt_oss_family.hpp>
 #include <guild/models/kimi_k2.hpp>

@@ -17,6 +17,7 @@
 #include <guild/core/model_size.hpp>
 #include <guild/io/checkpoint.hpp>
 #include <guild/io/config.hpp>
+#include <guild/io/config_writer.hpp>
 #include <guild/models/deepseek_family.hpp>
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
@@ -274,6 +275,21 @@ TEST(Config, RefusesWhatOtherFamiliesWouldComputeOtherwise) {
       {"qwen3_30b_a3b", "num_experts", "", ErrorCode::cf_missing, "an integer"},
       {"qwen3_30b_a3b", "num_key_value_heads", "", ErrorCode::cf_missing, "an integer"},
       {"qwen3_30b_a3b", "num_experts_per_tok", "129", ErrorCode::cf_moe, "num_experts"},
+      {"gemma_3_1b", "final_logit_softcapping", "30.0", ErrorCode::cf_unsupported, "logits of the head are not capped"},
+      {"gemma_3_1b", "attn_logit_softcapping", "50.0", ErrorCode::cf_unsupported, "scores are not capped"},
+      {"gemma_3_1b", "hidden_activation", "\"gelu\"", ErrorCode::cf_unsupported, "gelu_pytorch_tanh"},
+      {"gemma_3_1b", "use_bidirectional_attention", "true", ErrorCode::cf_unsupported, "no later ones"},
+      {"gemma_3_1b", "attention_bias", "true", ErrorCode::cf_unsupported, "false"},
+      {"gemma_3_1b", "sliding_window_pattern", "0", ErrorCode::cf_unsupported, "a positive integer"},
+      {"gemma_3_1b", "sliding_window", "0", ErrorCode::cf_range, "from 1"},
+      {"gemma_3_1b", "layer_types", "[\"full_attention\"]", ErrorCode::cf_range, "num_hidden_layers"},
+      {"gemma_3_1b", "rope_local_base_freq", "1", ErrorCode::cf_rope, "above 1"},
+      {"gemma_3_1b", "query_pre_attn_scalar", "-1", ErrorCode::cf_range, "query_pre_attn_scalar must be"},
+      {"gemma_3_1b", "rope_scaling", "{\"rope_type\": \"llama3\"}", ErrorCode::cf_rope_unsupported, "linear"},
+      {"gemma3_v5", "rope_parameters.sliding_attention.rope_type", "\"linear\"", ErrorCode::cf_rope_unsupported,
+       "default"},
+      {"gemma3_v5", "rope_parameters.full_attention", "7", ErrorCode::cf_type, "an object"},
+      {"gemma3_v5", "rope_local_base_freq", "21", ErrorCode::cf_rope, "\"rope_local_base_freq\" has, 21"},
       {"gpt_oss_20b", "attention_bias", "false", ErrorCode::cf_unsupported, "true"},
       {"gpt_oss_20b", "hidden_act", "\"gelu\"", ErrorCode::cf_unsupported, "silu"},
       {"gpt_oss_20b", "sliding_window", "null", ErrorCode::cf_missing, "an integer"},
@@ -332,6 +348,29 @@ TEST(Config, ReadsTheNewerSpellingsAsTheSameModel) {
   const auto renamed = parse_config(text);
   EXPECT_EQ(renamed.model, r1);
   EXPECT_EQ(renamed.dtype, guild::DType::f32);
+}
+
+TEST(Config, ReadsGemma3InEverySpelling) {
+  const auto read = [](const std::string& text) { return guild::parse_config<guild::Gemma3Family>(text).model; };
+  const std::string text = fixture("gemma_3_1b");
+  const auto model = read(text);
+  EXPECT_EQ(read(with(with(text, "sliding_window_pattern", ""), "_sliding_window_pattern", "6")), model);
+  for (const char* documented : {"sliding_window_pattern", "rope_local_base_freq", "rope_theta", "rope_scaling",
+                                 "query_pre_attn_scalar", "head_dim", "rms_norm_eps"})
+    EXPECT_EQ(read(with(text, documented, "")), model) << documented;
+  const std::string nested = with(
+      with(with(text, "rope_local_base_freq", ""), "rope_theta", ""), "rope_parameters",
+      R"({"full_attention": {"rope_type": "default", "rope_theta": 1000000}, "sliding_attention": {"rope_theta": 10000}})");
+  EXPECT_EQ(read(nested), model);
+  EXPECT_NE(read(with(nested, "rope_parameters.sliding_attention.rope_theta", "20000")), model);
+  EXPECT_NE(read(with(text, "sliding_window_pattern", "5")), model);
+  EXPECT_EQ(std::get<guild::WindowConfig>(read(with(text, "sliding_window_pattern", "5"))).types,
+            guild::LayerTypes("ssssfssssfssssfssssfssssfs"));
+  const auto scaled = read(with(text, "rope_scaling", R"({"factor": 8, "rope_type": "linear"})"));
+  EXPECT_EQ(std::get<guild::GqaConfig>(scaled).rope,
+            (guild::RopeConfig{
+                .base = 1e6, .factor = 8, .pairs = guild::RopePairs::halves, .scaling = guild::RopeScaling::linear}));
+  EXPECT_EQ(read(guild::config_json<guild::Gemma3Family>(scaled)), scaled);
 }
 
 TEST(Config, ReadsQwen3MoeInEverySpelling) {
@@ -497,7 +536,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 49);
+  EXPECT_EQ(fields, 51);
   EXPECT_EQ(one, two);
 }
 

@@ -65,6 +65,7 @@ TEST(ConfigWriter, GivesBackThePresetsOfOtherFamilies) {
   expect_round_trip_of<Qwen3_8BSpec>("qwen3");
   expect_round_trip_of<Mixtral8x7BSpec>("mixtral");
   expect_round_trip_of<Qwen3_30B_A3BSpec>("qwen3_moe");
+  expect_round_trip_of<Gemma3_1BSpec>("gemma3_text");
   expect_round_trip_of<GptOss20BSpec>("gpt_oss");
   expect_round_trip_of<GptOssWithoutScaling>("gpt_oss");
 }

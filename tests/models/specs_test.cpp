@@ -10,6 +10,7 @@
 #include <guild/io/config.hpp>
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/gemma3.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
@@ -100,6 +101,7 @@ TEST(Specs, OtherFamiliesAreThePublishedConfigs) {
   expect_published<guild::GptOss120BSpec>("gpt_oss_120b", 116'829'156'672);
   expect_published<guild::Qwen3_30B_A3BSpec>("qwen3_30b_a3b", 30'532'122'624);
   expect_published<guild::Qwen3_235B_A22BSpec>("qwen3_235b_a22b", 235'093'634'560);
+  expect_published<guild::Gemma3_1BSpec>("gemma_3_1b", 999'885'952);
 }
 
 TEST(Specs, FilesOfNewerVersionsOfTransformersAreTheSameModels) {
@@ -110,6 +112,7 @@ TEST(Specs, FilesOfNewerVersionsOfTransformersAreTheSameModels) {
   for (const char* name : {"llama", "qwen2", "qwen3"}) expect_same(std::type_identity<guild::LlamaFamily>{}, name);
   expect_same(std::type_identity<guild::MixtralFamily>{}, "mixtral");
   expect_same(std::type_identity<guild::Qwen3MoeFamily>{}, "qwen3_moe");
+  expect_same(std::type_identity<guild::Gemma3Family>{}, "gemma3");
   expect_same(std::type_identity<guild::GptOssFamily>{}, "gpt_oss");
 }
 

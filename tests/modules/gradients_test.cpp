@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <guild/cpu.hpp>
+#include <guild/models/gemma3.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
@@ -95,6 +96,25 @@ struct MixtralSpec : guild::MixtralDefaults {
   static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 0};
 };
 
+/// All that Gemma 3 has.
+struct GemmaSpec : guild::Gemma3Defaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19,
+                                                .hidden = 12,
+                                                .layers = 3,
+                                                .context = 64,
+                                                .tied_embeddings = true,
+                                                .embedding_scale = guild::EmbeddingScale::root_of_hidden,
+                                                .norm = guild::gemma3_norm};
+  static constexpr guild::GqaConfig attention = {.heads = 4,
+                                                 .key_heads = 2,
+                                                 .head_dim = 4,
+                                                 .query_key_norm = true,
+                                                 .scale_dim = 7,
+                                                 .rope = {.base = 100.0, .pairs = guild::RopePairs::halves}};
+  static constexpr guild::WindowConfig windows = {.window = 3, .types = guild::LayerTypes("ssf"), .rope_base = 20.0};
+  static constexpr guild::DenseConfig dense = {.hidden = 14, .activation = {.kind = guild::Activation::gelu_tanh}};
+};
+
 /// Windows, sinks and biases wherever there are any.
 struct GptOssSpec : guild::GptOssDefaults {
   static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
@@ -153,15 +173,17 @@ struct NormCase : LayerCase<guild::RmsNorm<12, Gain>, TinySpec> {
     Module::backward(pass.device, weights, x, dy, dx, gradients, 1e-6);
   }
 };
-struct EmbeddingCase : LayerCase<guild::Embedding<19, 12>, TinySpec> {
+template <guild::EmbeddingScale Scale>
+struct EmbeddingCase : LayerCase<guild::Embedding<19, 12, Scale>, TinySpec> {
+  using Module = guild::Embedding<19, 12, Scale>;
   static constexpr Index inputs = 0;
   template <class P, class W, class X, class Y, class S>
   static void forward(const P& pass, const W& weights, X, Y y, S&) {
     Module::forward(pass.device, weights, pass.batch.tokens, y);
   }
   template <class P, class W, class X, class S, class DY, class DX, class G>
-  static void backward(const P& pass, const W&, X, const S&, DY dy, DX, G& gradients) {
-    Module::backward(pass.device, pass.batch.tokens, View<const double, 2>(dy), gradients);
+  static void backward(const P& pass, const W& weights, X, const S&, DY dy, DX, G& gradients) {
+    Module::backward(pass.device, weights, pass.batch.tokens, View<const double, 2>(dy), gradients);
   }
 };
 /// Modules that may have caches, and have none in training.
@@ -185,6 +207,15 @@ using LocalMlaCase = UncachedCase<guild::Local<guild::Mla<TinySpec>, 2>, TinySpe
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
 using BlockCase = UncachedCase<TinySpec::ExpertLayer<TinySpec>, TinySpec>;
+/// Norms before and after, their gains 1 + weight.
+struct FourNormsSpec : TinySpec {
+  static constexpr guild::TrunkConfig config = [] {
+    auto c = TinySpec::config;
+    c.norm = {.gain = guild::NormGain::one_plus_weight, .place = guild::NormPlace::before_and_after};
+    return c;
+  }();
+};
+using FourNormsCase = UncachedCase<FourNormsSpec::ExpertLayer<FourNormsSpec>, FourNormsSpec>;
 
 template <class S>
 struct StackCase : UncachedCase<guild_test::WholeStack<typename guild::Transformer<S>::Layers>, S> {
@@ -254,11 +285,13 @@ struct MtpCase : LayerCase<guild::Transformer<TinySpec>::Mtp, TinySpec> {
 template <class Case>
 class Gradients : public testing::Test {};
 
-using Cases = testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
-                             EmbeddingCase, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase,
-                             LocalMlaCase, GeluCase, LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase,
-                             StackCase<TinySpec>, StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>,
-                             ModelCase<GqaSpec>, ModelCase<MixtralSpec>, ModelCase<GptOssSpec>, MtpCase>;
+using Cases =
+    testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
+                   EmbeddingCase<guild::EmbeddingScale::one>, EmbeddingCase<guild::EmbeddingScale::root_of_hidden>,
+                   DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase, LocalMlaCase, GeluCase,
+                   LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase,
+                   StackCase<TinySpec>, StackCase<RecomputeSpec>, ModelCase<TinySpec>, ModelCase<TiedSpec>,
+                   ModelCase<GqaSpec>, ModelCase<MixtralSpec>, ModelCase<GptOssSpec>, ModelCase<GemmaSpec>, MtpCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

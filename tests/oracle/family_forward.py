@@ -76,7 +76,8 @@ class Model:
         self.experts = config.get("num_local_experts") or config.get("num_experts")
         rope = rope_settings(config)
         self.plain = float(rope["rope_theta"]) ** (-np.arange(0, self.head_dim, 2) / self.head_dim)
-        kinds = {"default": lambda plain, _: plain, "llama3": llama3_frequencies, "yarn": yarn_frequencies}
+        kinds = {"default": lambda plain, _: plain, "llama3": llama3_frequencies, "yarn": yarn_frequencies,
+                 "linear": lambda plain, rope: plain / rope["factor"]}
         self.frequencies = kinds[rope["rope_type"]](self.plain, rope)
         self.magnitude = 0.1 * math.log(rope["factor"]) + 1 if rope["rope_type"] == "yarn" else 1.0
         assert not rope.get("mscale_all_dim") and not rope.get("attention_factor"), rope

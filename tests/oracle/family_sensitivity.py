@@ -8,6 +8,7 @@ import sys
 import numpy as np
 
 import family_forward
+import gemma_forward
 import reference_forward as reference
 from fixture_sensitivity import MODELS, NOTICED
 
@@ -86,6 +87,38 @@ class GateAndUpSwapped(family_forward.Model):
         return super().mlp(x, up, gate, down)
 
 
+class NoOnePlus(gemma_forward.Gemma3):
+    def norm(self, x, name):
+        return reference.rms_norm(x, self.w[name], self.epsilon)
+
+
+class NoPostNorms(gemma_forward.Gemma3):
+    def post_norm(self, x, name):
+        return x
+
+
+class Silu(gemma_forward.Gemma3):
+    def mlp(self, x, gate, up, down):
+        return family_forward.Model.mlp(self, x, gate, up, down)
+
+
+class PlainHeads(gemma_forward.Gemma3):
+    def head_norm(self, x, name):
+        return x
+
+
+def swapped(first, second):
+    """The weights of two names that end so change places."""
+
+    class Changed(gemma_forward.Gemma3):
+        def __init__(self, config, weights):
+            other = {name: weights[name.replace(first, second)] for name in weights if first in name}
+            other |= {name: weights[name.replace(second, first)] for name in weights if second in name}
+            super().__init__(config, weights | other)
+
+    return Changed
+
+
 class SinksIgnored(family_forward.Model):
     def softmax_of(self, scores, prefix):
         return reference.softmax(scores)
@@ -151,10 +184,10 @@ class HighHalfFirst(family_forward.Model):
         super().__init__(config, {name: swapped(name, w) for name, w in original.items()})
 
 
-def attribute(**changes):
+def attribute(of=family_forward.Model, **changes):
     """The model after some of its derived numbers were changed; each change is a function of the model."""
 
-    class Changed(family_forward.Model):
+    class Changed(of):
         def __init__(self, config, weights):
             super().__init__(config, weights)
             for name, change in changes.items():
@@ -191,7 +224,13 @@ def ones(ending):
     return weights(lambda name, w: np.ones_like(w) if name.endswith(ending) else w)
 
 
-ALL = FOLDERS
+ALL, GEMMA = FOLDERS, ("gemma3",)
+
+
+def gemma(**changes):
+    return attribute(gemma_forward.Gemma3, **changes)
+
+
 FAULTS = {  # what is wrong: the model, the fixtures that must notice
     "rotary pairs as neighbours": (Interleaved, ALL),
     "no rotation": (attribute(frequencies=lambda m: 0 * m.plain), ALL),
@@ -241,16 +280,33 @@ FAULTS = {  # what is wrong: the model, the fixtures that must notice
     "gate and up in halves": (HalvesOfGateAndUp, OSS),
     "weights of experts before normalising (GPT-OSS)": (NotNormalised, OSS),
     "the higher half of a byte first": (HighHalfFirst, ("gpt_oss_mxfp4",)),
+    "Gemma: window one longer": (gemma(reach=lambda m: m.reach + 1), GEMMA),
+    "Gemma: window one shorter": (gemma(reach=lambda m: m.reach - 1), GEMMA),
+    "Gemma: every layer sees all": (gemma(reach=lambda m: 1000), GEMMA),
+    "Gemma: every layer slides": (gemma(kinds=lambda m: ["sliding_attention"] * 7), GEMMA),
+    "Gemma: the layer before is the full one": (gemma(kinds=lambda m: m.kinds[1:] + m.kinds[:1]), GEMMA),
+    "Gemma: rope scaling ignored": (gemma(full=lambda m: m.plain), GEMMA),
+    "Gemma: rope scaling of sliding layers too": (gemma(sliding=lambda m: m.sliding / 8), GEMMA),
+    "Gemma: one rope_theta, that of full layers": (gemma(sliding=lambda m: m.full), GEMMA),
+    "Gemma: one rope_theta, that of sliding layers": (gemma(full=lambda m: m.sliding), GEMMA),
+    "Gemma: softmax scale of head_dim": (gemma(scalar=lambda m: m.head_dim), GEMMA),
+    "Gemma: rows of the embedding not scaled": (gemma(embedding_scale=lambda m: 1), GEMMA),
+    "Gemma: weights of norms without 1": (NoOnePlus, GEMMA),
+    "Gemma: no norms behind": (NoPostNorms, GEMMA),
+    "Gemma: no q and k norm": (PlainHeads, GEMMA),
+    "Gemma: silu": (Silu, GEMMA),
+    "Gemma: norms behind attention and before mlp swapped": (
+        swapped("post_attention_layernorm", "pre_feedforward_layernorm"), GEMMA),
 }
 
 
 def main() -> int:
     fixtures = {}
-    for name in FOLDERS + OSS:
+    for name in FOLDERS + OSS + GEMMA:
         folder = MODELS / name
         settings, tensors = json.loads((folder / "config.json").read_text()), reference.read_weights(folder)
         tokens = reference.read_safetensors(folder / "expected.safetensors", keep_integers=True)["tokens_0"]
-        fixtures[name] = settings, tensors, tokens, family_forward.Model(settings, tensors).forward(tokens)["logits"]
+        fixtures[name] = settings, tensors, tokens, gemma_forward.model_of(settings, tensors).forward(tokens)["logits"]
     missed = 0
     for fault, (broken, names) in FAULTS.items():
         errors = {}

@@ -1,9 +1,9 @@
-"""Makes the folders of tests/fixtures/models that are no DeepSeek: Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, GPT-OSS, tiny
-and random, and what transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
+"""Makes the folders of tests/fixtures/models that are no DeepSeek: Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, GPT-OSS,
+Gemma 3, tiny and random, and what transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
 
 `python make_family_fixtures.py [NAME...]` (20 seconds, one thread; the same bytes every time) writes all folders or
 those named. Every expected value comes from Hugging Face transformers in float32 with eager attention, loaded from the
-very folder that is shipped; `family_forward.py` (float64, from the formulas) must agree within 1e-5 or nothing is
+very folder that is shipped; `family_forward.py` or `gemma_forward.py` (float64, from the formulas) must agree within 1e-5 or nothing is
 written.
 
 A sequence is a random prompt and 24 tokens that greedy decoding adds. A prompt is drawn again until, at each of these
@@ -22,6 +22,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import family_forward
+import gemma_forward
 import reference_forward as reference
 from make_model_fixtures import OUT, as_float64, load_with_transformers, run_transformers, write_folder
 
@@ -179,6 +180,38 @@ QWEN3_MOE = {
     "use_sliding_window": False,
     "vocab_size": 62,
 }
+GEMMA3 = {
+    "architectures": ["Gemma3ForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "attn_logit_softcapping": None,
+    "bos_token_id": 2,
+    "cache_implementation": "hybrid",
+    "eos_token_id": 1,
+    "final_logit_softcapping": None,
+    "head_dim": 10,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size": 28,
+    "initializer_range": 0.02,
+    "intermediate_size": 21,
+    "max_position_embeddings": 128,
+    "model_type": "gemma3_text",
+    "num_attention_heads": 4,
+    "num_hidden_layers": 7,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "query_pre_attn_scalar": 23,
+    "rms_norm_eps": 1e-06,
+    "rope_local_base_freq": 20.0,
+    "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+    "rope_theta": 100.0,
+    "sliding_window": 8,
+    "sliding_window_pattern": 6,
+    "torch_dtype": "float32",
+    "transformers_version": "4.50.0.dev0",
+    "use_cache": True,
+    "vocab_size": 66,
+}
 GPT_OSS = {
     "architectures": ["GptOssForCausalLM"],
     "attention_bias": True,
@@ -283,6 +316,7 @@ FIXTURES = {
         "_bias_gain": 0.25,
         "_embedding_gain": 1.2,
     },
+    "gemma3": GEMMA3 | {"_lengths": (39, 13), "_v5": "gemma3_v5", "_embedding_gain": 0.1},
 }
 
 
@@ -299,13 +333,15 @@ def shapes(c: dict) -> dict:
             out[f"{p}self_attn.{kind}_proj.weight"] = (rows, hidden)
             if c["model_type"] in ("qwen2", "gpt_oss"):
                 out[f"{p}self_attn.{kind}_proj.bias"] = (rows,)
-        if c["model_type"].startswith("qwen3"):
+        if c["model_type"].startswith("qwen3") or c["model_type"] == "gemma3_text":
             out[p + "self_attn.q_norm.weight"] = out[p + "self_attn.k_norm.weight"] = (dim,)
         out[p + "self_attn.o_proj.weight"] = (hidden, dim * c["num_attention_heads"])
         if c["model_type"] == "gpt_oss":
             out[p + "self_attn.o_proj.bias"] = (hidden,)
             out[p + "self_attn.sinks"] = (c["num_attention_heads"],)
         out[p + "post_attention_layernorm.weight"] = (hidden,)
+        if c["model_type"] == "gemma3_text":
+            out[p + "pre_feedforward_layernorm.weight"] = out[p + "post_feedforward_layernorm.weight"] = (hidden,)
         if c["model_type"] == "mixtral":
             out[p + "block_sparse_moe.gate.weight"] = (c["num_local_experts"], hidden)
             for expert in range(c["num_local_experts"]):
@@ -327,7 +363,7 @@ def shapes(c: dict) -> dict:
             out[p + "mlp.gate_proj.weight"] = out[p + "mlp.up_proj.weight"] = (inner, hidden)
             out[p + "mlp.down_proj.weight"] = (hidden, inner)
     out["model.norm.weight"] = (hidden,)
-    if not c["tie_word_embeddings"]:
+    if not c.get("tie_word_embeddings", c["model_type"] == "gemma3_text"):
         out["lm_head.weight"] = (c["vocab_size"], hidden)
     return out
 
@@ -340,7 +376,7 @@ def random_weights(c: dict, changes: dict, seed: int) -> dict:
         if name.endswith(".bias") or name.endswith("_bias") or name.endswith(".sinks"):
             w = changes.get("_bias_gain", 0.7) * random.standard_normal(shape)
         elif len(shape) == 1:
-            w = 1 + 0.3 * random.standard_normal(shape)
+            w = (0 if c["model_type"] == "gemma3_text" else 1) + 0.3 * random.standard_normal(shape)
         elif "embed_tokens" in name:
             w = changes.get("_embedding_gain", 0.8) * random.standard_normal(shape)
         else:
@@ -463,11 +499,11 @@ def make(name: str) -> dict:
     tensors = random_weights(config, changes, seed)
     if changes.get("_mxfp4"):
         tensors = with_mxfp4_experts(tensors)
-    exact = family_forward.Model(config, as_float64(tensors))
+    exact = gemma_forward.model_of(config, as_float64(tensors))
     if (config.get("rope_scaling") or {}).get("rope_type") == "yarn":
         ratio = exact.plain / exact.frequencies  # of yarn a pair that stays or nearly does, and one that is stretched
         assert ratio.min() < 1.5 and ratio.max() > 4 and ((ratio > 1.1) & (ratio < 7)).any(), ratio
-    elif config.get("rope_scaling"):  # a pair that stays, one that is blended, one that is stretched
+    elif (config.get("rope_scaling") or {}).get("rope_type") == "llama3":  # a pair that stays, one that is blended, one that is stretched
         ratio = exact.plain / exact.frequencies
         assert (ratio == 1).any() and (ratio == 8).any() and ((ratio > 1.05) & (ratio < 7.6)).any(), ratio
     random = np.random.default_rng(seed + 500)
@@ -495,7 +531,7 @@ def make(name: str) -> dict:
         shutil.rmtree(twin, ignore_errors=True)
         save_as_transformers_does(model, twin, fused=True)
         config = json.loads((twin / "config.json").read_text())
-        exact = family_forward.Model(config, as_float64(load_file(twin / "model.safetensors")))
+        exact = gemma_forward.model_of(config, as_float64(load_file(twin / "model.safetensors")))
         model = load_with_transformers(twin, config, torch.float32)
         again, report = expect(model, exact, sequences, changes["_lengths"])
         assert all(torch.equal(again[key], expected[key]) for key in expected)

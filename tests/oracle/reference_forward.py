@@ -2,7 +2,7 @@
 
 `python reference_forward.py FOLDER...` runs every folder of tests/fixtures/models on its own tokens and prints how far
 the frozen logits are from these; it fails when one is further than 1e-5 of its row's largest magnitude. This file has
-DeepSeek V2 and V3; `family_forward.py` has the other families.
+DeepSeek V2 and V3; `family_forward.py` and `gemma_forward.py` have the other families.
 
 Conventions (T tokens, H heads): rotary pairs are neighbours (2i, 2i+1); experts outside the kept groups are out of
 the choice (minus infinity); the norms of the query and key-value latents use 1e-6 whatever rms_norm_eps says; the
@@ -250,12 +250,12 @@ def row_error(found, wanted) -> float:
 
 
 def main() -> int:
-    import family_forward  # the other families; it stands on the functions above
+    import gemma_forward  # the other families; it stands on the functions above
 
     worst = 0.0
     for folder in map(pathlib.Path, sys.argv[1:]):
         config, weights = json.loads((folder / "config.json").read_text()), read_weights(folder)
-        model = (Model if "kv_lora_rank" in config else family_forward.Model)(config, weights)
+        model = (Model if "kv_lora_rank" in config else gemma_forward.model_of)(config, weights)
         expected = read_safetensors(folder / "expected.safetensors", keep_integers=True)
         errors = []
         for i in (0, 1):

@@ -138,6 +138,7 @@ int main(int argc, char** argv) {
     save<guild_test::Qwen3Tied>(from, to, "qwen3_tied", whole);
     save<guild_test::Mixtral>(from, to, "mixtral", shards);
     save<guild_test::Qwen3Moe>(from, to, "qwen3_moe", whole);
+    save<guild_test::Gemma3>(from, to, "gemma3", whole);
     save<guild_test::GptOss>(from, to, "gpt_oss", whole);
   } catch (const std::exception& error) {
     std::puts(error.what());

@@ -1,6 +1,7 @@
-// The Specs of the fixtures of Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE and GPT-OSS in tests/fixtures/models.
+// The Specs of the fixtures of Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, GPT-OSS and Gemma 3 in tests/fixtures/models.
 #pragma once
 
+#include <guild/models/gemma3.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
@@ -102,6 +103,26 @@ struct Qwen3MoePlain : Qwen3Moe {
                                          .scoring = guild::Scoring::softmax,
                                          .selection = guild::Selection::greedy,
                                          .normalize = false};
+};
+struct Gemma3 : guild::Gemma3Defaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {.vocab = 66,
+                                         .hidden = 28,
+                                         .layers = 7,
+                                         .context = 128,
+                                         .tied_embeddings = true,
+                                         .embedding_scale = guild::EmbeddingScale::root_of_hidden,
+                                         .norm = guild::gemma3_norm};
+  static constexpr GqaConfig attention = {
+      .heads = 4,
+      .key_heads = 2,
+      .head_dim = 10,
+      .query_key_norm = true,
+      .scale_dim = 23,
+      .rope = {.base = 100.0, .factor = 8.0, .pairs = RopePairs::halves, .scaling = guild::RopeScaling::linear}};
+  static constexpr guild::WindowConfig windows = {
+      .window = 8, .types = guild::LayerTypes("sssssfs"), .rope_base = 20.0};
+  static constexpr DenseConfig dense = {.hidden = 21, .activation = {.kind = guild::Activation::gelu_tanh}};
 };
 /// Windows shorter than a chunk, and limits that gates reach.
 struct GptOss : guild::GptOssDefaults {

@@ -43,7 +43,9 @@ enum class RopeScaling : std::uint8_t;
 struct RopeConfig;
 
 // guild/core/config/trunk.hpp
+enum class EmbeddingScale : std::uint8_t;
 enum class NormGain : std::uint8_t;
+enum class NormPlace : std::uint8_t;
 struct NormConfig;
 struct TrunkConfig;
 

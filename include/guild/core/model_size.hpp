@@ -75,11 +75,12 @@ constexpr const auto& attention_part(const std::tuple<First, Rest...>& c) {
     return std::get<GqaConfig>(c);
 }
 
-/// Attention and the two norms of a block.
+/// Attention and the norms of a block: two, or four.
 template <class Config>
 constexpr Tally mixer_tally(const Config& c) {
-  const std::int64_t hidden = std::get<TrunkConfig>(c).hidden;
-  return attention_tally(hidden, attention_part(c)) + Tally{.plain = 2 * hidden};
+  const TrunkConfig& trunk = std::get<TrunkConfig>(c);
+  const std::int64_t norms = trunk.norm.place == NormPlace::before ? 2 : 4;
+  return attention_tally(trunk.hidden, attention_part(c)) + Tally{.plain = norms * trunk.hidden};
 }
 
 /// A gated MLP: gate and up projection, down projection.

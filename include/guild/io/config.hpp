@@ -23,6 +23,7 @@
 #include <guild/io/config_values.hpp>
 #include <guild/io/file.hpp>
 #include <guild/io/json.hpp>
+#include <guild/io/published_config.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -76,6 +77,8 @@ class ModelReader {
         },
         part);
     if constexpr (requires { part.rope; }) file_.read_rope(part.rope, Family::rope_types);
+    if constexpr (std::is_same_v<Part, WindowConfig>)
+      file_.read_sliding_rope(published_field<Family>({"", "rope_base"}).key.data(), part.rope_base);
   }
 
   template <class T>

@@ -1,4 +1,4 @@
-// One config.json: what it says about any model, and its keys in all of their spellings.
+// One config.json: its keys in all of their spellings, and the values of fields.
 #pragma once
 
 #include <array>
@@ -7,38 +7,15 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <vector>
 
 #include <guild/core/config/family.hpp>
 #include <guild/core/config_text.hpp>
 #include <guild/core/error.hpp>
-#include <guild/core/types.hpp>
 #include <guild/io/config_values.hpp>
 #include <guild/io/json.hpp>
 
 namespace guild {
 inline namespace v1 {
-
-/// `quantization_config`: weights of linear layers stored as fp8 e4m3, each block with one scale; or, where `fp8` is
-/// false, as MXFP4 in the layout of compressed-tensors (mxfp4-pack-quantized) or of GPT-OSS (mxfp4).
-struct QuantizationConfig {
-  bool fp8 = true;
-  int block_rows = 128;  ///< `weight_block_size[0]`: outputs that share a scale
-  int block_cols = 128;  ///< `weight_block_size[1]`: inputs that share a scale
-  friend constexpr bool operator==(const QuantizationConfig&, const QuantizationConfig&) = default;
-};
-
-/// What config.json says besides the numbers of the model.
-struct PublishedConfig {
-  std::string path{};        ///< the file, for messages
-  std::string model_type{};  ///< deepseek_v3, llama, ...
-  std::optional<QuantizationConfig> quantization{};
-  DType dtype = DType::bf16;  ///< of the tensors that are not quantised
-  std::optional<int> bos{};   ///< `bos_token_id`
-  std::vector<int> eos{};     ///< `eos_token_id`: one, several or none
-  std::optional<int> pad{};   ///< `pad_token_id`
-};
-
 namespace detail::published {
 
 /// The values of an enumeration, by the words that files have for them.
@@ -51,7 +28,6 @@ inline constexpr Activation values_of<Activation>[2] = {Activation::silu, Activa
 template <>
 inline constexpr Selection values_of<Selection>[3] = {Selection::greedy, Selection::group_limited_greedy,
                                                       Selection::noaux_tc};
-
 template <>
 inline constexpr LayerType values_of<LayerType>[2] = {LayerType::full_attention, LayerType::sliding_attention};
 
@@ -148,18 +124,15 @@ class ConfigFile {
   /// `rope_theta` and `rope_scaling`, or the newer `rope_parameters` which holds both. `types` are the kinds of scaling
   /// that the family knows.
   void read_rope(RopeConfig& r, std::span<const std::string_view> types) const {
-    const auto scaling = find("rope_parameters") ? find("rope_parameters") : find("rope_scaling");
+    auto scaling = find("rope_parameters") ? find("rope_parameters") : find("rope_scaling");
     const auto base = find("rope_theta");
     r.base = number_or(base, r.base);
     if (!scaling) return;
-    if (!scaling->is_object()) published::refuse(*scaling, ErrorCode::cf_type, "an object or null");
+    require_object(*scaling);
+    // Where layers of several kinds turn by different numbers, those of full attention are meant.
+    if (const auto of_full = find_value(*scaling, "full_attention")) require_object(*(scaling = of_full));
     const auto value = [&](const char* key) { return find_value(*scaling, key); };
-    if (const auto inner = value("rope_theta")) {
-      r.base = to_number(*inner);
-      if (base && to_number(*base) != r.base)
-        published::refuse(*inner, ErrorCode::cf_rope,
-                          {"the number that \"rope_theta\" has, ", config_text(to_number(*base))});
-    }
+    read_base(*scaling, "rope_theta", r.base);
     if (const auto part = value("partial_rotary_factor"); part && to_number(*part) != 1.0)
       published::refuse(*part, ErrorCode::cf_rope_unsupported, "1: all of a head turns");
     if (!read_scaling(*scaling, r, types)) {
@@ -167,6 +140,7 @@ class ConfigFile {
       return;
     }
     r.factor = to_number(require_value(*scaling, "factor", "a number"));
+    if (r.scaling == RopeScaling::linear) return;
     r.original_context = to_int(require_value(*scaling, "original_max_position_embeddings", "an integer"));
     if (r.scaling == RopeScaling::llama3) {
       r.low_frequency_factor = to_number(require_value(*scaling, "low_freq_factor", "a number"));
@@ -182,41 +156,15 @@ class ConfigFile {
     r.truncate = bool_or(value("truncate"), true);
   }
 
-  [[nodiscard]] std::optional<QuantizationConfig> quantization() const {
-    constexpr ErrorCode code = ErrorCode::cf_quant;
-    const auto q = find("quantization_config");
-    if (!q) return std::nullopt;
-    if (!q->is_object()) published::refuse(*q, ErrorCode::cf_type, "an object or null");
-    static constexpr Word<int> methods[] = {{"fp8", 0}, {"compressed-tensors", 1}, {"mxfp4", 2}},
-                               formats[] = {{"e4m3", 0}}, schemes[] = {{"dynamic", 0}};
-    const int method =
-        one_of(require_value(*q, "quant_method", "\"fp8\", \"compressed-tensors\" or \"mxfp4\""), methods, code);
-    if (method > 0) {
-      static constexpr Word<int> packings[] = {{"mxfp4-pack-quantized", 0}};
-      if (method == 1) (void)one_of(require_value(*q, "format", "\"mxfp4-pack-quantized\""), packings, code);
-      return QuantizationConfig{.fp8 = false, .block_rows = 1, .block_cols = 32};
-    }
-    if (const auto format = find_value(*q, "fmt")) (void)one_of(*format, formats, code);
-    if (const auto scheme = find_value(*q, "activation_scheme")) (void)one_of(*scheme, schemes, code);
-    QuantizationConfig out;
-    const auto block = q->find("weight_block_size");
-    if (!block) return out;  // 128 x 128 is the documented default
-    constexpr const char* expected = "two integers from 1 to 65536 such as [128, 128]";
-    if (!block->is_array()) published::refuse(*block, code, expected);
-    if (block->size() != 2) block->fail(code, {"has ", block->size(), " elements, expected ", expected, config_hint});
-    for (std::size_t i = 0; i < 2; ++i) {
-      const Json side = (*block)[i];
-      if (!side.is_integer() || side.integer() < 1 || side.integer() > 1 << 16) published::refuse(side, code, expected);
-      (i == 0 ? out.block_rows : out.block_cols) = static_cast<int>(side.integer());
-    }
-    return out;
-  }
-
-  [[nodiscard]] DType dtype() const {
-    static constexpr Word<DType> types[] = {
-        {"bfloat16", DType::bf16}, {"float16", DType::f16}, {"float32", DType::f32}, {"float8_e4m3fn", DType::f8_e4m3}};
-    const auto value = find("dtype");
-    return value ? one_of(*value, types, ErrorCode::cf_unsupported) : DType::bf16;
+  /// `rope_parameters.sliding_attention`, where it is there: `base` has been read from `key`, the older spelling.
+  void read_sliding_rope(const char* key, double& base) const {
+    const auto rope = find("rope_parameters");
+    const auto sliding = rope && rope->is_object() ? find_value(*rope, "sliding_attention") : std::nullopt;
+    if (!sliding) return;
+    require_object(*sliding);
+    RopeConfig unscaled;
+    (void)read_scaling(*sliding, unscaled, {});
+    read_base(*sliding, key, base);
   }
 
  private:
@@ -227,6 +175,16 @@ class ConfigFile {
       {"dtype", "torch_dtype"},
       {"sliding_window_pattern", "_sliding_window_pattern"},
   };
+
+  /// The `rope_theta` of an object, if it has one; it must agree with the file's own `key`.
+  void read_base(const Json& object, const char* key, double& base) const {
+    const auto inner = find_value(object, "rope_theta");
+    if (!inner) return;
+    base = to_number(*inner);
+    if (const auto own = find(key); own && to_number(*own) != base)
+      published::refuse(*inner, ErrorCode::cf_rope,
+                        {"the number that \"", key, "\" has, ", config_text(to_number(*own))});
+  }
 
   /// The value of an enumeration.
   template <class T>
@@ -251,10 +209,11 @@ class ConfigFile {
     const std::string text = to_text(*type);
     if (text == "default") return false;
     for (const std::string_view one : types)
-      if (one == text) {
-        r.scaling = one == name(RopeScaling::llama3) ? RopeScaling::llama3 : RopeScaling::yarn;
-        return true;
-      }
+      for (const RopeScaling kind : {RopeScaling::yarn, RopeScaling::llama3, RopeScaling::linear})
+        if (one == text && one == name(kind)) {
+          r.scaling = kind;
+          return true;
+        }
     type->fail(ErrorCode::cf_rope_unsupported, {"is \"", text.substr(0, 40), "\", supported is only ", known,
                                                 ". A model that needs another value cannot be run by this version"});
   }
@@ -270,18 +229,6 @@ class ConfigFile {
   Json root_;
   std::string model_type_;
 };
-
-/// What any file says besides the numbers. `vocab`: tokens are checked against it.
-inline PublishedConfig besides_numbers(const ConfigFile& file, int vocab) {
-  PublishedConfig out{.path = file.path(), .model_type = file.model_type()};
-  out.quantization = file.quantization();
-  out.dtype = file.dtype();
-  if (const auto bos = file.find("bos_token_id")) out.bos = to_token(*bos, vocab);
-  if (const auto eos = file.find("eos_token_id")) out.eos = to_tokens(*eos, vocab);
-  // Some files write -1 for "no padding token".
-  if (const auto pad = file.find("pad_token_id"); pad && to_int(*pad) != -1) out.pad = to_token(*pad, vocab);
-  return out;
-}
 
 }  // namespace detail::published
 }  // namespace v1

@@ -35,6 +35,9 @@ inline constexpr std::string_view config_hint = ". Use the file that was publish
   value.fail(code, {"is ", shown(value), ", expected ", expected, config_hint});
 }
 
+inline void require_object(const Json& value) {
+  if (!value.is_object()) refuse(value, ErrorCode::cf_type, "an object or null");
+}
 [[nodiscard]] inline int to_int(const Json& value) {
   if (!value.is_integer()) refuse(value, ErrorCode::cf_type, "an integer");
   const std::int64_t wide = value.integer();

@@ -134,7 +134,8 @@ inline void put_rope(SortedMembers& members, const RopeConfig& rope, bool scaled
                              field.key == "rope_scaling.original_max_position_embeddings";
         if (!field.key.starts_with(prefix) || field.member == "rope.scaling") return;
         if (field.member == "rope.truncate" && rope.truncate) return;  // many readers do not know the key
-        if (of_both || of_llama3 == (rope.scaling == RopeScaling::llama3))
+        if (rope.scaling == RopeScaling::linear ? field.key == "rope_scaling.factor"
+                                                : of_both || of_llama3 == (rope.scaling == RopeScaling::llama3))
           scaling.put(field.key.substr(prefix.size()), value);
       },
       rope);

@@ -44,10 +44,6 @@ class Checksum;
 // guild/io/config.hpp
 template <class Family> struct PublishedModel;
 
-// guild/io/config_file.hpp
-struct PublishedConfig;
-struct QuantizationConfig;
-
 // guild/io/config_writer.hpp
 struct ConfigWriteOptions;
 
@@ -94,6 +90,10 @@ class PieceEncoder;
 
 // guild/io/pretokenizer.hpp
 class PreTokenizer;
+
+// guild/io/published_config.hpp
+struct PublishedConfig;
+struct QuantizationConfig;
 
 // guild/io/regex.hpp
 class Regex;

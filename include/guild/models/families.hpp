@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include <guild/models/deepseek_family.hpp>
+#include <guild/models/gemma3_family.hpp>
 #include <guild/models/gpt_oss_family.hpp>
 #include <guild/models/llama_family.hpp>
 #include <guild/models/mixtral_family.hpp>
@@ -13,7 +14,7 @@ namespace guild {
 inline namespace v1 {
 
 /// For programs that take any of them: `with_config<Families>(json, path, f)`.
-using Families = std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily, Qwen3MoeFamily, GptOssFamily>;
+using Families = std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily, Qwen3MoeFamily, GptOssFamily, Gemma3Family>;
 
 }  // namespace v1
 }  // namespace guild

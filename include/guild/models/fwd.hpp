@@ -16,6 +16,14 @@ struct DeepSeekR1Spec;
 // guild/models/deepseek_v2_lite.hpp
 struct DeepSeekV2LiteSpec;
 
+// guild/models/gemma3.hpp
+struct Gemma3Defaults;
+struct Gemma3_1BSpec;
+
+// guild/models/gemma3_family.hpp
+struct Gemma3Family;
+struct Gemma3Names;
+
 // guild/models/gpt_oss.hpp
 struct GptOss120BSpec;
 struct GptOss20BSpec;

@@ -3,6 +3,7 @@
 
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/gemma3.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
@@ -29,6 +30,7 @@ using Qwen3_8B = Transformer<Qwen3_8BSpec>;
 using Mixtral8x7B = Transformer<Mixtral8x7BSpec>;
 using Qwen3_30B_A3B = Transformer<Qwen3_30B_A3BSpec>;
 using Qwen3_235B_A22B = Transformer<Qwen3_235B_A22BSpec>;
+using Gemma3_1B = Transformer<Gemma3_1BSpec>;
 using GptOss20B = Transformer<GptOss20BSpec>;
 using GptOss120B = Transformer<GptOss120BSpec>;
 

@@ -36,7 +36,7 @@ struct Transformer {
                 "Transformer: Spec::Layers must be a LayerStack, see guild/modules/layer_stack.hpp");
   using Layers = typename S::template Activations<typename S::template Layers<S>>;
   static_assert(Layers::layers == config.layers, "Transformer: Spec::Layers must have config.layers layers");
-  using TokenEmbedding = Embedding<config.vocab, config.hidden>;
+  using TokenEmbedding = Embedding<config.vocab, config.hidden, config.embedding_scale>;
   using Norm = RmsNorm<config.hidden, config.norm.gain>;
   using Head = Linear<config.vocab, config.hidden>;
   using Mtp = MtpLayer<S, typename Layers::LastLayer>;
@@ -149,7 +149,8 @@ struct Transformer {
     Norm::backward(pass.device, weights.final_norm, saved.last, dstates, dstates, gradients.final_norm,
                    config.norm.epsilon);
     Layers::backward(pass, weights.layers, saved.layers, dstates, gradients.layers);
-    TokenEmbedding::backward(pass.device, pass.batch.tokens, DeviceView<const Real, 2>(dstates), gradients.embedding);
+    TokenEmbedding::backward(pass.device, weights.embedding, pass.batch.tokens, DeviceView<const Real, 2>(dstates),
+                             gradients.embedding);
   }
 
   /// The matrix [vocab, hidden] that makes logits of states: the embedding where they are tied.

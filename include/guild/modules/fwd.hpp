@@ -11,7 +11,7 @@ struct Batch;
 struct Chunk;
 
 // guild/modules/block.hpp
-template <class S, class MixerType, class FeedForwardType> struct Block;
+template <class S, class MixerType, class FeedForwardType, NormPlace Norms> struct Block;
 template <class S> struct DenseFeedForward;
 
 // guild/modules/cached_attention.hpp
@@ -27,7 +27,7 @@ template <class Cache> class Caches;
 struct Here;
 
 // guild/modules/embedding.hpp
-template <Index Vocab, Index Size> struct Embedding;
+template <Index Vocab, Index Size, EmbeddingScale Scale> struct Embedding;
 
 // guild/modules/expert_pool.hpp
 template <class S> struct ExpertPool;

@@ -253,7 +253,9 @@ struct Gqa {
                       .keys = Keys::window});
   }
 
-  static double scale() { return 1.0 / std::sqrt(static_cast<double>(width)); }
+  static double scale() {
+    return 1.0 / std::sqrt(static_cast<double>(config.scale_dim != 0 ? config.scale_dim : config.head_dim));
+  }
   template <class Real>
   static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask) {
     return {heads, width, 0, width, static_cast<Real>(scale()), mask, group, Keys::window};

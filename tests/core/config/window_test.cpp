@@ -36,8 +36,12 @@ struct WindowFamily {
   static constexpr std::string_view model_types[] = {"windowed"};
   using Config = guild::ModelConfig<TrunkConfig, GqaConfig, WindowConfig, guild::DenseConfig>;
   static constexpr Config defaults(std::string_view) { return {{}, {}, {.window = 512, .rope_base = 77.0}, {}}; }
-  static constexpr guild::KeyRule keys[] = {
-      {"first_k_dense_replace", ""}, {"num_nextn_predict_layers", ""}, {"hidden_act", ""}, {"swiglu_limit", ""}};
+  static constexpr guild::KeyRule keys[] = {{"first_k_dense_replace", ""},
+                                            {"num_nextn_predict_layers", ""},
+                                            {"hidden_act", ""},
+                                            {"swiglu_limit", ""},
+                                            {"swiglu_alpha", ""},
+                                            {"rope_base", "rope_local_base_freq", guild::Absent::as_default}};
   static constexpr guild::FixedKey fixed[] = {{"hidden_act", "\"silu\""}};
   static constexpr std::string_view rope_types[] = {"yarn"};
   template <class File>
@@ -138,7 +142,7 @@ TEST(WindowConfig, IsWrittenComparedAndPrinted) {
   auto other = config;
   std::get<WindowConfig>(other).types = LayerTypes("ssssssf");
   EXPECT_EQ(guild::differences(config, other), "layer_types: compiled ssfssfs, file ssssssf\n");
-  EXPECT_NE(guild::describe(config).find("sliding_window: 9\nlayer_types: ssfssfs\nrope_local_base_freq: 20\n"),
+  EXPECT_NE(guild::describe(config).find("sliding_window: 9\nlayer_types: ssfssfs\nrope_base: 20\n"),
             std::string::npos);
   std::get<WindowConfig>(other).types = LayerTypes("ssssss");
   EXPECT_STREQ(config_problem(other), "layer_types must have as many entries as num_hidden_layers, at most 128");

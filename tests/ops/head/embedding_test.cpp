@@ -23,6 +23,9 @@ void expect_rows() {
   EXPECT_TRUE(y.padding_is_untouched());
   for (Index t = 0; t < y.rows; ++t)
     for (Index i = 0; i < dim; ++i) ASSERT_EQ(y(t, i), weight.at(ids[std::size_t(t)], i)) << t << ", " << i;
+  guild::embed(device, weight, view_of(ids), y.view(), 6.5);
+  for (Index t = 0; t < y.rows; ++t)
+    for (Index i = 0; i < dim; ++i) ASSERT_EQ(y(t, i), 6.5f * weight.at(ids[std::size_t(t)], i)) << t << ", " << i;
   // A part of a table counts its scale blocks from where it lies in the whole.
   const std::vector<std::int32_t> first = {0, 28};
   Matrix<float> part(2, dim);
@@ -86,6 +89,8 @@ TEST(Embedding, BackwardAddsTheRowsOfEachIdInTheOrderOfTokens) {
       auto got = dtable;
       guild::embedding_backward(device, view_of(std::as_const(ids)), dy.view(), got.view());
       EXPECT_EQ(got.data, expected.data) << dim << " columns, " << threads << " threads";
+      guild::embedding_backward(device, view_of(std::as_const(ids)), dy.view(), got.view(), -1.0);
+      for (Index i = 0; i < dim; ++i) ASSERT_NEAR(got(ids[0], i), dtable(ids[0], i), 1e-5) << "added and taken away";
     }
   }
 }

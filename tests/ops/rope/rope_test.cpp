@@ -156,6 +156,27 @@ TEST(RopeTable, HasTheFrequenciesOfTransformersForLlama3) {
                                                   0.00316227786, 0.00100000005, 0.000316227786});
 }
 
+TEST(RopeTable, DividesEveryFrequencyAndNothingElseInLinearInterpolation) {
+  const guild::RopeConfig config{.base = 100, .factor = 8, .mscale = 0, .scaling = guild::RopeScaling::linear};
+  const guild::RopeTable table(config, 10), plain({.base = 100}, 10);
+  for (Index i = 0; i < 5; ++i)
+    EXPECT_NEAR(table.inverse_frequency(i), plain.inverse_frequency(i) / 8, 1e-15) << "pair " << i;
+  EXPECT_EQ(table.magnitude(), 1.0);
+}
+
+TEST(RopeTable, WithoutPositionNothingTurns) {
+  const guild::RopeTable table({.pairs = guild::RopePairs::none}, 10);
+  EXPECT_EQ(table.pairs(), 0);
+  guild::Cpu device({.threads = 1});
+  const std::vector<std::int32_t> positions = {7, 9};
+  Matrix<float> x(2, 10);
+  for (Index i = 0; i < 10; ++i) x(0, i) = x(1, i) = static_cast<float>(i);
+  const auto before = x;
+  guild::rope(device, table, view_of(positions), x.view(), {.heads = 1, .head_stride = 10});
+  guild::rope_backward(device, table, view_of(positions), x.view(), {.heads = 1, .head_stride = 10});
+  EXPECT_EQ(x.data, before.data);
+}
+
 TEST(RopeTable, ScalesNeitherCosinesNorTheSoftmaxForLlama3) {
   const guild::RopeConfig config{.factor = 8, .mscale_all_dim = 1, .scaling = guild::RopeScaling::llama3};
   EXPECT_EQ(guild::rope_magnitude(config), 1.0);

@@ -65,6 +65,7 @@ struct GqaConfig {
   bool output_bias = false;     ///< the output has a bias (GPT-OSS)
   bool query_key_norm = false;  ///< each head's query and key is normalised before its rotation (Qwen3)
   bool sinks = false;           ///< each head has a learned logit in the softmax's denominator (GPT-OSS)
+  int scale_dim = 0;            ///< scores are divided by its square root; 0: by that of head_dim
   RopeConfig rope = {.pairs = RopePairs::halves};
   [[nodiscard]] constexpr int query_dim() const { return head_dim; }
   [[nodiscard]] constexpr int cache_dim() const { return 2 * key_heads * head_dim; }
@@ -87,6 +88,7 @@ struct GqaConfig {
     f(ConfigField{"", "output_bias"}, c.output_bias...);
     f(ConfigField{"", "query_key_norm"}, c.query_key_norm...);
     f(ConfigField{"", "sinks"}, c.sinks...);
+    f(ConfigField{"", "scale_dim"}, c.scale_dim...);
     RopeConfig::fields(f, c.rope...);
   }
 
@@ -95,6 +97,7 @@ struct GqaConfig {
         {"num_attention_heads", "num_attention_heads must be from 1 to 4096", heads, 1, 1 << 12},
         {"num_key_value_heads", "num_key_value_heads must be from 1 to 4096", key_heads, 1, 1 << 12},
         {"head_dim", "head_dim must be from 2 to 4096 and even", head_dim, 1, 1 << 12},
+        {"scale_dim", "scale_dim must be from 0 to 65536", scale_dim, 0, 1 << 16},
     };
     if (auto problem = detail::problem_of(ranges)) return problem;
     if (heads % key_heads != 0)

@@ -29,7 +29,7 @@ inline namespace v1 {
 
 /// A field whose key, or its meaning when it is absent, is another in this family than its part says.
 struct KeyRule {
-  std::string_view key;        ///< the part's
+  std::string_view key;        ///< the part's, or the member where the part has no key
   std::string_view published;  ///< the family's; empty: its files do not have it
   Absent absent = Absent::refused;
 };
@@ -47,7 +47,7 @@ struct FixedKey {
 /// The field as files have it that follow `keys`.
 [[nodiscard]] constexpr ConfigField published_field(std::span<const KeyRule> keys, const ConfigField& field) {
   for (const KeyRule& rule : keys)
-    if (rule.key == field.key) return {rule.published, field.member, rule.absent};
+    if (rule.key == (field.key.empty() ? field.member : field.key)) return {rule.published, field.member, rule.absent};
   return field;
 }
 /// The field as the family's files have it.

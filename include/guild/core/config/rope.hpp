@@ -21,11 +21,12 @@ enum class RopePairs : std::uint8_t {
 enum class RopeScaling : std::uint8_t {
   yarn,    ///< arXiv 2309.00071
   llama3,  ///< Llama 3.1: long wavelengths are slowed, short ones kept, a smooth ramp between
+  linear,  ///< all alike (arXiv 2306.15595): Gemma 3
 };
 
 /// The spelling of `rope_type` in config.json.
 [[nodiscard]] constexpr std::string_view name(RopeScaling scaling) noexcept {
-  return scaling == RopeScaling::yarn ? "yarn" : "llama3";
+  return scaling == RopeScaling::yarn ? "yarn" : scaling == RopeScaling::llama3 ? "llama3" : "linear";
 }
 [[nodiscard]] constexpr std::string_view name(RopePairs pairs) noexcept {
   return pairs == RopePairs::interleaved ? "interleaved" : pairs == RopePairs::halves ? "halves" : "none";
@@ -41,7 +42,8 @@ struct RopeConfig {
   double mscale_all_dim = 0.0;  ///< 0: the softmax scale is not corrected
   int original_context = 4096;  ///< `original_max_position_embeddings`
   RopePairs pairs = RopePairs::interleaved;
-  RopeScaling scaling = RopeScaling::yarn;  ///< yarn reads beta_..., mscale... and truncate, llama3 the next two
+  RopeScaling scaling =
+      RopeScaling::yarn;  ///< yarn reads beta_..., mscale..., truncate, llama3 the next two, linear none
   double low_frequency_factor = 1.0;        ///< `low_freq_factor`: pairs of fewer turns in original_context slow down
   double high_frequency_factor = 4.0;       ///< `high_freq_factor`: pairs of more turns stay
   bool truncate = true;                     ///< yarn: the ramp begins and ends at whole pairs
@@ -52,7 +54,9 @@ struct RopeConfig {
     if (pairs == RopePairs::none) return {.pairs = pairs};
     RopeConfig c = {.base = base, .pairs = pairs};
     if (factor == 1.0) return c;
-    c.factor = factor, c.original_context = original_context, c.scaling = scaling;
+    c.factor = factor, c.scaling = scaling;
+    if (scaling == RopeScaling::linear) return c;
+    c.original_context = original_context;
     if (scaling == RopeScaling::llama3) {
       c.low_frequency_factor = low_frequency_factor, c.high_frequency_factor = high_frequency_factor;
     } else {

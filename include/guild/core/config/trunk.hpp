@@ -19,12 +19,31 @@ enum class NormGain : std::uint8_t {
   return gain == NormGain::weight ? "weight" : "one_plus_weight";
 }
 
+/// Where a layer normalises, of its mixer and of its feed-forward alike.
+enum class NormPlace : std::uint8_t {
+  before,            ///< what goes in: x += f(norm(x)), as Llama and most others
+  before_and_after,  ///< also what comes out, before it is added: x += post_norm(f(norm(x))), as Gemma 2 and 3
+};
+[[nodiscard]] constexpr std::string_view name(NormPlace place) noexcept {
+  return place == NormPlace::before ? "before" : "before_and_after";
+}
+
 /// Root-mean-square normalisation (arXiv 1910.07467).
 struct NormConfig {
   double epsilon = 1e-6;  ///< `rms_norm_eps`
   NormGain gain = NormGain::weight;
+  NormPlace place = NormPlace::before;
   friend constexpr bool operator==(const NormConfig&, const NormConfig&) = default;
 };
+
+/// What rows of the embedding are multiplied by.
+enum class EmbeddingScale : std::uint8_t {
+  one,
+  root_of_hidden,  ///< sqrt(hidden_size), rounded to the type that the table is stored in: Gemma
+};
+[[nodiscard]] constexpr std::string_view name(EmbeddingScale scale) noexcept {
+  return scale == EmbeddingScale::one ? "one" : "root_of_hidden";
+}
 
 /// A decoder from its embedding to its head.
 struct TrunkConfig {
@@ -34,7 +53,8 @@ struct TrunkConfig {
   int mtp_layers = 0;            ///< `num_nextn_predict_layers`, stored after the main layers
   int context = 4096;            ///< `max_position_embeddings`
   bool tied_embeddings = false;  ///< `tie_word_embeddings`
-  NormConfig norm{};             ///< of the layers, of what they normalise within, and of the head
+  EmbeddingScale embedding_scale = EmbeddingScale::one;
+  NormConfig norm{};  ///< of the layers, of what they normalise within, and of the head
   friend constexpr bool operator==(const TrunkConfig&, const TrunkConfig&) = default;
 
   static constexpr ConfigPart part = {"TrunkConfig", "config"};
@@ -48,8 +68,10 @@ struct TrunkConfig {
     f(ConfigField{"num_nextn_predict_layers", "mtp_layers", Absent::as_default}, c.mtp_layers...);
     f(ConfigField{"max_position_embeddings", "context"}, c.context...);
     f(ConfigField{"tie_word_embeddings", "tied_embeddings", Absent::as_default}, c.tied_embeddings...);
+    f(ConfigField{"", "embedding_scale"}, c.embedding_scale...);
     f(ConfigField{"rms_norm_eps", "norm.epsilon", Absent::as_default}, c.norm.epsilon...);
     f(ConfigField{"", "norm.gain"}, c.norm.gain...);
+    f(ConfigField{"", "norm.place"}, c.norm.place...);
   }
 
   [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
@@ -65,6 +87,10 @@ struct TrunkConfig {
     if (!(norm.epsilon > 0.0) || !(norm.epsilon < 1.0))
       return ConfigProblem{ErrorCode::cf_range, "rms_norm_eps", "rms_norm_eps must be above 0 and below 1",
                            norm.epsilon};
+    if (mtp_layers != 0 && embedding_scale != EmbeddingScale::one)
+      return ConfigProblem{ErrorCode::cf_range, "num_nextn_predict_layers",
+                           "num_nextn_predict_layers must be 0 where rows of the embedding are scaled",
+                           double(mtp_layers)};
     return std::nullopt;
   }
 };

@@ -86,13 +86,13 @@ struct WindowConfig {
 
   static constexpr ConfigPart part = {"WindowConfig", "windows"};
 
-  /// Calls f(ConfigField, value...) for each field, with its value in each of the configs. Families that do not say
-  /// layer_types in their files give them in `complete`, and those without `rope_local_base_freq` have no such key.
+  /// Calls f(ConfigField, value...) for each field, with its value in each of the configs. Families whose files do not
+  /// say layer_types give them in `complete`.
   template <class F, class... C>
   static constexpr void fields(F&& f, C&... c) {
     f(ConfigField{"sliding_window", "window", Absent::as_default}, c.window...);
     f(ConfigField{"layer_types", "types", Absent::as_default}, c.types...);
-    f(ConfigField{"rope_local_base_freq", "rope_base", Absent::as_default}, c.rope_base...);
+    f(ConfigField{"", "rope_base"}, c.rope_base...);
   }
 
   /// The same layers; without sliding ones the rest means nothing.
@@ -110,8 +110,7 @@ struct WindowConfig {
     if (!types.has(LayerType::sliding_attention)) return std::nullopt;
     if (auto problem = detail::problem_of(ranges)) return problem;
     if (rope_base != 0.0 && (!(rope_base > 1.0) || !detail::is_finite(rope_base)))
-      return ConfigProblem{ErrorCode::cf_rope, "rope_local_base_freq", "rope_local_base_freq must be above 1",
-                           rope_base};
+      return ConfigProblem{ErrorCode::cf_rope, "rope_base", "rope_base must be above 1", rope_base};
     return std::nullopt;
   }
 };

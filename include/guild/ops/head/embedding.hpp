@@ -34,9 +34,11 @@ void refuse_unknown_ids(Device& device, View<const std::int32_t> ids, Index rows
 
 }  // namespace detail
 
-/// y[t, :] = table[ids[t], :] for a table [vocab, D] of any stored type, y [T, D]. Throws op_shape, wt_dtype, in_token.
+/// y[t, :] = scale * table[ids[t], :] for a table [vocab, D] of any stored type, y [T, D]. Throws op_shape, wt_dtype,
+/// in_token.
 template <class Device, class Real>
-void embed(Device& device, const WeightView& table, DeviceView<const std::int32_t> ids, DeviceView<Real, 2> y) {
+void embed(Device& device, const WeightView& table, DeviceView<const std::int32_t> ids, DeviceView<Real, 2> y,
+           double scale = 1.0) {
   detail::require_size(ids, y.rows, "embed: ids");
   detail::require_shape(y, y.rows, table.cols, "embed: y");
   if (!has_codec(table.format))
@@ -45,20 +47,22 @@ void embed(Device& device, const WeightView& table, DeviceView<const std::int32_
         {"the table is stored as ", describe(table.format), ", which has no codec; see guild/core/codec.hpp"},
         "embed: table");
   detail::refuse_unknown_ids(device, ids, table.rows);
-  for_each_row(device, y.rows, y.cols, EmbeddingRow<Real>{table, ids, y});
+  for_each_row(device, y.rows, y.cols, EmbeddingRow<Real>{table, ids, y, static_cast<Real>(scale)});
 }
 
-/// The gradient of `embed`: dtable[ids[t], :] += dy[t, :], for each row of the table in the order of the tokens. ids
-/// [T], dy [T, D], dtable [vocab, D]. Throws op_shape, in_token.
+/// The gradient of `embed`: dtable[ids[t], :] += scale * dy[t, :], for each row of the table in the order of the
+/// tokens. ids [T], dy [T, D], dtable [vocab, D]. Throws op_shape, in_token.
 template <class Device, class Real>
 void embedding_backward(Device& device, DeviceView<const std::int32_t> ids,
-                        DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dtable) {
+                        DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dtable,
+                        double scale = 1.0) {
   detail::require_size(ids, dy.rows, "embedding_backward: ids");
   detail::require_shape(dy, dy.rows, dtable.cols, "embedding_backward: dy");
   detail::require_shape(dtable, dtable.rows, dtable.cols, "embedding_backward: dtable");
   detail::refuse_unknown_ids(device, ids, dtable.rows);
   constexpr Index block = EmbeddingGradient<Real>::block;
-  for_each_row(device, (dtable.cols + block - 1) / block, ids.size * block, EmbeddingGradient<Real>{ids, dy, dtable});
+  for_each_row(device, (dtable.cols + block - 1) / block, ids.size * block,
+               EmbeddingGradient<Real>{ids, dy, dtable, static_cast<Real>(scale)});
 }
 
 }  // namespace v1

@@ -1,4 +1,5 @@
-// The frequencies of rotary position embedding, stretched as YaRN or Llama 3 do, computed once per model in double.
+// The frequencies of rotary position embedding, stretched as YaRN, Llama 3 or linear interpolation do, computed once
+// per model in double.
 #pragma once
 
 #include <algorithm>
@@ -57,10 +58,11 @@ inline double llama3_keep(double frequency, const RopeConfig& config) {
 
 }  // namespace detail
 
-/// What cosine and sine are multiplied by: 1 for Llama 3; for YaRN m(factor, mscale) / m(factor, mscale_all_dim) where
-/// both are set, and m(factor, 1) where either is 0 (not given), which is what Hugging Face transformers computes.
+/// What cosine and sine are multiplied by: 1 but for YaRN, where it is m(factor, mscale) / m(factor, mscale_all_dim)
+/// where both are set, and m(factor, 1) where either is 0 (not given), which is what Hugging Face transformers
+/// computes.
 inline double rope_magnitude(const RopeConfig& config) {
-  if (config.scaling == RopeScaling::llama3) return 1.0;
+  if (config.scaling != RopeScaling::yarn) return 1.0;
   if (config.mscale != 0.0 && config.mscale_all_dim != 0.0)
     return detail::yarn_mscale(config.factor, config.mscale) /
            detail::yarn_mscale(config.factor, config.mscale_all_dim);
@@ -78,8 +80,8 @@ inline float softmax_scale(const MlaConfig& attention) {
 
 /// Frequencies of the rope_dim / 2 pairs. Pair i turns base^(-2i / rope_dim) radians per position; with factor > 1 slow
 /// pairs are slowed by the factor, fast ones kept, those between blended along a ramp: over pairs in YaRN (arXiv
-/// 2309.00071, section 3.2), over frequencies in Llama 3. The table does not depend on the context: kernels compute
-/// angles from positions in double.
+/// 2309.00071, section 3.2), over frequencies in Llama 3; linear interpolation slows all. The table does not depend on
+/// the context: kernels compute angles from positions in double.
 class RopeTable {
  public:
   RopeTable() = default;
@@ -92,7 +94,9 @@ class RopeTable {
     const detail::YarnRamp yarn(config, rope_dim);
     for (int i = 0; i < turns_.size(); ++i) {
       const double fast = std::pow(config.base, -2.0 * i / rope_dim);
-      const double keep = config.scaling == RopeScaling::yarn ? yarn.keep(i) : detail::llama3_keep(fast, config);
+      const double keep = config.scaling == RopeScaling::yarn     ? yarn.keep(i)
+                          : config.scaling == RopeScaling::llama3 ? detail::llama3_keep(fast, config)
+                                                                  : 0.0;
       const double inverse = config.factor > 1.0 ? fast / config.factor * (1.0 - keep) + fast * keep : fast;
       turns_[i] = inverse / (2.0 * std::numbers::pi);
     }
