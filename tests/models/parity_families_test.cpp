@@ -1,4 +1,4 @@
-// Llama, Qwen2, Qwen3, Gemma 3, Mixtral, Qwen3-MoE and GPT-OSS against Hugging Face transformers: logits, chosen
+// Llama, Qwen2, Qwen3, Gemma 3, Mixtral, Qwen3-MoE and GPT-OSS against transformers: logits, chosen experts, greedy
 // tokens. tests/fixtures/models/README.md says what each folder proves.
 #include "../support/family_specs.hpp"
 #include "parity.hpp"
@@ -46,7 +46,31 @@ TEST(Parity, MixtralHasExpertsInEveryLayer) { expect_both<Mixtral>("mixtral"); }
 TEST(Parity, MixtralMayBeFused) { expect_both<Mixtral>("mixtral_fused"); }
 TEST(Parity, Qwen3MoeHasExpertsAndNormsOfQueriesAndKeys) { expect_both<Qwen3Moe>("qwen3_moe"); }
 TEST(Parity, Qwen3MoeMayBeFused) { expect_both<Qwen3Moe>("qwen3_moe_fused"); }
-// Llama, Qwen2, Qwen3, Gemma 3, Mixtral, Qwen3-MoE and GPT-OSS against Hugging Face transformers: logits, chosen
+/// Both sequences in pieces of each length, from their caches.
+template <class S>
+void expect_any_split(const std::string& name) {
+  SCOPED_TRACE(name);
+  const parity::Fixture fixture(name);
+  parity::Runner<S> runner(fixture);
+  for (int i = 0; i < 2; ++i) {
+    const Tokens tokens = fixture.tokens(i);
+    const auto expected = fixture.expected<float>("logits_" + std::to_string(i));
+    for (const Index piece : {1, 2, 3, 5, 8, 9, 16, 17, 31}) {
+      runner.clear();
+      for (Index begin = 0, size = static_cast<Index>(tokens.size()); begin < size; begin += piece) {
+        const Index end = std::min(begin + piece, size);
+        const auto logits = runner.logits(runner.states({{i, &tokens, begin, end}}));
+        ASSERT_LE(parity::error_of(logits, expected.middle_rows(begin, end - begin)), 1e-4)
+            << "sequence " << i << ", pieces of " << piece << ", from " << begin;
+      }
+    }
+  }
+}
+TEST(Parity, Gemma3HasWindowsTwoRotationsAndFourNorms) { expect_both<Gemma3>("gemma3"); }
+TEST(Parity, GptOssMayBeSplitAnywhere) { expect_any_split<GptOss>("gpt_oss"); }
+TEST(Parity, Gemma3MayBeSplitAnywhere) { expect_any_split<Gemma3>("gemma3"); }
+TEST(Parity, GptOssHasWindowsSinksAndBiases) { expect_both<GptOss>("gpt_oss"); }
+TEST(Parity, GptOssMayBeInBlocksOfMxfp4) { expect_both<GptOssMxfp4>("gpt_oss_mxfp4"); }
 TEST(Parity, Qwen3MoeMayLeaveWeightsOfExpertsAsTheyAre) { expect_both<Qwen3MoePlain>("qwen3_moe_plain"); }
 
 }  // namespace parity_families_test

@@ -1,5 +1,5 @@
-"""Makes the folders of tests/fixtures/models that are no DeepSeek: Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, Gemma 3,
-GPT-OSS, tiny and random, and what transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
+"""Makes the folders of tests/fixtures/models that are no DeepSeek: Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, GPT-OSS,
+Gemma 3, tiny and random, and what transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
 
 `python make_family_fixtures.py [NAME...]` (20 seconds, one thread; the same bytes every time) writes all folders or
 those named. Every expected value comes from Hugging Face transformers in float32 with eager attention, loaded from the
@@ -21,6 +21,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import family_forward
 import gemma_forward
 import reference_forward as reference
 from make_model_fixtures import OUT, as_float64, load_with_transformers, run_transformers, write_folder
@@ -301,7 +302,6 @@ FIXTURES = {
         "_lengths": (12, 5),
         "_embedding_gain": 0.3,
     },
-    "gemma3": GEMMA3 | {"_lengths": (39, 13), "_v5": "gemma3_v5", "_embedding_gain": 0.1},
     "gpt_oss": GPT_OSS | {"_lengths": (21, 9), "_v5": "gpt_oss_v5", "_bias_gain": 0.25, "_embedding_gain": 1.2},
     "gpt_oss_mxfp4": GPT_OSS
     | {
@@ -316,6 +316,7 @@ FIXTURES = {
         "_bias_gain": 0.25,
         "_embedding_gain": 1.2,
     },
+    "gemma3": GEMMA3 | {"_lengths": (39, 13), "_v5": "gemma3_v5", "_embedding_gain": 0.1},
 }
 
 
@@ -499,11 +500,10 @@ def make(name: str) -> dict:
     if changes.get("_mxfp4"):
         tensors = with_mxfp4_experts(tensors)
     exact = gemma_forward.model_of(config, as_float64(tensors))
-    kind = (config.get("rope_scaling") or {}).get("rope_type")
-    if kind == "yarn":
+    if (config.get("rope_scaling") or {}).get("rope_type") == "yarn":
         ratio = exact.plain / exact.frequencies  # of yarn a pair that stays or nearly does, and one that is stretched
         assert ratio.min() < 1.5 and ratio.max() > 4 and ((ratio > 1.1) & (ratio < 7)).any(), ratio
-    elif kind == "llama3":  # a pair that stays, one that is blended, one that is stretched
+    elif (config.get("rope_scaling") or {}).get("rope_type") == "llama3":  # a pair that stays, one that is blended, one that is stretched
         ratio = exact.plain / exact.frequencies
         assert (ratio == 1).any() and (ratio == 8).any() and ((ratio > 1.05) & (ratio < 7.6)).any(), ratio
     random = np.random.default_rng(seed + 500)

@@ -14,8 +14,7 @@ namespace guild {
 inline namespace v1 {
 
 /// For programs that take any of them: `with_config<Families>(json, path, f)`.
-using Families =
-    std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily, Qwen3MoeFamily, Gemma3Family, GptOssFamily>;
+using Families = std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily, Qwen3MoeFamily, Gemma3Family, GptOssFamily>;
 
 }  // namespace v1
 }  // namespace guild

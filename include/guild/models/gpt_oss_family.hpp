@@ -38,7 +38,6 @@ struct GptOssFamily {
   static constexpr KeyRule keys[] = {
       {"num_key_value_heads", "num_key_value_heads"},
       {"sliding_window", "sliding_window"},
-      {"rope_local_base_freq", ""},
       {"n_routed_experts", "num_local_experts"},
       {"moe_intermediate_size", "intermediate_size"},
       {"n_shared_experts", ""},

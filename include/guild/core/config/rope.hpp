@@ -44,9 +44,9 @@ struct RopeConfig {
   RopePairs pairs = RopePairs::interleaved;
   /// yarn reads beta_..., mscale... and truncate, llama3 the next two, linear none
   RopeScaling scaling = RopeScaling::yarn;
-  double low_frequency_factor = 1.0;        ///< `low_freq_factor`: pairs of fewer turns in original_context slow down
-  double high_frequency_factor = 4.0;       ///< `high_freq_factor`: pairs of more turns stay
-  bool truncate = true;                     ///< yarn: the ramp begins and ends at whole pairs
+  double low_frequency_factor = 1.0;   ///< `low_freq_factor`: pairs of fewer turns in original_context slow down
+  double high_frequency_factor = 4.0;  ///< `high_freq_factor`: pairs of more turns stay
+  bool truncate = true;                ///< yarn: the ramp begins and ends at whole pairs
   friend constexpr bool operator==(const RopeConfig&, const RopeConfig&) = default;
 
   /// The same rotation, with the numbers that mean nothing for it at their defaults.
