@@ -6,6 +6,7 @@
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/head/embedding.hpp>
 #include <guild/ops/linear/swiglu.hpp>
+#include <guild/ops/norm/rms_norm.hpp>
 #include <guild/ops/rope/rope.hpp>
 #include <guild/ops/route/route.hpp>
 
@@ -85,6 +86,23 @@ TEST(RowTeamsBackward, SlotsAndTablesAgree) {
         return table;
       },
       0.0);
+}
+
+TEST(RowTeamsBackward, NormsOfOnePlusTheWeightAndScaledTablesAgree) {
+  const std::vector<std::int32_t> ids = {3, 19, 3, 3, 8};
+  for (const bool of_weight : {false, true})
+    expect_same(
+        [&](auto& device) {
+          std::mt19937 random(4);
+          Matrix<float> x(5, 37), dy(5, 37), dx(5, 37), table(20, 37), dweight(1, 37);
+          for (auto* m : {&x, &dy, &table, &dweight}) m->fill_normal(random);
+          const auto weight = normal_vector<float>(random, 37);
+          guild::rms_norm_backward<guild::NormGain::one_plus_weight>(device, view_of(weight), x.view(), dy.view(),
+                                                                     dx.view(), dweight.view().row(0), 1e-6);
+          guild::embedding_backward(device, view_of(ids), dx.view(), table.view(), 6.0);
+          return of_weight ? dweight : table;
+        },
+        1e-5);
 }
 
 TEST(RowTeamsBackward, RoutingWeightsAgree) {

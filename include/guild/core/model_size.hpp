@@ -169,7 +169,8 @@ template <class... Parts>
 }
 
 /// Bytes a token occupies in the caches of all layers: of latent attention latent_rank + rope_dim values each, of
-/// grouped-query attention the keys and values of its key heads.
+/// grouped-query attention the keys and values of its key heads. Layers that see a window need no more from some length
+/// on, which the numbers do not say: they count as if they saw all; `Model::Cache::bytes(tokens)` is exact.
 template <class... Parts>
 [[nodiscard]] constexpr std::int64_t cache_bytes_per_token(const std::tuple<Parts...>& c, int element_bytes = 2) {
   return std::int64_t{std::get<TrunkConfig>(c).layers} * detail::attention_part(c).cache_dim() * element_bytes;
