@@ -8,7 +8,7 @@
 #include <guild/guild.hpp>
 
 // [begin]
-/// y = output(silu(gate x) * A(x)): any attention of values as wide as the model, behind a gate of its own (Qwen3-Next).
+/// y = silu(gate x) * A(x): any kind of attention behind a gate of its own.
 template <class S, class A>
 struct OutputGate {
   static constexpr guild::Index hidden = S::config.hidden;
