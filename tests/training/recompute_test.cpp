@@ -109,7 +109,7 @@ TEST(Recompute, LayersKeepWhatTheManualSays) {
       {"layer's input", bytes_of(std::get<1>(saved.layers.parts).inputs[1]), tokens * c.hidden * real},
       {"Mla",
        bytes_of(mla.compressed) + bytes_of(mla.query) + bytes_of(mla.latents) + bytes_of(mla.keys_values) +
-           bytes_of(mla.attended) + bytes_of(mla.lse),
+           bytes_of(mla.attended) + bytes_of(mla.branches.lse[0]),
        tokens * real *
            (a.query_rank + a.heads * (a.nope_dim + a.rope_dim) + a.latent_rank + a.rope_dim +
             a.heads * (a.nope_dim + a.value_dim) + a.heads * a.value_dim + a.heads)},
