@@ -204,6 +204,7 @@ Score evaluate(Cpu& device, const Weights& weights, Index size, Index from, bool
 struct Settings {
   int steps = 3000, threads = 0, sequences = 32;
   double lr = 3e-3, deviation = 0.05;
+  Index residual = 0;  ///< InitializeOptions::residual_layers
   std::uint64_t seed = 1;
 };
 
@@ -212,7 +213,8 @@ void train(const char* name, const Settings& settings, bool constant = false) {
   using Model = Transformer<Spec>;
   Cpu device({.threads = settings.threads});
   typename Model::template Weights<Dense<float>> weights;
-  initialize<Model>(device, weights, {.seed = settings.seed, .deviation = settings.deviation});
+  initialize<Model>(device, weights,
+                    {.seed = settings.seed, .deviation = settings.deviation, .residual_layers = settings.residual});
   const ParameterGroups groups = [constant](const Path& path, const TensorShape& shape) {
     ParameterGroup group = default_group(path, shape);
     if (constant && passes_through(path, "far_bias") && path.name() != "bias") group.lr_scale = 0;
@@ -267,6 +269,7 @@ int main(int argc, char** argv) {
     if (option == "--steps") settings.steps = std::atoi(argv[i + 1]);
     if (option == "--threads") settings.threads = std::atoi(argv[i + 1]);
     if (option == "--lr") settings.lr = std::atof(argv[i + 1]);
+    if (option == "--residual") settings.residual = std::atoi(argv[i + 1]);
     if (option == "--deviation") settings.deviation = std::atof(argv[i + 1]);
     if (option == "--seed") settings.seed = static_cast<std::uint64_t>(std::atoll(argv[i + 1]));
   }
