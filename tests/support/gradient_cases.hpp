@@ -1,0 +1,160 @@
+// What the gradient checks of modules and of whole models have in common: small Specs with all that may differ, and how
+// a module is called.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include <guild/cpu.hpp>
+#include <guild/models/gemma3.hpp>
+#include <guild/models/gpt_oss.hpp>
+#include <guild/models/llama.hpp>
+#include <guild/models/mixtral.hpp>
+#include <guild/models/transformer.hpp>
+
+#include "gradient_check.hpp"
+
+namespace gradient_cases {
+
+using guild::Index;
+using guild::View;
+using guild_test::gradient_check;
+
+struct TinySpec : guild::SpecDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 2,
+      .query_rank = 6,
+      .latent_rank = 5,
+      .nope_dim = 4,
+      .rope_dim = 4,
+      .value_dim = 3,
+      .rope = {.factor = 4.0, .mscale = 1.0, .mscale_all_dim = 1.0, .original_context = 16}};
+  static constexpr guild::DenseConfig dense = {.hidden = 14, .layers = 1};
+  static constexpr guild::TopKConfig routing = {.experts = 8, .top_k = 3, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 1};
+};
+struct PlainQuerySpec : TinySpec {
+  static constexpr guild::MlaConfig attention = [] {
+    auto a = TinySpec::attention;
+    a.query_rank = 0;
+    a.sinks = true;
+    return a;
+  }();
+  static constexpr guild::TopKConfig routing = {.experts = 8,
+                                                .top_k = 3,
+                                                .scoring = guild::Scoring::softmax,
+                                                .selection = guild::Selection::greedy,
+                                                .normalize = false,
+                                                .scale = 2.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 0};
+};
+
+/// Networks of other activations; limits that some values exceed.
+struct GeluSpec : TinySpec {
+  static constexpr guild::DenseConfig dense = {
+      .hidden = 14, .layers = 1, .activation = {.kind = guild::Activation::gelu_tanh}};
+  static constexpr guild::ExpertConfig experts = {
+      .hidden = 5, .shared = 1, .activation = {.alpha = 1.702, .limit = 0.7, .up_offset = 1.0}};
+};
+
+/// Experts and a router with biases.
+struct BiasedSpec : GeluSpec {
+  static constexpr guild::TopKConfig routing = {.experts = 5,
+                                                .top_k = 2,
+                                                .scoring = guild::Scoring::softmax,
+                                                .selection = guild::Selection::greedy,
+                                                .bias = true};
+  static constexpr guild::ExpertConfig experts = {
+      .hidden = 5, .shared = 0, .bias = true, .activation = {.alpha = 1.702, .limit = 0.7, .up_offset = 1.0}};
+};
+
+/// Grouped-query attention with all that it may have.
+struct GqaSpec : guild::LlamaDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
+  static constexpr guild::GqaConfig attention = {.heads = 6,
+                                                 .key_heads = 2,
+                                                 .head_dim = 4,
+                                                 .bias = true,
+                                                 .output_bias = true,
+                                                 .query_key_norm = true,
+                                                 .sinks = true,
+                                                 .rope = {.factor = 4.0,
+                                                          .original_context = 16,
+                                                          .pairs = guild::RopePairs::halves,
+                                                          .scaling = guild::RopeScaling::llama3}};
+  static constexpr guild::DenseConfig dense = {.hidden = 14};
+};
+struct PlainGqaSpec : GqaSpec {
+  static constexpr guild::GqaConfig attention = {.heads = 2, .key_heads = 2, .head_dim = 6};
+};
+struct MixtralSpec : guild::MixtralDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
+  static constexpr guild::GqaConfig attention = {.heads = 4, .key_heads = 1, .head_dim = 4};
+  static constexpr guild::TopKConfig routing = {
+      .experts = 5, .top_k = 2, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
+  static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 0};
+};
+
+/// All that Gemma 3 has.
+struct GemmaSpec : guild::Gemma3Defaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19,
+                                                .hidden = 12,
+                                                .layers = 3,
+                                                .context = 64,
+                                                .tied_embeddings = true,
+                                                .embedding_scale = guild::EmbeddingScale::root_of_hidden,
+                                                .norm = guild::gemma3_norm};
+  static constexpr guild::GqaConfig attention = {.heads = 4,
+                                                 .key_heads = 2,
+                                                 .head_dim = 4,
+                                                 .query_key_norm = true,
+                                                 .scale_dim = 7,
+                                                 .rope = {.base = 100.0, .pairs = guild::RopePairs::halves}};
+  static constexpr guild::WindowConfig windows = {.window = 3, .types = guild::LayerTypes("ssf"), .rope_base = 20.0};
+  static constexpr guild::DenseConfig dense = {.hidden = 14, .activation = {.kind = guild::Activation::gelu_tanh}};
+};
+/// Windows, sinks and biases wherever there are any.
+struct GptOssSpec : guild::GptOssDefaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
+  static constexpr guild::GqaConfig attention = [] {
+    auto changed = guild::GptOssDefaults::attention;
+    changed.heads = 4, changed.key_heads = 2, changed.head_dim = 4;
+    return changed;
+  }();
+  static constexpr guild::WindowConfig windows = {.window = 3, .types = guild::LayerTypes("sf")};
+  static constexpr guild::TopKConfig routing = BiasedSpec::routing;
+  static constexpr guild::ExpertConfig experts = BiasedSpec::experts;
+};
+
+/// What most modules share: hidden in, hidden out, and a pass.
+template <class M, class S>
+struct LayerCase {
+  using Module = M;
+  static constexpr Index inputs = S::config.hidden, outputs = S::config.hidden;
+  static constexpr std::int32_t vocab = S::config.vocab;
+  template <class Real>
+  using Saved = typename M::template Saved<Real>;
+  template <class P, class W, class X, class Y, class Saved>
+  static void forward(const P& pass, const W& weights, X x, Y y, Saved& saved) {
+    M::forward(pass, weights, x, y, &saved);
+  }
+  template <class... A>
+  static void backward(A&&... a) {
+    M::backward(std::forward<A>(a)...);
+  }
+  template <class... A>
+  static double extra_loss(A&&...) {
+    return 0.0;
+  }
+};
+/// Modules that may have caches, and have none in training.
+template <class M, class S>
+struct UncachedCase : LayerCase<M, S> {
+  template <class P, class W, class X, class Y, class Saved>
+  static void forward(const P& pass, const W& weights, X x, Y y, Saved& saved) {
+    M::forward(pass, weights, {}, x, y, &saved);
+  }
+};
+
+}  // namespace gradient_cases
