@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include <guild/core/refuse.hpp>
 #include <guild/cpu.hpp>
 #include <guild/ops/attention/attention.hpp>
 
@@ -50,8 +51,8 @@ struct Bench {
   /// `sequences` chunks of n tokens at the end of contexts of `length`.
   void latent(Index heads, Index sequences, Index length, Index n) {
     const Index latent = 512, rope = 64, width = latent + rope;
-    const std::string what = "latent H" + std::to_string(heads) + " C512 R64, " + std::to_string(sequences) + " x " +
-                             std::to_string(n) + " tokens, context " + std::to_string(length);
+    const std::string what =
+        guild::detail::text_of({"latent H", heads, " C512 R64, ", sequences, " x ", n, " tokens, context ", length});
     if (!wants(what)) return;
     std::vector<bf16> cache;
     for (const float x : numbers(sequences * length * width)) cache.emplace_back(x);
@@ -76,9 +77,8 @@ struct Bench {
   /// Grouped queries: `sequences` chunks of n tokens at the end of contexts of `length`, rows [keys | values].
   void grouped(Index key_heads, Index group, Index sequences, Index length, Index n) {
     const Index dim = 128, width = key_heads * dim, cols = group * width;
-    const std::string what = "grouped H" + std::to_string(key_heads * group) + "/" + std::to_string(key_heads) +
-                             " D128, " + std::to_string(sequences) + " x " + std::to_string(n) + " tokens, context " +
-                             std::to_string(length);
+    const std::string what = guild::detail::text_of(
+        {"grouped H", key_heads * group, "/", key_heads, " D128, ", sequences, " x ", n, " tokens, context ", length});
     if (!wants(what)) return;
     std::vector<bf16> cache;
     for (const float x : numbers(sequences * length * 2 * width)) cache.emplace_back(x);
@@ -102,8 +102,7 @@ struct Bench {
 
   void expanded(Index heads, Index first, Index n) {
     const Index nope = 128, rope = 64, value = 128, length = first + n, both = nope + value;
-    const std::string what = "expanded H" + std::to_string(heads) + " 192/128, " + std::to_string(n) +
-                             " tokens after " + std::to_string(first);
+    const std::string what = guild::detail::text_of({"expanded H", heads, " 192/128, ", n, " tokens after ", first});
     if (!wants(what)) return;
     const auto q = numbers(n * heads * (nope + rope)), kv = numbers(length * heads * both),
                k_rope = numbers(length * rope);
@@ -130,11 +129,10 @@ struct Bench {
                 value = sizes.value;
     const AttentionMask mask = sizes.mask;
     const Index tokens = sequences * length, width = nope + rope, both = nope + value;
-    const std::string what = " H" + std::to_string(heads) + (keys < heads ? "/" + std::to_string(keys) : "") + " " +
-                             std::to_string(width) + "/" + std::to_string(value) +
-                             (mask == AttentionMask::causal ? ", " : ", both ways, ") + std::to_string(sequences) +
-                             " x " + std::to_string(length) + " tokens";
-    if (!wants("forward" + what) && !wants("backward" + what)) return;
+    const std::string what = guild::detail::text_of(
+        {" H", heads, keys < heads ? "/" : "", keys < heads ? std::to_string(keys) : std::string(), " ", width, "/",
+         value, mask == AttentionMask::causal ? ", " : ", both ways, ", sequences, " x ", length, " tokens"});
+    if (!wants(guild::detail::text_of({"forward", what})) && !wants(guild::detail::text_of({"backward", what}))) return;
     const auto q = numbers(tokens * heads * width), kv = numbers(tokens * keys * both), k_rope = numbers(tokens * rope),
                dout = numbers(tokens * heads * value);
     auto out = dout, dq = q, dkv = kv, dk_rope = k_rope;
@@ -168,9 +166,9 @@ struct Bench {
     }
     const Index seen = mask == AttentionMask::causal ? length * (length + 1) / 2 : length * length;
     const auto pairs = static_cast<double>(sequences * heads * seen);
-    row("forward" + what, 2 * pairs * static_cast<double>(width + value),
+    row(guild::detail::text_of({"forward", what}), 2 * pairs * static_cast<double>(width + value),
         [&] { expanded_attention(device, forward, sizes); });
-    row("backward" + what, 2 * pairs * static_cast<double>(3 * width + 2 * value),
+    row(guild::detail::text_of({"backward", what}), 2 * pairs * static_cast<double>(3 * width + 2 * value),
         [&] { expanded_attention_backward(device, backward, sizes); });
   }
 };

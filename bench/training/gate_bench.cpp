@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include <guild/core/refuse.hpp>
 #include <guild/cpu.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/transformer.hpp>
@@ -274,9 +275,9 @@ int main(int argc, char** argv) {
     if (option == "--seed") settings.seed = static_cast<std::uint64_t>(std::atoll(argv[i + 1]));
   }
   try {
+    const std::string list = detail::text_of({",", chosen, ","});
     for (const Arm& arm : arms)
-      if (("," + chosen + ",").find("," + std::string(arm.name) + ",") != std::string::npos)
-        arm.run(arm.name, settings);
+      if (list.find(detail::text_of({",", arm.name, ","})) != std::string::npos) arm.run(arm.name, settings);
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
