@@ -126,7 +126,8 @@ TEST(RmsNormBackward, EqualsTheFormulaInDouble) {
         for (bool in_place : {false, true}) {
           EXPECT_LT(largest_gradient_error<NormGain::weight>(tokens, dim, with_plus, in_place), 4e-6)
               << tokens << " x " << dim;
-          EXPECT_LT(largest_gradient_error<NormGain::one_plus_weight>(tokens, dim, with_plus, in_place), 4e-6)
+          // Gains are larger by the root of two, and so is what cancels.
+          EXPECT_LT(largest_gradient_error<NormGain::one_plus_weight>(tokens, dim, with_plus, in_place), 6e-6)
               << tokens << " x " << dim << ", 1 + weight";
         }
 }
