@@ -72,7 +72,7 @@ class Layer {
     for (Index i = 0; i < rows; ++i) positions[i] = static_cast<std::int32_t>(length - rows + i);
     const Chunk chunk{0, 0, rows, length - rows};
     const auto query = scratch.template take<float>(rows, Mixer::heads * MidSpec::attention.query_dim());
-    std::copy_n(x_.data(), query.rows * query.cols, query.data);
+    for (Index i = 0; i < query.rows * query.cols; ++i) query.data[i] = x_[i % x_.size()];
     const auto out = scratch.template take<float>(rows, Mixer::heads * MidSpec::attention.value_dim);
     const CachedRows<const typename Type::Cache::Element> seen[] = {{std::as_const(cache_).rows()}};
     const AttentionBranch<float> branch{.out = out};
