@@ -1,9 +1,9 @@
 // One layer of the middle shape under each kind of keys: prefill and decode, and what windows save of what they could.
-//   layer_kinds_bench [--tokens N,N...] [--threads N] [--chunk N]
+//   layer_kinds_bench [--tokens N,N...] [--threads N] [--chunk N] [--repeats N]
 // A layer of 79 million active parameters in bf16, the weights of all kinds the same. The analytic saving of a window
-// is the time that attention of all keys takes in the same run times the share of the key pairs that are not looked at;
-// of a stack of five layers with windows and one without, saved / analytic is what counts. Then gates and sinks: the
-// time of the operation with and without them, as a share of a layer.
+// is the time that attention of all keys takes in the same run (its absorbed products too, which no window saves) times
+// the share of the key pairs that are not looked at; of a stack of five layers with windows and one without, saved /
+// analytic is what counts. Then a decoded token of a layer with a far bias against one without, turn by turn.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -145,8 +145,7 @@ void report(const char* name, Index tokens, const Times& all, const Times& near,
   std::fflush(stdout);
 }
 
-/// The operation over a cache of `tokens` rows with a far bias and sinks against without, turn by turn; what the gate's
-/// own product costs; as shares of a decoded token of a layer.
+/// A token behind `tokens` cached ones, with a gate and without.
 void measure_gates(Cpu& device, Index tokens, int repeats) {
   Layer<All> plain(device, tokens + 1);
   Layer<Gated<All, FarBiasGate<128>>> gated(device, tokens + 1);

@@ -83,7 +83,7 @@ struct Gqa {
       HeadNorm::visit(visitor, path / "query_norm", weights.query_norm...);
       HeadNorm::visit(visitor, path / "key_norm", weights.key_norm...);
     }
-    if constexpr (config.sinks) visitor(path / "sinks", VectorShape{heads}, weights.sinks...);
+    if constexpr (config.sinks) visitor(path / "sinks", VectorShape{.size = heads, .first = 0.0f}, weights.sinks...);
     Branches::visit(visitor, path, weights.gate...);
     const Path output = path / "output";
     Output::visit(visitor, output, weights.output...);

@@ -82,7 +82,7 @@ struct Mla {
     LatentDown::visit(visitor, path / "latent_down", weights.latent_down...);
     LatentNorm::visit(visitor, path / "latent_norm", weights.latent_norm...);
     LatentUp::visit(visitor, path / "latent_up", weights.latent_up...);
-    if constexpr (config.sinks) visitor(path / "sinks", VectorShape{heads}, weights.sinks...);
+    if constexpr (config.sinks) visitor(path / "sinks", VectorShape{.size = heads, .first = 0.0f}, weights.sinks...);
     Branches::visit(visitor, path, weights.gate...);
     Output::visit(visitor, path / "output", weights.output...);
   }

@@ -58,10 +58,11 @@ inline void order_by_expert(std::vector<FirstValues>& tensors) {
 
 }  // namespace detail
 
-/// Gives every tensor its first values, and memory if it has none: matrices normal(0, deviation), vectors 1 (biases and
-/// sinks 0), or what their shapes say (gates, and norms whose gain is 1 + weight, begin at zero); tensors of
+/// Gives every tensor its first values, and memory if it has none: matrices normal(0, deviation), vectors 1 (biases 0),
+/// or what their shapes say (sinks, gates, and norms whose gain is 1 + weight, begin at zero); tensors of
 /// TensorRole::state 0, shared copies as what they are copies of. The numbers depend on the seed and on the tensor's
-/// place in the model alone. Throws op_argument for impossible options, op_shape for memory of another size, dev_memory.
+/// place in the model alone. Throws op_argument for impossible options, op_shape for memory of another size,
+/// dev_memory.
 template <class Model, class Device, class Weights>
 requires requires(Device& device) { device.scratch(); }
 void initialize(Device& device, Weights& weights, const InitializeOptions& options = {}) {
@@ -83,9 +84,10 @@ void initialize(Device& device, Weights& weights, const InitializeOptions& optio
         const double scale = options.residual_layers > 0 && to_residual
                                  ? 1.0 / std::sqrt(2.0 * static_cast<double>(options.residual_layers))
                                  : 1.0;
-        const bool is_factor = role == TensorRole::parameter && path.name() != "bias" && path.name() != "sinks";
+        const bool is_factor = role == TensorRole::parameter && path.name() != "bias";
         tensors.push_back({detail::index_in(path), tensors.size(), data.view(),
-                           random ? options.deviation * scale * double(shape.first) : -1.0, is_factor ? shape.first : 0.0f});
+                           random ? options.deviation * scale * double(shape.first) : -1.0,
+                           is_factor ? shape.first : 0.0f});
       },
       weights);
   detail::order_by_expert(tensors);
