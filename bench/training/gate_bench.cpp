@@ -1,7 +1,8 @@
 // What gates on far keys learn, and what windows cost: small models trained on two tasks at once, short copies and long
 // recall. Prints one JSON object a line; bench/reference/plot_gates.py draws them.
 //   gate_bench --arms far_bias,constant [--steps N] [--threads N] [--lr X]     copies and recall by two layers
-//   gate_bench --arms global,hybrid --lr 1e-3        the same by six layers
+//   gate_bench --arms global,hybrid,ungated,unrotated --steps 1500 --lr 1e-3 --residual 12        the same by six
+//   layers
 // A sequence begins with a dictionary of pairs (key, value) and goes on with blocks: [copy] a b c d e [copy] a b c d e,
 // of which the second half is learned, and [recall] key value, of which the value is. Every letter of a copy may be a
 // key of the dictionary, and every key may stand in a copy before: what is near misleads recall, and what is far
@@ -110,7 +111,17 @@ struct Hybrid : Global {
   template <class S>
   using Far = Block<S, Gated<Gqa<S>, FarBiasGate<window>>, DenseFeedForward<S>>;
   template <class S>
-  using Layers = LayerList<S::kinds, Near<S>, Far<S>>;
+  using Layers = LayerList<S::kinds, Near<S>, typename S::template Far<S>>;
+};
+/// The same without the gate, and with the gate but without positions in the layer that sees all.
+struct Ungated : Hybrid {
+  template <class S>
+  using Far = Block<S, Gqa<S>, DenseFeedForward<S>>;
+};
+struct Unrotated : Hybrid {
+  static constexpr GqaConfig far_attention = without_position(attention);
+  template <class S>
+  using Far = Block<S, Gated<Gqa<S, S::far_attention>, FarBiasGate<window>>, DenseFeedForward<S>>;
 };
 
 /// Sums of a gate's values over the tokens of each task.
@@ -257,6 +268,8 @@ const Arm arms[] = {
     {"none", [](const char* name, const Settings& s) { train<TwoLayers>(name, s); }},
     {"global", [](const char* name, const Settings& s) { train<Global>(name, s); }},
     {"hybrid", [](const char* name, const Settings& s) { train<Hybrid>(name, s); }},
+    {"ungated", [](const char* name, const Settings& s) { train<Ungated>(name, s); }},
+    {"unrotated", [](const char* name, const Settings& s) { train<Unrotated>(name, s); }},
 };
 
 }  // namespace
