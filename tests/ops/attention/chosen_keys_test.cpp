@@ -411,14 +411,18 @@ TEST(ChosenKeysErrors, WhatDoesNotFitIsRefused) {
   job.ring = {.rows = 16};
   EXPECT_EQ(run(job, sizes), ErrorCode::op_argument);
   job = data.job(DType::f32, 0, 10, lists);
-  lists.chosen(3, 1) = lists.chosen(3, 0);
-  EXPECT_EQ(run(job, sizes), ErrorCode::op_argument);
-  lists = Lists::random(10, 4, 2);
-  lists.chosen(9, 3) = 10;
-  EXPECT_EQ(run(job, sizes), ErrorCode::op_argument);
-  lists = Lists::random(10, 4, 2);
-  lists.counts[2] = 0;
-  EXPECT_EQ(run(job, sizes), ErrorCode::op_argument);
+  EXPECT_EQ(run(job, {2, 6, 4, 0, 0.5f, {}, {.window = 3}}), ErrorCode::op_argument);
+  EXPECT_EQ(run(job, sizes), ErrorCode::count_);
+  const auto with = [&](auto&& change) {
+    Lists changed = lists;
+    change(changed);
+    return run(data.job(DType::f32, 0, 10, changed), sizes);
+  };
+  EXPECT_EQ(with([](Lists& bad) { bad.chosen(3, 1) = bad.chosen(3, 0); }), ErrorCode::op_argument);
+  EXPECT_EQ(with([](Lists& bad) { bad.chosen(9, 3) = 10; }), ErrorCode::op_argument);
+  EXPECT_EQ(with([](Lists& bad) { bad.chosen(9, 0) = -1; }), ErrorCode::op_argument);
+  EXPECT_EQ(with([](Lists& bad) { bad.counts[2] = 0; }), ErrorCode::op_argument);
+  EXPECT_EQ(with([](Lists& bad) { bad.counts[2] = 5; }), ErrorCode::op_argument);
 
   ExpandedAttentionSizes wide{3, 5, 2, 4, 0.5f};
   Expanded<float> expanded(wide, 40);
