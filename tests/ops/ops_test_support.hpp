@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <guild/core/view.hpp>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "../core/code_of.hpp"
@@ -19,7 +20,12 @@ template <class Real>
 struct Matrix {
   Index rows, cols, pitch;
   std::vector<Real> data;
-  static constexpr Real canary = Real(-12345.0);
+  static constexpr Real canary = [] {
+    if constexpr (std::is_unsigned_v<Real>)
+      return static_cast<Real>(12345);
+    else
+      return Real(-12345.0);
+  }();
 
   Matrix(Index rows_, Index cols_, Index pitch_)
       : rows(rows_), cols(cols_), pitch(pitch_), data(static_cast<std::size_t>(rows_ * pitch_ + 1), canary) {}

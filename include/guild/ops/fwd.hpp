@@ -6,6 +6,12 @@
 namespace guild {
 inline namespace v1 {
 
+// guild/ops/attention/index_job.hpp
+struct IndexSizes;
+template <class Real, class Key> struct BasicIndexScoresJob;
+template <class Real> struct IndexLossJob;
+template <class Real> struct IndexScoresGradientJob;
+
 // guild/ops/attention/job.hpp
 enum class AttentionMask : std::uint8_t;
 struct CachedAttentionJob;
@@ -25,6 +31,10 @@ template <class Real> struct MixBranchesBackwardRow;
 template <class Real> struct MixBranchesRow;
 template <class Real> struct SigmoidBackwardRow;
 template <class Real> struct SigmoidRow;
+
+// guild/ops/attention/rows/index.hpp
+struct MarkChosenJob;
+template <class Real> struct BasicChooseKeysJob;
 
 // guild/ops/common/fault.hpp
 enum class Fault : std::uint8_t;

@@ -32,6 +32,16 @@ void check_far_bias(View<const Real, 2> far_bias, Index rows, Index heads, const
   require(!near.all(), "there is nothing far where sizes.near shows all keys", what);
 }
 
+/// Bits of the keys that tokens see, for attention over rows that are all there.
+template <class Real>
+void check_chosen(View<const std::uint32_t, 2> chosen, Index rows, Index length,
+                  const BasicExpandedAttentionSizes<Real>& sizes, const char* what) {
+  if (chosen.data == nullptr) return;
+  require_shape(chosen, rows, chosen_words(length), what);
+  require(sizes.mask == AttentionMask::causal && sizes.keys.all() && sizes.near.all(),
+          "chosen keys are of causal attention without a window and without a far bias", what);
+}
+
 inline void require_chunk(Index rows, Index first_position, Index length, const char* what) {
   if (first_position < 0 || rows < 0 || first_position + rows > length)
     refuse(ErrorCode::op_shape,
@@ -47,6 +57,8 @@ inline void require_chunk(Index rows, Index first_position, Index length, const 
 /// over the positions s <= p that sizes.keys shows to p: all, or a window and the pinned first ones. With sinks the
 /// softmax has one more logit for each head, sinks[h], that no value belongs to (GPT-OSS; arXiv 2309.17453). With a far
 /// bias far_bias[t, h] is added to the scaled scores of the keys that sizes.near does not show to p.
+/// A job with chosen keys sees those alone, as if the cache held no other rows: with counts[t] = p + 1 a row's bits are
+/// those of a job without. They go neither with a ring, nor with a window, nor with a far bias.
 /// All heads of a job share the row. q holds H * K a row, out gets H * V. Two layouts that use it:
 /// - absorbed latent attention: a row is [latent C | rotary key R], K = C + R, V = C, O = 0;
 /// - grouped-query attention: a job for each key head, whose cache begins at that head's key and whose q and out are
@@ -78,6 +90,12 @@ void cached_attention(Device& device, std::span<const CachedAttentionJob> jobs, 
                     "cached_attention: ring");
     if (job.sinks.data != nullptr) detail::require_size(job.sinks, heads, "cached_attention: sinks");
     detail::check_far_bias(job.far_bias, job.q.rows, heads, near, keys, "cached_attention: far_bias");
+    if (job.chosen.data == nullptr) continue;
+    detail::require_shape(job.chosen, job.q.rows, job.chosen.cols, "cached_attention: chosen");
+    detail::require_size(job.counts, job.q.rows, "cached_attention: counts");
+    detail::require(keys.all() && near.all() && job.ring.rows == 0,
+                    "chosen keys are of a cache of all rows, without a window and without a far bias",
+                    "cached_attention: chosen");
   }
   detail::require_twins<Device>();
   run_cached_attention(device, jobs, sizes);
@@ -111,6 +129,7 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
     if (job.lse.data != nullptr) require_shape(job.lse, job.q.rows, heads, "expanded_attention: lse");
     if (job.sinks.data != nullptr) require_size(job.sinks, heads, "expanded_attention: sinks");
     check_far_bias(job.far_bias, job.q.rows, heads, sizes.near, sizes.keys, "expanded_attention: far_bias");
+    check_chosen(job.chosen, job.q.rows, length, sizes, "expanded_attention: chosen");
     const Index pinned = (sizes.keys.pinned + attention_tile - 1) / attention_tile * attention_tile;
     require(job.skipped >= 0 && job.skipped % attention_tile == 0 &&
                 (job.skipped == 0 || sizes.keys.begin(job.first_position) >= pinned + job.skipped),
@@ -127,12 +146,14 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
 /// key[s] = [k_nope[s, g] | k_rope[s]],
 ///   out[t, h] = sum over visible s of softmax_s(scale * q[t, h] . key[s]) * v[s, g],
 /// where s is visible up to p (causal; sizes.keys may show a window of them alone) or always (bidirectional), and sinks
-/// and far bias are as in cached_attention. Latent attention has keys for each head
-/// (heads_per_key = 1); grouped-query attention shares them and has no part without rotation: N = the head's width, R =
-/// 0. q [n, H * (N + R)], k_nope [L, G heads of N], k_rope [L, R] shared by all heads, v [L, G heads of V], out [n, H *
-/// V], where G = H / heads_per_key; lse [n, H], where it has data, gets the logarithm of the softmax's denominator.
-/// Memory does not grow with n * L: keys are taken in tiles with a running softmax (FlashAttention-2, arXiv 2307.08691,
-/// algorithm 1). Numbers and determinism as in cached_attention. Throws op_shape, op_argument.
+/// and far bias are as in cached_attention. Where a job has bits of chosen keys (causal, without a window and a far
+/// bias) a token sees those alone whose bit is set; with all bits set its bits are those of a job without. Latent
+/// attention has keys for each head (heads_per_key = 1); grouped-query attention shares them and has no part without
+/// rotation: N = the head's width, R = 0. q [n, H * (N + R)], k_nope [L, G heads of N], k_rope [L, R] shared by all
+/// heads, v [L, G heads of V], out [n, H * V], where G = H / heads_per_key; lse [n, H], where it has data, gets the
+/// logarithm of the softmax's denominator. Memory does not grow with n * L: keys are taken in tiles with a running
+/// softmax (FlashAttention-2, arXiv 2307.08691, algorithm 1). Numbers and determinism as in cached_attention. Throws
+/// op_shape, op_argument.
 template <class Device>
 void expanded_attention(Device& device, std::span<const ExpandedAttentionJob> jobs,
                         const ExpandedAttentionSizes& sizes) {
@@ -173,6 +194,7 @@ void checked_expanded_attention_backward(Device& device, std::span<const Expande
       require_shape(job.dsinks, n, heads, "expanded_attention_backward: dsinks");
     }
     check_far_bias(job.far_bias, n, heads, sizes.near, sizes.keys, "expanded_attention_backward: far_bias");
+    check_chosen(job.chosen, n, n, sizes, "expanded_attention_backward: chosen");
     if (job.far_bias.data != nullptr) require_shape(job.dfar_bias, n, heads, "expanded_attention_backward: dfar_bias");
     if (sizes.rope == 0) continue;
     require_shape(job.k_rope, n, sizes.rope, "expanded_attention_backward: k_rope");

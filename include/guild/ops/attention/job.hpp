@@ -12,6 +12,9 @@ inline namespace v1 {
 /// begins.
 inline constexpr Index attention_tile = 64;
 
+/// Words of one row of bits over the keys of L positions.
+[[nodiscard]] GUILD_HD constexpr Index chosen_words(Index length) { return (length + 31) / 32; }
+
 /// Which of the keys up to its own position a token sees: all, or the last `window` of them (its own counts) and,
 /// however far they lie behind, the first `pinned` of the sequence (attention sinks, arXiv 2309.17453).
 struct KeyWindow {
@@ -51,6 +54,9 @@ struct CachedAttentionJob {
   RingRows ring{};                  ///< a ring must hold all that the tokens see
   View<const float> sinks{};        ///< [H], or no data: logits in the softmax's denominator that no value belongs to
   View<const float, 2> far_bias{};  ///< [n, H], or no data: added to the scores of keys that sizes.near does not show
+  /// [n, k], or no data: token t sees the positions chosen[t][0, counts[t]) alone, which ascend up to its own.
+  View<const std::int32_t, 2> chosen{};
+  View<const std::int32_t> counts{};  ///< [n], where there are chosen: at least 1, at most k
 };
 
 /// Of all jobs of a call. Every head of a job has the same keys and values.
@@ -103,6 +109,9 @@ struct BasicExpandedAttentionJob {
   /// tiles (rows behind them up to a multiple hold any finite numbers); row i behind these is position i + skipped.
   Index skipped = 0;
   View<const Real, 2> far_bias{};  ///< [n, H], or no data: added to the scores of keys that sizes.near does not show
+  /// [n, chosen_words(L)], or no data: token t sees, of the keys up to its position, those alone whose bit is set (bit
+  /// s % 32 of word s / 32), at least one.
+  View<const std::uint32_t, 2> chosen{};
 };
 using ExpandedAttentionJob = BasicExpandedAttentionJob<float>;
 
@@ -128,6 +137,7 @@ struct ExpandedAttentionGradientJob {
   View<Real, 2> dsinks{};          ///< [n, H], where there are sinks: what each token adds to their gradients
   View<const Real, 2> far_bias{};  ///< [n, H], as the forward's
   View<Real, 2> dfar_bias{};       ///< [n, H], where there is a far bias: overwritten
+  View<const std::uint32_t, 2> chosen{};  ///< [n, chosen_words(n)], as the forward's
 };
 
 }  // namespace v1

@@ -7,6 +7,7 @@
 #include <guild/device/isa.hpp>
 #include <guild/ops/attention/cpu/avx2.hpp>
 #include <guild/ops/attention/cpu/avx512.hpp>
+#include <guild/ops/attention/cpu/chosen.hpp>
 #include <guild/ops/attention/cpu/plain.hpp>
 #include <guild/ops/attention/cpu/query_tile.hpp>
 #include <guild/ops/attention/cpu/tile.hpp>
@@ -72,6 +73,8 @@ class CachedAttention {
 
   void run(Cpu& device, std::span<const CachedAttentionJob> jobs) const {
     Index count = 0;
+    for (const CachedAttentionJob& job : jobs)
+      if (job.chosen.data != nullptr) check_chosen_lists(job);
     for (const CachedAttentionJob& job : jobs) for_each_run(job, [&](Index, Index) { ++count; });
     auto frame = device.scratch();
     const View runs = frame.take<CachedAttentionJob>(count);
@@ -83,6 +86,10 @@ class CachedAttention {
         run.out = job.out.middle_rows(begin, rows);
         if (job.far_bias.data != nullptr) run.far_bias = job.far_bias.middle_rows(begin, rows);
         run.first_position = job.first_position + begin;
+        if (job.chosen.data != nullptr) {  // the keys are numbered through, as if there were no others
+          run.first_position = job.counts[begin] - 1;
+          run.chosen = job.chosen.middle_rows(begin, rows);
+        }
         runs[count++] = run;
       });
     // Parts computed side by side wait in scratch: batches that need much of it are done in several rounds.
@@ -103,9 +110,13 @@ class CachedAttention {
     return {sizes_.keys, position, last, sizes_.heads};
   }
 
-  /// Calls f(begin, rows) for the stretches of a job's rows whose keys are cut alike.
+  /// Calls f(begin, rows) for the stretches of a job's rows whose keys are cut alike: of tokens with chosen keys, one.
   template <class F>
   void for_each_run(const CachedAttentionJob& job, F&& f) const {
+    if (job.chosen.data != nullptr) {
+      for (Index row = 0; row < job.q.rows; ++row) f(row, Index{1});
+      return;
+    }
     for (Index begin = 0, end = 0; begin < job.q.rows; begin = end) {
       const auto size_at = [&](Index row) {
         const Index position = job.first_position + row;
@@ -238,9 +249,10 @@ class CachedAttention {
     }
   }
 
-  /// `count` columns of the cached row of a position from `column` on, in float.
+  /// `count` columns of the cached row of a position, or of that chosen key, from `column` on, in float.
   void load(const CachedAttentionJob& run, Index position, Index column, Index count, float* to) const {
-    const Index at = run.ring.row_of(position) * run.cache_pitch + column;
+    const Index row = run.chosen.data != nullptr ? run.chosen.data[position] : run.ring.row_of(position);
+    const Index at = row * run.cache_pitch + column;
     if (run.cache_type == DType::f32) {
       const float* const from = static_cast<const float*>(run.cache) + at;
       std::copy(from, from + count, to);
@@ -322,6 +334,8 @@ class ExpandedAttention {
           one.set_bias(m, job.far_bias(row + m, head), std::max(sizes_.near.begin(position) - job.skipped, Index{0}));
       }
       one.near_pinned = sizes_.near.pinned;
+      if (job.chosen.data != nullptr) one.chosen = job.chosen.row(row).data;
+      one.chosen_pitch = job.chosen.pitch;
       one.pack(width_, sizes_.scale);
       most = one.most;
       earliest = used == 0 ? one.earliest : earliest;
@@ -334,6 +348,9 @@ class ExpandedAttention {
     for (Index first = 0; first < most; first += key_tile) {
       const Index count = std::min(key_tile, most - first);
       if (first + count <= earliest && first >= sizes_.keys.pinned) continue;
+      if (job.chosen.data != nullptr &&
+          std::none_of(tile, tile + used, [&](const QueryTile& one) { return one.reaches(first, first + count); }))
+        continue;
       for (Index k = 0; k < count; ++k) {
         float* const to = key + k * width_;
         if (first + k < earliest && first + k >= sizes_.keys.pinned) {  // no token of the block sees it: not read

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <guild/device/cpu.hpp>
 #include <guild/device/isa.hpp>
 #include <guild/ops/attention/cpu/backward_avx2.hpp>
 #include <guild/ops/attention/cpu/backward_avx512.hpp>
 #include <guild/ops/attention/cpu/backward_tile.hpp>
+#include <guild/ops/attention/cpu/chosen.hpp>
 #include <guild/ops/attention/cpu/plain.hpp>
 #include <guild/ops/attention/cpu/tile.hpp>
 #include <guild/ops/attention/job.hpp>
@@ -220,6 +223,13 @@ class ExpandedAttentionBackward {
         tile.first = k - begin;
         tile.keys = std::min(backward_tile, end - k);
         if (k + tile.keys <= oldest && k >= pinned) continue;  // no query sees any
+        const Chosen chosen = chosen_of(job, tile, first, k);
+        if (chosen == Chosen::none) continue;
+        if (chosen == Chosen::some) {
+          chosen_tile(job, own, tile, first, k);
+          tile.onto = Onto::sums;
+          continue;
+        }
         const bool far = job.far_bias.data != nullptr && begins_in(sizes_.near, tile, first, k);
         if (far || begins_in(sizes_.keys, tile, first, k))
           cut_tile(own, tile, first, k, far);
@@ -286,6 +296,33 @@ class ExpandedAttentionBackward {
         });
     };
     whole_tile(own, tile, change, after);
+  }
+  /// How many of the visible pairs of a tile have bits, in a job with chosen keys.
+  enum class Chosen : std::uint8_t { none, some, all };
+  [[nodiscard]] static std::uint64_t visible_bits(Index query, Index key, Index keys) {
+    return low_bits(std::clamp(query + 1 - key, Index{0}, keys));
+  }
+  [[nodiscard]] static Chosen chosen_of(const Job& job, const Tile& tile, Index query, Index key) {
+    if (job.chosen.data == nullptr) return Chosen::all;
+    bool any = false, all = true;
+    for (Index m = 0; m < tile.queries; ++m) {
+      const std::uint64_t visible = visible_bits(query + m, key, tile.keys);
+      const std::uint64_t seen = chosen_bits(job.chosen.row(query + m).data, key, tile.keys) & visible;
+      any = any || seen != 0;
+      all = all && seen == visible;
+    }
+    return all ? Chosen::all : any ? Chosen::some : Chosen::none;
+  }
+  void chosen_tile(const Job& job, const BackwardScratch& own, const Tile& tile, Index query, Index key) const {
+    const auto hide = [&] {
+      for (Index m = 0; m < tile.queries; ++m) {
+        const std::uint64_t visible = visible_bits(query + m, key, tile.keys);
+        std::uint64_t others = ~(chosen_bits(job.chosen.row(query + m).data, key, tile.keys) & visible);
+        for (others &= low_bits(tile.keys); others != 0; others &= others - 1)
+          own.score[std::countr_zero(others) * backward_tile + m] = -std::numeric_limits<float>::infinity();
+      }
+    };
+    whole_tile(own, tile, hide, [] {});
   }
   /// `change` sees the scores before they are weighed, those of pairs that are not visible become -infinity; `after`
   /// the slopes.

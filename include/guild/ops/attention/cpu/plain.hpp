@@ -51,8 +51,11 @@ struct PlainHead {
   [[nodiscard]] bool is_far(Index t, Index s) const {
     return job.far_bias.data != nullptr && !sizes.near.sees(first_position() + t, position_of(s));
   }
-  /// Row s of the keys, of a token at `position` that sees it by its mask.
-  [[nodiscard]] bool sees(Index position, Index s) const { return sizes.keys.sees(position, position_of(s)); }
+  /// True if token t sees row s of the keys, where its mask shows it.
+  [[nodiscard]] bool sees(Index t, Index s) const {
+    if (job.chosen.data != nullptr && (job.chosen(t, s / 32) >> (s % 32) & 1U) == 0) return false;
+    return sizes.keys.sees(first_position() + t, position_of(s));
+  }
   /// The position of row s.
   [[nodiscard]] Index position_of(Index s) const {
     const Index pinned = (sizes.keys.pinned + attention_tile - 1) / attention_tile * attention_tile;
@@ -91,7 +94,7 @@ void plain_expanded_attention(Cpu& device, std::span<const BasicExpandedAttentio
     const Index visible = sizes.mask == AttentionMask::causal ? position + 1 - job.skipped : job.v.rows;
     Real* const p = scores.row(worker).data;
     const Real nothing = -std::numeric_limits<Real>::infinity(), sink = job.sinks.data ? job.sinks[head] : nothing;
-    for (Index s = 0; s < visible; ++s) p[s] = one.sees(position, s) ? one.score(t, s) : nothing;
+    for (Index s = 0; s < visible; ++s) p[s] = one.sees(t, s) ? one.score(t, s) : nothing;
     const Real peak = std::max(sink, *std::max_element(p, p + visible));
     Real sum = std::exp(sink - peak);
     for (Index s = 0; s < visible; ++s) sum += p[s] = std::exp(p[s] - peak);

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <guild/ops/attention/cpu/chosen.hpp>
 #include <guild/ops/attention/cpu/tile.hpp>
 #include <limits>
 
@@ -11,7 +14,7 @@ namespace cpu {
 
 /// Up to 32 query rows on their way along the keys. Row m sees the keys [begins[m], visible[m]) and those before
 /// `pinned` (visible: 0 for lanes without a row). Its bias is added to the scores of the keys before its `near` that
-/// are not before `near_pinned`.
+/// are not before `near_pinned`. Where there are bits of chosen keys it sees those alone whose bit is set.
 struct QueryTile {
   const AttentionTile* loops = nullptr;
   Index lanes = 0;  ///< 16 or 32
@@ -25,6 +28,8 @@ struct QueryTile {
   Index earliest = 0, latest = 0;         ///< of `begins`
   Index latest_near = 0, least_near = 0;  ///< of `near` where there are biases
   const float* source[tile_rows] = {};
+  const std::uint32_t* chosen = nullptr;  ///< bits of row 0, or null
+  Index chosen_pitch = 0;
   float* query = nullptr;  ///< [width][lanes], already scaled
   float* out = nullptr;    ///< [lanes][out_pitch]
   Index out_pitch = 0;
@@ -36,6 +41,7 @@ struct QueryTile {
              Index pinned_ = 0) {
     rows = rows_;
     pinned = pinned_;
+    chosen = nullptr;
     lanes = rows > 16 ? 32 : 16;
     loops = rows > 16 ? &kernels.tile32 : &kernels.tile16;
     out_pitch = lanes_up(out_cols);
@@ -66,9 +72,9 @@ struct QueryTile {
     latest_near = std::max(latest_near, from);
     least_near = m == 0 ? from : std::min(least_near, from);
   }
-  /// True if some row may see some of the keys [first, last).
+  /// True if some row may see some of the keys [first, last), of one tile of keys.
   [[nodiscard]] bool reaches(Index first, Index last) const {
-    return first < most && (last > earliest || first < pinned);
+    return first < most && (last > earliest || first < pinned) && (chosen == nullptr || chooses(first, last));
   }
   /// Transposes the rows into `query`.
   void pack(Index width, float scale) { transpose_rows(source, rows, width, scale, lanes, query); }
@@ -91,11 +97,28 @@ struct QueryTile {
         for (Index k = std::max(pinned - first, Index{0}); k < std::min(begins[m] - first, count); ++k)
           score[k * lanes + m] = -std::numeric_limits<float>::infinity();
     }
+    if (chosen != nullptr) hide_others(first, count, score);
     loops->soften(score, padded, state);
     loops->accumulate(score, value, value_pitch, padded, out_pitch, rows, state.keep, out, out_pitch);
   }
 
  private:
+  /// The bits of row m for the keys [first, first + count), of one tile of keys, the first at the lowest place.
+  [[nodiscard]] std::uint64_t bits_of(Index m, Index first, Index count) const {
+    return chosen_bits(chosen + m * chosen_pitch, first, std::min(count, std::max(visible[m] - first, Index{0})));
+  }
+  [[nodiscard]] bool chooses(Index first, Index last) const {
+    for (Index m = 0; m < rows; ++m)
+      if (bits_of(m, first, last - first) != 0) return true;
+    return false;
+  }
+  void hide_others(Index first, Index count, float* score) const {
+    for (Index m = 0; m < rows; ++m) {
+      std::uint64_t others = ~bits_of(m, first, count) & low_bits(count);
+      for (; others != 0; others &= others - 1)
+        score[std::countr_zero(others) * lanes + m] = -std::numeric_limits<float>::infinity();
+    }
+  }
   void add_bias(Index first, Index count, float* score) const {
     const Index begin = std::clamp(near_pinned - first, Index{0}, count);
     const Index all = std::clamp(least_near - first, begin, count);
