@@ -243,7 +243,9 @@
 #include <guild/ops/linear/rows/bias.hpp>
 #include <guild/ops/linear/rows/swiglu.hpp>
 #include <guild/ops/linear/swiglu.hpp>
+#include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
+#include <guild/ops/norm/rows/layer_norm.hpp>
 #include <guild/ops/norm/rows/rms_norm.hpp>
 #include <guild/ops/norm/rows/rms_norm_backward.hpp>
 #include <guild/ops/optimizer/adamw.hpp>

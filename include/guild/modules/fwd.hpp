@@ -74,6 +74,7 @@ template <class S, class BlockType> struct MtpLayer;
 
 // guild/modules/norm.hpp
 template <Index Size, NormGain Gain> struct RmsNorm;
+template <Index Size> struct LayerNorm;
 
 // guild/modules/observer.hpp
 class Observer;

@@ -121,6 +121,10 @@ template <class Real> struct AddBiasRow;
 template <class Real> struct SwigluBackwardRow;
 template <class Real> struct SwigluRow;
 
+// guild/ops/norm/rows/layer_norm.hpp
+template <class Real> struct LayerNormBackwardBlock;
+template <class Real> struct LayerNormRow;
+
 // guild/ops/norm/rows/rms_norm.hpp
 template <class Real, NormGain Gain> struct RmsNormRow;
 
