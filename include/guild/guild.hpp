@@ -148,8 +148,12 @@
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
+#include <guild/modules/indexed_cache.hpp>
+#include <guild/modules/indexer.hpp>
 #include <guild/modules/joint_cache.hpp>
+#include <guild/modules/key_choice.hpp>
 #include <guild/modules/keys.hpp>
+#include <guild/modules/latent_parts.hpp>
 #include <guild/modules/layer_list.hpp>
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/linear.hpp>
@@ -193,6 +197,7 @@
 #include <guild/ops/attention/rows/gates.hpp>
 #include <guild/ops/attention/rows/index.hpp>
 #include <guild/ops/common/add.hpp>
+#include <guild/ops/common/add_sum.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/common/cpu/avx2.hpp>
 #include <guild/ops/common/cpu/avx512.hpp>

@@ -36,6 +36,9 @@ template <class Real> struct SigmoidRow;
 struct MarkChosenJob;
 template <class Real> struct BasicChooseKeysJob;
 
+// guild/ops/common/add_sum.hpp
+template <class Real> struct AddSum;
+
 // guild/ops/common/fault.hpp
 enum class Fault : std::uint8_t;
 
@@ -156,6 +159,7 @@ template <class Real> struct RopeRow;
 // guild/ops/rope/table.hpp
 class RopeTable;
 struct RopeView;
+template <RopePairs Pairs> class PairedRopeTable;
 
 // guild/ops/route/route.hpp
 enum class Choice : std::uint8_t;
