@@ -11,6 +11,7 @@
 #include <guild/core/refuse.hpp>
 #include <guild/cpu.hpp>
 #include <guild/ops/attention/attention.hpp>
+#include <guild/ops/attention/index.hpp>
 
 #include "../ceilings.hpp"
 
@@ -171,6 +172,89 @@ struct Bench {
     row(guild::detail::text_of({"backward", what}), 2 * pairs * static_cast<double>(3 * width + 2 * value),
         [&] { expanded_attention_backward(device, backward, sizes); });
   }
+
+  /// The index of DeepSeek-V3.2 over bf16 keys: n tokens at the end of a context of `length`.
+  void index(Index length, Index n) {
+    const Index heads = 64, dim = 128, first = length - n;
+    const std::string what =
+        guild::detail::text_of({"index H", heads, " I", dim, ", ", n, " tokens, context ", length});
+    if (!wants(what)) return;
+    std::vector<bf16> keys;
+    for (const float x : numbers(length * dim)) keys.emplace_back(x);
+    const auto q = numbers(n * heads * dim), weights = numbers(n * heads);
+    std::vector<float> scores(static_cast<std::size_t>(n * length));
+    const BasicIndexScoresJob<float, bf16> job{{q.data(), n, heads * dim},
+                                               {weights.data(), n, heads},
+                                               {keys.data(), length, dim},
+                                               {scores.data(), n, length},
+                                               first};
+    double pairs = 0;
+    for (Index t = 0; t < n; ++t) pairs += static_cast<double>(first + t + 1);
+    row(what, 2 * pairs * static_cast<double>(heads * dim), [&] {
+      index_scores(device, std::span(&job, 1), {heads, dim, 0.09});
+    });
+    const Index top_k = 2048;
+    std::vector<std::int32_t> chosen(static_cast<std::size_t>(n * top_k)), counts(static_cast<std::size_t>(n));
+    const ChooseKeysJob choice{job.scores, first, {chosen.data(), n, top_k}, {counts.data(), n}};
+    row(guild::detail::text_of({"choice (of comparisons) of ", what}), 32 * pairs,
+        [&] { choose_keys(device, std::span(&choice, 1), top_k); });
+  }
+
+  /// Its way back, and its loss against attention of `sizes`, of one sequence. The products count: three and one.
+  void index_training(Index length, const IndexSizes& own, const ExpandedAttentionSizes& sizes) {
+    const Index cols = own.heads * own.dim, heads = sizes.heads, wide = heads * sizes.width();
+    const std::string what =
+        guild::detail::text_of({"index H", own.heads, " I", own.dim, " and H", heads, ", ", length, " tokens"});
+    if (!wants(what)) return;
+    const auto q = numbers(length * cols), weights = numbers(length * own.heads), keys = numbers(length * own.dim),
+               scores = numbers(length * length), query = numbers(length * wide),
+               key = numbers(length * sizes.key_heads() * sizes.nope), rope = numbers(length * sizes.rope),
+               lse = numbers(length * heads);
+    auto dq = q, dweights = weights, dkeys = keys, dscores = scores, loss = lse;
+    const IndexScoresGradientJob<float> back{{q.data(), length, cols},       {weights.data(), length, own.heads},
+                                             {keys.data(), length, own.dim}, {scores.data(), length, length},
+                                             {dq.data(), length, cols},      {dweights.data(), length, own.heads},
+                                             {dkeys.data(), length, own.dim}};
+    const auto pairs = static_cast<double>(length * (length + 1) / 2);
+    row(guild::detail::text_of({"backward of ", what}), 2 * pairs * static_cast<double>(3 * cols),
+        [&] { index_scores_backward(device, std::span(&back, 1), own); });
+    const IndexLossJob<float> job{.q = {query.data(), length, wide},
+                                  .k_nope = {key.data(), length, sizes.key_heads() * sizes.nope},
+                                  .k_rope = {rope.data(), length, sizes.rope},
+                                  .lse = {lse.data(), length, heads},
+                                  .scores = {scores.data(), length, length},
+                                  .dscores = {dscores.data(), length, length},
+                                  .loss = {loss.data(), length}};
+    row(guild::detail::text_of({"loss of ", what}), 2 * pairs * static_cast<double>(wide),
+        [&] { index_loss(device, std::span(&job, 1), sizes, 1.0f); });
+  }
+
+  /// One token's absorbed latent attention over the last of every so many rows: 2048 chosen ones.
+  void chosen(Index heads, Index length) {
+    const Index latent = 512, rope = 64, width = latent + rope, top_k = 2048;
+    const std::string what =
+        guild::detail::text_of({"latent H", heads, " C512 R64, 1 token, ", top_k, " chosen of context ", length});
+    if (!wants(what)) return;
+    std::vector<bf16> cache;
+    for (const float x : numbers(length * width)) cache.emplace_back(x);
+    const auto q = numbers(heads * width);
+    std::vector<float> out(static_cast<std::size_t>(heads * latent));
+    std::vector<std::int32_t> keys;
+    for (Index i = 0; i < top_k; ++i) keys.push_back(static_cast<std::int32_t>((i + 1) * length / top_k - 1));
+    const auto count = static_cast<std::int32_t>(top_k);
+    const CachedAttentionJob job{.cache = cache.data(),
+                                 .cache_type = DType::bf16,
+                                 .cache_pitch = width,
+                                 .length = length,
+                                 .q = {q.data(), 1, heads * width},
+                                 .out = {out.data(), 1, heads * latent},
+                                 .first_position = length - 1,
+                                 .chosen = {keys.data(), 1, top_k},
+                                 .counts = {&count, 1}};
+    row(what, 2 * static_cast<double>(heads * top_k * (width + latent)), [&] {
+      cached_attention(device, std::span(&job, 1), {heads, width, latent, 0, 0.1f});
+    });
+  }
 };
 
 }  // namespace
@@ -196,6 +280,11 @@ int main(int argc, char** argv) {
     bench.expanded(heads, 0, 128);
     bench.expanded(heads, 0, 512);
   }
+  for (const Index length : {2048, 16384}) bench.chosen(128, length);
+  for (const Index length : {4096, 65536}) bench.index(length, 1);
+  bench.index(4096, 128);
+  bench.index_training(1024, {64, 128, 0.09}, {16, 128, 64, 128, 0.07f});
+  bench.index_training(512, {8, 32, 0.18}, {4, 32, 16, 32, 0.14f});
   bench.grouped(8, 4, 1, 1024, 1);
   bench.grouped(8, 4, 8, 1024, 1);
   bench.grouped(8, 4, 1, 1024, 64);

@@ -7,6 +7,8 @@
 #include <guild/ops/attention/cpu/attention.hpp>
 #include <guild/ops/attention/cpu/backward.hpp>
 #include <guild/ops/attention/cpu/index.hpp>
+#include <guild/ops/attention/cpu/index_backward.hpp>
+#include <guild/ops/attention/cpu/index_loss.hpp>
 #include <guild/ops/experts/cpu/assignment.hpp>
 #include <guild/ops/experts/cpu/grouped.hpp>
 #include <guild/ops/linear/cpu/linear.hpp>

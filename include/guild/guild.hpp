@@ -186,7 +186,10 @@
 #include <guild/ops/attention/cpu/backward_tile.hpp>
 #include <guild/ops/attention/cpu/chosen.hpp>
 #include <guild/ops/attention/cpu/index.hpp>
+#include <guild/ops/attention/cpu/index_backward.hpp>
+#include <guild/ops/attention/cpu/index_loss.hpp>
 #include <guild/ops/attention/cpu/index_plain.hpp>
+#include <guild/ops/attention/cpu/index_tile.hpp>
 #include <guild/ops/attention/cpu/plain.hpp>
 #include <guild/ops/attention/cpu/query_tile.hpp>
 #include <guild/ops/attention/cpu/tile.hpp>

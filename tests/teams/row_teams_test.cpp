@@ -3,11 +3,13 @@
 
 #include <cmath>
 #include <span>
+#include <tuple>
 #include <utility>
 
 #include <guild/device/cpu.hpp>
 #include <guild/device/host_team.hpp>
 #include <guild/ops/attention/gates.hpp>
+#include <guild/ops/attention/index.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/experts/combine.hpp>
@@ -145,6 +147,30 @@ TEST(RowTeams, RoutesAgree) {
           },
           2e-5);
     }
+}
+
+TEST(RowTeams, ChosenKeysAndTheirBitsAreTheSame) {
+  for (const Index top_k : {1, 7, 33, 80}) {
+    Matrix<float> scores(70, 75);
+    for (Index t = 0; t < scores.rows; ++t)
+      for (Index s = 0; s < scores.cols; ++s) scores(t, s) = float((t * 31 + s * s * 17) % 11) - 5.0f;  // many ties
+    const auto choose = [&](auto& device) {
+      Matrix<std::int32_t> chosen(70, top_k);
+      std::vector<std::int32_t> counts(70);
+      Matrix<std::uint32_t> bits(70, guild::chosen_words(75));
+      const guild::ChooseKeysJob choice{std::as_const(scores).view(), 5, chosen.view(), view_of(counts)};
+      guild::choose_keys(device, std::span(&choice, 1), top_k);
+      const guild::MarkChosenJob mark{std::as_const(chosen).view(), view_of(std::as_const(counts)), bits.view()};
+      guild::mark_chosen(device, std::span(&mark, 1));
+      return std::tuple(chosen.data, counts, bits.data);
+    };
+    guild::Cpu cpu({.threads = 2});
+    const auto expected = choose(cpu);
+    for (int size : team_sizes) {
+      guild::HostTeams teams(size);
+      EXPECT_EQ(choose(teams), expected) << "team of " << size << ", the best " << top_k;
+    }
+  }
 }
 
 TEST(RowTeams, ARowWithoutFiniteLogitsIsRefusedByEveryTeam) {

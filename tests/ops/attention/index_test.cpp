@@ -143,8 +143,10 @@ TEST_P(AttentionIndex, AScoreHasItsBitsInEveryChunkOnAnyThreadsAndOverALongerCac
 
 TEST_P(AttentionIndex, GradientsOfScoresAgreeWithDouble) {
   for (const IndexSizes& sizes : {IndexSizes{3, 5, 0.4}, IndexSizes{8, 16, 0.25}, IndexSizes{33, 20, 0.3}})
-    for (const Index n : {1, 9, 64, 150}) {
+    for (const Index n : {1, 9, 64, 150, 200}) {
       Sequence<float> data(sizes, n), other(sizes, 2 * n);
+      for (Index t = 0; n == 200 && t < n; ++t)  // whole tiles of pairs that count for nothing
+        for (Index s = 0; s < t - 9; ++s) data.dscores(t, s) = 0.0f;
       const Sequence<float> again = data;
       Sequence<double> expected(data);
       const IndexScoresGradientJob<float> jobs[] = {other.gradient_job(), data.gradient_job()};
@@ -423,6 +425,16 @@ Matrix<std::uint32_t> some_bits(Index n) {
   return bits;
 }
 
+/// Every token sees the last five: there are whole tiles of keys that no query sees.
+Matrix<std::uint32_t> last_bits(Index n) {
+  Matrix<std::uint32_t> bits = some_bits(n);
+  for (Index t = 0; t < n; ++t) {
+    for (Index w = 0; w < bits.cols; ++w) bits(t, w) = 0;
+    for (Index s = std::max(t - 4, Index{0}); s <= t; ++s) bits(t, s / 32) |= std::uint32_t{1} << (s % 32);
+  }
+  return bits;
+}
+
 TEST(IndexLossInDouble, ItsGradientIsThatOfCentralDifferencesOverAllAndOverChosenKeys) {
   Cpu device({.threads = 2});
   for (const BasicExpandedAttentionSizes<double>& sizes :
@@ -463,7 +475,7 @@ TEST_P(AttentionIndex, LossAndGradientAgreeWithDouble) {
   for (const ExpandedAttentionSizes& sizes :
        {ExpandedAttentionSizes{3, 13, 4, 18, 0.3f}, ExpandedAttentionSizes{4, 9, 0, 9, 0.3f, AttentionMask::causal, 2}})
     for (const Index n : {1, 20, 64, 150})
-      for (const bool chosen : {false, true}) {
+      for (const int kind : {0, 1, 2}) {
         Lesson<float> data(sizes, n), other(sizes, n + 30);
         Lesson<double> expected(
             {sizes.heads, sizes.nope, sizes.rope, sizes.value, double(sizes.scale), sizes.mask, sizes.heads_per_key},
@@ -472,8 +484,8 @@ TEST_P(AttentionIndex, LossAndGradientAgreeWithDouble) {
              {std::pair{&data.q, &expected.q}, std::pair{&data.kv, &expected.kv},
               std::pair{&data.k_rope, &expected.k_rope}, std::pair{&data.scores, &expected.scores}})
           std::copy(from->data.begin(), from->data.end(), to->data.begin());
-        const Matrix<std::uint32_t> bits = some_bits(n);
-        const auto view = chosen ? bits.view() : View<const std::uint32_t, 2>{};
+        const Matrix<std::uint32_t> bits = kind == 1 ? some_bits(n) : last_bits(n);
+        const auto view = kind > 0 ? bits.view() : View<const std::uint32_t, 2>{};
         data.attend(*three, view);
         other.attend(*three, {});
         expected.attend(*one, view);

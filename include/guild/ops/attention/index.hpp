@@ -88,7 +88,7 @@ void checked_index_scores_backward(Device& device, std::span<const IndexScoresGr
 ///   dweights[t, h] = sum over s of g z,    dq[t, h] = sum over s of g weights[t, h] scale keys[s],
 ///   dkeys[s] = sum over t and h of g weights[t, h] scale q[t, h].
 /// Overwrites dq, dweights, dkeys, which must not overlap what is read. Work is cut by the shapes alone: bits depend
-/// neither on the threads nor on other jobs. Throws op_shape, op_argument.
+/// neither on the threads nor on other jobs. Scratch on the CPU: up to 4 times dkeys. Throws op_shape, op_argument.
 template <class Device>
 void index_scores_backward(Device& device, std::span<const IndexScoresGradientJob<float>> jobs,
                            const IndexSizes& sizes) {
@@ -177,8 +177,8 @@ void checked_index_loss(Device& device, std::span<const IndexLossJob<Real>> jobs
 /// where P[t, h, s] = exp(scale * q[t, h] . key[s] - lse[t, h]) is what the expanded attention of these sizes gave s
 /// (DeepSeek-V3.2-Exp report, equations 3 and 4: over all keys while attention is dense, then over the chosen ones);
 ///   dscores[t, s] = weight * (softmax_s(scores[t, s]) - p[s]).
-/// The attention is a constant: nothing flows to q and keys. sizes.value is not looked at. Throws op_shape,
-/// op_argument.
+/// The attention is a constant: nothing flows to q and keys. sizes.value is not looked at. Scratch on the CPU: of each
+/// thread 65 floats a token of the longest sequence. Throws op_shape, op_argument.
 template <class Device>
 void index_loss(Device& device, std::span<const IndexLossJob<float>> jobs, const ExpandedAttentionSizes& sizes,
                 float weight) {

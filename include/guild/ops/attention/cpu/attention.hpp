@@ -332,9 +332,10 @@ class ExpandedAttention {
                     std::max(sizes_.keys.begin(position) - job.skipped, Index{0}));
         if (job.far_bias.data != nullptr)
           one.set_bias(m, job.far_bias(row + m, head), std::max(sizes_.near.begin(position) - job.skipped, Index{0}));
-        if (job.chosen.data != nullptr) one.chosen[m] = job.chosen.row(row + m).data;
       }
       one.near_pinned = sizes_.near.pinned;
+      if (job.chosen.data != nullptr) one.chosen = job.chosen.row(row).data;
+      one.chosen_pitch = job.chosen.pitch;
       one.pack(width_, sizes_.scale);
       most = one.most;
       earliest = used == 0 ? one.earliest : earliest;

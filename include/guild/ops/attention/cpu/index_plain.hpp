@@ -88,25 +88,29 @@ void plain_index_scores_backward(Cpu& device, std::span<const IndexScoresGradien
 }
 
 /// The loss of one token from `share`, what its heads gave each key together, and its gradient. Those not seen have a
-/// share below 0.
+/// share below 0. Sums are in double.
 template <class Real>
 void index_loss_row(const Real* share, const Real* score, Index visible, Real weight, Real* dscore, Real& loss) {
-  double all = 0, sum = 0, peak = -std::numeric_limits<double>::infinity();
+  double all = 0, sum = 0;
+  Real peak = -std::numeric_limits<Real>::infinity();
   for (Index s = 0; s < visible; ++s) {
     if (share[s] < Real(0)) continue;
     all += static_cast<double>(share[s]);
-    peak = std::max(peak, static_cast<double>(score[s]));
+    peak = std::max(peak, score[s]);
   }
   for (Index s = 0; s < visible; ++s)
-    if (share[s] >= Real(0)) sum += std::exp(static_cast<double>(score[s]) - peak);
-  const double log_sum = peak + std::log(sum);
+    if (!(share[s] < Real(0))) sum += static_cast<double>(dscore[s] = std::exp(score[s] - peak));
+  const Real log_sum = static_cast<Real>(std::log(sum)), to_share = static_cast<Real>(1 / all);
+  const Real to_probability = static_cast<Real>(1 / sum);
   double divergence = 0;
   for (Index s = 0; s < visible; ++s) {
-    dscore[s] = Real(0);
-    if (share[s] < Real(0)) continue;
-    const double p = static_cast<double>(share[s]) / all, log_q = static_cast<double>(score[s]) - log_sum;
-    if (p > 0) divergence += p * (std::log(p) - log_q);
-    dscore[s] = static_cast<Real>(static_cast<double>(weight) * (std::exp(log_q) - p));
+    if (share[s] < Real(0)) {
+      dscore[s] = 0;
+      continue;
+    }
+    const Real p = share[s] * to_share;
+    if (p != Real(0)) divergence += static_cast<double>(p * (std::log(p) - (score[s] - peak - log_sum)));
+    dscore[s] = weight * (dscore[s] * to_probability - p);
   }
   loss = static_cast<Real>(divergence);
 }

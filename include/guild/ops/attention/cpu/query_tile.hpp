@@ -14,8 +14,7 @@ namespace cpu {
 
 /// Up to 32 query rows on their way along the keys. Row m sees the keys [begins[m], visible[m]) and those before
 /// `pinned` (visible: 0 for lanes without a row). Its bias is added to the scores of the keys before its `near` that
-/// are not before `near_pinned`. Where there are bits of chosen keys (of all rows or of none) it sees those alone whose
-/// bit is set.
+/// are not before `near_pinned`. Where there are bits of chosen keys it sees those alone whose bit is set.
 struct QueryTile {
   const AttentionTile* loops = nullptr;
   Index lanes = 0;  ///< 16 or 32
@@ -29,7 +28,8 @@ struct QueryTile {
   Index earliest = 0, latest = 0;         ///< of `begins`
   Index latest_near = 0, least_near = 0;  ///< of `near` where there are biases
   const float* source[tile_rows] = {};
-  const std::uint32_t* chosen[tile_rows] = {};
+  const std::uint32_t* chosen = nullptr;  ///< bits of row 0, or null
+  Index chosen_pitch = 0;
   float* query = nullptr;  ///< [width][lanes], already scaled
   float* out = nullptr;    ///< [lanes][out_pitch]
   Index out_pitch = 0;
@@ -41,6 +41,7 @@ struct QueryTile {
              Index pinned_ = 0) {
     rows = rows_;
     pinned = pinned_;
+    chosen = nullptr;
     lanes = rows > 16 ? 32 : 16;
     loops = rows > 16 ? &kernels.tile32 : &kernels.tile16;
     out_pitch = lanes_up(out_cols);
@@ -50,7 +51,6 @@ struct QueryTile {
     if (rows < lanes) std::fill(query, out, 0.0f);
     for (Index m = 0; m < tile_rows; ++m) {
       visible[m] = begins[m] = near[m] = 0;
-      chosen[m] = nullptr;
       state.peak[m] = no_peak;
       state.sum[m] = 0.0f;
     }
@@ -74,7 +74,7 @@ struct QueryTile {
   }
   /// True if some row may see some of the keys [first, last), of one tile of keys.
   [[nodiscard]] bool reaches(Index first, Index last) const {
-    return first < most && (last > earliest || first < pinned) && (chosen[0] == nullptr || chooses(first, last));
+    return first < most && (last > earliest || first < pinned) && (chosen == nullptr || chooses(first, last));
   }
   /// Transposes the rows into `query`.
   void pack(Index width, float scale) { transpose_rows(source, rows, width, scale, lanes, query); }
@@ -97,7 +97,7 @@ struct QueryTile {
         for (Index k = std::max(pinned - first, Index{0}); k < std::min(begins[m] - first, count); ++k)
           score[k * lanes + m] = -std::numeric_limits<float>::infinity();
     }
-    if (chosen[0] != nullptr) hide_others(first, count, score);
+    if (chosen != nullptr) hide_others(first, count, score);
     loops->soften(score, padded, state);
     loops->accumulate(score, value, value_pitch, padded, out_pitch, rows, state.keep, out, out_pitch);
   }
@@ -105,7 +105,7 @@ struct QueryTile {
  private:
   /// The bits of row m for the keys [first, first + count), of one tile of keys, the first at the lowest place.
   [[nodiscard]] std::uint64_t bits_of(Index m, Index first, Index count) const {
-    return chosen_bits(chosen[m], first, std::min(count, std::max(visible[m] - first, Index{0})));
+    return chosen_bits(chosen + m * chosen_pitch, first, std::min(count, std::max(visible[m] - first, Index{0})));
   }
   [[nodiscard]] bool chooses(Index first, Index last) const {
     for (Index m = 0; m < rows; ++m)

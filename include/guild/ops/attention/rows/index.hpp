@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <guild/device/team.hpp>
 #include <guild/ops/attention/job.hpp>
+#include <limits>
 #include <type_traits>
 
 namespace guild {
@@ -13,14 +14,17 @@ inline namespace v1 {
 
 namespace detail {
 
-/// Numbers that ascend as scores do: of -0 and 0 the same one, of NaN 0, less than of any other score.
+/// Numbers that ascend as scores do: of -0 and 0 the same one, of NaN 0, less than of any other score. Without a
+/// branch, so that loops over it become vectors.
 template <class Real>
 GUILD_HD inline auto rank_of(Real score) {
   using Bits = std::conditional_t<sizeof(Real) == 4, std::uint32_t, std::uint64_t>;
   constexpr Bits sign = Bits{1} << (8 * sizeof(Real) - 1);
+  constexpr Bits infinity = std::bit_cast<Bits>(std::numeric_limits<Real>::infinity());
   const Bits bits = std::bit_cast<Bits>(score + Real(0));  // -0 + 0 is 0
-  const Bits all = Bits{0} - (bits >> (8 * sizeof(Real) - 1));
-  return score == score ? bits ^ (all | sign) : Bits{0};
+  const Bits negative = Bits{0} - (bits >> (8 * sizeof(Real) - 1));
+  const Bits number = Bits{0} - static_cast<Bits>((bits & ~sign) <= infinity);
+  return static_cast<Bits>((bits ^ (negative | sign)) & number);
 }
 
 }  // namespace detail
@@ -77,7 +81,7 @@ struct BasicChooseKeysJob {
  private:
   template <Team T, class F>
   [[nodiscard]] GUILD_HD static Index count(T team, Index keys, F&& holds) {
-    return static_cast<Index>(team.sum(keys, [=](Index s) { return holds(s) ? std::int32_t{1} : std::int32_t{0}; }));
+    return static_cast<Index>(team.sum(keys, [=](Index s) { return static_cast<std::int32_t>(holds(s)); }));
   }
   /// A number that k scores reach, bit by bit: the rank of the k-th largest, or less where no score lies between.
   template <Team T>
