@@ -115,13 +115,16 @@
 #include <guild/io/tokenizer_file.hpp>
 #include <guild/io/tokenizer_writer.hpp>
 #include <guild/io/utf8.hpp>
+#include <guild/models/common_keys.hpp>
 #include <guild/models/common_names.hpp>
 #include <guild/models/deepseek_family.hpp>
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/deepseek_v32_family.hpp>
 #include <guild/models/families.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/gemma3_family.hpp>
+#include <guild/models/glm5_family.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/gpt_oss_family.hpp>
 #include <guild/models/kimi_k2.hpp>

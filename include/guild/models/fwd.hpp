@@ -16,6 +16,10 @@ struct DeepSeekR1Spec;
 // guild/models/deepseek_v2_lite.hpp
 struct DeepSeekV2LiteSpec;
 
+// guild/models/deepseek_v32_family.hpp
+struct DeepSeekV32Family;
+struct DeepSeekV32Names;
+
 // guild/models/gemma3.hpp
 struct Gemma3Defaults;
 struct Gemma3_1BSpec;
@@ -23,6 +27,9 @@ struct Gemma3_1BSpec;
 // guild/models/gemma3_family.hpp
 struct Gemma3Family;
 struct Gemma3Names;
+
+// guild/models/glm5_family.hpp
+struct GlmMoeDsaFamily;
 
 // guild/models/gpt_oss.hpp
 struct GptOss120BSpec;
