@@ -120,10 +120,12 @@
 #include <guild/models/deepseek_family.hpp>
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/deepseek_v32.hpp>
 #include <guild/models/deepseek_v32_family.hpp>
 #include <guild/models/families.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/gemma3_family.hpp>
+#include <guild/models/glm5.hpp>
 #include <guild/models/glm5_family.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/gpt_oss_family.hpp>

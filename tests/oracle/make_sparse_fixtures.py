@@ -1,11 +1,13 @@
 """Makes the folders v32* and glm5* of tests/fixtures/models: DeepSeek-V3.2 and GLM-5, tiny and random, and what
 transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
 
-`python make_sparse_fixtures.py [NAME...]` (10 seconds, one thread; the same bytes every time) writes all folders or those
-named. Expected values come from Hugging Face transformers in float32 with eager attention, loaded from the very folder
-that is shipped; `sparse_forward.py` (float64, from the formulas) must agree within 1e-5 or nothing is written. Prompts
-are drawn as in make_family_fixtures.py; besides, no index score that is kept is nearer than 1e-4 of its row's largest
-magnitude to one that is dropped. Eight index heads: with one or two, whole rows of scores are 0 and tie.
+`python make_sparse_fixtures.py [NAME...]` (10 seconds, one thread; the same bytes every time) writes all folders or
+those named. Expected values come from Hugging Face transformers in float32 with eager attention, loaded from the very
+folder that is shipped; `sparse_forward.py` (float64, from the formulas) must agree within 1e-5 or nothing is written.
+Logits of prediction layers, which transformers does not have for these models, are that script's.
+
+Prompts are drawn as in make_family_fixtures.py; besides, no index score that is kept is nearer than 1e-4 of its row's
+largest magnitude to one that is dropped. Eight index heads: with one or two, whole rows of scores are 0 and tie.
 """
 import json
 import pathlib
@@ -71,11 +73,14 @@ GLM5 = {k: v for k, v in V32.items() if k not in ("rope_scaling", "rope_theta", 
 }
 FIXTURES = {
     "v32": V32 | {"_lengths": (21, 9), "_v5": "deepseek_v32_v5", "_fused": "v32_fused"},
+    "v32_mtp": V32 | {"num_hidden_layers": 2, "num_nextn_predict_layers": 1, "n_routed_experts": 4, "n_group": 2, "topk_group": 1,
+                      "num_experts_per_tok": 2, "_lengths": (12, 5)},
     "v32_bf16": V32 | {"torch_dtype": "bfloat16", "_lengths": (13, 5)},
     "glm5": GLM5 | {"_lengths": (13, 5)},
     "glm5_full": {k: v for k, v in GLM5.items() if k != "indexer_types"}
     | {"num_hidden_layers": 3, "_lengths": (19, 8), "_v5": "glm_moe_dsa_v5"},
 }
+SEEDS = {"v32": 7100, "v32_bf16": 7101, "glm5": 7102, "glm5_full": 7103, "v32_mtp": 7104}
 
 
 def shapes(c: dict) -> dict:
@@ -124,6 +129,9 @@ class Chooser(sparse_forward.Model):
 
     def forward(self, tokens) -> dict:
         out = super().forward(tokens)
+        if self.c["num_nextn_predict_layers"] and len(tokens) > 1:
+            self.forward_mtp(tokens, out["norm"])
+            self.choices = {layer: c for layer, c in self.choices.items() if layer < self.c["num_hidden_layers"]}
         if self.index_margin < INDEX_MARGIN:
             self.margin = self.margin * 0
         return out
@@ -132,7 +140,7 @@ class Chooser(sparse_forward.Model):
 def make(name: str) -> dict:
     changes = FIXTURES[name]
     config = dict(sorted((k, v) for k, v in changes.items() if k[0] != "_"))
-    seed = 7100 + list(FIXTURES).index(name)
+    seed = SEEDS[name]
     tensors = stored(config, random_weights(config | {"topk_method": "noaux_tc"}, seed))
     exact = Chooser(config, as_float64(tensors))
     random = np.random.default_rng(seed + 500)
@@ -143,6 +151,10 @@ def make(name: str) -> dict:
     write_folder(folder, config, tensors, 1)
     model = load_with_transformers(folder, config, torch.float32)
     expected, report = family.expect(model, exact, sequences, changes["_lengths"])
+    if config["num_nextn_predict_layers"]:  # transformers has no such layer of these models
+        for i, tokens in enumerate(sequences):
+            wanted = exact.forward_mtp(tokens, exact.forward(tokens)["norm"])
+            expected[f"mtp_logits_{i}"] = torch.from_numpy(wanted).float()
     margins = [exact.index_margin for tokens in sequences if exact.forward(tokens)]
     report = {"seed": seed, "prompts_tried": [tried for _, _, tried in chosen], "index_margin": float(min(margins))} | report
     measured = family.finish(name, folder, expected, report)
