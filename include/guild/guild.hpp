@@ -22,6 +22,7 @@
 #include <guild/core/config/family.hpp>
 #include <guild/core/config/feed_forward.hpp>
 #include <guild/core/config/field.hpp>
+#include <guild/core/config/indexer.hpp>
 #include <guild/core/config/rope.hpp>
 #include <guild/core/config/trunk.hpp>
 #include <guild/core/config/window.hpp>
@@ -114,13 +115,18 @@
 #include <guild/io/tokenizer_file.hpp>
 #include <guild/io/tokenizer_writer.hpp>
 #include <guild/io/utf8.hpp>
+#include <guild/models/common_keys.hpp>
 #include <guild/models/common_names.hpp>
 #include <guild/models/deepseek_family.hpp>
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/deepseek_v32.hpp>
+#include <guild/models/deepseek_v32_family.hpp>
 #include <guild/models/families.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/gemma3_family.hpp>
+#include <guild/models/glm5.hpp>
+#include <guild/models/glm5_family.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/gpt_oss_family.hpp>
 #include <guild/models/kimi_k2.hpp>
@@ -147,8 +153,12 @@
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
+#include <guild/modules/indexed_cache.hpp>
+#include <guild/modules/indexer.hpp>
 #include <guild/modules/joint_cache.hpp>
+#include <guild/modules/key_choice.hpp>
 #include <guild/modules/keys.hpp>
+#include <guild/modules/latent_parts.hpp>
 #include <guild/modules/layer_list.hpp>
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/linear.hpp>
@@ -195,6 +205,7 @@
 #include <guild/ops/attention/rows/gates.hpp>
 #include <guild/ops/attention/rows/index.hpp>
 #include <guild/ops/common/add.hpp>
+#include <guild/ops/common/add_sum.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/common/cpu/avx2.hpp>
 #include <guild/ops/common/cpu/avx512.hpp>
@@ -246,7 +257,9 @@
 #include <guild/ops/linear/rows/bias.hpp>
 #include <guild/ops/linear/rows/swiglu.hpp>
 #include <guild/ops/linear/swiglu.hpp>
+#include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
+#include <guild/ops/norm/rows/layer_norm.hpp>
 #include <guild/ops/norm/rows/rms_norm.hpp>
 #include <guild/ops/norm/rows/rms_norm_backward.hpp>
 #include <guild/ops/optimizer/adamw.hpp>

@@ -303,6 +303,24 @@ TEST(Config, RefusesWhatOtherFamiliesWouldComputeOtherwise) {
       {"mixtral_8x7b", "num_local_experts", "", ErrorCode::cf_missing, "an integer"},
       {"mixtral_8x7b", "num_experts_per_tok", "9", ErrorCode::cf_moe, "num_local_experts"},
       {"mixtral_8x7b", "intermediate_size", "0", ErrorCode::cf_range, "intermediate_size must be"},
+      {"deepseek_v32", "index_topk", "", ErrorCode::cf_missing, "an integer"},
+      {"deepseek_v32", "index_n_heads", "0", ErrorCode::cf_range, "index_n_heads must be"},
+      {"deepseek_v32", "index_head_dim", "63", ErrorCode::cf_rope, "at least qk_rope_head_dim"},
+      {"deepseek_v32", "q_lora_rank", "null", ErrorCode::cf_range, "takes its queries from that latent"},
+      {"deepseek_v32", "num_key_value_heads", "8", ErrorCode::cf_unsupported, "no grouped heads"},
+      {"deepseek_v32", "scoring_func", "\"softmax\"", ErrorCode::cf_unsupported, "sigmoid"},
+      {"deepseek_v32", "topk_method", "\"greedy\"", ErrorCode::cf_unsupported, "noaux_tc"},
+      {"deepseek_v32", "layer_types", "[\"full_attention\"]", ErrorCode::cf_unsupported, "what an index chooses"},
+      {"deepseek_v32", "mlp_layer_types", "\"dense\"", ErrorCode::cf_type, "an array of num_hidden_layers = 61"},
+      {"deepseek_v32_v5", "mlp_layer_types", "[\"dense\", \"sparse\"]", ErrorCode::cf_type, "num_hidden_layers = 3"},
+      {"deepseek_v32_v5", "mlp_layer_types", "[\"dense\", \"dense\", \"sparse\"]", ErrorCode::cf_unsupported,
+       "as the other keys say"},
+      {"glm_5", "rope_interleave", "false", ErrorCode::cf_unsupported, "side by side"},
+      {"glm_5", "indexer_rope_interleave", "false", ErrorCode::cf_unsupported, "side by side"},
+      {"glm_5", "indexer_types", "[\"full\", \"shared\"]", ErrorCode::cf_unsupported, "an index of its own"},
+      {"glm_5", "index_topk_freq", "4", ErrorCode::cf_unsupported, "an index of its own"},
+      {"glm_5", "index_topk_pattern", "\"FFSS\"", ErrorCode::cf_unsupported, "an index of its own"},
+      {"glm_5", "rope_parameters.rope_type", "\"llama3\"", ErrorCode::cf_rope_unsupported, "yarn"},
   };
   for (const auto& c : cases) {
     const guild::Error error = refusal([&] {
@@ -401,6 +419,21 @@ TEST(Config, ReadsWhatFilesOfGptOssLeaveOut) {
   EXPECT_TRUE(std::get<guild::GqaConfig>(read(with(text, "rope_scaling.truncate", "")).model).rope.truncate);
   const auto plain = read(with(text, "rope_scaling", R"({"rope_type": "default"})"));
   EXPECT_EQ(std::get<guild::GqaConfig>(plain.model).rope.factor, 1.0);
+}
+
+TEST(Config, ReadsWhatFilesOfSparseAttentionLeaveOut) {
+  const std::string v32 = fixture("deepseek_v32"), glm = fixture("glm_5");
+  const auto of_v32 = [](const std::string& text) { return guild::parse_config<guild::DeepSeekV32Family>(text).model; };
+  const auto of_glm = [](const std::string& text) { return guild::parse_config<guild::GlmMoeDsaFamily>(text).model; };
+  for (const char* documented : {"scoring_func", "topk_method", "norm_topk_prob", "moe_layer_freq", "attention_bias",
+                                 "num_key_value_heads", "rms_norm_eps", "tie_word_embeddings", "ep_size"}) {
+    EXPECT_EQ(of_v32(with(v32, documented, "")), of_v32(v32)) << documented;
+    EXPECT_EQ(of_glm(with(glm, documented, "")), of_glm(glm)) << documented;
+  }
+  EXPECT_EQ(of_glm(with(with(glm, "rope_interleave", ""), "indexer_rope_interleave", "")), of_glm(glm));
+  EXPECT_EQ(std::get<guild::IndexerConfig>(of_v32(v32)).pairs, guild::RopePairs::halves);
+  EXPECT_EQ(std::get<guild::IndexerConfig>(of_glm(glm)).pairs, guild::RopePairs::interleaved);
+  EXPECT_EQ(std::get<guild::MlaConfig>(of_glm(glm)).rope.pairs, guild::RopePairs::interleaved);
 }
 
 TEST(Config, DefaultsWhatTheConfigurationClassesDocument) {

@@ -66,6 +66,8 @@ TEST(ConfigWriter, GivesBackThePresetsOfOtherFamilies) {
   expect_round_trip_of<Mixtral8x7BSpec>("mixtral");
   expect_round_trip_of<Qwen3_30B_A3BSpec>("qwen3_moe");
   expect_round_trip_of<Gemma3_1BSpec>("gemma3_text");
+  expect_round_trip_of<DeepSeekV32Spec>("deepseek_v32");
+  expect_round_trip_of<Glm5Spec>("glm_moe_dsa");
   expect_round_trip_of<GptOss20BSpec>("gpt_oss");
   expect_round_trip_of<GptOssWithoutScaling>("gpt_oss");
 }

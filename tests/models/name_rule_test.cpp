@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <guild/models/deepseek_family.hpp>
+#include <guild/models/deepseek_v32_family.hpp>
 #include <guild/models/gpt_oss_family.hpp>
 #include <guild/models/llama_family.hpp>
 #include <guild/models/mixtral_family.hpp>
@@ -246,6 +247,20 @@ TEST(Qwen3MoeNames, AreThoseOfQwen3WithARouterAndExperts) {
             (Strings{"layers.31.feed_forward.experts.gate.weight", "layers.31.feed_forward.experts.up.weight"}));
   EXPECT_EQ(guild::our_paths<Qwen3MoeNames>("model.layers.31.mlp.experts.down_proj"),
             Strings{"layers.31.feed_forward.experts.down.weight"});
+}
+
+TEST(DeepSeekV32Names, AreThoseOfDeepSeekWithAnIndex) {
+  expect_names<guild::DeepSeekV32Names>({
+      {"layers.60.mixer.query_down.weight", "model.layers.60.self_attn.q_a_proj.weight"},
+      {"layers.60.mixer.indexer.query.weight", "model.layers.60.self_attn.indexer.wq_b.weight"},
+      {"layers.60.mixer.indexer.query.weight_scale_inv", "model.layers.60.self_attn.indexer.wq_b.weight_scale_inv"},
+      {"layers.60.mixer.indexer.key.weight", "model.layers.60.self_attn.indexer.wk.weight"},
+      {"layers.60.mixer.indexer.key_norm.weight", "model.layers.60.self_attn.indexer.k_norm.weight"},
+      {"layers.60.mixer.indexer.key_norm.bias", "model.layers.60.self_attn.indexer.k_norm.bias"},
+      {"layers.60.mixer.indexer.head_weights.weight", "model.layers.60.self_attn.indexer.weights_proj.weight"},
+      {"layers.60.feed_forward.router.selection_bias", "model.layers.60.mlp.gate.e_score_correction_bias"},
+      {"layers.61.mtp_projection.weight", "model.layers.61.eh_proj.weight"},
+  });
 }
 
 TEST(GptOssNames, AreThePublishedOnes) {

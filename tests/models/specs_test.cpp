@@ -10,7 +10,9 @@
 #include <guild/io/config.hpp>
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/deepseek_v32.hpp>
 #include <guild/models/gemma3.hpp>
+#include <guild/models/glm5.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
@@ -102,18 +104,24 @@ TEST(Specs, OtherFamiliesAreThePublishedConfigs) {
   expect_published<guild::Qwen3_30B_A3BSpec>("qwen3_30b_a3b", 30'532'122'624);
   expect_published<guild::Qwen3_235B_A22BSpec>("qwen3_235b_a22b", 235'093'634'560);
   expect_published<guild::Gemma3_1BSpec>("gemma_3_1b", 999'885'952);
+  expect_published<guild::DeepSeekV32Spec>("deepseek_v32", 671'877'944'064);
+  expect_published<guild::Glm5Spec>("glm_5", 743'911'218'432);
 }
 
 TEST(Specs, FilesOfNewerVersionsOfTransformersAreTheSameModels) {
-  const auto expect_same = []<class Family>(std::type_identity<Family>, const std::string& name) {
+  const auto expect_same = []<class Family>(std::type_identity<Family>, const std::string& name,
+                                            const std::string& saved = {}) {
     const std::string folder = std::string(GUILD_SOURCE_DIR) + "/tests/fixtures/models/" + name;
-    EXPECT_EQ(fixture<Family>(name + "_v5").model, guild::read_config<Family>(folder).model) << name;
+    EXPECT_EQ(fixture<Family>((saved.empty() ? name : saved) + "_v5").model, guild::read_config<Family>(folder).model)
+        << name;
   };
   for (const char* name : {"llama", "qwen2", "qwen3"}) expect_same(std::type_identity<guild::LlamaFamily>{}, name);
   expect_same(std::type_identity<guild::MixtralFamily>{}, "mixtral");
   expect_same(std::type_identity<guild::Qwen3MoeFamily>{}, "qwen3_moe");
   expect_same(std::type_identity<guild::Gemma3Family>{}, "gemma3");
   expect_same(std::type_identity<guild::GptOssFamily>{}, "gpt_oss");
+  expect_same(std::type_identity<guild::DeepSeekV32Family>{}, "v32", "deepseek_v32");
+  expect_same(std::type_identity<guild::GlmMoeDsaFamily>{}, "glm5_full", "glm_moe_dsa");
 }
 
 }  // namespace specs_test

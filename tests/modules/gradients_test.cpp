@@ -32,6 +32,16 @@ struct NormCase : LayerCase<guild::RmsNorm<12, Gain>, TinySpec> {
     Module::backward(pass.device, weights, x, dy, dx, gradients, 1e-6);
   }
 };
+struct LayerNormCase : LayerCase<guild::LayerNorm<12>, TinySpec> {
+  template <class P, class W, class X, class Y, class S>
+  static void forward(const P& pass, const W& weights, X x, Y y, S&) {
+    Module::forward(pass.device, weights, x, y, 1e-6);
+  }
+  template <class P, class W, class X, class S, class DY, class DX, class G>
+  static void backward(const P& pass, const W& weights, X x, const S&, DY dy, DX dx, G& gradients) {
+    Module::backward(pass.device, weights, x, dy, dx, gradients, 1e-6);
+  }
+};
 template <guild::EmbeddingScale Scale>
 struct EmbeddingCase : LayerCase<guild::Embedding<19, 12, Scale>, TinySpec> {
   using Module = guild::Embedding<19, 12, Scale>;
@@ -94,11 +104,11 @@ class Gradients : public testing::Test {};
 
 using Cases =
     testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
-                   EmbeddingCase<guild::EmbeddingScale::one>, EmbeddingCase<guild::EmbeddingScale::root_of_hidden>,
-                   DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase, LocalMlaCase,
-                   FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase, LimitedMoeCase,
-                   BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
-                   StackCase<RecomputeSpec>>;
+                   LayerNormCase, EmbeddingCase<guild::EmbeddingScale::one>,
+                   EmbeddingCase<guild::EmbeddingScale::root_of_hidden>, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase,
+                   PlainGqaCase, LocalGqaCase, LocalMlaCase, FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase,
+                   HeadGateGqaCase, GeluCase, LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase,
+                   FourNormsCase, StackCase<TinySpec>, StackCase<RecomputeSpec>>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

@@ -2,7 +2,8 @@
 
 `python reference_forward.py FOLDER...` runs every folder of tests/fixtures/models on its own tokens and prints how far
 the frozen logits are from these; it fails when one is further than 1e-5 of its row's largest magnitude. This file has
-DeepSeek V2 and V3; `gemma_forward.py` has Gemma 3, `family_forward.py` the other families.
+DeepSeek V2 and V3; `sparse_forward.py` has DeepSeek-V3.2 and GLM-5, `gemma_forward.py` Gemma 3, `family_forward.py`
+the other families.
 
 Conventions (T tokens, H heads): rotary pairs are neighbours (2i, 2i+1); experts outside the kept groups are out of
 the choice (minus infinity); the norms of the query and key-value latents use 1e-6 whatever rms_norm_eps says; the
@@ -250,12 +251,18 @@ def row_error(found, wanted) -> float:
 
 
 def main() -> int:
-    import gemma_forward  # the other families; it stands on the functions above
+    import gemma_forward  # the other families; these stand on the functions above
+    import sparse_forward
+
+    def class_of(config):
+        if "index_topk" in config:
+            return sparse_forward.Model
+        return Model if "kv_lora_rank" in config else gemma_forward.model_of
 
     worst = 0.0
     for folder in map(pathlib.Path, sys.argv[1:]):
         config, weights = json.loads((folder / "config.json").read_text()), read_weights(folder)
-        model = (Model if "kv_lora_rank" in config else gemma_forward.model_of)(config, weights)
+        model = class_of(config)(config, weights)
         expected = read_safetensors(folder / "expected.safetensors", keep_integers=True)
         errors = []
         for i in (0, 1):

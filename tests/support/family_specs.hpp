@@ -1,7 +1,10 @@
-// The Specs of the fixtures of Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, Gemma 3 and GPT-OSS in tests/fixtures/models.
+// The Specs of the fixtures of Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, Gemma 3, GPT-OSS, DeepSeek-V3.2 and GLM-5 in
+// tests/fixtures/models.
 #pragma once
 
+#include <guild/models/deepseek_v32.hpp>
 #include <guild/models/gemma3.hpp>
+#include <guild/models/glm5.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
@@ -12,6 +15,8 @@ namespace guild_test {
 using guild::DenseConfig;
 using guild::ExpertConfig;
 using guild::GqaConfig;
+using guild::IndexerConfig;
+using guild::MlaConfig;
 using guild::RopePairs;
 using guild::TopKConfig;
 using guild::TrunkConfig;
@@ -162,6 +167,49 @@ struct GptOssMxfp4 : GptOss {
                                          .bias = true};
   static constexpr ExpertConfig experts = {
       .hidden = 64, .shared = 0, .bias = true, .activation = {.alpha = 1.702, .limit = 1.25, .up_offset = 1.0}};
+};
+/// An index that drops keys from the seventh token on, and turns its pairs otherwise than attention does.
+struct DeepSeekV32 : guild::DeepSeekV32Defaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {.vocab = 61, .hidden = 28, .layers = 3, .context = 64};
+  static constexpr MlaConfig attention = {.heads = 3,
+                                          .query_rank = 18,
+                                          .latent_rank = 17,
+                                          .nope_dim = 10,
+                                          .rope_dim = 8,
+                                          .value_dim = 9,
+                                          .rope = {.base = 100.0,
+                                                   .factor = 4.0,
+                                                   .beta_fast = 2.0,
+                                                   .beta_slow = 0.1,
+                                                   .mscale = 1.3,
+                                                   .mscale_all_dim = 0.6,
+                                                   .original_context = 16}};
+  static constexpr IndexerConfig indexer = {.heads = 8, .dim = 12, .top_k = 6};
+  static constexpr DenseConfig dense = {.hidden = 37, .layers = 1};
+  static constexpr TopKConfig routing = {.experts = 8, .top_k = 3, .groups = 4, .top_groups = 2, .scale = 2.5};
+  static constexpr ExpertConfig experts = {.hidden = 9, .shared = 1};
+};
+struct DeepSeekV32Mtp : DeepSeekV32 {
+  static constexpr TrunkConfig config = {.vocab = 61, .hidden = 28, .layers = 2, .mtp_layers = 1, .context = 64};
+  static constexpr TopKConfig routing = {.experts = 4, .top_k = 2, .groups = 2, .top_groups = 1, .scale = 2.5};
+};
+/// An index in every layer.
+struct Glm5Full : guild::Glm5Defaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {
+      .vocab = 48, .hidden = 20, .layers = 3, .context = 64, .norm = {.epsilon = 0.001}};
+  static constexpr MlaConfig attention = {.heads = 4,
+                                          .query_rank = 18,
+                                          .latent_rank = 17,
+                                          .nope_dim = 10,
+                                          .rope_dim = 8,
+                                          .value_dim = 13,
+                                          .rope = {.base = 50.0}};
+  static constexpr IndexerConfig indexer = {.heads = 8, .dim = 10, .top_k = 6, .pairs = RopePairs::interleaved};
+  static constexpr DenseConfig dense = {.hidden = 21, .layers = 1};
+  static constexpr TopKConfig routing = {.experts = 5, .top_k = 2, .scale = 2.5};
+  static constexpr ExpertConfig experts = {.hidden = 7, .shared = 1};
 };
 
 }  // namespace guild_test

@@ -6,6 +6,7 @@
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/head/embedding.hpp>
 #include <guild/ops/linear/swiglu.hpp>
+#include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
 #include <guild/ops/rope/rope.hpp>
 #include <guild/ops/route/route.hpp>
@@ -101,6 +102,21 @@ TEST(RowTeamsBackward, NormsOfOnePlusTheWeightAndScaledTablesAgree) {
                                                                      dx.view(), dweight.view().row(0), 1e-6);
           guild::embedding_backward(device, view_of(ids), dx.view(), table.view(), 6.0);
           return of_weight ? dweight : table;
+        },
+        1e-5);
+}
+
+TEST(RowTeamsBackward, LayerNormsAgree) {
+  for (const int part : {0, 1, 2})
+    expect_same(
+        [&](auto& device) {
+          std::mt19937 random(4);
+          Matrix<float> x(40, 37), dy(40, 37), dx(40, 37), dweight(1, 37), dbias(1, 37);
+          for (auto* m : {&x, &dy, &dweight, &dbias}) m->fill_normal(random);
+          const auto weight = normal_vector<float>(random, 37);
+          guild::layer_norm_backward(device, view_of(weight), x.view(), dy.view(), dx.view(), dweight.view().row(0),
+                                     dbias.view().row(0), 1e-6);
+          return part == 0 ? dx : part == 1 ? dweight : dbias;
         },
         1e-5);
 }

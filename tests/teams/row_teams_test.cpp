@@ -16,6 +16,7 @@
 #include <guild/ops/head/embedding.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/linear/swiglu.hpp>
+#include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
 #include <guild/ops/rope/rope.hpp>
 #include <guild/ops/route/route.hpp>
@@ -66,6 +67,22 @@ TEST(RowTeams, NormsAgree) {
           },
           3e-6);
     }
+}
+
+TEST(RowTeams, LayerNormsAgree) {
+  for (const Index dim : {2, 33, 128}) {
+    std::mt19937 random(1);
+    Matrix<float> x(4, dim, dim + 1);
+    x.fill_normal(random);
+    const auto weight = normal_vector<float>(random, dim), bias = normal_vector<float>(random, dim);
+    expect_same(
+        [&](auto& device) {
+          Matrix<float> y = x;
+          guild::layer_norm(device, view_of(weight), view_of(bias), y.view(), y.view(), 1e-6);
+          return y;
+        },
+        1e-5);
+  }
 }
 
 TEST(RowTeams, BiasesAndTheirGradientsAgree) {

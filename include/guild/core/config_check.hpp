@@ -26,6 +26,16 @@ constexpr std::optional<ConfigProblem> problem_between_parts(const std::tuple<Pa
     if (const int entries = std::get<WindowConfig>(config).types.size(); entries != trunk.layers)
       return ConfigProblem{ErrorCode::cf_range, "layer_types",
                            "layer_types must have as many entries as num_hidden_layers, at most 128", double(entries)};
+  if constexpr (has_part<IndexerConfig, std::tuple<Parts...>> && has_part<MlaConfig, std::tuple<Parts...>>) {
+    const IndexerConfig& indexer = std::get<IndexerConfig>(config);
+    const MlaConfig& attention = std::get<MlaConfig>(config);
+    if (attention.query_rank == 0)
+      return ConfigProblem{ErrorCode::cf_range, "q_lora_rank",
+                           "q_lora_rank must be above 0 where an index takes its queries from that latent", 0.0};
+    if (indexer.dim < attention.rope_dim)
+      return ConfigProblem{ErrorCode::cf_rope, "index_head_dim", "index_head_dim must be at least qk_rope_head_dim",
+                           double(indexer.dim)};
+  }
   const ExpertConfig experts = part_or(config, ExpertConfig{});
   const double weights = 3.0 * trunk.hidden * experts.hidden * (double(routing.experts) + experts.shared) *
                          (trunk.layers + trunk.mtp_layers);

@@ -37,6 +37,9 @@ struct ConfigField;
 struct ConfigPart;
 struct ConfigProblem;
 
+// guild/core/config/indexer.hpp
+struct IndexerConfig;
+
 // guild/core/config/rope.hpp
 enum class RopePairs : std::uint8_t;
 enum class RopeScaling : std::uint8_t;

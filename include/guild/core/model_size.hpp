@@ -66,6 +66,12 @@ constexpr Tally attention_tally(std::int64_t hidden, const GqaConfig& a) {
   return matrix(queries, hidden) + 2 * matrix(keys, hidden) + matrix(hidden, queries) + Tally{.plain = plain};
 }
 
+/// Queries from the latent of attention's, one key, a LayerNorm of it, and a weight of each head.
+constexpr Tally indexer_tally(std::int64_t hidden, std::int64_t query_rank, const IndexerConfig& indexer) {
+  return matrix(std::int64_t{indexer.heads} * indexer.dim, query_rank) + matrix(indexer.dim, hidden) +
+         Tally{.plain = 2 * indexer.dim + indexer.heads * hidden};
+}
+
 /// The first part that is a kind of attention.
 template <class First, class... Rest>
 constexpr const auto& attention_part(const std::tuple<First, Rest...>& c) {
@@ -80,7 +86,10 @@ template <class Config>
 constexpr Tally mixer_tally(const Config& c) {
   const TrunkConfig& trunk = std::get<TrunkConfig>(c);
   const std::int64_t norms = trunk.norm.place == NormPlace::before ? 2 : 4;
-  return attention_tally(trunk.hidden, attention_part(c)) + Tally{.plain = norms * trunk.hidden};
+  Tally t = attention_tally(trunk.hidden, attention_part(c)) + Tally{.plain = norms * trunk.hidden};
+  if constexpr (has_part<IndexerConfig, Config> && has_part<MlaConfig, Config>)
+    t = t + indexer_tally(trunk.hidden, std::get<MlaConfig>(c).query_rank, std::get<IndexerConfig>(c));
+  return t;
 }
 
 /// A gated MLP: gate and up projection, down projection.
@@ -168,12 +177,15 @@ template <class... Parts>
   return detail::bytes_of(detail::mtp_tally(c), type);
 }
 
-/// Bytes a token occupies in the caches of all layers: of latent attention latent_rank + rope_dim values each, of
-/// grouped-query attention the keys and values of its key heads. Layers that see a window need no more from some length
-/// on, which the numbers do not say: they count as if they saw all; `Model::Cache::bytes(tokens)` is exact.
+/// Bytes a token occupies in the caches of all layers: of latent attention latent_rank + rope_dim values each, and the
+/// key of its index if it has one; of grouped-query attention the keys and values of its key heads. Layers that see a
+/// window need no more from some length on, which the numbers do not say: they count as if they saw all;
+/// `Model::Cache::bytes(tokens)` is exact.
 template <class... Parts>
 [[nodiscard]] constexpr std::int64_t cache_bytes_per_token(const std::tuple<Parts...>& c, int element_bytes = 2) {
-  return std::int64_t{std::get<TrunkConfig>(c).layers} * detail::attention_part(c).cache_dim() * element_bytes;
+  const std::int64_t values =
+      std::int64_t{detail::attention_part(c).cache_dim()} + part_or(c, IndexerConfig{.dim = 0}).dim;
+  return std::get<TrunkConfig>(c).layers * values * element_bytes;
 }
 
 /// Bytes the same token would occupy with keys and values kept for every head.

@@ -85,6 +85,20 @@ class ConfigFile {
     else
       check(*value);
   }
+  /// Throws cf_unsupported unless the key is absent or null, or a list of one word for each of `layers`: word(layer).
+  template <class Word>
+  void require_words(std::string_view key, int layers, Word&& word) const {
+    const auto list = find(key);
+    if (!list) return;
+    if (!list->is_array() || list->size() != static_cast<std::size_t>(layers))
+      published::refuse(*list, ErrorCode::cf_type, {"an array of num_hidden_layers = ", layers, " words"});
+    int layer = 0;
+    list->for_each_element([&](const Json& one) {
+      const std::string_view wanted = word(layer++);
+      if (to_text(one) != wanted)
+        published::refuse(one, ErrorCode::cf_unsupported, {"\"", wanted, "\", as the other keys say"});
+    });
+  }
   /// Throws: the value of `key`, which is there, is not what it should be.
   [[noreturn]] void refuse(std::string_view key, ErrorText expected) const {
     published::refuse(*find(key), ErrorCode::cf_unsupported, expected);

@@ -7,10 +7,24 @@
 #include <tuple>
 
 #include <guild/core/config/family.hpp>
+#include <guild/models/common_keys.hpp>
 #include <guild/models/common_names.hpp>
 
 namespace guild {
 inline namespace v1 {
+
+namespace detail {
+
+/// Latent attention shares its keys in another way than heads that are grouped.
+template <class File>
+void refuse_grouped_heads(const File& file, int heads) {
+  int key_heads = heads;
+  file.read({"num_key_value_heads", "", Absent::as_default}, key_heads);
+  if (key_heads != heads)
+    file.refuse("num_key_value_heads", {"num_attention_heads = ", heads, ": latent attention has no grouped heads"});
+}
+
+}  // namespace detail
 
 struct DeepSeekFamily {
   static constexpr std::string_view model_types[] = {"deepseek_v3", "deepseek_v2", "kimi_k2"};
@@ -26,11 +40,7 @@ struct DeepSeekFamily {
     return {{.norm = {.epsilon = 1e-6}}, {}, {}, routing, {.shared = 0}};
   }
 
-  static constexpr KeyRule keys[] = {
-      {"hidden_act", ""},
-      {"swiglu_alpha", ""},
-      {"swiglu_limit", ""},
-  };
+  static constexpr auto keys = silu_keys;
   static constexpr FixedKey fixed[] = {
       {"attention_bias", "false"},
       {"mlp_bias", "false", "", true, false},
@@ -51,12 +61,7 @@ struct DeepSeekFamily {
 
   template <class File>
   static void complete(Config& config, const File& file) {
-    const MlaConfig& attention = std::get<MlaConfig>(config);
-    int key_heads = attention.heads;
-    file.read({"num_key_value_heads", "", Absent::as_default}, key_heads);
-    if (key_heads != attention.heads)
-      file.refuse("num_key_value_heads",
-                  {"num_attention_heads = ", attention.heads, ": latent attention has no grouped heads"});
+    detail::refuse_grouped_heads(file, std::get<MlaConfig>(config).heads);
     // The published V2 code scales only what it does not normalise; later code scales without normalising.
     const TopKConfig& routing = std::get<TopKConfig>(config);
     if (file.model_type() == "deepseek_v2" && routing.normalize && routing.scale != 1.0 && routing.experts > 0)

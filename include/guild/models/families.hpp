@@ -4,7 +4,9 @@
 #include <tuple>
 
 #include <guild/models/deepseek_family.hpp>
+#include <guild/models/deepseek_v32_family.hpp>
 #include <guild/models/gemma3_family.hpp>
+#include <guild/models/glm5_family.hpp>
 #include <guild/models/gpt_oss_family.hpp>
 #include <guild/models/llama_family.hpp>
 #include <guild/models/mixtral_family.hpp>
@@ -14,7 +16,8 @@ namespace guild {
 inline namespace v1 {
 
 /// For programs that take any of them: `with_config<Families>(json, path, f)`.
-using Families = std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily, Qwen3MoeFamily, Gemma3Family, GptOssFamily>;
+using Families = std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily, Qwen3MoeFamily, Gemma3Family, GptOssFamily,
+                            DeepSeekV32Family, GlmMoeDsaFamily>;
 
 }  // namespace v1
 }  // namespace guild

@@ -16,6 +16,14 @@ struct DeepSeekR1Spec;
 // guild/models/deepseek_v2_lite.hpp
 struct DeepSeekV2LiteSpec;
 
+// guild/models/deepseek_v32.hpp
+struct DeepSeekV32Defaults;
+struct DeepSeekV32Spec;
+
+// guild/models/deepseek_v32_family.hpp
+struct DeepSeekV32Family;
+struct DeepSeekV32Names;
+
 // guild/models/gemma3.hpp
 struct Gemma3Defaults;
 struct Gemma3_1BSpec;
@@ -23,6 +31,13 @@ struct Gemma3_1BSpec;
 // guild/models/gemma3_family.hpp
 struct Gemma3Family;
 struct Gemma3Names;
+
+// guild/models/glm5.hpp
+struct Glm5Defaults;
+struct Glm5Spec;
+
+// guild/models/glm5_family.hpp
+struct GlmMoeDsaFamily;
 
 // guild/models/gpt_oss.hpp
 struct GptOss120BSpec;

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include <guild/core/config/family.hpp>
+#include <guild/models/common_keys.hpp>
 #include <guild/models/common_names.hpp>
 
 namespace guild {
@@ -34,15 +35,14 @@ struct Gemma3Family {
             {.activation = {.kind = Activation::gelu_tanh}}};
   }
 
-  static constexpr KeyRule keys[] = {
-      {"scale_dim", "query_pre_attn_scalar", Absent::as_default},
-      {"rope_base", "rope_local_base_freq", Absent::as_default},
-      {"first_k_dense_replace", ""},
-      {"num_nextn_predict_layers", ""},
-      {"hidden_act", ""},
-      {"swiglu_limit", ""},
-      {"swiglu_alpha", ""},
-  };
+  static constexpr auto keys = key_rules(
+      {
+          {"scale_dim", "query_pre_attn_scalar", Absent::as_default},
+          {"rope_base", "rope_local_base_freq", Absent::as_default},
+          {"first_k_dense_replace", ""},
+          {"num_nextn_predict_layers", ""},
+      },
+      silu_keys);
   static constexpr FixedKey fixed[] = {
       {"attention_bias", "false"},
       {"hidden_activation", "\"gelu_pytorch_tanh\""},

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include <guild/core/config/family.hpp>
+#include <guild/models/common_keys.hpp>
 #include <guild/models/common_names.hpp>
 
 namespace guild {
@@ -35,21 +36,16 @@ struct GptOssFamily {
             {.shared = 0, .bias = true, .activation = {.alpha = 1.702, .limit = 7.0, .up_offset = 1.0}}};
   }
 
-  static constexpr KeyRule keys[] = {
-      {"num_key_value_heads", "num_key_value_heads"},
-      {"sliding_window", "sliding_window"},
-      {"n_routed_experts", "num_local_experts"},
-      {"moe_intermediate_size", "intermediate_size"},
-      {"n_shared_experts", ""},
-      {"n_group", ""},
-      {"topk_group", ""},
-      {"scoring_func", ""},
-      {"topk_method", ""},
-      {"norm_topk_prob", ""},
-      {"routed_scaling_factor", ""},
-      {"num_nextn_predict_layers", ""},
-      {"hidden_act", ""},
-  };
+  static constexpr auto keys = key_rules(
+      {
+          {"num_key_value_heads", "num_key_value_heads"},
+          {"sliding_window", "sliding_window"},
+          {"n_routed_experts", "num_local_experts"},
+          {"moe_intermediate_size", "intermediate_size"},
+          {"norm_topk_prob", ""},
+          {"hidden_act", ""},
+      },
+      plain_router_keys);
   static constexpr FixedKey fixed[] = {
       {"attention_bias", "true", "queries, keys, values and the output have biases"},
       {"hidden_act", "\"silu\""},

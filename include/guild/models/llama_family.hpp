@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include <guild/core/config/family.hpp>
+#include <guild/models/common_keys.hpp>
 #include <guild/models/common_names.hpp>
 
 namespace guild {
@@ -28,13 +29,12 @@ struct LlamaFamily {
     return {{.norm = {.epsilon = 1e-6}}, attention, {}};
   }
 
-  static constexpr KeyRule keys[] = {
-      {"first_k_dense_replace", ""},
-      {"num_nextn_predict_layers", ""},
-      {"hidden_act", ""},
-      {"swiglu_alpha", ""},
-      {"swiglu_limit", ""},
-  };
+  static constexpr auto keys = key_rules(
+      {
+          {"first_k_dense_replace", ""},
+          {"num_nextn_predict_layers", ""},
+      },
+      silu_keys);
   static constexpr FixedKey fixed[] = {
       {"attention_bias", "false", "biases are those of qwen2, of query, key and value"},
       {"mlp_bias", "false"},

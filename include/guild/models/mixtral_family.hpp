@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include <guild/core/config/family.hpp>
+#include <guild/models/common_keys.hpp>
 #include <guild/models/common_names.hpp>
 
 namespace guild {
@@ -25,21 +26,13 @@ struct MixtralFamily {
             {.shared = 0}};
   }
 
-  static constexpr KeyRule keys[] = {
-      {"n_routed_experts", "num_local_experts"},
-      {"moe_intermediate_size", "intermediate_size"},
-      {"n_shared_experts", ""},
-      {"n_group", ""},
-      {"topk_group", ""},
-      {"scoring_func", ""},
-      {"topk_method", ""},
-      {"norm_topk_prob", ""},
-      {"routed_scaling_factor", ""},
-      {"num_nextn_predict_layers", ""},
-      {"hidden_act", ""},
-      {"swiglu_alpha", ""},
-      {"swiglu_limit", ""},
-  };
+  static constexpr auto keys = key_rules(
+      {
+          {"n_routed_experts", "num_local_experts"},
+          {"moe_intermediate_size", "intermediate_size"},
+          {"norm_topk_prob", ""},
+      },
+      plain_router_keys, silu_keys);
   static constexpr FixedKey fixed[] = {
       {"attention_bias", "false", "", true, false},
       {"hidden_act", "\"silu\""},

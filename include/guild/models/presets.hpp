@@ -3,7 +3,9 @@
 
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
+#include <guild/models/deepseek_v32.hpp>
 #include <guild/models/gemma3.hpp>
+#include <guild/models/glm5.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
@@ -33,6 +35,8 @@ using Qwen3_235B_A22B = Transformer<Qwen3_235B_A22BSpec>;
 using Gemma3_1B = Transformer<Gemma3_1BSpec>;
 using GptOss20B = Transformer<GptOss20BSpec>;
 using GptOss120B = Transformer<GptOss120BSpec>;
+using DeepSeekV32 = Transformer<DeepSeekV32Spec>;
+using Glm5 = Transformer<Glm5Spec>;
 
 }  // namespace v1
 }  // namespace guild

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include <guild/core/config/family.hpp>
+#include <guild/models/common_keys.hpp>
 #include <guild/models/common_names.hpp>
 
 namespace guild {
@@ -25,21 +26,13 @@ struct Qwen3MoeFamily {
             {.shared = 0}};
   }
 
-  static constexpr KeyRule keys[] = {
-      {"num_key_value_heads", "num_key_value_heads"},
-      {"n_routed_experts", "num_experts"},
-      {"norm_topk_prob", "norm_topk_prob", Absent::as_default},
-      {"n_shared_experts", ""},
-      {"n_group", ""},
-      {"topk_group", ""},
-      {"scoring_func", ""},
-      {"topk_method", ""},
-      {"routed_scaling_factor", ""},
-      {"num_nextn_predict_layers", ""},
-      {"hidden_act", ""},
-      {"swiglu_alpha", ""},
-      {"swiglu_limit", ""},
-  };
+  static constexpr auto keys = key_rules(
+      {
+          {"num_key_value_heads", "num_key_value_heads"},
+          {"n_routed_experts", "num_experts"},
+          {"norm_topk_prob", "norm_topk_prob", Absent::as_default},
+      },
+      plain_router_keys, silu_keys);
   static constexpr FixedKey fixed[] = {
       {"attention_bias", "false"},
       {"hidden_act", "\"silu\""},

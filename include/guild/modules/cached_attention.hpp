@@ -15,6 +15,7 @@
 #include <guild/modules/gates.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/attention/attention.hpp>
+#include <guild/ops/attention/index.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/linear/linear.hpp>
 #include <guild/ops/rope/table.hpp>
@@ -49,7 +50,9 @@ struct CachedLatentAttention {
     for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
       const Context chunk{pass.batch.chunks[i], seen[i]};
       if (chunk.count > 0)
-        (runs_absorbed(tuning, chunk.count, rows_of(chunk, branch.keys)) ? absorbed : expanded).add(chunk);
+        (runs_absorbed(tuning, chunk.count, rows_of(chunk, branch.keys), seen_by_one(chunk, branch)) ? absorbed
+                                                                                                     : expanded)
+            .add(chunk);
     }
     if (absorbed.size() > 0) attend_absorbed(pass, latent_up, sinks, absorbed.ready(), query, branch);
     // In groups that keep to the bound. What a chunk gets does not depend on its group: jobs compute alone what they
@@ -68,13 +71,17 @@ struct CachedLatentAttention {
   /// Floats of the keys and values of all heads in a context of `length`.
   static constexpr Index expanded_floats(Index length) { return length * heads * (nope + value); }
 
-  /// True if a chunk of `count` new tokens in a context of `length` runs absorbed.
-  static constexpr bool runs_absorbed(const Tuning& tuning, Index count, Index length) {
+  /// True if a chunk of `count` new tokens in a context of `length`, of which each sees up to `seen` keys, runs
+  /// absorbed. The expanded form makes and passes over all keys.
+  static constexpr bool runs_absorbed(const Tuning& tuning, Index count, Index length, Index seen) {
     if (tuning.latent_form != LatentForm::automatic) return tuning.latent_form == LatentForm::absorbed;
     if (expanded_floats(length) > tuning.most_expanded) return true;
-    const Index absorbed = count * (length * (width + latent) + latent * (nope + value));
+    const Index absorbed = count * (seen * (width + latent) + latent * (nope + value));
     const Index expanded = count * length * (nope + rotary + value) + length * latent * (nope + value);
     return absorbed <= expanded;
+  }
+  static constexpr bool runs_absorbed(const Tuning& tuning, Index count, Index length) {
+    return runs_absorbed(tuning, count, length, length);
   }
 
  private:
@@ -86,6 +93,9 @@ struct CachedLatentAttention {
   }
   /// Rows of keys and values that the expanded form makes.
   static Index rows_of(const Context& chunk, const KeyWindow& keys) { return chunk.length() - skipped_of(chunk, keys); }
+  static Index seen_by_one(const Context& chunk, const AttentionBranch<float>& branch) {
+    return branch.choice.limits(chunk.length()) ? branch.choice.chosen.cols : rows_of(chunk, branch.keys);
+  }
   static float scale() { return softmax_scale(config); }
 
   template <class Device>
@@ -115,8 +125,9 @@ struct CachedLatentAttention {
                    lq.middle_cols(latent, lq.cols - latent),
                    {heads, rotary, config.query_dim(), width}});
       const auto& [rows, ring] = chunk.seen;
+      const KeyChoice choice = branch.choice.limits(chunk.length()) ? branch.choice.rows(chunk) : KeyChoice{};
       attention.add({rows.data, Cache::type, rows.pitch, chunk.length(), lq, sum, chunk.first_position, ring, sinks,
-                     branch.rows(branch.far_bias, chunk)});
+                     branch.rows(branch.far_bias, chunk), choice.chosen, choice.counts});
     }
     linear(device, queries.ready());
     copy_rows(device, rotated.ready());
@@ -141,6 +152,7 @@ struct CachedLatentAttention {
     Staged<Device, CopyRowsJob<Element, float>> widened(device, 4 * count);
     Staged<Device, LinearJob> products(device, 2 * count);
     Staged<Device, ExpandedAttentionJob> attention(device, count);
+    Staged<Device, MarkChosenJob> marks(device, count);
     for (const Context& chunk : chunks) {
       const Index length = rows_of(chunk, keys), skipped = skipped_of(chunk, keys);
       const auto context = scratch.template take<float>(length, width);
@@ -157,13 +169,20 @@ struct CachedLatentAttention {
       const Index begin = keys.begin(chunk.first_position), pinned = std::min(keys.all() ? 0 : keys.pinned, begin);
       widen(0, pinned, 0);
       widen(begin, chunk.length(), begin - skipped);
+      DeviceView<std::uint32_t, 2> bits{};
+      if (branch.choice.limits(chunk.length())) {
+        const KeyChoice choice = branch.choice.rows(chunk);
+        bits = scratch.template take<std::uint32_t>(chunk.count, chosen_words(chunk.length()));
+        marks.add({choice.chosen, choice.counts, bits});
+      }
       // Each head's keys and values lie side by side in keys_values: both are strided views of it.
       attention.add({query.middle_rows(chunk.begin, chunk.count),
                      keys_values.middle_cols(0, heads * (nope + value) - value), context.middle_cols(latent, rotary),
                      keys_values.middle_cols(nope, heads * (nope + value) - nope),
                      branch.out.middle_rows(chunk.begin, chunk.count), chunk.first_position, nope + value, nope + value,
-                     DeviceView<float, 2>{}, sinks, skipped, branch.rows(branch.far_bias, chunk)});
+                     DeviceView<float, 2>{}, sinks, skipped, branch.rows(branch.far_bias, chunk), bits});
     }
+    if (marks.size() > 0) mark_chosen(device, marks.ready());
     copy_rows(device, widened.ready());
     linear(device, products.ready());
     expanded_attention(device, attention.ready(),

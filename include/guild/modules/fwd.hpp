@@ -43,12 +43,29 @@ template <class Real> struct AttentionBranch;
 // guild/modules/gqa.hpp
 template <class S, const GqaConfig& Config, class Keys, class Gate> struct Gqa;
 
+// guild/modules/indexed_cache.hpp
+template <class ElementType, Index Width, Index IndexWidth> struct IndexedCache;
+
+// guild/modules/indexer.hpp
+template <class S, const IndexerConfig& Config, const MlaConfig& Attention> struct Indexer;
+
 // guild/modules/joint_cache.hpp
 template <class Self> struct JointCache;
 
+// guild/modules/key_choice.hpp
+class ChosenBits;
+enum class KeySight : std::uint8_t;
+struct IndexingOptions;
+struct KeyChoice;
+
 // guild/modules/keys.hpp
 struct AllKeys;
+struct NoIndexer;
 template <Index Window, Index Pinned, Index Chunk> struct LocalKeys;
+template <class IndexerType> struct ChosenKeys;
+
+// guild/modules/latent_parts.hpp
+template <class Attention, class Element> struct LatentParts;
 
 // guild/modules/linear.hpp
 template <Index Outputs, Index Inputs> struct Linear;
@@ -74,6 +91,7 @@ template <class S, class BlockType> struct MtpLayer;
 
 // guild/modules/norm.hpp
 template <Index Size, NormGain Gain> struct RmsNorm;
+template <Index Size> struct LayerNorm;
 
 // guild/modules/observer.hpp
 class Observer;

@@ -177,6 +177,7 @@ struct AttentionBranch {
   DeviceView<Real, 2> lse{};             ///< [T, H]; empty unless kept
   DeviceView<const Real, 2> dout{};      ///< [T, H * V], on the way back
   DeviceView<Real, 2> dfar_bias{};       ///< [T, H], on the way back, where there is a far bias
+  KeyChoice choice{};                    ///< over caches: the keys that tokens see alone, or no data
 
   /// The rows of a chunk, of views that may have no data.
   template <class Any>

@@ -1,10 +1,16 @@
-// Which keys an attention kind sees, as a type: all of the sequence, or a window of them.
+// Which keys an attention kind sees, as a type: all of the sequence, a window of them, or those that an index chooses.
 //
 //   template <class S> using Mixer = Gqa<S>;                          // all keys
 //   template <class S> using Mixer = Local<Gqa<S>, 128, 4>;           // the last 128, and the first 4 of the sequence
+//   template <class S> using Mixer = SparseTopK<Mla<S>, Indexer<S>>;  // the S::indexer.top_k of largest score
 #pragma once
 
+#include <cstdint>
+
 #include <guild/core/view.hpp>
+#include <guild/modules/indexed_cache.hpp>
+#include <guild/modules/key_choice.hpp>
+#include <guild/modules/module.hpp>
 #include <guild/modules/ring_cache.hpp>
 #include <guild/modules/row_cache.hpp>
 #include <guild/ops/attention/job.hpp>
@@ -12,9 +18,31 @@
 namespace guild {
 inline namespace v1 {
 
+/// Keys that no index chooses.
+struct NoIndexer {
+  static constexpr bool chooses = false;
+  static constexpr Index top_k = 0;
+  template <class Store>
+  struct Weights {};
+  template <class Visitor, class... W>
+  static void visit(Visitor&&, const Path&, W&...) {}
+
+  template <class... A>
+  static KeyChoice choose_of_caches(A&&...) {
+    return {};
+  }
+  template <class... A>
+  static DeviceView<std::uint32_t> choose_of_itself(A&&...) {
+    return {};
+  }
+  template <class... A>
+  static void backward(A&&...) {}
+};
+
 /// All keys up to the token's own.
 struct AllKeys {
   static constexpr KeyWindow window{};
+  using Indexer = NoIndexer;
   template <class Element, Index Width>
   using Cache = RowCache<Element, Width>;
 };
@@ -27,9 +55,33 @@ struct LocalKeys {
   static_assert(Pinned >= 0, "Local: Pinned must not be negative");
   static_assert(Chunk > 0, "Local: Chunk must be positive");
   static constexpr KeyWindow window{Window, Pinned};
+  using Indexer = NoIndexer;
   template <class Element, Index Width>
   using Cache = RingCache<Element, Width, Window, Pinned, Chunk>;
 };
+
+/// The keys that an index chooses (guild/modules/indexer.hpp).
+template <class IndexerType>
+struct ChosenKeys {
+  static constexpr KeyWindow window{};
+  using Indexer = IndexerType;
+  template <class Element, Index Width>
+  using Cache = IndexedCache<Element, Width, Indexer::dim>;
+};
+
+/// The cache whose rows attention reads.
+template <class Cache>
+[[nodiscard]] auto& attended_rows(Cache& cache) {
+  if constexpr (requires { cache.parts.rows; })
+    return cache.parts.rows;
+  else
+    return cache;
+}
+
+/// An attention kind that sees the keys which an index chooses (DeepSeek-V3.2-Exp): all of them in a sequence of no
+/// more than IndexerType::top_k, to the bit.
+template <class Attention, class IndexerType>
+using SparseTopK = typename Attention::template WithKeys<ChosenKeys<IndexerType>>;
 
 /// An attention kind that sees a window of keys.
 template <class Attention, Index Window, Index Pinned = 0, Index Chunk = 16>

@@ -6,6 +6,7 @@
 #include <array>
 #include <span>
 #include <type_traits>
+#include <utility>
 
 #include <guild/core/config.hpp>
 #include <guild/core/refuse.hpp>
@@ -14,7 +15,9 @@
 #include <guild/modules/cached_attention.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/gates.hpp>
+#include <guild/modules/indexer.hpp>
 #include <guild/modules/keys.hpp>
+#include <guild/modules/latent_parts.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
@@ -42,6 +45,10 @@ struct Mla {
   static_assert(config.heads > 0 && config.latent_rank > 0 && config.value_dim > 0,
                 "Mla: attention.heads, attention.latent_rank and attention.value_dim must be positive");
 
+  using Indexer = typename Keys::Indexer;
+  static_assert(!Indexer::chooses || std::is_same_v<Gate, NoGate>,
+                "SparseTopK: keys that an index chooses have no gate");
+
   using Branches = GatedBranches<Gate, Keys, hidden, heads>;
   using QueryDown = Linear<config.query_rank, hidden>;
   using QueryNorm = RmsNorm<config.query_rank, S::config.norm.gain>;
@@ -54,7 +61,10 @@ struct Mla {
   static_assert(Cache::type == DType::f32 || Cache::type == DType::bf16,
                 "Mla: Spec::CacheElement must be float or bf16");
 
-  using CachedAttention = CachedLatentAttention<Mla, Cache>;
+  template <class Element>
+  using Parts = LatentParts<Mla, Element>;
+  using RowsOfCache = std::remove_reference_t<decltype(attended_rows(std::declval<Cache&>()))>;
+  using CachedAttention = CachedLatentAttention<Mla, RowsOfCache>;
 
   template <class Store>
   struct Weights {
@@ -66,8 +76,9 @@ struct Mla {
     typename LatentUp::template Weights<Store> latent_up;  ///< per head [nope key, value] rows
     typename Store::Vector sinks;                          ///< a logit for each head; unused without config.sinks
     typename Branches::template Weights<Store> gate;
+    typename Indexer::template Weights<Store> indexer;
     typename Output::template Weights<Store> output;
-    RopeTable rope{config.rope, config.rope_dim};  ///< derived, not visited
+    PairedRopeTable<config.rope.pairs> rope{config.rope, config.rope_dim};  ///< derived, not visited
   };
 
   template <class Visitor, class... W>
@@ -84,6 +95,7 @@ struct Mla {
     LatentUp::visit(visitor, path / "latent_up", weights.latent_up...);
     if constexpr (config.sinks) visitor(path / "sinks", VectorShape{.size = heads, .first = 0.0f}, weights.sinks...);
     Branches::visit(visitor, path, weights.gate...);
+    Indexer::visit(visitor, path, weights.indexer...);
     Output::visit(visitor, path / "output", weights.output...);
   }
 
@@ -95,6 +107,7 @@ struct Mla {
     DeviceView<Real, 2> keys_values;  ///< [T, H * (N + V)]; empty with caches
     DeviceView<Real, 2> attended;     ///< [T, H * V]
     typename Branches::template Saved<Real> branches;
+    DeviceView<std::uint32_t> chosen;  ///< ChosenBits, where an index chose keys
   };
 
   /// x and y [T, hidden]. With caches the pass is appended to them, and each token attends to its sequence so far;
@@ -141,19 +154,26 @@ struct Mla {
     const auto dvalues = scratch.template take<Real>(tokens, Branches::values);
     const auto attend_back = [&](const AttentionBranch<Real>& branch, const auto& to) {
       Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, pass.batch.chunk_count());
+      ChosenBits chosen(saved.chosen, Indexer::top_k);
       for (const Chunk& chunk : pass.batch.chunks) {
         const Parts<const Real> parts(chunk, saved.query, rotary_of(saved.latents), saved.keys_values);
         const Parts<Real> gradient(chunk, to[0], to[1], to[2]);
         jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(branch.out),
                   parts.rows(branch.lse), parts.rows(branch.dout), gradient.query, gradient.key, gradient.rotary_key,
                   gradient.values, nope + value, nope + value, sinks_of<const Real>(weights), parts.rows(dsinks),
-                  branch.rows(branch.far_bias, chunk), branch.rows(branch.dfar_bias, chunk)});
+                  branch.rows(branch.far_bias, chunk), branch.rows(branch.dfar_bias, chunk), chosen.next(chunk)});
       }
       expanded_attention_backward(device, jobs.ready(), sizes(pass.mask, branch));
       if constexpr (config.sinks) bias_gradient(device, dsinks, gradients.sinks.view());
     };
     Branches::attend_backward(pass, saved.branches, dattended, dvalues, scratch,
                               std::array{dquery, rotary_of(dlatents), dkeys_values}, attend_back);
+    const Parts<const Real> all({.count = tokens}, saved.query, rotary_of(saved.latents), saved.keys_values);
+    Indexer::backward(
+        pass, weights.indexer, x, query_latent_of(device, weights, saved), saved.chosen,
+        sizes(pass.mask, AttentionBranch<Real>{}),
+        IndexLossJob<Real>{all.query, all.key, all.rotary_key, saved.branches.lse[0], {}, {}, {}, {}, nope + value},
+        gradients.indexer);
     rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, config.query_dim(), nope});
     rope_backward(device, weights.rope, pass.batch.positions, dlatents, {1, width, latent});
 
@@ -205,13 +225,16 @@ struct Mla {
                                bool with_lse) {
     saved.keys_values = room.template keep<Real>(normed.rows, heads * (nope + value));
     LatentUp::forward(pass.device, weights.latent_up, normed, saved.keys_values);
+    saved.chosen =
+        Indexer::choose_of_itself(pass, weights.indexer, x, query_latent_of(pass.device, weights, saved), room);
     const auto attend = [&](const AttentionBranch<Real>& branch) {
       Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, pass.batch.chunk_count());
+      ChosenBits chosen(saved.chosen, Indexer::top_k);
       for (const Chunk& chunk : pass.batch.chunks) {
         const Parts<const Real> parts(chunk, saved.query, rotary_of(saved.latents), saved.keys_values);
         jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(branch.out), 0, nope + value,
                   nope + value, branch.rows(branch.lse, chunk), sinks_of<const Real>(weights), 0,
-                  branch.rows(branch.far_bias, chunk)});
+                  branch.rows(branch.far_bias, chunk), chosen.next(chunk)});
       }
       expanded_attention(pass.device, jobs.ready(), sizes(pass.mask, branch));
     };
@@ -223,9 +246,14 @@ struct Mla {
                                DeviceView<const float, 2> x, DeviceView<const float, 2> normed, Saved<float>& saved,
                                RoomOf& room) {
     Staged<Device, CachedRows<const typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
-    append_rows(pass, caches, std::array<DeviceView<const float, 2>, 2>{normed, rotary_of(saved.latents)}, room, seen);
+    const auto rows = [&](int sequence) -> RowsOfCache& { return attended_rows(caches[sequence]); };
+    append_rows(pass, Caches<RowsOfCache>(rows),
+                std::array<DeviceView<const float, 2>, 2>{normed, rotary_of(saved.latents)}, room, seen);
+    const KeyChoice choice =
+        Indexer::choose_of_caches(pass, weights.indexer, caches, x, query_latent_of(pass.device, weights, saved), room);
     Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, false,
-                     [&](const AttentionBranch<float>& branch) {
+                     [&](AttentionBranch<float> branch) {
+                       branch.choice = choice;
                        CachedAttention::attend(pass, weights.latent_up.weight.view(), sinks_of<const float>(weights),
                                                seen.ready(), saved.query, branch);
                      });
@@ -243,26 +271,6 @@ struct Mla {
     else
       return {};
   }
-
-  /// What attention reads of one sequence, or the gradients of it: each head's keys and values lie side by side.
-  template <class Element>
-  struct Parts {
-    Parts(const Chunk& chunk, DeviceView<Element, 2> all_queries, DeviceView<Element, 2> rotary_keys,
-          DeviceView<Element, 2> keys_values)
-        : begin(chunk.begin),
-          count(chunk.count),
-          query(rows(all_queries)),
-          key(rows(keys_values).middle_cols(0, heads * (nope + value) - value)),
-          rotary_key(rows(rotary_keys)),
-          values(rows(keys_values).middle_cols(nope, heads * (nope + value) - nope)) {}
-    template <class Any>
-    DeviceView<Any, 2> rows(DeviceView<Any, 2> all) const {
-      return all.middle_rows(begin, count);
-    }
-
-    Index begin, count;
-    DeviceView<Element, 2> query, key, rotary_key, values;
-  };
 
   template <class Real>
   static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask, const AttentionBranch<Real>& branch) {
@@ -282,6 +290,10 @@ struct Mla {
     const auto normed = memory.template take<Real>(saved.compressed.rows, config.query_rank);
     QueryNorm::forward(device, weights.query_norm, saved.compressed, normed, latent_norm_epsilon);
     return normed;
+  }
+  template <class Device, class Store, class Real>
+  static auto query_latent_of(Device& device, const Weights<Store>& weights, const Saved<Real>& saved) {
+    return [&](auto& memory) { return normed_query(device, weights, saved, memory); };
   }
 };
 

@@ -8,6 +8,7 @@
 
 #include <guild/core/refuse.hpp>
 #include <guild/modules/batch.hpp>
+#include <guild/modules/key_choice.hpp>
 #include <guild/modules/observer.hpp>
 #include <guild/modules/routing.hpp>
 #include <guild/modules/routing_statistics.hpp>
@@ -70,6 +71,8 @@ struct Pass {
   double balance_scale = 1.0;                 ///< the share of this batch in a step of several
   std::span<const Index> sequence_offsets{};  ///< where the sequences begin, and T; needed by the sequence-wise loss
   RoutingCounts counts{};                     ///< added to by backward, each layer once
+
+  IndexingOptions indexing{};  ///< how the indices of sparse attention are trained
 
   /// Memory for a call that keeps what backward needs in `*keep`, or keeps nothing if that is null.
   template <class Saved>

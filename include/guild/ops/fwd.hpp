@@ -36,6 +36,9 @@ template <class Real> struct SigmoidRow;
 struct MarkChosenJob;
 template <class Real> struct BasicChooseKeysJob;
 
+// guild/ops/common/add_sum.hpp
+template <class Real> struct AddSum;
+
 // guild/ops/common/fault.hpp
 enum class Fault : std::uint8_t;
 
@@ -121,6 +124,10 @@ template <class Real> struct AddBiasRow;
 template <class Real> struct SwigluBackwardRow;
 template <class Real> struct SwigluRow;
 
+// guild/ops/norm/rows/layer_norm.hpp
+template <class Real> struct LayerNormBackwardBlock;
+template <class Real> struct LayerNormRow;
+
 // guild/ops/norm/rows/rms_norm.hpp
 template <class Real, NormGain Gain> struct RmsNormRow;
 
@@ -152,6 +159,7 @@ template <class Real> struct RopeRow;
 // guild/ops/rope/table.hpp
 class RopeTable;
 struct RopeView;
+template <RopePairs Pairs> class PairedRopeTable;
 
 // guild/ops/route/route.hpp
 enum class Choice : std::uint8_t;

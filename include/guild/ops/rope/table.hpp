@@ -115,5 +115,14 @@ class RopeTable {
   RopePairs pairs_ = RopePairs::interleaved;
 };
 
+/// A table whose pairing is part of its type, whatever the config says: where two meet that pair otherwise, neither
+/// passes for the other.
+template <RopePairs Pairs>
+class PairedRopeTable : public RopeTable {
+ public:
+  PairedRopeTable() = default;
+  PairedRopeTable(RopeConfig config, int rope_dim) : RopeTable((config.pairs = Pairs, config), rope_dim) {}
+};
+
 }  // namespace v1
 }  // namespace guild

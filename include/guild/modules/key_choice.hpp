@@ -1,0 +1,70 @@
+// Which keys of a sequence its tokens chose, and how the index that chooses them is trained.
+#pragma once
+
+#include <cstdint>
+
+#include <guild/core/view.hpp>
+#include <guild/modules/batch.hpp>
+#include <guild/ops/attention/job.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+/// Of T tokens, up to K keys each. Tokens of sequences of up to K see all keys: nothing is written for them.
+struct KeyChoice {
+  DeviceView<std::int32_t, 2> chosen{};  ///< [T, K]: positions in ascending order
+  DeviceView<std::int32_t> counts{};     ///< [T]: how many
+
+  /// True if tokens in a context of `length` see chosen keys alone.
+  [[nodiscard]] bool limits(Index length) const { return chosen.data != nullptr && length > chosen.cols; }
+  [[nodiscard]] KeyChoice rows(const Chunk& chunk) const {
+    return {chosen.middle_rows(chunk.begin, chunk.count), counts.slice(chunk.begin, chunk.count)};
+  }
+};
+
+/// Chosen keys of whole sequences as bits, one sequence behind the other; of those alone that are longer than K.
+class ChosenBits {
+ public:
+  ChosenBits(DeviceView<std::uint32_t> all, Index top_k) : rest_(all), top_k_(top_k) {}
+
+  /// Words of the bits of all chunks of a batch; 0 if none is longer than K.
+  [[nodiscard]] static Index words(const Batch& batch, Index top_k) {
+    Index sum = 0;
+    for (const Chunk& chunk : batch.chunks) sum += words(chunk, top_k);
+    return sum;
+  }
+  /// [n, chosen_words(n)] of the next chunk; no data: its tokens see all keys.
+  [[nodiscard]] DeviceView<std::uint32_t, 2> next(const Chunk& chunk) {
+    if (rest_.size == 0 || words(chunk, top_k_) == 0) return {};
+    const Index size = words(chunk, top_k_);
+    const DeviceView<std::uint32_t, 2> bits{rest_.data, chunk.count, chosen_words(chunk.count)};
+    rest_ = rest_.slice(size, rest_.size - size);
+    return bits;
+  }
+
+ private:
+  [[nodiscard]] static Index words(const Chunk& chunk, Index top_k) {
+    return chunk.count > top_k ? chunk.count * chosen_words(chunk.count) : 0;
+  }
+
+  DeviceView<std::uint32_t> rest_;
+  Index top_k_;
+};
+
+/// Which keys attention sees where an index is trained.
+enum class KeySight : std::uint8_t {
+  chosen,  ///< those that the index chose, as always
+  all,     ///< all: while the index is warmed up and chooses nothing of worth yet
+};
+
+/// The objective of indices in a pass (DeepSeek-V3.2-Exp report, equations 3 and 4): for each token the divergence of
+/// the index's softmax from what attention looked at, over the keys that attention saw. It has no gradient for anything
+/// but the weights of indices, and nothing else has one for these.
+struct IndexingOptions {
+  double weight = 0.0;  ///< of the mean over the pass's tokens; 0: indices are not trained
+  KeySight sight = KeySight::chosen;
+  DeviceView<double> loss_l{};  ///< [layers], or no data: backward adds the objective, without the weight
+};
+
+}  // namespace v1
+}  // namespace guild

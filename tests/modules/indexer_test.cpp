@@ -1,0 +1,322 @@
+#include <guild/modules/indexer.hpp>
+
+#include <guild/modules/keys.hpp>
+#include <guild/modules/mla.hpp>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "../support/gradient_check.hpp"
+#include "../support/one_attention.hpp"
+
+namespace indexer_test {
+
+using guild::Index;
+using namespace guild;
+using namespace guild_test;
+
+template <class S>
+using Sparse = SparseTopK<Mla<S>, Indexer<S>>;
+
+/// Eight heads: fewer leave many scores at zero, where all heads' products are negative.
+struct Few : Latent {
+  static constexpr IndexerConfig indexer = {.heads = 8, .dim = 16, .top_k = 24};
+};
+struct FewBf16 : Few {
+  using CacheElement = bf16;
+};
+struct Interleaved : Few {
+  static constexpr IndexerConfig indexer = {.heads = 8, .dim = 16, .top_k = 24, .pairs = RopePairs::interleaved};
+};
+struct AllOf150 : Few {
+  static constexpr IndexerConfig indexer = {.heads = 8, .dim = 16, .top_k = 150};
+};
+
+TEST(SparseTopK, OverNoMoreTokensThanItMayChooseHasTheBitsOfAllKeys) {
+  for (const LatentForm form : {LatentForm::absorbed, LatentForm::expanded, LatentForm::automatic}) {
+    Attention<Mla<Latent>> dense(form);
+    Attention<Sparse<AllOf150>> sparse(form);
+    EXPECT_TRUE(same_bits(sparse.alone(150), dense.alone(150)));
+    for (const auto& ends : {std::vector<Index>{150}, std::vector<Index>{3, 4, 100, 150}})
+      EXPECT_TRUE(same_bits(sparse.run(ends), dense.run(ends)));
+    EXPECT_FALSE(same_bits(sparse.alone(151), dense.alone(151)));
+  }
+}
+
+TEST(SparseTopK, TokensThatChooseAllKeysHaveTheBitsOfAllKeysBesideOthersThatDoNot) {
+  Attention<Mla<Latent>> dense;
+  Attention<Sparse<Few>> sparse;
+  const Matrix all = dense.alone(60), chosen = sparse.alone(60);
+  EXPECT_TRUE(same_bits(chosen.middle_rows(0, 24), all.middle_rows(0, 24)));
+  for (Index t = 24; t < 60; ++t) EXPECT_FALSE(same_bits(chosen.middle_rows(t, 1), all.middle_rows(t, 1))) << t;
+}
+
+TEST(SparseTopK, ExtendingInAnySplitEqualsOneForward) {
+  for (const LatentForm form : {LatentForm::absorbed, LatentForm::expanded, LatentForm::automatic})
+    expect_any_split<Sparse<Few>>(3e-6, form);
+  expect_any_split<Sparse<Interleaved>>(3e-6);
+  expect_any_split<Sparse<FewBf16>>(3e-6);
+}
+
+/// A pass in double over whole sequences, with weights of which any may be changed.
+template <class S>
+struct Exact {
+  using Module = Sparse<S>;
+  static constexpr Index hidden = S::config.hidden;
+  Cpu device{{.threads = 1}};
+  Random random{5};
+  RaggedPass ragged;
+  Index tokens = ragged.tokens();
+  typename Module::template Weights<Dense<double>> weights, gradients;
+  Buffer<double> x{tokens * hidden}, dx{tokens * hidden}, y{tokens * hidden}, dy{tokens * hidden};
+  double index_loss = 0.0;
+  Arena arena;
+  Arena::Frame memory{arena};
+  typename Module::template Saved<double> saved;
+
+  explicit Exact(std::vector<Index> lengths) : ragged(device, std::move(lengths), 5, 19) {
+    allocate<Module>(weights);
+    allocate<Module>(gradients);
+    Module::visit(FillRandom{&random}, Path{}, weights);
+    for (double& value : x.view()) value = normal(random);
+    for (double& value : dy.view()) value = normal(random);
+  }
+
+  void forward() {
+    saved = {};
+    auto pass = ragged.pass.with(memory);
+    Module::forward(pass, weights, {}, x.view(tokens, hidden), y.view(tokens, hidden), &saved);
+  }
+  /// The sum of y times fixed numbers.
+  double loss() {
+    forward();
+    return std::inner_product(y.view().begin(), y.view().end(), dy.view().begin(), 0.0);
+  }
+  /// Forward and backward. Returns the objective of the index.
+  double backward() {
+    index_loss = 0.0;
+    ragged.pass.indexing.loss_l = {&index_loss, 1};
+    forward();
+    Module::backward(ragged.pass.with(memory), weights, x.view(tokens, hidden), saved, dy.view(tokens, hidden),
+                     dx.view(tokens, hidden), gradients);
+    return index_loss;
+  }
+  /// All trained tensors, of the index or the others.
+  std::vector<Differentiated> tensors(bool of_index) {
+    std::vector<Differentiated> all, some;
+    Module::visit(CollectDifferentiated{&all}, Path{}, weights, gradients);
+    for (const Differentiated& one : all)
+      if (one.name.starts_with("indexer") == of_index) some.push_back(one);
+    return some;
+  }
+};
+
+struct Tiny : Latent {
+  static constexpr TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 1, .context = 64};
+  static constexpr MlaConfig attention = {
+      .heads = 2,
+      .query_rank = 6,
+      .latent_rank = 5,
+      .nope_dim = 4,
+      .rope_dim = 4,
+      .value_dim = 3,
+      .rope = {.factor = 4.0, .mscale = 0.5, .mscale_all_dim = 1.0, .original_context = 16}};
+  static constexpr IndexerConfig indexer = {.heads = 8, .dim = 6, .top_k = 4};
+};
+struct TinyInterleaved : Tiny {
+  static constexpr IndexerConfig indexer = {.heads = 8, .dim = 6, .top_k = 4, .pairs = RopePairs::interleaved};
+};
+
+/// The keys that each token of a sequence sees, by the formulas: linear maps, LayerNorm, rotation, scores, sorting.
+template <class S>
+std::vector<std::vector<bool>> seen_by_formula(Exact<S>& one, Index begin, Index count) {
+  constexpr Index heads = S::indexer.heads, dim = S::indexer.dim, hidden = S::config.hidden,
+                  rank = S::attention.query_rank, rotary = S::attention.rope_dim, pairs = rotary / 2;
+  const auto& w = one.weights;
+  const auto times = [](const DenseMatrix<double>& matrix, const std::vector<double>& from) {
+    std::vector<double> to(static_cast<std::size_t>(matrix.data.size()) / from.size());
+    for (std::size_t r = 0; r < to.size(); ++r)
+      for (std::size_t c = 0; c < from.size(); ++c)
+        to[r] += matrix.data[static_cast<Index>(r * from.size() + c)] * from[c];
+    return to;
+  };
+  const auto rotate = [&](double* at, Index position) {
+    const RopeTable table(S::attention.rope, S::attention.rope_dim);
+    for (Index i = 0; i < pairs; ++i) {
+      const bool halves = S::indexer.pairs == RopePairs::halves;
+      double &a = at[halves ? i : 2 * i], &b = at[halves ? i + pairs : 2 * i + 1];
+      const double angle = double(position) * table.inverse_frequency(i), m = table.magnitude();
+      const double turned = m * (a * std::cos(angle) - b * std::sin(angle));
+      b = m * (a * std::sin(angle) + b * std::cos(angle));
+      a = turned;
+    }
+  };
+  std::vector<std::vector<double>> keys;
+  std::vector<std::vector<bool>> seen;
+  for (Index t = 0; t < count; ++t) {
+    const double* const from = one.x.data() + (begin + t) * hidden;
+    const std::vector<double> x(from, from + hidden);
+    std::vector<double> latent = times(w.query_down.weight, x), key = times(w.indexer.key.weight, x);
+    double squares = 0, mean = 0, variance = 0;
+    for (const double v : latent) squares += v * v / double(rank);
+    for (std::size_t i = 0; i < latent.size(); ++i)
+      latent[i] *= w.query_norm.weight.data[static_cast<Index>(i)] / std::sqrt(squares + 1e-6);
+    for (const double v : key) mean += v / double(dim);
+    for (const double v : key) variance += (v - mean) * (v - mean) / double(dim);
+    for (Index i = 0; i < dim; ++i) {
+      double& v = key[static_cast<std::size_t>(i)];
+      v = (v - mean) / std::sqrt(variance + 1e-6) * w.indexer.key_norm.weight.data[i] + w.indexer.key_norm.bias.data[i];
+    }
+    rotate(key.data(), t);
+    keys.push_back(key);
+    std::vector<double> query = times(w.indexer.query.weight, latent);
+    const std::vector<double> head = times(w.indexer.head_weights.weight, x);
+    for (Index h = 0; h < heads; ++h) rotate(query.data() + h * dim, t);
+    std::vector<double> scores;
+    for (const auto& k : keys) {
+      double score = 0;
+      for (Index h = 0; h < heads; ++h) {
+        double product = 0;
+        for (Index i = 0; i < dim; ++i)
+          product += query[static_cast<std::size_t>(h * dim + i)] * k[static_cast<std::size_t>(i)];
+        score += head[static_cast<std::size_t>(h)] / std::sqrt(double(heads)) *
+                 std::max(product / std::sqrt(double(dim)), 0.0);
+      }
+      scores.push_back(score);
+    }
+    std::vector<std::size_t> order(scores.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
+    seen.emplace_back(scores.size());
+    for (std::size_t i = 0; i < order.size() && i < std::size_t{S::indexer.top_k}; ++i) seen.back()[order[i]] = true;
+  }
+  return seen;
+}
+
+template <class S>
+void expect_choice_of_formula() {
+  Exact<S> one({3, 40, 70});
+  one.forward();
+  ChosenBits bits(one.saved.chosen, S::indexer.top_k);
+  int not_latest = 0;
+  for (const Chunk& chunk : one.ragged.pass.batch.chunks) {
+    const View<std::uint32_t, 2> found = host_view(one.device, bits.next(chunk));
+    EXPECT_EQ(found.data == nullptr, chunk.count <= S::indexer.top_k);
+    if (found.data == nullptr) continue;
+    const auto seen = seen_by_formula(one, chunk.begin, chunk.count);
+    for (Index t = 0; t < chunk.count; ++t)
+      for (Index s = 0; s <= t; ++s) {
+        const bool chosen = (found(t, s / 32) >> (s % 32) & 1U) != 0;
+        ASSERT_EQ(chosen, bool(seen[static_cast<std::size_t>(t)][static_cast<std::size_t>(s)])) << t << ", " << s;
+        not_latest += chosen && s + S::indexer.top_k <= t ? 1 : 0;
+      }
+  }
+  EXPECT_GT(not_latest, 50);
+}
+TEST(Indexer, ChoosesTheKeysOfLargestScoreByTheFormula) {
+  expect_choice_of_formula<Tiny>();
+  expect_choice_of_formula<TinyInterleaved>();
+}
+
+TEST(Indexer, HasNoGradientOfTheModelsLossAndAttentionHasItOverTheChosenKeys) {
+  Exact<Tiny> one({4, 1, 9});
+  EXPECT_EQ(one.backward(), 0.0);
+  for (const Differentiated& tensor : one.tensors(true))
+    for (Index i = 0; i < tensor.count; ++i) ASSERT_EQ(tensor.gradient[i], 0.0) << tensor.name;
+  auto list = one.tensors(false);
+  list.push_back({"x", one.x.data(), one.dx.data(), one.x.size()});
+  expect_gradients(list, [&] { return one.loss(); });
+}
+
+TEST(Indexer, HasTheGradientOfItsObjectiveAlone) {
+  for (const KeySight sight : {KeySight::chosen, KeySight::all}) {
+    Exact<Tiny> one({4, 1, 9});
+    one.ragged.pass.indexing = {.weight = 0.7, .sight = sight};
+    one.ragged.pass.balance_scale = 0.5;
+    std::fill(one.dy.view().begin(), one.dy.view().end(), 0.0);
+    EXPECT_GT(one.backward(), 0.01);
+    for (const Differentiated& tensor : one.tensors(false))
+      for (Index i = 0; i < tensor.count; ++i) ASSERT_EQ(tensor.gradient[i], 0.0) << tensor.name;
+    for (const double value : one.dx.view()) ASSERT_EQ(value, 0.0);
+    EXPECT_EQ(one.saved.chosen.size == 0, sight == KeySight::all);
+    auto list = one.tensors(true);
+    ASSERT_EQ(list.size(), 5U);
+    std::vector<Buffer<double>> kept;
+    for (Differentiated& tensor : list) {  // further backwards add to the gradients
+      Buffer<double> copy(tensor.count);
+      std::copy_n(tensor.gradient, tensor.count, copy.data());
+      kept.push_back(std::move(copy));
+      tensor.gradient = kept.back().data();
+    }
+    expect_gradients(list, [&] { return 0.7 * one.backward(); });
+  }
+}
+
+TEST(Indexer, ItsObjectiveChangesNoBitOfOtherGradients) {
+  Exact<Tiny> without({4, 1, 9}), with({4, 1, 9});
+  without.backward();
+  with.ragged.pass.indexing.weight = 0.7;
+  with.backward();
+  const auto a = without.tensors(false), b = with.tensors(false);
+  for (std::size_t i = 0; i < a.size(); ++i)
+    EXPECT_TRUE(std::equal(a[i].gradient, a[i].gradient + a[i].count, b[i].gradient)) << a[i].name;
+  EXPECT_TRUE(std::equal(without.dx.data(), without.dx.data() + without.dx.size(), with.dx.data()));
+}
+
+TEST(SparseTopK, SequencesOfABatchDoNotSeeEachOther) {
+  using Module = Sparse<Few>;
+  constexpr Index hidden = Few::config.hidden;
+  Cpu device({.threads = 2});
+  const auto weights = random_weights<Module>(DType::f32);
+  const Buffer<float> values = random_values(200 * hidden, 7);
+  const Tokens none(100);
+  const auto run = [&](const std::vector<Piece>& pieces, std::vector<Module::Cache>& caches) {
+    const Flat flat(pieces);
+    Matrix x(flat.batch().size(), hidden), y(flat.batch().size(), hidden);
+    for (const Chunk& chunk : flat.chunks)
+      std::copy_n(values.data() + (chunk.first_position + 60 * chunk.sequence) * hidden, chunk.count * hidden,
+                  x.values.data() + chunk.begin * hidden);
+    const auto of = [&](int sequence) -> auto& { return caches[static_cast<std::size_t>(sequence)]; };
+    Module::forward(Pass{.device = device, .batch = flat.batch()}, weights, Caches<Module::Cache>(of), x.view(),
+                    y.view());
+    return y;
+  };
+  std::vector<Module::Cache> alone(3), together(3);
+  for (auto* caches : {&alone, &together})
+    for (auto& cache : *caches) cache.reserve(100);
+  const Matrix first = run({{0, &none, 0, 50}}, alone), zero = run({{0, &none, 50, 51}}, alone),
+               two = run({{2, &none, 0, 40}}, alone);
+  (void)run({{1, &none, 0, 30}, {0, &none, 0, 50}}, together);
+  const Matrix mixed = run({{2, &none, 0, 40}, {1, &none, 30, 30}, {0, &none, 50, 51}}, together);
+  EXPECT_LE(relative_error(mixed.middle_rows(0, 40), two), 2e-6);
+  EXPECT_LE(relative_error(mixed.middle_rows(40, 1), zero), 2e-6);
+}
+
+TEST(SparseTopK, ItsCacheGoesBackWithItsIndexKeys) {
+  Attention<Sparse<Few>> attention;
+  Attention<Sparse<Few>>::Cache cache;
+  cache.reserve(100);
+  EXPECT_EQ(cache.reserved(), 100);
+  (void)attention.extend(cache, 0, 60);
+  const auto mark = cache.mark();
+  const Matrix once = attention.extend(cache, 60, 90);
+  cache.rewind(mark);
+  EXPECT_EQ(cache.length(), 60);
+  EXPECT_EQ(cache.parts.keys.length(), 60);
+  EXPECT_TRUE(same_bits(attention.extend(cache, 60, 90), once));
+  EXPECT_EQ(decltype(cache)::bytes(10), 10 * 4 * (Few::attention.cache_dim() + Few::indexer.dim));
+}
+
+TEST(SparseTopK, RefusesAPassWhoseTokensSeeLaterOnes) {
+  Exact<Tiny> one({9});
+  one.ragged.pass.mask = AttentionMask::bidirectional;
+  EXPECT_THROW(one.forward(), Error);
+}
+
+}  // namespace indexer_test
