@@ -89,6 +89,20 @@ struct RecomputeSpec : TinySpec {
   template <class LayerStack>
   using Activations = guild::Recompute<LayerStack>;
 };
+/// Residual streams with norms behind sub-layers too.
+struct HyperFourNormsSpec : HyperSpec {
+  static constexpr guild::TrunkConfig config = FourNormsSpec::config;
+};
+struct HyperRecomputeSpec : HyperSpec {
+  template <class LayerStack>
+  using Activations = guild::Recompute<LayerStack>;
+};
+template <class S>
+struct HyperBlockCase : UncachedCase<guild::Block<S, guild::Mla<S>, guild::Moe<S>, guild::HyperConnections<S>>, S> {
+  static constexpr Index inputs = 3 * S::config.hidden, outputs = inputs;
+};
+using StreamedLayerCase =
+    UncachedCase<guild::StreamedLayer<HyperSpec, HyperSpec::ExpertLayer<HyperSpec>, HyperSpec::hyper>, HyperSpec>;
 template <class Case>
 class Gradients : public testing::Test {};
 
@@ -98,7 +112,8 @@ using Cases =
                    DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase, LocalMlaCase,
                    FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase, LimitedMoeCase,
                    BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
-                   StackCase<RecomputeSpec>>;
+                   StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>,
+                   StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

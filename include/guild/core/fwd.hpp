@@ -37,6 +37,9 @@ struct ConfigField;
 struct ConfigPart;
 struct ConfigProblem;
 
+// guild/core/config/hyper.hpp
+struct HyperConfig;
+
 // guild/core/config/rope.hpp
 enum class RopePairs : std::uint8_t;
 enum class RopeScaling : std::uint8_t;
