@@ -148,6 +148,7 @@
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
+#include <guild/modules/hash_router.hpp>
 #include <guild/modules/hyper_connections.hpp>
 #include <guild/modules/joint_cache.hpp>
 #include <guild/modules/keys.hpp>
@@ -261,10 +262,13 @@
 #include <guild/ops/rope/rows/rope.hpp>
 #include <guild/ops/rope/table.hpp>
 #include <guild/ops/route/balance.hpp>
+#include <guild/ops/route/look_up.hpp>
 #include <guild/ops/route/route.hpp>
 #include <guild/ops/route/rows/balance.hpp>
 #include <guild/ops/route/rows/balance_derivatives.hpp>
+#include <guild/ops/route/rows/look_up.hpp>
 #include <guild/ops/route/rows/route.hpp>
+#include <guild/ops/route/rows/scores.hpp>
 #include <guild/training/adamw.hpp>
 #include <guild/training/allocate.hpp>
 #include <guild/training/chat_dataset.hpp>

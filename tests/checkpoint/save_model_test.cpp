@@ -101,6 +101,22 @@ TEST(SaveModel, GivesBackEqualBitsInFloat) {
   }
 }
 
+TEST(SaveModel, WritesTablesAsWholeNumbersWhateverTheTypeOfMatrices) {
+  using Hashed = guild::Transformer<guild_test::HashSpec>;
+  const TempFolder home;
+  Masters<Hashed> weights = random_masters<Hashed>(0);
+  auto& table = std::get<1>(weights.layers.parts).layers[0].feed_forward.router.table;
+  for (Index i = 0; i < table.data.size(); ++i) table.data[i] = static_cast<float>((1 << 24) - 1 - i);
+  guild::save_model<Hashed>(home.path("m"), weights, {.dtype = DType::bf16});
+  const auto checkpoint = guild::Checkpoint::open(home.path("m"));
+  const guild::TensorInfo* stored = checkpoint.find("model.layers.1.mlp.gate.table");
+  ASSERT_NE(stored, nullptr);
+  EXPECT_EQ(stored->dtype, DType::i64);
+  EXPECT_EQ(stored->shape, (std::vector<std::int64_t>{97, 3}));
+  auto loaded = guild::load_dense<Hashed>(home.path("m"));
+  EXPECT_TRUE(same_bits(std::get<1>(loaded.layers.parts).layers[0].feed_forward.router.table.data, table.data));
+}
+
 TEST(SaveModel, NeverWritesStaleCopiesOfEmbeddingAndHead) {
   {
     const TempFolder home;

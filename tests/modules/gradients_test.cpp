@@ -62,6 +62,8 @@ using HeadGateGqaCase =
     UncachedCase<guild::Gated<guild::Local<guild::Gqa<GqaSpec>, 4, 1>, guild::HeadGate<2>>, GqaSpec>;
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
+using MoeRootCase = LayerCase<guild::Moe<HashSpec>, HashSpec>;
+using MoeHashCase = LayerCase<guild::Moe<HashSpec, guild::HashRouter<HashSpec>>, HashSpec>;
 using BlockCase = UncachedCase<TinySpec::ExpertLayer<TinySpec>, TinySpec>;
 /// Norms before and after, their gains 1 + weight.
 struct FourNormsSpec : TinySpec {
@@ -112,8 +114,9 @@ using Cases =
                    DenseCase, MlaCase, MlaPlainQueryCase, GqaCase, PlainGqaCase, LocalGqaCase, LocalMlaCase,
                    FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase, LimitedMoeCase,
                    BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
-                   StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>,
-                   StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase>;
+                   StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>, MoeRootCase,
+                   MoeHashCase, StackCase<HashSpec>, StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>,
+                   StreamedLayerCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

@@ -1,11 +1,11 @@
-"""Writes ../fixtures/deepseek_v4/model.safetensors: hyper-connections and routers of transformers' DeepSeek-V4 modules on
-random numbers, with the gradients that autograd finds for them, all in float64 (the modules' casts to float32 are taken
-away) and rounded to float32 when written.
+"""Writes ../fixtures/deepseek_v4/model.safetensors: hyper-connections and routers of transformers' DeepSeek-V4 modules
+(5.24) on random numbers, with the gradients that autograd finds for them, all in float64 (the modules' casts to float32
+are taken away) and rounded to float32 when written.
 
     python make_deepseek_v4_fixture.py ../fixtures/deepseek_v4/model.safetensors
 
-stream.*: x [5, 4 * 6] are 4 streams of 6 values; one sub-layer, out = collapsed inner^T; y the streams behind it; z what
-the head makes of y. The loss is the sum of z * dz. router.*: x [5, 6], 8 experts, 3 of them chosen; the loss is the sum
+stream.*: x [5, 4 * 6] are 4 streams of 6 values; one sub-layer, out = collapsed inner^T; y the streams behind it; z
+what the head makes of y. The loss is the sum of z * dz. router.*: x [5, 6], 8 experts, 3 of them chosen; the loss is the sum
 of weights * dweights. Experts of top.* are sorted, for torch's order is not defined.
 """
 

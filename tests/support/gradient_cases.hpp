@@ -11,6 +11,7 @@
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
 #include <guild/models/transformer.hpp>
+#include <guild/modules/hash_router.hpp>
 #include <guild/modules/streams.hpp>
 
 #include "gradient_check.hpp"
@@ -141,6 +142,17 @@ struct HyperSpec : TinySpec {
   static constexpr auto parts() {
     return std::tuple(S::config, S::attention, S::hyper, S::dense, S::routing, S::experts);
   }
+};
+
+/// The routers of DeepSeek-V4: layers whose tokens have their experts from a table, then layers that choose.
+struct HashSpec : TinySpec {
+  static constexpr guild::DenseConfig dense = {.layers = 0};
+  static constexpr guild::TopKConfig routing = {
+      .experts = 8, .top_k = 3, .scoring = guild::Scoring::sqrt_softplus, .scale = 1.5};
+  template <class S>
+  using HashLayer = guild::Block<S, guild::Mla<S>, guild::Moe<S, guild::HashRouter<S>>>;
+  template <class S>
+  using Layers = guild::Stack<guild::Segment<HashLayer<S>, 1>, guild::Segment<typename S::template ExpertLayer<S>, 1>>;
 };
 
 /// What most modules share: hidden in, hidden out, and a pass.

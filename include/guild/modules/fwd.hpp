@@ -43,6 +43,9 @@ template <class Real> struct AttentionBranch;
 // guild/modules/gqa.hpp
 template <class S, const GqaConfig& Config, class Keys, class Gate> struct Gqa;
 
+// guild/modules/hash_router.hpp
+template <class S> struct HashRouter;
+
 // guild/modules/hyper_connections.hpp
 template <Index Hidden, const HyperConfig& Config, StreamEnd End> struct StreamMixing;
 template <class S, const HyperConfig& Config> struct HyperConnections;
@@ -71,7 +74,7 @@ struct StackShape;
 struct VectorShape;
 
 // guild/modules/moe.hpp
-template <class S> struct Moe;
+struct Moe;
 
 // guild/modules/mtp.hpp
 template <class S, class BlockType> struct MtpLayer;

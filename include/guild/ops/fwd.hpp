@@ -177,6 +177,9 @@ struct BalanceTerms;
 template <class Real> struct BalanceDerivativesRow;
 template <class Real> struct SelectionBiasRow;
 
+// guild/ops/route/rows/look_up.hpp
+template <class Real> struct LookUpRow;
+
 // guild/ops/route/rows/route.hpp
 template <class Real> struct RouteBackwardRow;
 template <class Real> struct RouterRow;
