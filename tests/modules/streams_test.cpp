@@ -8,13 +8,16 @@
 #include <span>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <guild/core/model_size.hpp>
 #include <guild/cpu.hpp>
 #include <guild/models/transformer.hpp>
 #include <guild/modules/parameters.hpp>
 #include <guild/training/allocate.hpp>
+#include <guild/training/parameter_group.hpp>
 
 #include "../support/ragged.hpp"
 #include "../support/random_weights.hpp"
@@ -69,6 +72,30 @@ TEST(Streams, VisitTheirLayersAndTheHeadBehindThem) {
                            "layers.2.mixer_residual.scale", "layers.stream_head.weight", "layers.stream_head.bias",
                            "layers.stream_head.scale", "layers.3.mixer_residual.weight", "layers.3.stream_head.weight"})
     EXPECT_EQ(std::count(names.begin(), names.end(), name), 1) << name;
+}
+
+TEST(Streams, AreCountedWithTheParametersOfAModelAndMuonLeavesThemAlone) {
+  for (const int mtp : {0, 1}) {
+    auto weights = random_model<Model>(guild::DType::f32, 1, mtp);
+    Index count = 0;
+    Model::visit(
+        [&]<class Shape>(const guild::Path& path, const Shape& shape, auto&) {
+          if constexpr (requires { shape.count* shape.rows; })
+            count += shape.count * shape.rows * shape.cols;
+          else if constexpr (requires { shape.size; })
+            count += shape.size;
+          else if (shape.role != guild::TensorRole::shared)
+            count += shape.rows * shape.cols;
+          if constexpr (std::is_same_v<Shape, guild::MatrixShape>)
+            if (path.str().find("residual") != std::string::npos ||
+                path.str().find("stream_head") != std::string::npos) {
+              EXPECT_FALSE(guild::is_hidden_matrix(path, guild::shape_of(shape))) << path.str();
+            }
+        },
+        guild::Path{}, weights);
+    constexpr auto expected = guild::parameter_count(guild::config_of<HyperSpec>);
+    EXPECT_EQ(count, expected.total + mtp * expected.mtp);
+  }
 }
 
 TEST(Streams, DecodeInAnySplitAsTheWhole) {

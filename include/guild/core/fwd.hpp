@@ -38,6 +38,7 @@ struct ConfigPart;
 struct ConfigProblem;
 
 // guild/core/config/hyper.hpp
+enum class StreamEnd : std::uint8_t;
 struct HyperConfig;
 
 // guild/core/config/rope.hpp

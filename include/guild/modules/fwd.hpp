@@ -11,7 +11,7 @@ struct Batch;
 struct Chunk;
 
 // guild/modules/block.hpp
-struct Block;
+template <class S, class MixerType, class FeedForwardType, class ResidualType> struct Block;
 template <class S> struct DenseFeedForward;
 
 // guild/modules/cached_attention.hpp
@@ -74,7 +74,7 @@ struct StackShape;
 struct VectorShape;
 
 // guild/modules/moe.hpp
-struct Moe;
+template <class S, class RouterType> struct Moe;
 
 // guild/modules/mtp.hpp
 template <class S, class BlockType> struct MtpLayer;

@@ -148,7 +148,6 @@ template <class Real, int Streams> struct SpreadStreamsRow;
 template <class Real, int Streams> struct SumStreamsRow;
 
 // guild/ops/residual/stream_weights.hpp
-enum class StreamEnd : std::uint8_t;
 template <class Real> struct StreamMix;
 template <class Real> struct StreamProjection;
 

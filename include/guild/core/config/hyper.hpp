@@ -1,6 +1,7 @@
 // The numbers of hyper-connections: residual streams that every layer mixes.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 
 #include <guild/core/config/field.hpp>
@@ -40,6 +41,12 @@ struct HyperConfig {
       return ConfigProblem{ErrorCode::cf_range, "hc_eps", "hc_eps must be above 0 and below 1", epsilon};
     return std::nullopt;
   }
+};
+
+/// Which weights are made of a token's residual streams.
+enum class StreamEnd : std::uint8_t {
+  passed_on,  ///< [pre | post | comb], (2 + N) N of them, with three scales: a sub-layer reads and writes streams
+  mixed,      ///< pre alone, N of them, with one scale: the streams become one row
 };
 
 }  // namespace v1

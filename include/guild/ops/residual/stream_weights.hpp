@@ -13,12 +13,6 @@
 namespace guild {
 inline namespace v1 {
 
-/// Which weights are made.
-enum class StreamEnd : std::uint8_t {
-  passed_on,  ///< [pre | post | comb], (2 + N) N of them, with three scales: a sub-layer reads and writes streams
-  mixed,      ///< pre alone, N of them, with one scale: the streams become one row
-};
-
 /// The learned part of stream weights.
 template <class Real>
 struct StreamProjection {
