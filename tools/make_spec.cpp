@@ -31,7 +31,10 @@ std::string literal(double value) {
   return text;
 }
 std::string literal(const guild::LayerTypes& value) { return "guild::LayerTypes(\"" + value.letters() + "\")"; }
-std::string literal(guild::Scoring value) { return "guild::Scoring::" + std::string(guild::name(value)); }
+std::string literal(guild::Scoring value) {
+  if (value == guild::Scoring::sqrt_softplus) return "guild::Scoring::sqrt_softplus";
+  return "guild::Scoring::" + std::string(guild::name(value));
+}
 std::string literal(guild::Selection value) { return "guild::Selection::" + std::string(guild::name(value)); }
 std::string literal(guild::Activation value) {
   return value == guild::Activation::silu ? "guild::Activation::silu" : "guild::Activation::gelu_tanh";

@@ -22,6 +22,7 @@
 #include <guild/core/config/family.hpp>
 #include <guild/core/config/feed_forward.hpp>
 #include <guild/core/config/field.hpp>
+#include <guild/core/config/hyper.hpp>
 #include <guild/core/config/indexer.hpp>
 #include <guild/core/config/rope.hpp>
 #include <guild/core/config/trunk.hpp>
@@ -153,6 +154,8 @@
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
+#include <guild/modules/hash_router.hpp>
+#include <guild/modules/hyper_connections.hpp>
 #include <guild/modules/indexed_cache.hpp>
 #include <guild/modules/indexer.hpp>
 #include <guild/modules/joint_cache.hpp>
@@ -173,6 +176,7 @@
 #include <guild/modules/pass.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
+#include <guild/modules/residual.hpp>
 #include <guild/modules/ring_cache.hpp>
 #include <guild/modules/router.hpp>
 #include <guild/modules/routing.hpp>
@@ -181,6 +185,7 @@
 #include <guild/modules/segment.hpp>
 #include <guild/modules/sequence_cache.hpp>
 #include <guild/modules/stack.hpp>
+#include <guild/modules/streams.hpp>
 #include <guild/ops/attention/attention.hpp>
 #include <guild/ops/attention/cpu/attention.hpp>
 #include <guild/ops/attention/cpu/avx2.hpp>
@@ -271,14 +276,21 @@
 #include <guild/ops/optimizer/rows/newton_schulz.hpp>
 #include <guild/ops/optimizer/rows/sum_of_squares.hpp>
 #include <guild/ops/optimizer/sum_of_squares.hpp>
+#include <guild/ops/residual/rows/stream_weights.hpp>
+#include <guild/ops/residual/rows/streams.hpp>
+#include <guild/ops/residual/stream_weights.hpp>
+#include <guild/ops/residual/streams.hpp>
 #include <guild/ops/rope/rope.hpp>
 #include <guild/ops/rope/rows/rope.hpp>
 #include <guild/ops/rope/table.hpp>
 #include <guild/ops/route/balance.hpp>
+#include <guild/ops/route/look_up.hpp>
 #include <guild/ops/route/route.hpp>
 #include <guild/ops/route/rows/balance.hpp>
 #include <guild/ops/route/rows/balance_derivatives.hpp>
+#include <guild/ops/route/rows/look_up.hpp>
 #include <guild/ops/route/rows/route.hpp>
+#include <guild/ops/route/rows/scores.hpp>
 #include <guild/training/adamw.hpp>
 #include <guild/training/allocate.hpp>
 #include <guild/training/chat_dataset.hpp>

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "../core/code_of.hpp"
 #include "../io/test_files.hpp"
 #include "../support/checkpoint_tensors.hpp"
 #include "../support/ragged.hpp"
@@ -46,6 +47,43 @@ TEST(LoadWeights, ReadsWhatWasStoredInEveryType) {
       EXPECT_TRUE(same_weights<Model>(found, expected)) << name(type);
       EXPECT_EQ(found.embedding.weight.data.is_shared(), residence == guild::Residence::mapped);
     }
+  }
+}
+
+TEST(LoadWeights, ReadsTablesOfWholeNumbersAndNothingElseInTheirPlace) {
+  using Hashed = guild::Transformer<HashSpec>;
+  const std::string name = "model.layers.1.mlp.gate.table";
+  CheckpointTensors<Hashed> tensors;
+  ASSERT_EQ(tensors[name].type, DType::i64);
+  ASSERT_EQ(tensors[name].shape, (std::vector<std::int64_t>{97, 3}));
+  const auto code_with = [&](const Stored& table) {
+    const TempFolder folder;
+    CheckpointTensors<Hashed> changed = tensors;
+    changed[name] = table;
+    changed.write(folder);
+    const auto open = guild::Checkpoint::open(folder.path());
+    return code_of([&] {
+      auto expected = random_model<Hashed>();
+      for (const auto residence : {guild::Residence::owned, guild::Residence::mapped}) {
+        auto found = guild::load_weights<Hashed>(open, {.residence = residence});
+        EXPECT_TRUE(same_weights<Hashed>(found, expected));
+      }
+    });
+  };
+  EXPECT_EQ(code_with(tensors[name]), ErrorCode::count_);
+  std::vector<std::int64_t> wide(97 * 3);
+  std::memcpy(wide.data(), tensors[name].bytes.data(), wide.size() * 8);
+  const std::vector<std::int32_t> narrow(wide.begin(), wide.end());
+  const std::vector<float> floats(wide.begin(), wide.end());
+  const auto bytes = [](const auto& of) {
+    return std::string(reinterpret_cast<const char*>(of.data()), of.size() * sizeof(of[0]));
+  };
+  EXPECT_EQ(code_with({DType::i32, {97, 3}, bytes(narrow)}), ErrorCode::count_);
+  EXPECT_EQ(code_with({DType::f32, {97, 3}, bytes(floats)}), ErrorCode::wt_dtype);
+  EXPECT_EQ(code_with({DType::i64, {3, 97}, bytes(wide)}), ErrorCode::wt_shape);
+  for (const std::int64_t bad : {std::int64_t{-1}, std::int64_t{1} << 24, std::int64_t{1} << 40}) {
+    wide[17] = bad;
+    EXPECT_EQ(code_with({DType::i64, {97, 3}, bytes(wide)}), ErrorCode::wt_dtype) << bad;
   }
 }
 

@@ -16,6 +16,7 @@
 #include <guild/device/cpu.hpp>
 #include <guild/inference/load.hpp>
 #include <guild/models/presets.hpp>
+#include <guild/modules/streams.hpp>
 #include <guild/training/allocate.hpp>
 
 #include "../io/faulty_file_system.hpp"
@@ -99,6 +100,47 @@ TEST(SaveModel, GivesBackEqualBitsInFloat) {
                 0);
     }
   }
+}
+
+TEST(SaveModel, WritesTablesAsWholeNumbersWhateverTheTypeOfMatrices) {
+  using Hashed = guild::Transformer<guild_test::HashSpec>;
+  const TempFolder home;
+  Masters<Hashed> weights = random_masters<Hashed>(0);
+  auto& table = std::get<1>(weights.layers.parts).layers[0].feed_forward.router.table;
+  for (Index i = 0; i < table.data.size(); ++i) table.data[i] = static_cast<float>((1 << 24) - 1 - i);
+  guild::save_model<Hashed>(home.path("m"), weights, {.dtype = DType::bf16});
+  const auto checkpoint = guild::Checkpoint::open(home.path("m"));
+  const guild::TensorInfo* stored = checkpoint.find("model.layers.1.mlp.gate.table");
+  ASSERT_NE(stored, nullptr);
+  EXPECT_EQ(stored->dtype, DType::i64);
+  EXPECT_EQ(stored->shape, (std::vector<std::int64_t>{97, 3}));
+  auto loaded = guild::load_dense<Hashed>(home.path("m"));
+  EXPECT_TRUE(same_bits(std::get<1>(loaded.layers.parts).layers[0].feed_forward.router.table.data, table.data));
+}
+
+struct StreamSpec : guild_test::TinySpec {
+  static constexpr guild::HyperConfig hyper = {};
+  template <class S>
+  using ExpertLayer = guild::Block<S, guild::Mla<S>, guild::Moe<S>, guild::HyperConnections<S>>;
+  template <class S>
+  using DenseLayer = guild::Block<S, guild::Mla<S>, guild::DenseFeedForward<S>, guild::HyperConnections<S>>;
+  template <class S>
+  using Layers = guild::Streams<S, guild::DenseThenExperts<S>>;
+};
+TEST(SaveModel, KeepsWhatMixesResidualStreams) {
+  using Streamed = guild::Transformer<StreamSpec>;
+  const TempFolder home;
+  Masters<Streamed> weights = random_masters<Streamed>(0);
+  guild::save_model<Streamed>(home.path("m"), weights, {.dtype = DType::f32});
+  const auto checkpoint = guild::Checkpoint::open(home.path("m"));
+  for (const char* name : {"model.stream_head.weight", "model.stream_head.scale",
+                           "model.layers.2.feed_forward_residual.weight", "model.layers.0.mixer_residual.bias"})
+    EXPECT_NE(checkpoint.find(name), nullptr) << name;
+  Masters<Streamed> loaded = guild::load_dense<Streamed>(home.path("m"));
+  compare<Streamed>(weights, loaded,
+                    [&](const Path& path, const TensorShape&, TensorRole, const auto& a, const auto& b) {
+                      EXPECT_TRUE(same_bits(a, b)) << path.str();
+                    });
 }
 
 TEST(SaveModel, NeverWritesStaleCopiesOfEmbeddingAndHead) {

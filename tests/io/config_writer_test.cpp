@@ -118,7 +118,7 @@ TEST(ConfigWriter, GivesBackEveryPossibleConfig) {
     routing.top_groups = 1 + below(routing.groups);
     routing.top_k = 1 + below(8);
     experts = {.hidden = 1 + below(3000), .shared = below(4)};
-    routing.scoring = coin() ? Scoring::sigmoid : Scoring::softmax;
+    routing.scoring = static_cast<Scoring>(below(3));
     routing.selection = static_cast<Selection>(below(3));
     routing.normalize = coin();
     routing.scale = coin() ? 1.0 : real(0.1, 20.0);

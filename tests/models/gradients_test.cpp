@@ -45,7 +45,9 @@ struct TiedSpec : TinySpec {
 };
 
 /// One prediction layer on the states of a model: x are the states, the tokens stand for the next ones.
-struct MtpCase : LayerCase<guild::Transformer<TinySpec>::Mtp, TinySpec> {
+template <class Spec>
+struct MtpCase : LayerCase<typename guild::Transformer<Spec>::Mtp, Spec> {
+  using Module = typename guild::Transformer<Spec>::Mtp;
   template <class P, class W, class X, class Y, class S>
   static void forward(const P& pass, const W& weights, X x, Y y, S& saved) {
     Module::forward(pass, weights, weights.embedding.weight.view(), {}, x, y, &saved);
@@ -63,7 +65,8 @@ template <class Case>
 class ModelGradients : public testing::Test {};
 
 using Cases = testing::Types<ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>, ModelCase<MixtralSpec>,
-                             ModelCase<GemmaSpec>, ModelCase<GptOssSpec>, MtpCase>;
+                             ModelCase<GemmaSpec>, ModelCase<GptOssSpec>, ModelCase<HyperSpec>, ModelCase<HashSpec>,
+                             MtpCase<TinySpec>, MtpCase<HyperSpec>>;
 TYPED_TEST_SUITE(ModelGradients, Cases);
 
 TYPED_TEST(ModelGradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

@@ -72,6 +72,8 @@ using HeadGateGqaCase =
     UncachedCase<guild::Gated<guild::Local<guild::Gqa<GqaSpec>, 4, 1>, guild::HeadGate<2>>, GqaSpec>;
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
+using MoeRootCase = LayerCase<guild::Moe<HashSpec>, HashSpec>;
+using MoeHashCase = LayerCase<guild::Moe<HashSpec, guild::HashRouter<HashSpec>>, HashSpec>;
 using BlockCase = UncachedCase<TinySpec::ExpertLayer<TinySpec>, TinySpec>;
 /// Norms before and after, their gains 1 + weight.
 struct FourNormsSpec : TinySpec {
@@ -99,6 +101,20 @@ struct RecomputeSpec : TinySpec {
   template <class LayerStack>
   using Activations = guild::Recompute<LayerStack>;
 };
+/// Residual streams with norms behind sub-layers too.
+struct HyperFourNormsSpec : HyperSpec {
+  static constexpr guild::TrunkConfig config = FourNormsSpec::config;
+};
+struct HyperRecomputeSpec : HyperSpec {
+  template <class LayerStack>
+  using Activations = guild::Recompute<LayerStack>;
+};
+template <class S>
+struct HyperBlockCase : UncachedCase<guild::Block<S, guild::Mla<S>, guild::Moe<S>, guild::HyperConnections<S>>, S> {
+  static constexpr Index inputs = 3 * S::config.hidden, outputs = inputs;
+};
+using StreamedLayerCase =
+    UncachedCase<guild::StreamedLayer<HyperSpec, HyperSpec::ExpertLayer<HyperSpec>, HyperSpec::hyper>, HyperSpec>;
 template <class Case>
 class Gradients : public testing::Test {};
 
@@ -108,7 +124,9 @@ using Cases =
                    EmbeddingCase<guild::EmbeddingScale::root_of_hidden>, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase,
                    PlainGqaCase, LocalGqaCase, LocalMlaCase, FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase,
                    HeadGateGqaCase, GeluCase, LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase,
-                   FourNormsCase, StackCase<TinySpec>, StackCase<RecomputeSpec>>;
+                   FourNormsCase, StackCase<TinySpec>, StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>,
+                   HyperBlockCase<HyperFourNormsSpec>, MoeRootCase, MoeHashCase, StackCase<HashSpec>,
+                   StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

@@ -3,7 +3,7 @@
 /^(inline )?namespace / { depth++; scope[depth] = $0; next }
 /^\}  \/\/ namespace/ { depth--; next }
 depth != 2 || scope[1] scope[2] != "namespace guild {inline namespace v1 {" { next }
-/^template <[^<>]*>$/ { head = $0; next }
+/^template <([^<>]|<[^<>]*>)*>$/ { head = $0; next }
 {
   line = $0
   if (match(line, /^template <[^<>]*> (struct|class) /)) {
@@ -13,6 +13,7 @@ depth != 2 || scope[1] scope[2] != "namespace guild {inline namespace v1 {" { ne
   }
   if (match(line, /^(struct|class) [A-Za-z_0-9]+( final)?( \{|;$|$| :)/)) {
     split(line, word, /[ ;{:]+/)
+    gsub(/ = [^,<>]*<[^<>]*>/, "", head)  # a default that has arguments
     gsub(/ = [^,>]*/, "", head)
     print (head == "" ? "" : head " ") word[1] " " word[2] ";"
   } else if (match(line, /^enum class [A-Za-z_0-9]+ : [a-z_:0-9]+/)) {

@@ -73,6 +73,12 @@ class CheckpointTensors {
         });
     }
     void operator()(const guild::Path& path, guild::VectorShape shape, guild::StoredVector& vector) const {
+      if (shape.role == guild::TensorRole::table) {
+        std::vector<std::int64_t> whole(vector.data.view().begin(), vector.data.view().end());
+        to->add(guild::published_name<Names>(path),
+                {guild::DType::i64, {shape.count, shape.size / shape.count}, bytes_of(whole.data(), shape.size * 8)});
+        return;
+      }
       to->add(guild::published_name<Names>(path),
               {guild::DType::f32, {shape.size}, bytes_of(vector.data.data(), vector.data.size() * 4)});
     }

@@ -11,6 +11,8 @@
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
 #include <guild/models/transformer.hpp>
+#include <guild/modules/hash_router.hpp>
+#include <guild/modules/streams.hpp>
 
 #include "gradient_check.hpp"
 
@@ -125,6 +127,32 @@ struct GptOssSpec : guild::GptOssDefaults {
   static constexpr guild::WindowConfig windows = {.window = 3, .types = guild::LayerTypes("sf")};
   static constexpr guild::TopKConfig routing = BiasedSpec::routing;
   static constexpr guild::ExpertConfig experts = BiasedSpec::experts;
+};
+
+/// Three residual streams.
+struct HyperSpec : TinySpec {
+  static constexpr guild::HyperConfig hyper = {.streams = 3, .sinkhorn_rounds = 4, .epsilon = 1e-3};
+  template <class S>
+  using DenseLayer = guild::Block<S, guild::Mla<S>, guild::DenseFeedForward<S>, guild::HyperConnections<S>>;
+  template <class S>
+  using ExpertLayer = guild::Block<S, guild::Mla<S>, guild::Moe<S>, guild::HyperConnections<S>>;
+  template <class S>
+  using Layers = guild::Streams<S, guild::DenseThenExperts<S>>;
+  template <class S>
+  static constexpr auto parts() {
+    return std::tuple(S::config, S::attention, S::hyper, S::dense, S::routing, S::experts);
+  }
+};
+
+/// The routers of DeepSeek-V4: layers whose tokens have their experts from a table, then layers that choose.
+struct HashSpec : TinySpec {
+  static constexpr guild::DenseConfig dense = {.layers = 0};
+  static constexpr guild::TopKConfig routing = {
+      .experts = 8, .top_k = 3, .scoring = guild::Scoring::sqrt_softplus, .scale = 1.5};
+  template <class S>
+  using HashLayer = guild::Block<S, guild::Mla<S>, guild::Moe<S, guild::HashRouter<S>>>;
+  template <class S>
+  using Layers = guild::Stack<guild::Segment<HashLayer<S>, 1>, guild::Segment<typename S::template ExpertLayer<S>, 1>>;
 };
 
 /// What most modules share: hidden in, hidden out, and a pass.

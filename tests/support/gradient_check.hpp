@@ -67,6 +67,10 @@ struct FillRandom {
   }
   template <class T>
   void operator()(const guild::Path&, const guild::VectorShape& shape, guild::DenseVector<T>& tensor) const {
+    if (shape.role == guild::TensorRole::table) {  // of four experts
+      for (Index i = 0; i < shape.size; ++i) tensor.data[i] = static_cast<T>((i + i / 5) % 4);
+      return;
+    }
     const bool state = shape.role == guild::TensorRole::state;
     for (T& value : tensor.data.view()) value = static_cast<T>((state ? 0.0 : 1.0) + 0.2 * normal(*random));
   }

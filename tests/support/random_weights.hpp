@@ -13,6 +13,7 @@
 #include <guild/core/weight.hpp>
 #include <guild/device/cpu.hpp>
 #include <guild/models/transformer.hpp>
+#include <guild/modules/hash_router.hpp>
 #include <guild/modules/module.hpp>
 
 namespace guild_test {
@@ -53,6 +54,10 @@ class RandomWeights {
     guild::Random random(seed_, stream(path));
     const bool bias = path.name() == "selection_bias";
     vector.data = guild::Buffer<float>(shape.size);
+    if (shape.role == guild::TensorRole::table) {  // of four experts
+      for (Index i = 0; i < shape.size; ++i) vector.data[i] = static_cast<float>((i + i / 5) % 4);
+      return;
+    }
     for (float& value : vector.data.view())
       value = static_cast<float>((bias ? 0.0 : 1.0) + 0.2 * (2.0 * random.uniform() - 1.0));
   }
@@ -148,6 +153,14 @@ constexpr Part with(Part part, Change change) {
 
 struct TinySpec : SmallSpec {
   using CacheElement = float;
+};
+/// A layer whose experts come from a table of token ids, before one that chooses.
+struct HashSpec : TinySpec {
+  template <class S>
+  using HashLayer = guild::Block<S, guild::Mla<S>, guild::Moe<S, guild::HashRouter<S>>>;
+  template <class S>
+  using Layers = guild::Stack<guild::Segment<typename S::template DenseLayer<S>, 1>, guild::Segment<HashLayer<S>, 1>,
+                              guild::Segment<typename S::template ExpertLayer<S>, 1>>;
 };
 struct TinyBf16Spec : SmallSpec {  // the cache in bf16
 };

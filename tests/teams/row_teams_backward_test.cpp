@@ -8,6 +8,8 @@
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
+#include <guild/ops/residual/rows/stream_weights.hpp>
+#include <guild/ops/residual/streams.hpp>
 #include <guild/ops/rope/rope.hpp>
 #include <guild/ops/route/route.hpp>
 
@@ -121,8 +123,55 @@ TEST(RowTeamsBackward, LayerNormsAgree) {
         1e-5);
 }
 
+TEST(RowTeamsBackward, StreamsAgree) {
+  constexpr Index tokens = 3, dim = 21, count = 24;
+  for (int part = 0; part < 3; ++part)
+    expect_same(
+        [&](auto& device) {
+          std::mt19937 random(12);
+          Matrix<float> x(tokens, 4 * dim), out(tokens, dim), weights(tokens, count), dy(tokens, 4 * dim),
+              drow(tokens, dim), dx(tokens, 4 * dim), dout(tokens, dim), dweights(tokens, count);
+          for (auto* one : {&x, &out, &weights, &dy, &drow}) one->fill_normal(random);
+          guild::spread_streams_backward<4>(device, weights.view(), x.view(), out.view(), dy.view(), dx.view(),
+                                            dout.view(), dweights.view());
+          guild::collapse_streams_backward<4>(device, weights.view(), x.view(), drow.view(), dx.view(), dweights.view(),
+                                              guild::Update::add);
+          return part == 0 ? dx : part == 1 ? dout : dweights;
+        },
+        3e-6);
+}
+
+TEST(RowTeamsBackward, WeightsOfStreamsAgreeThroughTheSinkhornRounds) {
+  using Row = guild::StreamWeightsBackwardRow<float, 4, true>;
+  constexpr Index tokens = 3, width = 84, count = Row::Of::count;
+  for (int part = 0; part < 4; ++part)
+    expect_same(
+        [&](auto& device) {
+          std::mt19937 random(13);
+          Matrix<float> x(tokens, width), products(tokens, count), work(tokens, Row::work_size(20)),
+              dlogits(tokens, count), dproducts(tokens, count), dscale(tokens, 3), dx(tokens, width);
+          for (auto* one : {&x, &products, &dlogits, &dx}) one->fill_normal(random);
+          const auto bias = normal_vector<float>(random, count), scale = normal_vector<float>(random, 3);
+          const std::vector<float> roots(tokens, 0.8f);
+          for_each_row(device, tokens, 1000,
+                       Row{x.view(),
+                           products.view(),
+                           view_of(roots),
+                           view_of(bias),
+                           view_of(scale),
+                           {0.0f, 1e-6f, 20},
+                           work.view(),
+                           dlogits.view(),
+                           dproducts.view(),
+                           dscale.view(),
+                           dx.view()});
+          return part == 0 ? dlogits : part == 1 ? dproducts : part == 2 ? dscale : dx;
+        },
+        1e-5);
+}
+
 TEST(RowTeamsBackward, RoutingWeightsAgree) {
-  for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax}) {
+  for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax, guild::Scoring::sqrt_softplus}) {
     const guild::TopKConfig config{.experts = 24, .top_k = 4, .scoring = scoring, .scale = 2.5};
     expect_same(
         [&](auto& device) {

@@ -18,7 +18,10 @@
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
+#include <guild/ops/residual/rows/stream_weights.hpp>
+#include <guild/ops/residual/streams.hpp>
 #include <guild/ops/rope/rope.hpp>
+#include <guild/ops/route/look_up.hpp>
 #include <guild/ops/route/route.hpp>
 
 #include "../ops/ops_test_support.hpp"
@@ -120,8 +123,64 @@ TEST(RowTeams, RotationsAgree) {
   }
 }
 
+TEST(RowTeams, StreamsAgree) {
+  constexpr Index tokens = 3, dim = 21, count = 24;
+  std::mt19937 random(11);
+  Matrix<float> x(tokens, 4 * dim), out(tokens, dim), weights(tokens, count), products(tokens, count);
+  for (auto* one : {&x, &out, &weights, &products}) one->fill_normal(random);
+  const auto bias = normal_vector<float>(random, count), scale = normal_vector<float>(random, 3);
+  expect_same(
+      [&](auto& device) {
+        Matrix<float> y(tokens, 4 * dim);
+        guild::spread_streams<4>(device, weights.view(), x.view(), out.view(), y.view());
+        return y;
+      },
+      0.0);
+  expect_same(
+      [&](auto& device) {
+        Matrix<float> row(tokens, dim), streams(tokens, 4 * dim), sum(tokens, dim);
+        guild::collapse_streams<4>(device, weights.view(), x.view(), row.view());
+        guild::repeat_streams<4>(device, row.view(), streams.view());
+        guild::sum_streams<4>(device, streams.view(), sum.view());
+        return sum;
+      },
+      1e-6);
+  const auto weigh = [&]<bool All>(std::bool_constant<All>) {
+    expect_same(
+        [&](auto& device) {
+          using Row = guild::StreamWeightsRow<float, 4, All>;
+          Matrix<float> made(tokens, Row::Of::count), roots(1, tokens);
+          for_each_row(device, tokens, 1000,
+                       Row{x.view(),
+                           products.view().middle_cols(0, Row::Of::count),
+                           view_of(bias).slice(0, Row::Of::count),
+                           view_of(scale).slice(0, Row::Of::groups),
+                           {1e-6f, 1e-6f, 20},
+                           roots.view().row(0),
+                           made.view()});
+          made(0, 0) += roots(0, 0) + 2.0f * roots(0, 2);
+          return made;
+        },
+        1e-6);
+  };
+  weigh(std::true_type{});
+  weigh(std::false_type{});
+}
+
+TEST(RowTeams, TablesOfExpertsAgree) {
+  const std::vector<float> table = {3, 1, 2, 0, 3, 2, 5, 4, 1};
+  const std::vector<std::int32_t> tokens = {2, 0, 0, 1};
+  expect_same(
+      [&](auto& device) {
+        Matrix<std::int32_t> indices(4, 3);
+        guild::look_up_experts(device, view_of(table), view_of(tokens), indices.view());
+        return indices;
+      },
+      0.0);
+}
+
 TEST(RowTeams, RoutesAgree) {
-  for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax})
+  for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax, guild::Scoring::sqrt_softplus})
     for (auto selection :
          {guild::Selection::greedy, guild::Selection::group_limited_greedy, guild::Selection::noaux_tc}) {
       const guild::TopKConfig config{.experts = 24,

@@ -83,6 +83,7 @@ class WeightReader {
     fetch(info, 0, info.bytes, stored.data.data());
     report(static_cast<Index>(info.bytes) / parts);
     vector.data = Buffer<float>::uninitialized(shape.size);
+    if (shape.role == TensorRole::table) return expand_table(info, stored.data.data(), vector);
     const Index size = shape.size / shape.count, first = found.rows.first(size), step = found.rows.step();
     if (parts == 1)
       expand_row(stored.view(), 0, 0, shape.size, vector.data.data());
@@ -93,6 +94,17 @@ class WeightReader {
   }
 
  private:
+  void expand_table(const TensorInfo& info, const std::byte* stored, StoredVector& to) const {
+    const auto fail = [&](Index i, std::int64_t value) {
+      refuse(ErrorCode::wt_dtype,
+             {"element ", i, " of the table is ", value, ", expected a whole number from 0 to 16777215"},
+             At{checkpoint_.file_path(info.file), info.name});
+    };
+    if (info.dtype == DType::i64)
+      whole_numbers<std::int64_t>(stored, to.data.size(), to.data.data(), fail);
+    else
+      whole_numbers<std::int32_t>(stored, to.data.size(), to.data.data(), fail);
+  }
   Buffer<std::byte> bytes_of(const TensorInfo& info) {
     const auto size = static_cast<Index>(info.bytes);
     if (options_.residence == Residence::mapped && is_aligned(info)) {

@@ -56,6 +56,8 @@ class ConvertedTensor {
       convert<bf16>(sink);
     else if (dtype_ == DType::f16)
       convert<f16>(sink);
+    else if (dtype_ == DType::i64)
+      convert<std::int64_t>(sink);
     else
       for (Index i = 0; i < size_; i += piece) hand(sink, values_ + i, std::min(piece, size_ - i));
   }
@@ -113,6 +115,8 @@ struct TensorsToWrite {
     add(path, shape_of(shape), source != nullptr ? *source : own.data);
   }
   [[gnu::noinline]] void operator()(const Path& path, const VectorShape& shape, const DenseVector<float>& own) const {
+    if (shape.role == TensorRole::table)
+      return add(path, {2, shape.count, shape.size / shape.count}, own.data, DType::i64);
     const auto where = shape.count > 1 ? fused_name<Names>(path) : std::nullopt;
     if (!where) return add(path, shape_of(shape), own.data);
     require_allocated(path, shape_of(shape), own.data, "the tensor to be saved");
@@ -134,9 +138,11 @@ struct TensorsToWrite {
 
  private:
   void add(const Path& path, const TensorShape& shape, const Buffer<float>& data) const {
+    add(path, shape, data, shape.dimensions == 2 ? dtype : DType::f32);
+  }
+  void add(const Path& path, const TensorShape& shape, const Buffer<float>& data, DType type) const {
     require_allocated(path, shape, data, "the tensor to be saved");
     const bool matrix = shape.dimensions == 2;
-    const DType type = matrix ? dtype : DType::f32;
     writer.add(published_name<Names>(path), type,
                matrix ? std::vector<std::int64_t>{shape.rows, shape.cols} : std::vector<std::int64_t>{shape.rows},
                ConvertedTensor(data.data(), data.size(), type, report));

@@ -131,9 +131,22 @@ struct FoundVector {
 
 template <class Names>
 [[nodiscard]] FoundVector find_vector(const TensorFinder& finder, const Path& path, const VectorShape& shape) {
+  if (shape.role == TensorRole::table) return {finder.name_of<Names>(path), {shape.count, shape.size / shape.count}};
   const std::optional<FusedTensor> fused = shape.count > 1 ? fused_name<Names>(path) : std::nullopt;
   if (!fused) return {finder.name_of<Names>(path), {shape.size}};
   return {fused->name, {shape.count, fused->rows.parts * (shape.size / shape.count)}, fused->rows};
+}
+
+/// The whole numbers of a TensorRole::table as floats, from integers as a file stores them. `fail(i, value)` is called
+/// for one that floats do not hold.
+template <class Integer, class Fail>
+void whole_numbers(const std::byte* stored, Index count, float* to, Fail&& fail) {
+  for (Index i = 0; i < count; ++i) {
+    Integer value;
+    std::memcpy(&value, stored + i * Index{sizeof(Integer)}, sizeof value);
+    if (value < 0 || value >= Integer{1 << 24}) fail(i, std::int64_t{value});
+    to[i] = static_cast<float>(value);
+  }
 }
 
 }  // namespace detail

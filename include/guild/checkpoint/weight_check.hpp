@@ -63,8 +63,12 @@ class WeightCheck {
     if (info->shape != found.shape)
       fail(ErrorCode::wt_shape, *info,
            {"has shape ", shape_list(info->shape), ", the model needs ", shape_list(found.shape)});
-    if (info->dtype != DType::f32 && info->dtype != DType::bf16 && info->dtype != DType::f16)
+    if (shape.role == TensorRole::table) {
+      if (info->dtype != DType::i64 && info->dtype != DType::i32)
+        fail(ErrorCode::wt_dtype, *info, {"is stored as ", info->type_name, ", expected I64 or I32"});
+    } else if (info->dtype != DType::f32 && info->dtype != DType::bf16 && info->dtype != DType::f16) {
       fail(ErrorCode::wt_dtype, *info, {"is stored as ", info->type_name, ", expected F32, BF16 or F16"});
+    }
   }
 
   /// Call after the walk of a model. Unused prediction layers, and the head of tied embeddings, may be there.

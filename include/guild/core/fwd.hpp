@@ -37,6 +37,10 @@ struct ConfigField;
 struct ConfigPart;
 struct ConfigProblem;
 
+// guild/core/config/hyper.hpp
+enum class StreamEnd : std::uint8_t;
+struct HyperConfig;
+
 // guild/core/config/indexer.hpp
 struct IndexerConfig;
 

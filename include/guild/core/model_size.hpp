@@ -92,6 +92,18 @@ constexpr Tally mixer_tally(const Config& c) {
   return t;
 }
 
+/// What mixes residual streams in two sub-layers of each layer, and `heads` times where streams end.
+template <class Config>
+constexpr Tally streams_tally(const Config& c, std::int64_t layers, std::int64_t heads) {
+  if constexpr (has_part<HyperConfig, Config>) {
+    const HyperConfig hyper = std::get<HyperConfig>(c);
+    const std::int64_t streams = hyper.streams, width = streams * std::get<TrunkConfig>(c).hidden;
+    return {.plain = 2 * layers * (hyper.weights() * (width + 1) + 3) + heads * (streams * (width + 1) + 1)};
+  } else {
+    return {};
+  }
+}
+
 /// A gated MLP: gate and up projection, down projection.
 constexpr Tally mlp_tally(std::int64_t hidden, std::int64_t inner) {
   return 2 * matrix(inner, hidden) + matrix(hidden, inner);
@@ -124,7 +136,7 @@ constexpr Tally main_tally(const Config& c, std::int64_t experts) {
   Tally t = trunk.layers * mixer_tally(c) + dense * mlp_tally(trunk.hidden, part_or(c, DenseConfig{}).hidden);
   if (sparse > 0) t = t + sparse * experts_tally(c, experts);
   t.plain += trunk.hidden + (trunk.tied_embeddings ? 1 : 2) * embedding_count(c);
-  return t;
+  return t + streams_tally(c, trunk.layers, 1);
 }
 
 /// A block, the norms of its two inputs, of its output, and the projection of the inputs side by side.
@@ -135,6 +147,7 @@ constexpr Tally mtp_tally(const Config& c) {
   Tally t =
       mixer_tally(c) + (experts > 0 ? experts_tally(c, experts) : mlp_tally(hidden, part_or(c, DenseConfig{}).hidden));
   t.plain += 3 * hidden + hidden * 2 * hidden;
+  t = t + streams_tally(c, 1, 1);
   return std::get<TrunkConfig>(c).mtp_layers * t;
 }
 

@@ -22,7 +22,7 @@ namespace detail::published {
 template <class T>
 inline constexpr T values_of[1] = {};
 template <>
-inline constexpr Scoring values_of<Scoring>[2] = {Scoring::sigmoid, Scoring::softmax};
+inline constexpr Scoring values_of<Scoring>[3] = {Scoring::sigmoid, Scoring::softmax, Scoring::sqrt_softplus};
 template <>
 inline constexpr Activation values_of<Activation>[2] = {Activation::silu, Activation::gelu_tanh};
 template <>

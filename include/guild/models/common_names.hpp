@@ -36,6 +36,7 @@ inline constexpr std::array decoder_names = {
     NameRule{"final_norm", "model.norm"},
     NameRule{"head", "lm_head"},
     NameRule{"layers.*", "model.layers.*"},
+    NameRule{"layers.stream_head", "model.stream_head"},
     NameRule{"layers.*.mixer_norm", "model.layers.*.input_layernorm"},
     NameRule{"layers.*.mixer", "model.layers.*.self_attn"},
     NameRule{"layers.*.mixer.output", "model.layers.*.self_attn.o_proj"},

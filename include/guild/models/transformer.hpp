@@ -36,6 +36,9 @@ struct Transformer {
                 "Transformer: Spec::Layers must be a LayerStack, see guild/modules/layer_stack.hpp");
   using Layers = typename S::template Activations<typename S::template Layers<S>>;
   static_assert(Layers::layers == config.layers, "Transformer: Spec::Layers must have config.layers layers");
+  static_assert(detail::takes_rows_of<Layers>(config.hidden),
+                "Transformer: Spec::Layers takes rows of another width than config.hidden; layers of several residual "
+                "streams stand in a Streams, see guild/modules/streams.hpp");
   using TokenEmbedding = Embedding<config.vocab, config.hidden, config.embedding_scale>;
   using Norm = RmsNorm<config.hidden, config.norm.gain>;
   using Head = Linear<config.vocab, config.hidden>;

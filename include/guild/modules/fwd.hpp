@@ -11,7 +11,7 @@ struct Batch;
 struct Chunk;
 
 // guild/modules/block.hpp
-template <class S, class MixerType, class FeedForwardType, NormPlace Norms> struct Block;
+template <class S, class MixerType, class FeedForwardType, class ResidualType> struct Block;
 template <class S> struct DenseFeedForward;
 
 // guild/modules/cached_attention.hpp
@@ -42,6 +42,13 @@ template <class Real> struct AttentionBranch;
 
 // guild/modules/gqa.hpp
 template <class S, const GqaConfig& Config, class Keys, class Gate> struct Gqa;
+
+// guild/modules/hash_router.hpp
+template <class S> struct HashRouter;
+
+// guild/modules/hyper_connections.hpp
+template <Index Hidden, const HyperConfig& Config, StreamEnd End> struct StreamMixing;
+template <class S, const HyperConfig& Config> struct HyperConnections;
 
 // guild/modules/indexed_cache.hpp
 template <class ElementType, Index Width, Index IndexWidth> struct IndexedCache;
@@ -84,7 +91,7 @@ struct StackShape;
 struct VectorShape;
 
 // guild/modules/moe.hpp
-template <class S> struct Moe;
+template <class S, class RouterType> struct Moe;
 
 // guild/modules/mtp.hpp
 template <class S, class BlockType> struct MtpLayer;
@@ -110,6 +117,9 @@ template <class Part> struct Recompute;
 // guild/modules/repeat.hpp
 template <class Pattern, int Times> struct Repeat;
 
+// guild/modules/residual.hpp
+template <class S> struct PlainResidual;
+
 // guild/modules/ring_cache.hpp
 template <class ElementType, Index Width, Index Window, Index Pinned, Index Chunk> class RingCache;
 
@@ -132,6 +142,11 @@ template <class LayerType, int Count> struct Segment;
 
 // guild/modules/stack.hpp
 template <class... Parts> struct Stack;
+
+// guild/modules/streams.hpp
+template <class S, class LayerType, const HyperConfig& Config> struct StreamedLayer;
+template <class S, class LayersType, const HyperConfig& Config> struct StreamedLayer;
+template <class S, class LayersType, const HyperConfig& Config> struct Streams;
 
 }  // namespace v1
 }  // namespace guild

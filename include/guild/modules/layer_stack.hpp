@@ -9,6 +9,7 @@
 // is its first layer's number in forward and backward, and visit is told that number. A type that keeps the same
 // contract may stand wherever these do:
 //
+//   static constexpr Index width;   // values of a token between its layers, if it takes rows of one width alone
 //   static void visit(visitor, path, first_layer, weights...);   // paths are path / number of the layer
 //   static void forward(pass, weights, caches, x, y, keep);      // y may be x if nothing is kept
 //   static void backward(pass, weights, saved, dx, gradients);   // dx: of y on entry, of x afterwards
@@ -38,6 +39,30 @@ concept LayerStack = SequenceCache<typename L::Cache> &&
   typename L::template Saved<float>;
   L::visit(detail::AnyVisitor{}, path, Index{0}, weights);
 };
+
+namespace detail {
+/// Values of a token between layers, of a layer or a stack that says so; 0 of one that says nothing and fits anywhere.
+template <class L>
+inline constexpr Index row_width = 0;
+template <class L>
+requires requires { L::width; }
+inline constexpr Index row_width<L> = L::width;
+
+/// The width of those that have one; -1 if they differ.
+template <class... L>
+inline constexpr Index common_width = [] {
+  Index common = 0;
+  for (const Index width : {Index{0}, row_width<L>...})
+    if (width != 0) common = common == 0 || common == width ? width : Index{-1};
+  return common;
+}();
+
+/// Whether rows of `width` values are what layers take.
+template <class L>
+constexpr bool takes_rows_of(Index width) {
+  return row_width<L> == 0 || row_width<L> == width;
+}
+}  // namespace detail
 
 }  // namespace v1
 }  // namespace guild

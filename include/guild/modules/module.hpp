@@ -32,6 +32,8 @@ enum class TensorRole : std::uint8_t {
   parameter,  ///< trained by gradients
   state,      ///< stored, but changed by a rule of its own: the router's selection bias
   shared,     ///< in files a copy of another tensor, which is the one that is trained
+  table,      ///< of a vector: whole numbers that nothing changes, I64 [count, size / count] in files; below 2^24, so
+              ///< that the floats of a vector hold them exactly
 };
 
 /// The shape of a matrix [rows = outputs, cols = inputs] that a visitor is told next to the tensor itself.

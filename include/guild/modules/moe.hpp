@@ -23,11 +23,12 @@ struct ExpertActivation {
 };
 }  // namespace detail
 
-template <class S>
+/// The router is the Spec's, or one of its own: layers of one model may route in different ways.
+template <class S, class RouterType = typename S::template Router<S>>
 struct Moe {
   static constexpr TopKConfig config = S::routing;
   static constexpr bool has_shared = S::experts.shared > 0;
-  using Router = typename S::template Router<S>;
+  using Router = RouterType;
   using Experts = typename S::template Experts<S>;
   using Ways = typename S::template Dispatch<S>;         ///< to the experts and back
   static constexpr Index chosen_experts = config.top_k;  ///< of each token: what a pass that replays must bring

@@ -22,6 +22,7 @@ struct Repeat {
                 "guild/modules/layer_stack.hpp; a single layer is Segment<Layer, 1>");
   using LastLayer = typename Pattern::LastLayer;
   static constexpr int layers = Times * Pattern::layers;
+  static constexpr Index width = detail::row_width<Pattern>;
 
   template <class Store>
   struct Weights {

@@ -26,6 +26,7 @@ struct Segment {
   using Layer = LayerType;
   using LastLayer = Layer;
   static constexpr int layers = Count;
+  static constexpr Index width = Count > 0 ? detail::row_width<Layer> : 0;
 
   template <class Store>
   struct Weights {

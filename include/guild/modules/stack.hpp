@@ -22,6 +22,10 @@ struct Stack {
                 "Stack: each part is a Segment, a Stack, a Repeat or another LayerStack, see "
                 "guild/modules/layer_stack.hpp; a single layer is Segment<Layer, 1>");
   static constexpr int layers = (0 + ... + Parts::layers);
+  static constexpr Index width = detail::common_width<Parts...>;
+  static_assert(width >= 0,
+                "Stack: its parts take rows of different widths; layers of several residual streams stand together in "
+                "a Streams, see guild/modules/streams.hpp");
 
   template <std::size_t I>
   using Part = std::tuple_element_t<I, std::tuple<Parts...>>;

@@ -151,6 +151,23 @@ template <class Real> struct TransposeJob;
 struct SumOfPartialsJob;
 template <class Real> struct SumOfSquaresJob;
 
+// guild/ops/residual/rows/stream_weights.hpp
+template <class Real, int Streams, bool All> struct StreamWeightsBackwardRow;
+template <class Real, int Streams, bool All> struct StreamWeightsRow;
+template <class Real> struct StreamNumbers;
+
+// guild/ops/residual/rows/streams.hpp
+template <class Real, int Streams, bool Adds> struct CollapseStreamsBackwardRow;
+template <class Real, int Streams> struct CollapseStreamsRow;
+template <class Real, int Streams> struct RepeatStreamsRow;
+template <class Real, int Streams> struct SpreadStreamsBackwardRow;
+template <class Real, int Streams> struct SpreadStreamsRow;
+template <class Real, int Streams> struct SumStreamsRow;
+
+// guild/ops/residual/stream_weights.hpp
+template <class Real> struct StreamMix;
+template <class Real> struct StreamProjection;
+
 // guild/ops/rope/rows/rope.hpp
 enum class RopeTurn : std::uint8_t;
 struct RopeHeads;
@@ -176,6 +193,9 @@ struct BalanceOptions;
 struct BalanceTerms;
 template <class Real> struct BalanceDerivativesRow;
 template <class Real> struct SelectionBiasRow;
+
+// guild/ops/route/rows/look_up.hpp
+template <class Real> struct LookUpRow;
 
 // guild/ops/route/rows/route.hpp
 template <class Real> struct RouteBackwardRow;

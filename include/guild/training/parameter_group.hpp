@@ -40,10 +40,12 @@ using ParameterGroups = std::function<ParameterGroup(const Path& path, const Ten
   return false;
 }
 
-/// True for the matrices that Muon is made for: not embeddings, heads and routers, whose rows stand for themselves.
+/// True for the matrices that Muon is made for: not embeddings, heads, routers and what mixes residual streams, whose
+/// rows stand for themselves.
 [[nodiscard]] inline bool is_hidden_matrix(const Path& path, const TensorShape& shape) {
   if (shape.dimensions < 2) return false;
-  for (const std::string_view name : {"embedding", "head", "mtp_embedding", "mtp_head", "router"})
+  for (const std::string_view name : {"embedding", "head", "mtp_embedding", "mtp_head", "router", "mixer_residual",
+                                      "feed_forward_residual", "stream_head"})
     if (passes_through(path, name)) return false;
   return true;
 }

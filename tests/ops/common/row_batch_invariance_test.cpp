@@ -124,7 +124,7 @@ class RowBatchInvariance : public BatchInvariance {
       });
     }
     for (const auto selection : {Selection::greedy, Selection::group_limited_greedy, Selection::noaux_tc})
-      for (const auto scoring : {Scoring::sigmoid, Scoring::softmax})
+      for (const auto scoring : {Scoring::sigmoid, Scoring::softmax, Scoring::sqrt_softplus})
         expect_rows_as_alone("route", [&](Cpu& device, Index first, Index n) {
           const TopKConfig config{.experts = static_cast<int>(dim),
                                   .top_k = 3,

@@ -45,7 +45,7 @@ void expect_central_differences(const guild::TopKConfig& config, const std::vect
 }
 
 TEST(RouteBackward, EqualsCentralDifferencesForEveryKindOfRouter) {
-  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax})
+  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax, Scoring::sqrt_softplus})
     for (bool normalize : {false, true})
       for (Selection selection : {Selection::greedy, Selection::group_limited_greedy, Selection::noaux_tc}) {
         SCOPED_TRACE(std::to_string(int(scoring)) + std::to_string(normalize) + std::to_string(int(selection)));
@@ -84,7 +84,7 @@ TEST(RouteBackward, GivesNothingToExpertsThatSigmoidScoresDidNotChoose) {
 
 TEST(RouteBackward, StaysFiniteForLogitsOfAnySizeAndForRowsWithoutAChoice) {
   guild::Cpu device({.threads = 1});
-  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax}) {
+  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax, Scoring::sqrt_softplus}) {
     const guild::TopKConfig config{.experts = 4, .top_k = 2, .scoring = scoring};
     Matrix<float> logits(2, 4), weights(2, 2), dweights(2, 2), dlogits(2, 4);
     Matrix<std::int32_t> indices(2, 2);

@@ -61,7 +61,7 @@ TopKConfig config_of(Scoring scoring, bool normalize) {
 }
 std::vector<TopKConfig> configs() {
   std::vector<TopKConfig> all;
-  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax})
+  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax, Scoring::sqrt_softplus})
     for (bool normalize : {true, false}) all.push_back(config_of(scoring, normalize));
   return all;
 }
@@ -86,7 +86,9 @@ BalanceTerms textbook(const Case& at, double noise) {
       double exps = 0, sum = 0, chosen_sum = 0;
       for (std::size_t e = 0; e < experts; ++e) raw[e] = at.logits(t, Index(e)), exps += std::exp(raw[e]);
       for (std::size_t e = 0; e < experts; ++e) {
-        s[e] = at.config.scoring == Scoring::softmax ? std::exp(raw[e]) / exps : 1 / (1 + std::exp(-raw[e]));
+        s[e] = at.config.scoring == Scoring::softmax   ? std::exp(raw[e]) / exps
+               : at.config.scoring == Scoring::sigmoid ? 1 / (1 + std::exp(-raw[e]))
+                                                       : std::sqrt(std::log1p(std::exp(raw[e])));
         sum += s[e];
       }
       sorted = raw;
@@ -170,7 +172,7 @@ TEST(Balance, InFloatIsNearDouble) {
 }
 
 TEST(Balance, AuxiliaryIsItsCoefficientAtBalanceAndGrowsToTheNumberOfExperts) {
-  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax}) {
+  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax, Scoring::sqrt_softplus}) {
     Case at({.experts = 4, .top_k = 2, .scoring = scoring}, 4, 1);
     for (Index t = 0; t < 4; ++t)
       for (Index e = 0; e < 4; ++e) at.logits(t, e) = 0.25;

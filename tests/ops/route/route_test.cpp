@@ -41,7 +41,9 @@ void expect_contract(const guild::TopKConfig& config, const Matrix<float>& logit
     for (std::size_t e = 0; e < experts; ++e) {
       const double x = logits(t, Index(e));
       // In double: the logits and biases of the tests leave no two choices within float error.
-      score[e] = config.scoring == Scoring::softmax ? std::exp(x) / total : 1.0 / (1.0 + std::exp(-x));
+      score[e] = config.scoring == Scoring::softmax   ? std::exp(x) / total
+                 : config.scoring == Scoring::sigmoid ? 1.0 / (1.0 + std::exp(-x))
+                                                      : std::sqrt(std::log(1.0 + std::exp(x)));
       choice[e] = score[e] + (bias.empty() ? 0.0 : double(bias[e]));
     }
     std::vector<std::size_t> kept(experts);
@@ -99,7 +101,7 @@ TEST(Router, FollowsTheContractOfR1) {
 
 TEST(Router, FollowsTheContractForManyShapes) {
   unsigned seed = 10;
-  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax})
+  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax, Scoring::sqrt_softplus})
     for (Selection selection : {Selection::greedy, Selection::group_limited_greedy, Selection::noaux_tc})
       for (bool normalize : {false, true})
         for (auto [experts, top_k, groups, top_groups] :
@@ -195,7 +197,7 @@ TEST(Router, SurvivesLogitsOfAnyFiniteSize) {
   guild::TopKConfig config{.experts = 4, .top_k = 2};
   Matrix<float> logits(1, 4);
   logits(0, 0) = -3e38f, logits(0, 1) = 3e38f, logits(0, 2) = -200.0f, logits(0, 3) = 200.0f;
-  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax}) {
+  for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax, Scoring::sqrt_softplus}) {
     config.scoring = scoring;
     const auto got = run(config, logits, {});
     EXPECT_EQ(got.indices(0, 0), 1);

@@ -37,8 +37,9 @@ struct DenseConfig {
   }
 };
 
-/// How router logits become scores. Source: DeepSeek-V3 report, eq. 15 (sigmoid); DeepSeek-V2 report, eq. 21 (softmax).
-enum class Scoring : std::uint8_t { sigmoid, softmax };
+/// How router logits become scores. Source: DeepSeek-V3 report, eq. 15 (sigmoid); DeepSeek-V2 report, eq. 21 (softmax);
+/// DeepSeek-V4 (sqrt_softplus: the root of log(1 + exp(logit))).
+enum class Scoring : std::uint8_t { sigmoid, softmax, sqrt_softplus };
 
 /// How experts are selected from scores; the names are those of `topk_method` in config.json.
 enum class Selection : std::uint8_t {
@@ -49,7 +50,15 @@ enum class Selection : std::uint8_t {
 
 /// The spelling of `scoring_func` in config.json.
 [[nodiscard]] constexpr std::string_view name(Scoring scoring) noexcept {
-  return scoring == Scoring::sigmoid ? "sigmoid" : "softmax";
+  switch (scoring) {
+    case Scoring::sigmoid:
+      return "sigmoid";
+    case Scoring::softmax:
+      return "softmax";
+    case Scoring::sqrt_softplus:
+      return "sqrtsoftplus";
+  }
+  return "unknown";
 }
 
 /// The spelling of `topk_method` in config.json.

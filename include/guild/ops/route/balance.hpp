@@ -30,7 +30,7 @@ inline void check_sequences(std::span<const Index> offsets, Index tokens) {
 }  // namespace detail
 
 /// The losses that keep E experts in balance, for T tokens with router logits [T, E] and the experts chosen [T, K].
-/// With s = sigmoid or softmax of the logits (config.scoring), p = s / sum s:
+/// With s = the scores of the logits (config.scoring), p = s / sum s:
 ///   importance : CV^2 of sum_t G(t, i); G the weights of `route` before the scale, divided by their sum if
 ///                config.normalize, 0 for experts not chosen. CV^2 = population variance / (mean^2 + 1e-10).
 ///   load       : CV^2 of sum_t Phi((x_i - x') / load_noise); x' the (K + 1)-th largest logit of the token if i is

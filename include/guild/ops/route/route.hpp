@@ -63,7 +63,7 @@ void refuse_unknown_experts(Device& device, View<const std::int32_t, 2> indices,
 }  // namespace detail
 
 /// Chooses `config.top_k` of E experts for each token (DeepSeek-V3 report, eq. 12-16; DeepSeek-V2 report, eq. 20-24).
-///   score   = sigmoid(logit) or softmax over all E logits
+///   score   = sigmoid(logit), softmax over all E logits, or sqrt(log(1 + exp(logit)))
 ///   choice  = score + bias (bias [E], or an empty view)
 ///   groups  : E / groups consecutive experts each; noaux_tc ranks a group by the sum of its two best choices,
 ///             group_limited_greedy by its best; experts outside the best top_groups are masked with -infinity;
@@ -108,7 +108,7 @@ void route(Device& device, const TopKConfig& config, DeviceView<const std::type_
 
 /// Overwrites dlogits [T, E] with the gradient through the chosen weights of `route`: logits [T, E] as it took them,
 /// indices, weights_tk and dweights_tk [T, K]. Which experts are chosen, and so the selection bias, has no gradient.
-/// With sigmoid scores only the chosen experts' logits get one; with softmax all of them do. dlogits must not be
+/// With softmax scores all logits get one, with others only those of the chosen experts. dlogits must not be
 /// logits. `top_k` is that of the indices: those of another choice than the config's are legal. Throws op_shape.
 template <class Device, class Real>
 void route_backward(Device& device, const TopKConfig& config, DeviceView<const std::type_identity_t<Real>, 2> logits,

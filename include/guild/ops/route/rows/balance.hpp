@@ -5,25 +5,13 @@
 #include <cstdint>
 #include <guild/core/config.hpp>
 #include <guild/device/team.hpp>
+#include <guild/ops/route/rows/scores.hpp>
 #include <limits>
 
 namespace guild {
 inline namespace v1 {
 
 namespace detail {
-
-/// log(sigmoid(x)), finite for every finite x.
-template <class Real>
-GUILD_HD inline Real log_sigmoid(Real x) {
-  return x < Real(0) ? x - std::log1p(std::exp(x)) : -std::log1p(std::exp(-x));
-}
-
-/// The router's scores as a softmax of something: of the logits, or of log(sigmoid(logit)), whose softmax is
-/// sigmoid / sum of sigmoids. So scores that are all tiny still sum to one, and need no guard in a denominator.
-template <class Real>
-GUILD_HD inline Real log_score(bool softmax, Real logit) {
-  return softmax ? logit : log_sigmoid(logit);
-}
 
 /// Which experts a token would choose by its logits alone, and how nearly.
 template <class Real>
@@ -67,7 +55,8 @@ struct BalanceTokenRow {
   template <Team T>
   GUILD_HD void operator()(T team, Index row) const {
     const Index experts = at.logits.cols, top_k = at.chosen.cols;
-    const bool softmax = at.config.scoring == Scoring::softmax;
+    const Scoring kind = at.config.scoring;
+    const bool softmax = kind == Scoring::softmax;
     const Real* const logit = at.logits.data + row * at.logits.pitch;
     Real* const p = at.probability.data + row * at.probability.pitch;
     if (at.border.data != nullptr) find_border(team, logit, p, row);
@@ -77,9 +66,9 @@ struct BalanceTokenRow {
       const Real total = team.sum(experts, [=](Index e) { return std::exp(logit[e] - peak); });
       if (team.rank() == 0) at.log_sum.data[row] = static_cast<double>(peak) + std::log(static_cast<double>(total));
     }
-    const Real top = detail::log_score(softmax, peak);
+    const Real top = detail::log_score(kind, peak);
     const Real total =
-        team.sum(experts, [=](Index e) { return p[e] = std::exp(detail::log_score(softmax, logit[e]) - top); });
+        team.sum(experts, [=](Index e) { return p[e] = std::exp(detail::log_score(kind, logit[e]) - top); });
     team.sync();
     team.for_each(experts, [=](Index e) { p[e] /= total; });
     if (at.gates.data == nullptr) return;
@@ -91,10 +80,10 @@ struct BalanceTokenRow {
     Real best = -std::numeric_limits<Real>::infinity();
     for (Index k = 0; k < top_k; ++k)
       if (expert[k] >= 0 && expert[k] < experts && logit[expert[k]] > best) best = logit[expert[k]];
-    const Real shift = normalize ? detail::log_score(softmax, best) : softmax ? top + std::log(total) : Real(0);
+    const Real shift = normalize ? detail::log_score(kind, best) : softmax ? top + std::log(total) : Real(0);
     Real sum = normalize ? Real(0) : Real(1);
     const auto share = [=](Index k) {
-      return expert[k] >= 0 && expert[k] < experts ? std::exp(detail::log_score(softmax, logit[expert[k]]) - shift)
+      return expert[k] >= 0 && expert[k] < experts ? std::exp(detail::log_score(kind, logit[expert[k]]) - shift)
                                                    : Real(0);
     };
     for (Index k = 0; normalize && k < top_k; ++k) sum += share(k);
@@ -178,12 +167,13 @@ struct BalanceGradientRow {
   template <Team T>
   GUILD_HD void operator()(T team, Index row) const {
     const Index experts = at.logits.cols, top_k = at.chosen.cols;
-    const bool softmax = at.config.scoring == Scoring::softmax, normalize = at.config.normalize;
+    const Scoring kind = at.config.scoring;
+    const bool softmax = kind == Scoring::softmax, normalize = at.config.normalize;
     const Real* const logit = at.logits.data + row * at.logits.pitch;
     const Real* const p = at.probability.data + row * at.probability.pitch;
     Real* const to = dlogits.data + row * dlogits.pitch;
     // From the gradient by log_score to that by the logit.
-    const auto slope = [=](Index e) { return softmax ? Real(1) : Real(1) / (Real(1) + std::exp(logit[e])); };
+    const auto slope = [=](Index e) { return detail::log_score_slope(kind, logit[e]); };
 
     const double* const dp =
         dprobability.data == nullptr ? nullptr : dprobability.data + sequence_of(row) * dprobability.pitch;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <guild/core/config.hpp>
 #include <guild/device/team.hpp>
+#include <guild/ops/route/rows/scores.hpp>
 #include <limits>
 
 namespace guild {
@@ -49,7 +50,9 @@ struct RouterRow {
     const bool softmax = config.scoring == Scoring::softmax;
     const Real peak = softmax ? team.max(experts, [logit](Index e) { return logit[e]; }) : Real(0);
     const Real total = softmax ? team.sum(experts, [=](Index e) { return std::exp(logit[e] - peak); }) : Real(1);
+    const bool root = config.scoring == Scoring::sqrt_softplus;
     const auto score = [=](Index e) {
+      if (root) return std::sqrt(detail::softplus(logit[e]));
       // One exponential and one division for both: exp(x - peak) / total, or 1 / (1 + exp(-x)).
       const Real power = std::exp(softmax ? logit[e] - peak : -logit[e]);
       return (softmax ? power : Real(1)) / (softmax ? total : Real(1) + power);
@@ -132,7 +135,8 @@ struct RouterRow {
 /// From the gradients of the chosen weights to those of all logits: see `route_backward`. With w = scale * s / N and
 /// N = (sum of the chosen s) + 1e-20 if normalised, or 1:
 ///   ds_k = (scale * dw_k - sum_j dw_j w_j) / N, or scale * dw_k;
-///   sigmoid: dlogit_k = ds_k s_k (1 - s_k); softmax: dlogit_e = s_e (ds_e - sum_j ds_j s_j) over all experts.
+///   sigmoid: dlogit_k = ds_k s_k (1 - s_k); softmax: dlogit_e = s_e (ds_e - sum_j ds_j s_j) over all experts;
+///   sqrt_softplus: dlogit_k = ds_k sigmoid(logit_k) / (2 s_k).
 /// A choice outside of the experts (-1: a row that was not routed) has no gradient.
 template <class Real>
 struct RouteBackwardRow {
@@ -154,10 +158,12 @@ struct RouteBackwardRow {
     const Real* const dweight = dweights.data + row * dweights.pitch;
     Real* const dlogit = dlogits.data + row * dlogits.pitch;
 
-    const bool softmax = config.scoring == Scoring::softmax;
+    const Scoring kind = config.scoring;
+    const bool softmax = kind == Scoring::softmax, root = kind == Scoring::sqrt_softplus;
     const Real peak = softmax ? team.max(experts, [logit](Index e) { return logit[e]; }) : Real(0);
     const Real total = softmax ? team.sum(experts, [=](Index e) { return std::exp(logit[e] - peak); }) : Real(1);
     const auto score = [=](Index e) {
+      if (root) return std::sqrt(detail::softplus(logit[e]));
       const Real power = std::exp(softmax ? logit[e] - peak : -logit[e]);
       return (softmax ? power : Real(1)) / (softmax ? total : Real(1) + power);
     };
@@ -184,8 +190,7 @@ struct RouteBackwardRow {
     team.for_each(top_k, [=](Index k) {
       if (!exists(k)) return;
       const Real s = score(chosen[k]);
-      // 1 - sigmoid(x) is sigmoid(-x): no digits are lost where the score is near 1.
-      const Real slope = softmax ? Real(1) : Real(1) / (Real(1) + std::exp(logit[chosen[k]]));
+      const Real slope = detail::log_score_slope(kind, logit[chosen[k]]);
       dlogit[chosen[k]] += dscore(k) * s * slope;
     });
   }
