@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <guild/checkpoint/load_weights.hpp>
 #include <guild/core/config.hpp>
-#include <guild/device/cpu.hpp>
+#include <guild/cpu.hpp>
 #include <guild/io/config.hpp>
 #include <guild/io/safetensors.hpp>
 #include <guild/models/transformer.hpp>
