@@ -82,7 +82,7 @@ class Attention {
   guild::Buffer<float> values_ = random_values(400 * hidden, 7);
 };
 
-std::vector<std::vector<Index>> splits(Index length) {
+inline std::vector<std::vector<Index>> splits(Index length) {
   std::vector<std::vector<Index>> all;
   for (const Index split : {Index{1}, Index{3}, Index{8}, Index{9}, Index{16}, Index{17}, Index{70}, length - 1})
     all.push_back({split, length});
