@@ -102,6 +102,12 @@ TEST(RouteBackward, StaysFiniteForLogitsOfAnySizeAndForRowsWithoutAChoice) {
   }
 }
 
+TEST(RouteBackward, StaysFiniteWhereTheRootOfSoftplusUnderflows) {
+  for (const float logit : {-41.0f, -200.0f, -3e38f})
+    EXPECT_EQ(guild::detail::log_score_slope(Scoring::sqrt_softplus, logit), 0.5f) << logit;
+  EXPECT_NEAR(guild::detail::log_score_slope(Scoring::sqrt_softplus, -39.9), 0.5, 1e-15);
+}
+
 TEST(RouteBackward, RefusesShapesThatDoNotFit) {
   guild::Cpu device({.threads = 1});
   const guild::TopKConfig config{.experts = 4, .top_k = 2};
