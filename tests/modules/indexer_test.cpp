@@ -67,6 +67,16 @@ TEST(SparseTopK, ExtendingInAnySplitEqualsOneForward) {
   expect_any_split<Sparse<FewBf16>>(3e-6);
 }
 
+TEST(SparseTopK, ScoresOfFewTokensAtATimeChooseTheSameKeys) {
+  Attention<Sparse<Few>> attention;
+  const Matrix alone = attention.alone(150), cached = attention.run({60, 150});
+  for (const Index most : {1, 150, 700, 5000}) {
+    attention.tuning().most_index_scores = most;
+    EXPECT_TRUE(same_bits(attention.alone(150), alone)) << most;
+    EXPECT_TRUE(same_bits(attention.run({60, 150}), cached)) << most;
+  }
+}
+
 /// A pass in double over whole sequences, with weights of which any may be changed.
 template <class S>
 struct Exact {

@@ -42,6 +42,7 @@ class Attention {
     device_.tuning().latent_form = form;
   }
 
+  [[nodiscard]] guild::Tuning& tuning() { return device_.tuning(); }
   Matrix alone(Index length, Index offset = 0) {
     const Tokens none(static_cast<std::size_t>(length));
     const Flat flat({{0, &none, 0, length}});
