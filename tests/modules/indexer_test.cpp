@@ -1,7 +1,9 @@
 #include <guild/modules/indexer.hpp>
 
+#include <guild/modules/block.hpp>
 #include <guild/modules/keys.hpp>
 #include <guild/modules/mla.hpp>
+#include <guild/modules/recompute.hpp>
 
 #include <gtest/gtest.h>
 
@@ -14,6 +16,7 @@
 
 #include "../support/gradient_check.hpp"
 #include "../support/one_attention.hpp"
+#include "../support/whole_stack.hpp"
 
 namespace indexer_test {
 
@@ -62,6 +65,16 @@ TEST(SparseTopK, ExtendingInAnySplitEqualsOneForward) {
     expect_any_split<Sparse<Few>>(3e-6, form);
   expect_any_split<Sparse<Interleaved>>(3e-6);
   expect_any_split<Sparse<FewBf16>>(3e-6);
+}
+
+TEST(SparseTopK, ScoresOfFewTokensAtATimeChooseTheSameKeys) {
+  Attention<Sparse<Few>> attention;
+  const Matrix alone = attention.alone(150), cached = attention.run({60, 150});
+  for (const Index most : {1, 150, 700, 5000}) {
+    attention.tuning().most_index_scores = most;
+    EXPECT_TRUE(same_bits(attention.alone(150), alone)) << most;
+    EXPECT_TRUE(same_bits(attention.run({60, 150}), cached)) << most;
+  }
 }
 
 /// A pass in double over whole sequences, with weights of which any may be changed.
@@ -118,6 +131,7 @@ struct Exact {
 };
 
 struct Tiny : Latent {
+  static constexpr DenseConfig dense = {.hidden = 14, .layers = 1};
   static constexpr TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 1, .context = 64};
   static constexpr MlaConfig attention = {
       .heads = 2,
@@ -133,9 +147,9 @@ struct TinyInterleaved : Tiny {
   static constexpr IndexerConfig indexer = {.heads = 8, .dim = 6, .top_k = 4, .pairs = RopePairs::interleaved};
 };
 
-/// The keys that each token of a sequence sees, by the formulas: linear maps, LayerNorm, rotation, scores, sorting.
+/// The scores of each token of a sequence, by the formulas: linear maps, LayerNorm, rotation, sums over heads.
 template <class S>
-std::vector<std::vector<bool>> seen_by_formula(Exact<S>& one, Index begin, Index count) {
+std::vector<std::vector<double>> scores_by_formula(Exact<S>& one, Index begin, Index count) {
   constexpr Index heads = S::indexer.heads, dim = S::indexer.dim, hidden = S::config.hidden,
                   rank = S::attention.query_rank, rotary = S::attention.rope_dim, pairs = rotary / 2;
   const auto& w = one.weights;
@@ -158,7 +172,7 @@ std::vector<std::vector<bool>> seen_by_formula(Exact<S>& one, Index begin, Index
     }
   };
   std::vector<std::vector<double>> keys;
-  std::vector<std::vector<bool>> seen;
+  std::vector<std::vector<double>> all;
   for (Index t = 0; t < count; ++t) {
     const double* const from = one.x.data() + (begin + t) * hidden;
     const std::vector<double> x(from, from + hidden);
@@ -190,12 +204,18 @@ std::vector<std::vector<bool>> seen_by_formula(Exact<S>& one, Index begin, Index
       }
       scores.push_back(score);
     }
-    std::vector<std::size_t> order(scores.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
-    seen.emplace_back(scores.size());
-    for (std::size_t i = 0; i < order.size() && i < std::size_t{S::indexer.top_k}; ++i) seen.back()[order[i]] = true;
+    all.push_back(scores);
   }
+  return all;
+}
+/// The keys of largest score.
+template <class S>
+std::vector<bool> seen_of(const std::vector<double>& scores) {
+  std::vector<bool> seen(scores.size());
+  std::vector<std::size_t> order(scores.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
+  for (std::size_t i = 0; i < order.size() && i < std::size_t{S::indexer.top_k}; ++i) seen[order[i]] = true;
   return seen;
 }
 
@@ -209,19 +229,65 @@ void expect_choice_of_formula() {
     const View<std::uint32_t, 2> found = host_view(one.device, bits.next(chunk));
     EXPECT_EQ(found.data == nullptr, chunk.count <= S::indexer.top_k);
     if (found.data == nullptr) continue;
-    const auto seen = seen_by_formula(one, chunk.begin, chunk.count);
-    for (Index t = 0; t < chunk.count; ++t)
+    const auto scores = scores_by_formula(one, chunk.begin, chunk.count);
+    for (Index t = 0; t < chunk.count; ++t) {
+      const std::vector<bool> seen = seen_of<S>(scores[static_cast<std::size_t>(t)]);
       for (Index s = 0; s <= t; ++s) {
         const bool chosen = (found(t, s / 32) >> (s % 32) & 1U) != 0;
-        ASSERT_EQ(chosen, bool(seen[static_cast<std::size_t>(t)][static_cast<std::size_t>(s)])) << t << ", " << s;
+        ASSERT_EQ(chosen, bool(seen[static_cast<std::size_t>(s)])) << t << ", " << s;
         not_latest += chosen && s + S::indexer.top_k <= t ? 1 : 0;
       }
+    }
   }
   EXPECT_GT(not_latest, 50);
 }
 TEST(Indexer, ChoosesTheKeysOfLargestScoreByTheFormula) {
   expect_choice_of_formula<Tiny>();
   expect_choice_of_formula<TinyInterleaved>();
+}
+
+/// Softmax over the keys that are seen, 0 for the others.
+std::vector<double> softmax(const std::vector<double>& scores, const std::vector<bool>& seen) {
+  std::vector<double> shares(scores.size());
+  double sum = 0;
+  for (std::size_t s = 0; s < scores.size(); ++s) sum += shares[s] = seen[s] ? std::exp(scores[s]) : 0.0;
+  for (double& share : shares) share /= sum;
+  return shares;
+}
+TEST(Indexer, ItsObjectiveIsTheDivergenceFromWhatAllHeadsLookAtByTheFormula) {
+  constexpr Index heads = Tiny::attention.heads, nope = Tiny::attention.nope_dim, rotary = Tiny::attention.rope_dim,
+                  width = nope + rotary, stride = nope + Tiny::attention.value_dim;
+  for (const KeySight sight : {KeySight::chosen, KeySight::all}) {
+    Exact<Tiny> one({4, 1, 9});
+    one.ragged.pass.indexing = {.weight = 1.0, .sight = sight};
+    const double found = one.backward();
+    const auto query = host_view(one.device, one.saved.query), rows = host_view(one.device, one.saved.latents),
+               keys = host_view(one.device, one.saved.keys_values);
+    double expected = 0;
+    for (const Chunk& chunk : one.ragged.pass.batch.chunks)
+      for (const auto& scores : scores_by_formula(one, chunk.begin, chunk.count)) {
+        const Index t = chunk.begin + static_cast<Index>(scores.size()) - 1;
+        const auto seen = sight == KeySight::all ? std::vector<bool>(scores.size(), true) : seen_of<Tiny>(scores);
+        std::vector<double> looked(scores.size());
+        for (Index h = 0; h < heads; ++h) {
+          std::vector<double> products(scores.size());
+          for (std::size_t s = 0; s < products.size(); ++s) {
+            const Index key = chunk.begin + static_cast<Index>(s);
+            for (Index i = 0; i < nope; ++i) products[s] += query(t, h * width + i) * keys(key, h * stride + i);
+            for (Index i = 0; i < rotary; ++i)
+              products[s] += query(t, h * width + nope + i) * rows(key, Tiny::attention.latent_rank + i);
+            products[s] *= double(softmax_scale(Tiny::attention));
+          }
+          const auto shares = softmax(products, seen);
+          for (std::size_t s = 0; s < shares.size(); ++s) looked[s] += shares[s] / double(heads);
+        }
+        const auto guess = softmax(scores, seen);
+        for (std::size_t s = 0; s < scores.size(); ++s)
+          if (seen[s]) expected += looked[s] * std::log(looked[s] / guess[s]) / double(one.tokens);
+      }
+    EXPECT_GT(expected, 0.01);
+    EXPECT_NEAR(found, expected, 1e-9);
+  }
 }
 
 TEST(Indexer, HasNoGradientOfTheModelsLossAndAttentionHasItOverTheChosenKeys) {
@@ -267,6 +333,47 @@ TEST(Indexer, ItsObjectiveChangesNoBitOfOtherGradients) {
   for (std::size_t i = 0; i < a.size(); ++i)
     EXPECT_TRUE(std::equal(a[i].gradient, a[i].gradient + a[i].count, b[i].gradient)) << a[i].name;
   EXPECT_TRUE(std::equal(without.dx.data(), without.dx.data() + without.dx.size(), with.dx.data()));
+}
+
+/// Gradients of all tensors of two layers, and the objectives of their indices.
+template <template <class> class Kept>
+std::vector<double> gradients_of_two_layers() {
+  using Layers = WholeStack<Kept<Segment<Block<Tiny, Sparse<Tiny>, DenseFeedForward<Tiny>>, 2>>>;
+  constexpr Index hidden = Tiny::config.hidden;
+  Cpu device({.threads = 2});
+  Random random(9);
+  RaggedPass ragged(device, {4, 1, 9}, 5, 19);
+  const Index tokens = ragged.tokens();
+  typename Layers::template Weights<Dense<double>> weights, gradients;
+  allocate<Layers>(weights);
+  allocate<Layers>(gradients);
+  Layers::visit(FillRandom{&random}, Path{}, weights);
+  Buffer<double> x(tokens * hidden), y(tokens * hidden), dx(tokens * hidden), loss(2);
+  for (double& value : x.view()) value = normal(random);
+  for (double& value : dx.view()) value = normal(random);
+  Arena arena;
+  Arena::Frame memory(arena);
+  auto pass = ragged.pass.with(memory);
+  pass.indexing = {.weight = 0.7, .loss_l = loss.view()};
+  typename Layers::template Saved<double> saved;
+  Layers::forward(pass, weights, {}, x.view(tokens, hidden), y.view(tokens, hidden), &saved);
+  Layers::backward(pass, weights, saved, dx.view(tokens, hidden), gradients);
+  std::vector<Differentiated> list;
+  Layers::visit(CollectDifferentiated{&list}, Path{}, weights, gradients);
+  std::vector<double> all(loss.view().begin(), loss.view().end());
+  for (const Differentiated& one : list) all.insert(all.end(), one.gradient, one.gradient + one.count);
+  all.insert(all.end(), dx.view().begin(), dx.view().end());
+  return all;
+}
+template <class Layers>
+using AsTheyAre = Layers;
+template <class Layers>
+using Recomputed = Recompute<Layers>;
+TEST(SparseTopK, LayersThatAreComputedAgainHaveTheSameGradientsAndObjectives) {
+  const auto once = gradients_of_two_layers<AsTheyAre>();
+  EXPECT_GT(once[0], 0.01);
+  EXPECT_GT(once[1], 0.01);
+  EXPECT_EQ(gradients_of_two_layers<Recomputed>(), once);
 }
 
 TEST(SparseTopK, SequencesOfABatchDoNotSeeEachOther) {

@@ -42,6 +42,7 @@ class Attention {
     device_.tuning().latent_form = form;
   }
 
+  [[nodiscard]] guild::Tuning& tuning() { return device_.tuning(); }
   Matrix alone(Index length, Index offset = 0) {
     const Tokens none(static_cast<std::size_t>(length));
     const Flat flat({{0, &none, 0, length}});
@@ -82,7 +83,7 @@ class Attention {
   guild::Buffer<float> values_ = random_values(400 * hidden, 7);
 };
 
-std::vector<std::vector<Index>> splits(Index length) {
+inline std::vector<std::vector<Index>> splits(Index length) {
   std::vector<std::vector<Index>> all;
   for (const Index split : {Index{1}, Index{3}, Index{8}, Index{9}, Index{16}, Index{17}, Index{70}, length - 1})
     all.push_back({split, length});

@@ -17,6 +17,8 @@ struct Tuning {
   /// Most floats of expanded keys and values in scratch at a time (1 GiB): a chunk that needs more runs absorbed unless
   /// `expanded` is asked for, and the chunks of a batch are expanded in groups that stay below it together.
   Index most_expanded = Index{1} << 28;
+  /// Most scores of an index in scratch at a time (64 MiB of floats), or those of one token where they are more.
+  Index most_index_scores = Index{1} << 24;
 };
 
 }  // namespace v1

@@ -13,6 +13,7 @@
 #include <guild/core/config.hpp>
 #include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
+#include <guild/device/tuning.hpp>
 #include <guild/modules/append_rows.hpp>
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
@@ -212,7 +213,7 @@ struct Indexer {
   }
 
   /// Chooses for the chunks whose context is longer than K, from keys_of(chunk) [context, I]. Scores are made for as
-  /// many tokens at a time as fit in 64 MiB, or for one.
+  /// many tokens at a time as fit in Tuning::most_index_scores, or for one.
   template <class Device, class Real, class Memory, class KeysOf>
   static KeyChoice choose(const Pass<Device>& pass, const Queries<Real>& queries, Memory& memory, KeysOf&& keys_of) {
     using Element = std::remove_const_t<std::remove_reference_t<decltype(*keys_of(std::size_t{0}).data)>>;
@@ -226,7 +227,7 @@ struct Indexer {
       longest = std::max(longest, context_of(chunk));
       all += chunk.count * context_of(chunk);
     }
-    constexpr Index most = (Index{64} << 20) / Index{sizeof(Real)};
+    const Index most = device.tuning().most_index_scores;
     auto scratch = device.scratch();
     const DeviceView<Real> room = scratch.template take<Real>(std::max(longest, std::min(all, most)));
     Index row = 0;  // of chunk i, the first that has not chosen yet
