@@ -122,6 +122,10 @@ def random_weights(c: dict, seed: int) -> dict:
             if ".q_a_proj." in name or "kv_a_proj_with_mqa" in name:  # GLM: the fixed epsilon of the latents' norms
                 w[: c["kv_lora_rank"] if "kv_a" in name else None] *= 0.05 if c["model_type"] == "glm_moe_dsa" else 1
         weights[name] = torch.from_numpy(w.astype(np.float32))
+    extra = f"model.layers.{c['num_hidden_layers']}."
+    if extra + "embed_tokens.weight" in weights:  # published as copies
+        weights[extra + "embed_tokens.weight"] = weights["model.embed_tokens.weight"].clone()
+        weights[extra + "shared_head.head.weight"] = weights["lm_head.weight"].clone()
     return weights
 
 
