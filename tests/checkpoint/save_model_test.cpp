@@ -221,6 +221,16 @@ struct GptOssSpec : guild::GptOssDefaults {
   }();
 };
 
+struct SparseSpec : guild::DeepSeekV32Defaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 97, .hidden = 48, .layers = 2, .context = 192};
+  static constexpr guild::MlaConfig attention = {
+      .heads = 3, .query_rank = 20, .latent_rank = 16, .nope_dim = 10, .rope_dim = 8, .value_dim = 9};
+  static constexpr guild::IndexerConfig indexer = {.heads = 8, .dim = 12, .top_k = 6};
+  static constexpr guild::DenseConfig dense = {.hidden = 70, .layers = 1};
+  static constexpr guild::TopKConfig routing = {.experts = 5, .top_k = 2};
+  static constexpr guild::ExpertConfig experts = {.hidden = 28, .shared = 1};
+};
+
 template <class Spec>
 void expect_saved_as(const std::string& type, const std::vector<std::string>& names) {
   using M = guild::Transformer<Spec>;
@@ -245,6 +255,11 @@ TEST(SaveModel, WritesOtherFamiliesAsPublished) {
   expect_saved_as<GptOssSpec>("gpt_oss",
                               {"model.layers.0.mlp.experts.gate_up_proj", "model.layers.1.mlp.experts.down_proj",
                                "model.layers.1.mlp.experts.gate_up_proj_bias", "model.layers.1.self_attn.sinks"});
+  expect_saved_as<SparseSpec>(
+      "deepseek_v32",
+      {"model.layers.0.self_attn.indexer.wq_b.weight", "model.layers.0.self_attn.indexer.wk.weight",
+       "model.layers.1.self_attn.indexer.k_norm.weight", "model.layers.1.self_attn.indexer.k_norm.bias",
+       "model.layers.1.self_attn.indexer.weights_proj.weight", "model.layers.1.mlp.gate.e_score_correction_bias"});
 }
 
 TEST(SaveModel, SavesTheShippedModelSoThatItLoadsAsPublished) {

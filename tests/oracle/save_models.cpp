@@ -140,6 +140,9 @@ int main(int argc, char** argv) {
     save<guild_test::Qwen3Moe>(from, to, "qwen3_moe", whole);
     save<guild_test::Gemma3>(from, to, "gemma3", whole);
     save<guild_test::GptOss>(from, to, "gpt_oss", whole);
+    save<guild_test::DeepSeekV32>(from, to, "v32", shards);
+    save<guild_test::DeepSeekV32Mtp>(from, to, "v32_mtp", whole);
+    save<guild_test::Glm5Full>(from, to, "glm5_full", whole);
   } catch (const std::exception& error) {
     std::puts(error.what());
     return 1;

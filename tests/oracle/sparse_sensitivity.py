@@ -13,8 +13,9 @@ import reference_forward as reference
 import sparse_forward
 from fixture_sensitivity import MODELS, NOTICED
 
-V32, GLM5 = ("v32", "v32_bf16", "v32_fused"), ("glm5", "glm5_full")
+V32, GLM5 = ("v32", "v32_bf16", "v32_fused", "v32_mtp"), ("glm5", "glm5_full")
 ALL = V32 + GLM5
+THERE = [name for name in ALL if (MODELS / name).exists()]  # glm5 is written only when it is named
 
 
 def attribute(**changes):
@@ -130,7 +131,7 @@ SAME = {  # what is no mistake
 
 def main() -> int:
     fixtures = {}
-    for name in ALL:
+    for name in THERE:
         folder = MODELS / name
         settings, tensors = json.loads((folder / "config.json").read_text()), reference.read_weights(folder)
         tokens = reference.read_safetensors(folder / "expected.safetensors", keep_integers=True)["tokens_0"]
@@ -138,7 +139,7 @@ def main() -> int:
 
     def moved(model, names):
         errors = {}
-        for name in names:
+        for name in (n for n in names if n in THERE):
             settings, tensors, tokens, right = fixtures[name]
             errors[name] = reference.row_error(model(settings, tensors).forward(tokens)["logits"], right)
         return errors
@@ -151,8 +152,8 @@ def main() -> int:
         print(f"{fault:48} {', '.join(f'{n} {e:.1e}' for n, e in errors.items())}{'  MISSED' if unseen else ''}")
     for change, model in SAME.items():
         errors = moved(model, ALL)
-        missed += max(errors.values()) > 1e-12
-        print(f"{change:48} moves {max(errors.values()):.1e}")
+        missed += max(errors.values(), default=0.0) > 1e-12
+        print(f"{change:48} moves {max(errors.values(), default=0.0):.1e}")
     return 1 if missed else 0
 
 
