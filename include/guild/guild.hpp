@@ -308,6 +308,7 @@
 #include <guild/training/moving_average.hpp>
 #include <guild/training/muon.hpp>
 #include <guild/training/objective.hpp>
+#include <guild/training/objective_options.hpp>
 #include <guild/training/optimizer.hpp>
 #include <guild/training/parameter_group.hpp>
 #include <guild/training/refresh_shared.hpp>

@@ -44,4 +44,22 @@ TEST(Transfer, OtherDevicesHaveCopies) {
   EXPECT_EQ(device.to_host, 3);
 }
 
+TEST(Transfer, ZerosAreZerosWhereverTheyLie) {
+  guild::Cpu near({.threads = 1});
+  guild_test::FarDevice far(guild::CpuOptions{.threads = 1});
+  const auto expect_zeros = [](auto& device) {
+    auto scratch = device.scratch();
+    for (int round = 0; round < 2; ++round) {  // over memory that held something else
+      auto frame = device.scratch();
+      const Download zeros(device, guild::zeros<double>(device, 5, frame));
+      EXPECT_EQ(std::vector<double>(zeros.view().begin(), zeros.view().end()), std::vector<double>(5, 0.0));
+      const std::array<double, 5> ones = {1, 1, 1, 1, 1};
+      auto again = device.scratch();
+      (void)guild::upload(device, std::span<const double>(ones), again);
+    }
+  };
+  expect_zeros(near);
+  expect_zeros(far);
+}
+
 }  // namespace transfer_test

@@ -1,12 +1,16 @@
 // The whole loss and all of its gradients, in double against central differences; and what a step adds up to.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 #include <string>
 #include <vector>
 
 #include <guild/cpu.hpp>
 #include <guild/models/transformer.hpp>
+#include <guild/modules/indexer.hpp>
+#include <guild/modules/parameters.hpp>
 #include <guild/training/objective.hpp>
 
 #include "../support/gradient_check.hpp"
@@ -123,6 +127,83 @@ TEST(Objective, TwoPredictionLayersHaveTrueGradients) {
 }
 TEST(Objective, BidirectionalAttentionHasTrueGradients) {
   expect_true_gradients<TinySpec>(guild::AttentionMask::bidirectional);
+}
+
+/// Attention to four keys that an index chooses.
+struct SparseSpec : TinySpec {
+  static constexpr guild::IndexerConfig indexer = {.heads = 8, .dim = 4, .top_k = 4};
+  template <class S>
+  using Mixer = guild::SparseTopK<guild::Mla<S>, guild::Indexer<S>>;
+};
+
+struct IndexedCase : Case<SparseSpec> {
+  guild::TrainingBatch batch = batch_of({9, 2, 12}, 13, 4);
+  guild::StepSize size;
+  std::vector<guild_test::Differentiated> indices{}, others{};
+
+  IndexedCase() {
+    size.add(batch);
+    std::vector<guild_test::Differentiated> all;
+    Model::visit(guild_test::CollectDifferentiated{&all}, guild::Path{}, weights, gradients);
+    for (auto& one : all) (one.name.find(".indexer.") != std::string::npos ? indices : others).push_back(one);
+  }
+  guild::LossReport learn(const guild::ObjectiveOptions& options) {
+    guild::for_each_parameter<Model>([](const guild::Path&, const guild::TensorShape&,
+                                        guild::Buffer<double>& data) { std::fill_n(data.data(), data.size(), 0.0); },
+                                     gradients);
+    guild::Objective<Model, double> objective(options);
+    return objective.learn(device, weights, batch, size, gradients);
+  }
+};
+
+TEST(Objective, IndicesHaveTheGradientsOfTheirOwnObjectiveAlone) {
+  for (const guild::KeySight sight : {guild::KeySight::all, guild::KeySight::chosen}) {
+    IndexedCase c;
+    const guild::ObjectiveOptions options{.index_weight = 0.7, .index_sight = sight};
+    EXPECT_GT(c.learn(options).index, 0.0);
+    // Differences would change what is chosen, and with it what attention looks at.
+    if (sight == guild::KeySight::all)
+      guild_test::expect_gradients(c.indices, [&] { return 0.7 * c.learn(options).index; }, {.most = 20});
+    std::vector<double> with;
+    for (const auto& one : c.others) with.insert(with.end(), one.gradient, one.gradient + one.count);
+    const guild::LossReport report = c.learn({.index_sight = sight});
+    EXPECT_EQ(report.index, 0.0);
+    auto expected = with.begin();
+    for (const auto& one : c.others)
+      for (Index i = 0; i < one.count; ++i) EXPECT_EQ(one.gradient[i], *expected++) << one.name;
+    for (const auto& one : c.indices)
+      for (Index i = 0; i < one.count; ++i) EXPECT_EQ(one.gradient[i], 0.0) << one.name;
+  }
+}
+
+TEST(Objective, IndicesLearnWhatAttentionLooksAtWarmedUpAndThenOnWhatTheyChoose) {
+  IndexedCase c;
+  ASSERT_EQ(c.indices.size(), 5u * 3);  // two layers and a prediction layer
+  for (const guild::KeySight sight : {guild::KeySight::all, guild::KeySight::chosen}) {
+    const guild::ObjectiveOptions options{.index_weight = 1.0, .index_sight = sight};
+    const double before = c.learn(options).index;
+    for (int step = 0; step < 60; ++step) {
+      for (const auto& one : c.indices)
+        for (Index i = 0; i < one.count; ++i) one.value[i] -= 0.5 * one.gradient[i];
+      (void)c.learn(options);
+    }
+    EXPECT_LT(c.learn(options).index, 0.9 * before) << static_cast<int>(sight);
+  }
+}
+
+TEST(Objective, TheObjectiveOfIndicesIsAMeanOverTheTokensOfAStep) {
+  IndexedCase c;
+  const guild::ObjectiveOptions options{.index_weight = 1.0};
+  const double whole = c.learn(options).index;
+  guild::Objective<IndexedCase::Model, double> objective(options);
+  guild::LossReport sum;
+  for (const guild::Chunk& chunk : c.batch.chunks) {
+    guild::TrainingBatch part;
+    const auto begin = static_cast<std::size_t>(chunk.begin), count = static_cast<std::size_t>(chunk.count);
+    part.append(std::span(c.batch.tokens).subspan(begin, count), std::span(c.batch.targets).subspan(begin, count));
+    sum += objective.learn(c.device, c.weights, part, c.size, c.gradients);
+  }
+  EXPECT_NEAR(sum.index, whole, 1e-12 * whole);
 }
 
 TEST(Objective, BatchesOfAStepAddUpToTheBatchOfAllTheirSequences) {

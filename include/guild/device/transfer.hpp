@@ -25,6 +25,19 @@ template <class Device, class T, class Memory>
   }
 }
 
+/// `count` zeros where the device computes, taken from `memory`.
+template <class T, class Device, class Memory>
+[[nodiscard]] DeviceView<T> zeros(Device& device, Index count, Memory& memory) {
+  const DeviceView<T> to = memory.template take<T>(count);
+  if constexpr (computes_in_host_memory<Device>) {
+    std::fill_n(to.data, count, T{});
+  } else {
+    const std::vector<T> host(static_cast<std::size_t>(count));
+    copy_to_device(device, View<const T>(host.data(), count), to);
+  }
+  return to;
+}
+
 /// A device's memory for the host to read as it is now: itself, or a copy made with the device's copy_to_host, which
 /// waits for the work that is queued.
 template <class Device, class T, int Rank>

@@ -65,9 +65,11 @@ struct Muon;
 
 // guild/training/objective.hpp
 struct LossReport;
-struct ObjectiveOptions;
 struct StepSize;
 template <class Model, class Real, class Memory> class Objective;
+
+// guild/training/objective_options.hpp
+struct ObjectiveOptions;
 
 // guild/training/optimizer.hpp
 enum class PredictionLayers : std::uint8_t;

@@ -19,35 +19,11 @@
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/fault.hpp>
 #include <guild/ops/head/cross_entropy_head.hpp>
+#include <guild/training/objective_options.hpp>
 #include <guild/training/training_batch.hpp>
 
 namespace guild {
 inline namespace v1 {
-
-struct ObjectiveOptions {
-  AttentionMask mask = AttentionMask::causal;  ///< bidirectional: masked language models
-  double z_loss = 0.0;                         ///< coefficient of the mean squared log-sum-exp of the head's logits
-  /// Of the mean loss of the prediction layers, where the weights have any (DeepSeek-V3: 0.3, then 0.1). At 0 they
-  /// rest.
-  double mtp_weight = 0.3;
-  BalanceOptions balance{};
-};
-
-/// Throws op_argument, with the option's name, unless all coefficients are usable.
-inline void check(const ObjectiveOptions& options) {
-  const auto require = [](double value, const char* key) {
-    if (!(value >= 0.0) || !std::isfinite(value))
-      detail::refuse(ErrorCode::op_argument,
-                     {"is ", value, "; the coefficient must be finite and not negative, and 0 is off"}, key);
-  };
-  require(options.z_loss, "ObjectiveOptions::z_loss");
-  require(options.mtp_weight, "ObjectiveOptions::mtp_weight");
-  require(options.balance.importance, "BalanceOptions::importance");
-  require(options.balance.load, "BalanceOptions::load");
-  require(options.balance.auxiliary, "BalanceOptions::auxiliary");
-  require(options.balance.sequence, "BalanceOptions::sequence");
-  require(options.balance.router_z, "BalanceOptions::router_z");
-}
 
 /// Prediction layers that can be trained, one after the other: layer d guesses the token d + 2 places ahead.
 inline constexpr std::size_t most_prediction_layers = 4;
@@ -72,6 +48,7 @@ struct LossReport {
   LossSums next;    ///< the main model's predictions
   LossSums second;  ///< the first prediction layer's: the tokens after the next
   std::array<LossSums, most_prediction_layers - 1> later{};  ///< further prediction layers'
+  double index = 0.0;  ///< the objective of sparse attention's indices, of the mean token, summed over layers
   [[nodiscard]] double loss() const { return next.mean_loss(); }
   [[nodiscard]] double second_loss() const { return second.mean_loss(); }
   /// Of prediction layer `depth`, from 0.
@@ -83,6 +60,7 @@ struct LossReport {
     next += other.next;
     second += other.second;
     for (std::size_t i = 0; i < later.size(); ++i) later[i] += other.later[i];
+    index += other.index;
     return *this;
   }
 };
@@ -142,6 +120,7 @@ class Objective {
     pass.balance_scale = static_cast<double>(batch.size()) / static_cast<double>(size.tokens);
     pass.counts = counts;
     pass.memory = &memory;
+    train_indices(pass, weights.mtp.size(), memory);
     auto& saved = saved_;
     const auto states = memory.template take<Real>(batch.size(), Model::config.hidden);
     const auto dstates = memory.template take<Real>(batch.size(), Model::config.hidden);
@@ -181,6 +160,10 @@ class Objective {
     }
     Model::backward(pass, weights, saved, dstates, gradients);
     raise_faults(device);
+    if (pass.indexing.weight > 0.0) {
+      const Download losses(device, pass.indexing.loss_l);
+      for (const double loss : losses.view()) report.index += loss;
+    }
     return report;
   }
 
@@ -268,9 +251,19 @@ class Objective {
     }
     offsets_.push_back(batch.size());
     pass.mask = options_.mask;
+    pass.indexing.sight = options_.index_sight;
     pass.balance = options_.balance;
     pass.sequence_offsets = offsets_;
     return pass;
+  }
+
+  /// Lets a pass train the indices, and count their objective from 0.
+  template <class Device>
+  void train_indices(Pass<Device>& pass, std::size_t prediction_layers, Frame& memory) {
+    pass.indexing.weight = options_.index_weight;
+    if (!(options_.index_weight > 0.0)) return;
+    const Index layers = Model::config.layers + static_cast<Index>(prediction_layers);
+    pass.indexing.loss_l = zeros<double>(pass.device, layers, memory);
   }
 
   HeadLossOptions head_options(double weight, Index count) const {

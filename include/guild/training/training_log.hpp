@@ -40,6 +40,7 @@ inline namespace v1 {
   number("loss", report.losses.loss());
   number("accuracy", report.losses.accuracy());
   if (report.losses.second.count > 0) number("second_loss", report.losses.second_loss());
+  if (report.losses.index > 0.0) number("index_loss", report.losses.index);
   number("importance_loss", report.balance.importance);
   number("load_loss", report.balance.load);
   number("auxiliary_loss", report.balance.auxiliary);

@@ -1,0 +1,45 @@
+// What the terms of a training step's objective count.
+#pragma once
+
+#include <cmath>
+
+#include <guild/core/refuse.hpp>
+#include <guild/modules/key_choice.hpp>
+#include <guild/ops/attention/job.hpp>
+#include <guild/ops/route/balance.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+struct ObjectiveOptions {
+  AttentionMask mask = AttentionMask::causal;  ///< bidirectional: masked language models
+  double z_loss = 0.0;                         ///< coefficient of the mean squared log-sum-exp of the head's logits
+  /// Of the mean loss of the prediction layers, where the weights have any (DeepSeek-V3: 0.3, then 0.1). At 0 they
+  /// rest.
+  double mtp_weight = 0.3;
+  BalanceOptions balance{};
+  /// Of the objective of sparse attention's indices (IndexingOptions), for the mean token, summed over layers; 0: they
+  /// are not trained. It has no gradient for anything but the indices, whose learning rate may be a group's of its own.
+  double index_weight = 0.0;
+  KeySight index_sight = KeySight::chosen;  ///< `all` while indices are warmed up: then attention sees all keys too
+};
+
+/// Throws op_argument, with the option's name, unless all coefficients are usable.
+inline void check(const ObjectiveOptions& options) {
+  const auto require = [](double value, const char* key) {
+    if (!(value >= 0.0) || !std::isfinite(value))
+      detail::refuse(ErrorCode::op_argument,
+                     {"is ", value, "; the coefficient must be finite and not negative, and 0 is off"}, key);
+  };
+  require(options.z_loss, "ObjectiveOptions::z_loss");
+  require(options.mtp_weight, "ObjectiveOptions::mtp_weight");
+  require(options.index_weight, "ObjectiveOptions::index_weight");
+  require(options.balance.importance, "BalanceOptions::importance");
+  require(options.balance.load, "BalanceOptions::load");
+  require(options.balance.auxiliary, "BalanceOptions::auxiliary");
+  require(options.balance.sequence, "BalanceOptions::sequence");
+  require(options.balance.router_z, "BalanceOptions::router_z");
+}
+
+}  // namespace v1
+}  // namespace guild
