@@ -146,6 +146,7 @@
 #include <guild/modules/append_rows.hpp>
 #include <guild/modules/batch.hpp>
 #include <guild/modules/block.hpp>
+#include <guild/modules/block_diagonal_linear.hpp>
 #include <guild/modules/cached_attention.hpp>
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
@@ -184,6 +185,7 @@
 #include <guild/modules/row_cache.hpp>
 #include <guild/modules/segment.hpp>
 #include <guild/modules/sequence_cache.hpp>
+#include <guild/modules/shared_kv.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/modules/streams.hpp>
 #include <guild/ops/attention/attention.hpp>

@@ -2,6 +2,8 @@
 // are in tests/models/gradients_test.cpp.
 #include <gtest/gtest.h>
 
+#include <guild/modules/shared_kv.hpp>
+
 #include "../support/gradient_cases.hpp"
 #include "../support/whole_stack.hpp"
 
@@ -70,6 +72,8 @@ using FarBiasMlaCase = UncachedCase<guild::Gated<guild::Mla<PlainQuerySpec>, gui
 using BranchesMlaCase = UncachedCase<guild::Gated<guild::Mla<TinySpec>, guild::BranchGate<2>>, TinySpec>;
 using HeadGateGqaCase =
     UncachedCase<guild::Gated<guild::Local<guild::Gqa<GqaSpec>, 4, 1>, guild::HeadGate<2>>, GqaSpec>;
+using SharedKvCase = UncachedCase<guild::SharedKv<SharedKvSpec>, SharedKvSpec>;
+using LocalSharedKvCase = UncachedCase<guild::Local<guild::SharedKv<SharedKvSpec>, 3>, SharedKvSpec>;
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
 using MoeRootCase = LayerCase<guild::Moe<HashSpec>, HashSpec>;
@@ -122,11 +126,11 @@ using Cases =
     testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
                    LayerNormCase, EmbeddingCase<guild::EmbeddingScale::one>,
                    EmbeddingCase<guild::EmbeddingScale::root_of_hidden>, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase,
-                   PlainGqaCase, LocalGqaCase, LocalMlaCase, FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase,
-                   HeadGateGqaCase, GeluCase, LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase,
-                   FourNormsCase, StackCase<TinySpec>, StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>,
-                   HyperBlockCase<HyperFourNormsSpec>, MoeRootCase, MoeHashCase, StackCase<HashSpec>,
-                   StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase>;
+                   PlainGqaCase, SharedKvCase, LocalSharedKvCase, LocalGqaCase, LocalMlaCase, FarBiasGqaCase,
+                   FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase, LimitedMoeCase, BiasedMoeCase, MoeCase,
+                   MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>, StackCase<RecomputeSpec>,
+                   HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>, MoeRootCase, MoeHashCase,
+                   StackCase<HashSpec>, StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

@@ -72,6 +72,10 @@ struct BiasedSpec : GeluSpec {
 };
 
 /// Grouped-query attention with all that it may have.
+struct SharedKvSpec : TinySpec {
+  static constexpr guild::SharedKvConfig attention = {
+      .heads = 4, .head_dim = 6, .rope_dim = 4, .query_rank = 5, .output_groups = 2, .output_rank = 3};
+};
 struct GqaSpec : guild::LlamaDefaults {
   static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
   static constexpr guild::GqaConfig attention = {.heads = 6,

@@ -19,6 +19,7 @@ struct ActivationConfig;
 // guild/core/config/attention.hpp
 struct GqaConfig;
 struct MlaConfig;
+struct SharedKvConfig;
 
 // guild/core/config/family.hpp
 struct FixedKey;

@@ -14,6 +14,9 @@ struct Chunk;
 template <class S, class MixerType, class FeedForwardType, class ResidualType> struct Block;
 template <class S> struct DenseFeedForward;
 
+// guild/modules/block_diagonal_linear.hpp
+template <Index Groups, Index Outputs, Index Inputs> struct BlockDiagonalLinear;
+
 // guild/modules/cached_attention.hpp
 template <class Attention, class Cache> struct CachedLatentAttention;
 
@@ -139,6 +142,9 @@ template <class ElementType, Index Width> class RowCache;
 
 // guild/modules/segment.hpp
 template <class LayerType, int Count> struct Segment;
+
+// guild/modules/shared_kv.hpp
+template <class S, const SharedKvConfig& Config, class Keys, class Gate> struct SharedKv;
 
 // guild/modules/stack.hpp
 template <class... Parts> struct Stack;

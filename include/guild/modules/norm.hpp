@@ -14,6 +14,8 @@ inline namespace v1 {
 /// Normalises rows of Size values. Sums are in float or wider.
 template <Index Size, NormGain Gain = NormGain::weight>
 struct RmsNorm {
+  static_assert(Gain != NormGain::one, "RmsNorm: a norm without weight is the operation rms_norm alone");
+
   template <class Store>
   struct Weights {
     typename Store::Vector weight;  ///< [Size]

@@ -110,5 +110,54 @@ struct GqaConfig {
   }
 };
 
+/// Attention whose one row per token is key and value of all heads (DeepSeek-V4).
+struct SharedKvConfig {
+  int heads = 64;
+  int head_dim = 512;
+  int rope_dim = 64;       ///< `qk_rope_head_dim`: the last dimensions of a head, which have rotary position
+  int query_rank = 1024;   ///< `q_lora_rank`
+  int output_groups = 8;   ///< `o_groups`: groups of heads/output_groups heads that share a product
+  int output_rank = 1024;  ///< `o_lora_rank`: outputs of a group's product
+  bool sinks = true;       ///< each head has a learned logit in the softmax's denominator
+  RopeConfig rope{};
+  [[nodiscard]] constexpr int query_dim() const { return head_dim; }
+  [[nodiscard]] constexpr int cache_dim() const { return head_dim; }
+  friend constexpr bool operator==(const SharedKvConfig&, const SharedKvConfig&) = default;
+
+  static constexpr ConfigPart part = {"SharedKvConfig", "attention"};
+
+  /// Calls f(ConfigField, value...) for each field, with its value in each of the configs.
+  template <class F, class... C>
+  static constexpr void fields(F&& f, C&... c) {
+    f(ConfigField{"num_attention_heads", "heads"}, c.heads...);
+    f(ConfigField{"head_dim", "head_dim"}, c.head_dim...);
+    f(ConfigField{"qk_rope_head_dim", "rope_dim"}, c.rope_dim...);
+    f(ConfigField{"q_lora_rank", "query_rank"}, c.query_rank...);
+    f(ConfigField{"o_groups", "output_groups"}, c.output_groups...);
+    f(ConfigField{"o_lora_rank", "output_rank"}, c.output_rank...);
+    f(ConfigField{"", "sinks"}, c.sinks...);
+    RopeConfig::fields(f, c.rope...);
+  }
+
+  [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
+    const detail::ConfigRange ranges[] = {
+        {"num_attention_heads", "num_attention_heads must be from 1 to 4096", heads, 1, 1 << 12},
+        {"head_dim", "head_dim must be from 2 to 4096", head_dim, 2, 1 << 12},
+        {"qk_rope_head_dim", "qk_rope_head_dim must be from 2 to head_dim and even", rope_dim, 2, head_dim},
+        {"q_lora_rank", "q_lora_rank must be from 1 to 65536", query_rank, 1, 1 << 16},
+        {"o_groups", "o_groups must be from 1 to num_attention_heads", output_groups, 1, heads},
+        {"o_lora_rank", "o_lora_rank must be from 1 to 65536", output_rank, 1, 1 << 16},
+    };
+    if (auto problem = detail::problem_of(ranges)) return problem;
+    if (heads % output_groups != 0)
+      return ConfigProblem{ErrorCode::cf_range, "o_groups", "o_groups must divide num_attention_heads",
+                           double(output_groups)};
+    if (rope_dim % 2 != 0)
+      return ConfigProblem{ErrorCode::cf_rope, "qk_rope_head_dim",
+                           "qk_rope_head_dim must be even: rotary position turns pairs", double(rope_dim)};
+    return rope.problem();
+  }
+};
+
 }  // namespace v1
 }  // namespace guild

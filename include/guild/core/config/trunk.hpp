@@ -14,9 +14,10 @@ inline namespace v1 {
 enum class NormGain : std::uint8_t {
   weight,           ///< rows are multiplied by it: Llama, DeepSeek and most others
   one_plus_weight,  ///< by 1 + weight, so that weights begin with 0: Gemma, Qwen3-Next
+  one,  ///< there is no weight: the heads' queries of DeepSeek-V4. Not for a trunk, whose norms have weights
 };
 [[nodiscard]] constexpr std::string_view name(NormGain gain) noexcept {
-  return gain == NormGain::weight ? "weight" : "one_plus_weight";
+  return gain == NormGain::weight ? "weight" : gain == NormGain::one ? "one" : "one_plus_weight";
 }
 
 /// Where a layer normalises, of its mixer and of its feed-forward alike.

@@ -10,13 +10,14 @@
 namespace guild {
 inline namespace v1 {
 
-/// y[t, :] = x[t, :] / sqrt(mean(x[t, :]^2) + epsilon) * weight, or (1 + weight) of NormGain::one_plus_weight.
+/// y[t, :] = x[t, :] / sqrt(mean(x[t, :]^2) + epsilon) * weight, or (1 + weight) of NormGain::one_plus_weight, or
+/// nothing of NormGain::one, which has no weight (and no gradient of one).
 /// weight [D], x and y [T, D] with any row pitch; x and y may be the same view. Everything is computed in the element
 /// type (float, or double for gradient checks). Throws op_shape.
 template <NormGain Gain = NormGain::weight, class Device, class Real>
 void rms_norm(Device& device, DeviceView<const std::type_identity_t<Real>> weight,
               DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<Real, 2> y, double epsilon) {
-  detail::require_size(weight, y.cols, "rms_norm: weight");
+  if constexpr (Gain != NormGain::one) detail::require_size(weight, y.cols, "rms_norm: weight");
   detail::require_shape(x, y.rows, y.cols, "rms_norm: x");
   detail::require_shape(y, y.rows, y.cols, "rms_norm: y");
   for_each_row(device, y.rows, y.cols, RmsNormRow<Real, Gain>{weight, x, y, static_cast<Real>(epsilon)});
@@ -31,20 +32,21 @@ void rms_norm_backward(Device& device, DeviceView<const std::type_identity_t<Rea
                        DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
                        DeviceView<std::type_identity_t<Real>> dweight, double epsilon,
                        DeviceView<const std::type_identity_t<Real>, 2> plus = {}) {
-  detail::require_size(weight, dx.cols, "rms_norm_backward: weight");
+  if constexpr (Gain != NormGain::one) detail::require_size(weight, dx.cols, "rms_norm_backward: weight");
   detail::require_shape(x, dx.rows, dx.cols, "rms_norm_backward: x");
   detail::require_shape(dy, dx.rows, dx.cols, "rms_norm_backward: dy");
   detail::require_shape(dx, dx.rows, dx.cols, "rms_norm_backward: dx");
-  detail::require_size(dweight, dx.cols, "rms_norm_backward: dweight");
+  if constexpr (Gain != NormGain::one) detail::require_size(dweight, dx.cols, "rms_norm_backward: dweight");
   if (plus.data != nullptr) detail::require_shape(plus, dx.rows, dx.cols, "rms_norm_backward: plus");
   using Block = RmsNormBackwardBlock<Real, Gain>;
-  constexpr Index strip = AddColumnSums<Real>::strip;
+  [[maybe_unused]] constexpr Index strip = AddColumnSums<Real>::strip;
   const Index blocks = (dx.rows + Block::rows - 1) / Block::rows;
   auto scratch = device.scratch();
   const View partial = scratch.template take<Real>(blocks, dx.cols);
   for_each_row(device, blocks, 4 * Block::rows * dx.cols,
                Block{weight, x, dy, plus, dx, partial, static_cast<Real>(epsilon)});
-  for_each_row(device, (dx.cols + strip - 1) / strip, strip * blocks, AddColumnSums<Real>{partial, dweight});
+  if constexpr (Gain != NormGain::one)
+    for_each_row(device, (dx.cols + strip - 1) / strip, strip * blocks, AddColumnSums<Real>{partial, dweight});
 }
 
 }  // namespace v1

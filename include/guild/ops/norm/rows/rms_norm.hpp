@@ -9,17 +9,19 @@ namespace guild {
 inline namespace v1 {
 
 namespace detail {
-/// What a normalised value is multiplied by.
+/// What normalised value i is multiplied by. Weights are not read where there are none.
 template <NormGain Gain, class Real>
-GUILD_HD constexpr Real gain_of(Real weight) {
-  if constexpr (Gain == NormGain::one_plus_weight)
-    return Real(1) + weight;
+GUILD_HD constexpr Real gain_of(const Real* weight, Index i) {
+  if constexpr (Gain == NormGain::one)
+    return (void)weight, (void)i, Real(1);
+  else if constexpr (Gain == NormGain::one_plus_weight)
+    return Real(1) + weight[i];
   else
-    return weight;
+    return weight[i];
 }
 }  // namespace detail
 
-/// y = x * rsqrt(mean x^2 + epsilon) * weight, or 1 + weight. x and y may be the same rows.
+/// y = x * rsqrt(mean x^2 + epsilon) * weight, or 1 + weight, or 1. x and y may be the same rows.
 template <class Real, NormGain Gain = NormGain::weight>
 struct RmsNormRow {
   View<const Real> weight;
@@ -35,7 +37,7 @@ struct RmsNormRow {
     const Real* gain = weight.data;
     const Real squares = team.sum(dim, [in](Index i) { return in[i] * in[i]; });
     const Real factor = Real(1) / std::sqrt(squares / static_cast<Real>(dim) + epsilon);
-    team.for_each(dim, [=](Index i) { out[i] = in[i] * factor * detail::gain_of<Gain>(gain[i]); });
+    team.for_each(dim, [=](Index i) { out[i] = in[i] * factor * detail::gain_of<Gain>(gain, i); });
   }
 };
 

@@ -8,8 +8,8 @@
 namespace guild {
 inline namespace v1 {
 
-/// One block of rows. With r = 1 / sqrt(mean x^2 + epsilon) of a row, and w the weight or 1 + weight: dx = r w dy - x
-/// r^3 / D sum(w dy x), plus the row of `plus` where it has data; partial[block] = the block's sum of dy x r, in the
+/// One block of rows. With r = 1 / sqrt(mean x^2 + epsilon) of a row, and w the weight, 1 + weight or 1: dx = r w dy -
+/// x r^3 / D sum(w dy x), plus the row of `plus` where it has data; partial[block] = the block's sum of dy x r, in the
 /// order of rows. dx may be dy or plus.
 template <class Real, NormGain Gain = NormGain::weight>
 struct RmsNormBackwardBlock {
@@ -36,18 +36,18 @@ struct RmsNormBackwardBlock {
       Real* const out = dx.data + row * dx.pitch;
       const Real squares = team.sum(dim, [in](Index i) { return in[i] * in[i]; });
       const Real r = Real(1) / std::sqrt(squares / static_cast<Real>(dim) + epsilon);
-      const Real along = team.sum(dim, [=](Index i) { return detail::gain_of<Gain>(gain[i]) * grad[i] * in[i]; });
+      const Real along = team.sum(dim, [=](Index i) { return detail::gain_of<Gain>(gain, i) * grad[i] * in[i]; });
       const Real pull = along * r * r * r / static_cast<Real>(dim);
       if (plus.data != nullptr) {
         const Real* const more = plus.data + row * plus.pitch;
         team.for_each(dim, [=](Index i) {
           sum[i] += grad[i] * in[i] * r;
-          out[i] = detail::gain_of<Gain>(gain[i]) * grad[i] * r - in[i] * pull + more[i];
+          out[i] = detail::gain_of<Gain>(gain, i) * grad[i] * r - in[i] * pull + more[i];
         });
       } else {
         team.for_each(dim, [=](Index i) {
           sum[i] += grad[i] * in[i] * r;
-          out[i] = detail::gain_of<Gain>(gain[i]) * grad[i] * r - in[i] * pull;
+          out[i] = detail::gain_of<Gain>(gain, i) * grad[i] * r - in[i] * pull;
         });
       }
     }
