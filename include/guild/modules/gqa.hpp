@@ -44,6 +44,7 @@ struct Gqa {
                 "Gqa: attention.head_dim must be even: rotary dimensions come in pairs");
   static constexpr Index group = heads / key_heads;  ///< heads that share a key head
 
+  static_assert(!Keys::Indexer::chooses, "SparseTopK: an indexer reads the query latent of Mla; Gqa has none");
   using Branches = GatedBranches<Gate, Keys, hidden, heads>;
   using Query = Linear<heads * width, hidden>;
   using Key = Linear<key_heads * width, hidden>;

@@ -45,9 +45,14 @@ struct SharedKv {
                 "SharedKv: attention.output_groups must divide attention.heads");
   static_assert(config.rope_dim > 0 && config.rope_dim % 2 == 0 && config.rope_dim <= config.head_dim,
                 "SharedKv: attention.rope_dim must be even and no wider than attention.head_dim");
+  static_assert(
+      config.rope.scaling != RopeScaling::yarn || config.rope.factor == 1.0 ||
+          (config.rope.mscale == config.rope.mscale_all_dim && config.rope.mscale != 0.0),
+      "SharedKv: attention.rope.mscale must equal mscale_all_dim: an output that is turned back keeps its length");
   static_assert(config.query_rank > 0 && config.output_rank > 0,
                 "SharedKv: attention.query_rank and attention.output_rank must be positive");
 
+  static_assert(!Keys::Indexer::chooses, "SparseTopK: keys of SharedKv cannot be chosen by an index; those of Mla can");
   using Branches = GatedBranches<Gate, Keys, hidden, heads>;
   using QueryDown = Linear<config.query_rank, hidden>;
   using QueryNorm = RmsNorm<config.query_rank, S::config.norm.gain>;
