@@ -140,6 +140,10 @@ template <class ElementType, Index Width> class RowCache;
 // guild/modules/segment.hpp
 template <class LayerType, int Count> struct Segment;
 
+// guild/modules/shared_indexer.hpp
+template <class S, const IndexerConfig& Config>
+struct SharedIndexer;
+
 // guild/modules/stack.hpp
 template <class... Parts> struct Stack;
 
