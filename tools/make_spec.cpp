@@ -31,6 +31,7 @@ std::string literal(double value) {
   return text;
 }
 std::string literal(const guild::LayerTypes& value) { return "guild::LayerTypes(\"" + value.letters() + "\")"; }
+std::string literal(const guild::IndexerTypes& value) { return "guild::IndexerTypes(\"" + value.letters() + "\")"; }
 std::string literal(guild::Scoring value) {
   if (value == guild::Scoring::sqrt_softplus) return "guild::Scoring::sqrt_softplus";
   return "guild::Scoring::" + std::string(guild::name(value));

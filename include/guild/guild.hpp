@@ -185,6 +185,7 @@
 #include <guild/modules/row_cache.hpp>
 #include <guild/modules/segment.hpp>
 #include <guild/modules/sequence_cache.hpp>
+#include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/shared_kv.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/modules/streams.hpp>

@@ -317,9 +317,10 @@ TEST(Config, RefusesWhatOtherFamiliesWouldComputeOtherwise) {
        "as the other keys say"},
       {"glm_5", "rope_interleave", "false", ErrorCode::cf_unsupported, "side by side"},
       {"glm_5", "indexer_rope_interleave", "false", ErrorCode::cf_unsupported, "side by side"},
-      {"glm_5", "indexer_types", "[\"full\", \"shared\"]", ErrorCode::cf_unsupported, "an index of its own"},
-      {"glm_5", "index_topk_freq", "4", ErrorCode::cf_unsupported, "an index of its own"},
-      {"glm_5", "index_topk_pattern", "\"FFSS\"", ErrorCode::cf_unsupported, "an index of its own"},
+      {"glm_5", "indexer_types", "[\"full\", \"shared\"]", ErrorCode::cf_unsupported, "num_hidden_layers words"},
+      {"deepseek_v32", "indexer_types", "[\"full\", \"shared\"]", ErrorCode::cf_unsupported, "an index of its own"},
+      {"glm_5", "index_topk_freq", "4", ErrorCode::cf_unsupported, "read of indexer_types"},
+      {"glm_5", "index_topk_pattern", "\"FFSS\"", ErrorCode::cf_unsupported, "read of indexer_types"},
       {"glm_5", "rope_parameters.rope_type", "\"llama3\"", ErrorCode::cf_rope_unsupported, "yarn"},
   };
   for (const auto& c : cases) {

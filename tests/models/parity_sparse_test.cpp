@@ -29,5 +29,7 @@ TEST(Parity, TheExtraLayerOfDeepSeekV32HasAnIndexOfItsOwn) {
 
 TEST(Parity, Glm5TurnsNeighbouringPairsOfItsIndex) { expect_both<Glm5Full>("glm5_full"); }
 TEST(Parity, Glm5MayBeSplitAnywhere) { expect_any_split<Glm5Full>("glm5_full"); }
+TEST(Parity, LayersOfGlm5MaySeeTheKeysThatALayerBeforeThemChose) { expect_both<Glm5Shared>("glm5"); }
+TEST(Parity, LayersOfGlm5ThatShareAChoiceMayBeSplitAnywhere) { expect_any_split<Glm5Shared>("glm5"); }
 
 }  // namespace parity_sparse_test

@@ -211,5 +211,12 @@ struct Glm5Full : guild::Glm5Defaults {
   static constexpr TopKConfig routing = {.experts = 5, .top_k = 2, .scale = 2.5};
   static constexpr ExpertConfig experts = {.hidden = 7, .shared = 1};
 };
+/// Layers that see the choice of the layer before them, or of one further up.
+struct Glm5Shared : Glm5Full {
+  static constexpr TrunkConfig config = {
+      .vocab = 48, .hidden = 20, .layers = 5, .context = 64, .norm = {.epsilon = 0.001}};
+  static constexpr IndexerConfig indexer = {
+      .heads = 8, .dim = 10, .top_k = 6, .pairs = RopePairs::interleaved, .types = guild::IndexerTypes("fssfs")};
+};
 
 }  // namespace guild_test

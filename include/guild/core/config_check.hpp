@@ -29,6 +29,10 @@ constexpr std::optional<ConfigProblem> problem_between_parts(const std::tuple<Pa
   if constexpr (has_part<IndexerConfig, std::tuple<Parts...>> && has_part<MlaConfig, std::tuple<Parts...>>) {
     const IndexerConfig& indexer = std::get<IndexerConfig>(config);
     const MlaConfig& attention = std::get<MlaConfig>(config);
+    if (const int entries = indexer.types.size(); entries != 0 && entries != trunk.layers)
+      return ConfigProblem{ErrorCode::cf_range, "indexer_types",
+                           "indexer_types must have as many entries as num_hidden_layers, at most 128",
+                           double(entries)};
     if (attention.query_rank == 0)
       return ConfigProblem{ErrorCode::cf_range, "q_lora_rank",
                            "q_lora_rank must be above 0 where an index takes its queries from that latent", 0.0};

@@ -43,6 +43,8 @@ enum class StreamEnd : std::uint8_t;
 struct HyperConfig;
 
 // guild/core/config/indexer.hpp
+class IndexerTypes;
+enum class IndexerType : std::uint8_t;
 struct IndexerConfig;
 
 // guild/core/config/rope.hpp

@@ -86,10 +86,19 @@ template <class Config>
 constexpr Tally mixer_tally(const Config& c) {
   const TrunkConfig& trunk = std::get<TrunkConfig>(c);
   const std::int64_t norms = trunk.norm.place == NormPlace::before ? 2 : 4;
-  Tally t = attention_tally(trunk.hidden, attention_part(c)) + Tally{.plain = norms * trunk.hidden};
-  if constexpr (has_part<IndexerConfig, Config> && has_part<MlaConfig, Config>)
-    t = t + indexer_tally(trunk.hidden, std::get<MlaConfig>(c).query_rank, std::get<IndexerConfig>(c));
-  return t;
+  return attention_tally(trunk.hidden, attention_part(c)) + Tally{.plain = norms * trunk.hidden};
+}
+
+/// The indices of `layers` layers, each of which has one unless the config says otherwise.
+template <class Config>
+constexpr Tally indexers_tally(const Config& c, std::int64_t layers) {
+  if constexpr (has_part<IndexerConfig, Config> && has_part<MlaConfig, Config>) {
+    const IndexerConfig& indexer = std::get<IndexerConfig>(c);
+    for (int i = 0; i < indexer.types.size(); ++i) layers -= indexer.types[i] == IndexerType::shared ? 1 : 0;
+    return layers * indexer_tally(std::get<TrunkConfig>(c).hidden, std::get<MlaConfig>(c).query_rank, indexer);
+  } else {
+    return {};
+  }
 }
 
 /// What mixes residual streams in two sub-layers of each layer, and `heads` times where streams end.
@@ -136,7 +145,7 @@ constexpr Tally main_tally(const Config& c, std::int64_t experts) {
   Tally t = trunk.layers * mixer_tally(c) + dense * mlp_tally(trunk.hidden, part_or(c, DenseConfig{}).hidden);
   if (sparse > 0) t = t + sparse * experts_tally(c, experts);
   t.plain += trunk.hidden + (trunk.tied_embeddings ? 1 : 2) * embedding_count(c);
-  return t + streams_tally(c, trunk.layers, 1);
+  return t + indexers_tally(c, trunk.layers) + streams_tally(c, trunk.layers, 1);
 }
 
 /// A block, the norms of its two inputs, of its output, and the projection of the inputs side by side.
@@ -148,6 +157,8 @@ constexpr Tally mtp_tally(const Config& c) {
       mixer_tally(c) + (experts > 0 ? experts_tally(c, experts) : mlp_tally(hidden, part_or(c, DenseConfig{}).hidden));
   t.plain += 3 * hidden + hidden * 2 * hidden;
   t = t + streams_tally(c, 1, 1);
+  if constexpr (has_part<IndexerConfig, Config> && has_part<MlaConfig, Config>)
+    t = t + indexer_tally(hidden, std::get<MlaConfig>(c).query_rank, std::get<IndexerConfig>(c));
   return std::get<TrunkConfig>(c).mtp_layers * t;
 }
 

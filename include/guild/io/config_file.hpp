@@ -30,6 +30,8 @@ inline constexpr Selection values_of<Selection>[3] = {Selection::greedy, Selecti
                                                       Selection::noaux_tc};
 template <>
 inline constexpr LayerType values_of<LayerType>[2] = {LayerType::full_attention, LayerType::sliding_attention};
+template <>
+inline constexpr IndexerType values_of<IndexerType>[2] = {IndexerType::full, IndexerType::shared};
 
 class ConfigFile {
  public:
@@ -124,12 +126,13 @@ class ConfigFile {
       value = to_number(*found);
     } else if constexpr (std::is_same_v<T, bool>) {
       value = to_bool(*found);
-    } else if constexpr (std::is_same_v<T, LayerTypes>) {
+    } else if constexpr (std::is_same_v<T, LayerTypes> || std::is_same_v<T, IndexerTypes>) {
       if (!found->is_array()) published::refuse(*found, ErrorCode::cf_type, "an array with the kind of each layer");
-      if (found->size() > LayerTypes::most)
-        found->fail(ErrorCode::cf_limit, {"has ", found->size(), " elements, expected at most ", LayerTypes::most});
+      if (found->size() > T::most)
+        found->fail(ErrorCode::cf_limit, {"has ", found->size(), " elements, expected at most ", T::most});
       value = {};
-      found->for_each_element([&](const Json& one) { value.add(word_of<LayerType>(one)); });
+      found->for_each_element(
+          [&](const Json& one) { value.add(word_of<std::remove_cvref_t<decltype(value[0])>>(one)); });
     } else {
       value = word_of<T>(*found);
     }

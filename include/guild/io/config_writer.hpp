@@ -42,10 +42,12 @@ class SortedMembers {
  public:
   template <class T>
   void put(std::string_view key, const T& value) {
+    if constexpr (std::is_same_v<T, IndexerTypes>)
+      if (value.size() == 0) return;  // each layer has an index
     members_[std::string(key)] = [value](JsonWriter& writer) {
       if constexpr (std::is_enum_v<T>) {
         writer.value(name(value));
-      } else if constexpr (std::is_same_v<T, LayerTypes>) {
+      } else if constexpr (std::is_same_v<T, LayerTypes> || std::is_same_v<T, IndexerTypes>) {
         writer.begin_array();
         for (int i = 0; i < value.size(); ++i) writer.value(name(value[i]));
         writer.end_array();

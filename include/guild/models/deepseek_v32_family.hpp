@@ -20,7 +20,7 @@ struct SparseFamily {
   using Config = ModelConfig<TrunkConfig, MlaConfig, IndexerConfig, DenseConfig, TopKConfig, ExpertConfig>;
 
   /// Routers are always of one kind, which some of the files do not say.
-  static constexpr auto keys = key_rules({{"scoring_func", ""}, {"topk_method", ""}}, silu_keys);
+  static constexpr auto keys = key_rules({{"scoring_func", ""}, {"topk_method", ""}, {"indexer_types", ""}}, silu_keys);
   static constexpr std::string_view rope_types[] = {"yarn"};
 
   template <class File>
@@ -60,6 +60,7 @@ struct DeepSeekV32Family : detail::SparseFamily {
       {"scoring_func", "\"sigmoid\""},
       {"topk_method", "\"noaux_tc\""},
       {"layer_types", "\"indexed_attention\"", "attention of every layer sees what an index chooses", true, false},
+      {"indexer_types", "\"full\"", "every layer has an index of its own", true, false},
   };
 
   static std::string_view model_type(const Config&) { return "deepseek_v32"; }

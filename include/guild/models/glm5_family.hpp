@@ -10,8 +10,8 @@
 namespace guild {
 inline namespace v1 {
 
-/// DeepSeek-V3.2 whose index turns neighbouring pairs. Files in which a layer sees the choice of another layer's index
-/// are refused.
+/// DeepSeek-V3.2 whose index turns neighbouring pairs, and some of whose layers may see the choice of another layer's
+/// index.
 struct GlmMoeDsaFamily : detail::SparseFamily {
   static constexpr std::string_view model_types[] = {"glm_moe_dsa"};
   static constexpr std::string_view base = "Glm5Defaults", header = "guild/models/glm5.hpp";
@@ -20,6 +20,9 @@ struct GlmMoeDsaFamily : detail::SparseFamily {
   static constexpr Config defaults(std::string_view) {
     return {{.norm = {.epsilon = 1e-5}}, {}, {.pairs = RopePairs::interleaved}, {}, {.experts = 0}, {.shared = 0}};
   }
+
+  /// Routers are always of one kind, which some of the files do not say.
+  static constexpr auto keys = key_rules({{"scoring_func", ""}, {"topk_method", ""}}, silu_keys);
 
   static constexpr FixedKey fixed[] = {
       {"attention_bias", "false"},
@@ -30,16 +33,22 @@ struct GlmMoeDsaFamily : detail::SparseFamily {
       {"topk_method", "\"noaux_tc\""},
       {"layer_types", "\"indexed_attention\"", "attention of every layer sees what an index chooses", true, false},
       {"rope_interleave", "true", "rotary pairs are stored side by side", false},
+      {"index_topk_freq", "1", "which layers have an index of their own is read of indexer_types", true, false},
       {"indexer_rope_interleave", "true", "rotary pairs are stored side by side", false},
-      {"indexer_types", "\"full\"", "every layer has an index of its own", true, false},
-      {"index_topk_freq", "1", "every layer has an index of its own", true, false},
   };
 
   template <class File>
   static void complete(Config& config, const File& file) {
     SparseFamily::complete(config, file);
-    if (file.find("index_topk_pattern") && !file.find("indexer_types"))
-      file.refuse("index_topk_pattern", "null: every layer has an index of its own");
+    const int layers = std::get<TrunkConfig>(config).layers;
+    IndexerTypes& types = std::get<IndexerConfig>(config).types;
+    if (types.size() > 0) {
+      if (types.size() != layers) file.refuse("indexer_types", "num_hidden_layers words");
+      if (!types.has(IndexerType::shared)) types = {};  // as files say that have no list
+      return;
+    }
+    if (file.find("index_topk_pattern"))
+      file.refuse("index_topk_pattern", "null: which layers have an index of their own is read of indexer_types");
   }
 
   static std::string_view model_type(const Config&) { return "glm_moe_dsa"; }

@@ -225,7 +225,10 @@ struct Transformer {
     const DeviceView<Real, 2> last = keep ? room.template keep<Real>(states.rows, states.cols) : states;
     if (keep) keep->last = last;
     TokenEmbedding::forward(pass.device, weights.embedding, pass.batch.tokens, x);
-    Layers::forward(pass, weights.layers, caches, x, last, part_of(keep, &Saved<Real>::layers));
+    Pass<Device> at = pass;
+    if constexpr (requires { S::indexer.types; })
+      if (S::indexer.types.has(IndexerType::shared)) at.keys = room_for_choice(pass.batch, S::indexer.top_k, room);
+    Layers::forward(at, weights.layers, caches, x, last, part_of(keep, &Saved<Real>::layers));
     Norm::forward(pass.device, weights.final_norm, last, states, config.norm.epsilon);
     raise_faults(pass.device);
   }

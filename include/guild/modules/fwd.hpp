@@ -143,6 +143,9 @@ template <class ElementType, Index Width> class RowCache;
 // guild/modules/segment.hpp
 template <class LayerType, int Count> struct Segment;
 
+// guild/modules/shared_indexer.hpp
+template <class S, const IndexerConfig& Config> struct SharedIndexer;
+
 // guild/modules/shared_kv.hpp
 template <class S, const SharedKvConfig& Config, class Keys, class Gate> struct SharedKv;
 

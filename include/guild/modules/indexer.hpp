@@ -29,12 +29,35 @@
 namespace guild {
 inline namespace v1 {
 
+namespace detail {
+
+/// True if a token of the pass sees fewer keys than there are.
+template <class Device>
+bool limits_keys(const Pass<Device>& pass, Index top_k) {
+  return pass.indexing.sight == KeySight::chosen &&
+         std::any_of(pass.batch.chunks.begin(), pass.batch.chunks.end(),
+                     [top_k](const Chunk& chunk) { return must_choose(chunk, top_k); });
+}
+
+/// A choice among the keys of whole sequences as the bits of ChosenBits.
+template <class Device>
+void mark_all(const Pass<Device>& pass, const KeyChoice& choice, DeviceView<std::uint32_t> bits) {
+  Staged<Device, MarkChosenJob> marks(pass.device, pass.batch.chunk_count());
+  ChosenBits rest(bits, choice.chosen.cols);
+  for (const Chunk& chunk : pass.batch.chunks)
+    if (const auto to = rest.next(chunk); to.data != nullptr)
+      marks.add({choice.rows(chunk).chosen, choice.rows(chunk).counts, to});
+  mark_chosen(pass.device, marks.ready());
+}
+
+}  // namespace detail
+
 /// Scores of token t and key s: sum over h of w[t, h] relu(q[t, h] . k[s]) / sqrt(H I), where q = query(normed query
 /// latent), k = LayerNorm(key(x)) and w = head_weights(x); the first R values of q and k are rotated by the frequencies
 /// of the attention `Attention`, in pairs of the index's own. What it reads of the rest of the model is constant to it.
 template <class S, const IndexerConfig& Config = S::indexer, const MlaConfig& Attention = S::attention>
 struct Indexer {
-  static constexpr bool chooses = true;
+  static constexpr bool chooses = true, shares = false;
   static constexpr IndexerConfig config = Config;
   static constexpr Index hidden = S::config.hidden, query_rank = Attention.query_rank, heads = config.heads,
                          dim = config.dim, rotary = Attention.rope_dim, top_k = config.top_k;
@@ -119,7 +142,7 @@ struct Indexer {
     const auto keys_of = [&](int sequence) -> IndexKeys& { return caches[sequence].parts.keys; };
     append_rows(pass, Caches<IndexKeys>(keys_of),
                 std::array<DeviceView<const float, 2>, 1>{keys(pass, weights, x, memory)}, memory, seen);
-    if (!limits(pass)) return {};
+    if (!detail::limits_keys(pass, top_k)) return {};
     const auto made = queries(pass, weights, x, query_latent(memory), memory);
     return choose(pass, made, memory, [&](std::size_t i) { return seen.ready()[i].rows; });
   }
@@ -131,7 +154,7 @@ struct Indexer {
                                                     RoomOf& room) {
     if (pass.mask != AttentionMask::causal)
       detail::refuse(ErrorCode::op_argument, "an index chooses among the keys up to a token's own", "Pass::mask");
-    if (!limits(pass)) return {};
+    if (!detail::limits_keys(pass, top_k)) return {};
     const auto bits = room.template keep<std::uint32_t>(ChosenBits::words(pass.batch, top_k));
     auto scratch = pass.device.scratch();
     const auto own = keys(pass, weights, x, scratch);
@@ -139,12 +162,7 @@ struct Indexer {
     const KeyChoice choice = choose(pass, made, scratch, [&](std::size_t i) -> DeviceView<const Real, 2> {
       return own.middle_rows(pass.batch.chunks[i].begin, pass.batch.chunks[i].count);
     });
-    Staged<Device, MarkChosenJob> marks(pass.device, pass.batch.chunk_count());
-    ChosenBits rest(bits, top_k);
-    for (const Chunk& chunk : pass.batch.chunks)
-      if (const auto to = rest.next(chunk); to.data != nullptr)
-        marks.add({choice.rows(chunk).chosen, choice.rows(chunk).counts, to});
-    mark_chosen(pass.device, marks.ready());
+    detail::mark_all(pass, choice, bits);
     return bits;
   }
 
@@ -205,13 +223,6 @@ struct Indexer {
   }
 
  private:
-  /// True if a token of the pass sees fewer keys than there are.
-  template <class Device>
-  static bool limits(const Pass<Device>& pass) {
-    return pass.indexing.sight == KeySight::chosen &&
-           std::any_of(pass.batch.chunks.begin(), pass.batch.chunks.end(), must_choose);
-  }
-
   /// Chooses for the chunks whose context is longer than K, from keys_of(chunk) [context, I]. Scores are made for as
   /// many tokens at a time as fit in Tuning::most_index_scores, or for one.
   template <class Device, class Real, class Memory, class KeysOf>
@@ -219,11 +230,11 @@ struct Indexer {
     using Element = std::remove_const_t<std::remove_reference_t<decltype(*keys_of(std::size_t{0}).data)>>;
     Device& device = pass.device;
     const auto chunks = pass.batch.chunks;
-    const KeyChoice choice{memory.template take<std::int32_t>(pass.batch.size(), top_k),
-                           memory.template take<std::int32_t>(pass.batch.size())};
+    const bool for_others = pass.keys.chosen.data != nullptr && pass.keys.chosen.cols == top_k;
+    const KeyChoice choice = for_others ? pass.keys : room_for_choice(pass.batch, top_k, memory);
     Index longest = 0, all = 0;
     for (const Chunk& chunk : chunks) {
-      if (!must_choose(chunk)) continue;
+      if (!must_choose(chunk, top_k)) continue;
       longest = std::max(longest, context_of(chunk));
       all += chunk.count * context_of(chunk);
     }
@@ -235,7 +246,7 @@ struct Indexer {
       Staged<Device, BasicIndexScoresJob<Real, Element>> scores(device, pass.batch.chunk_count());
       Staged<Device, BasicChooseKeysJob<Real>> choices(device, pass.batch.chunk_count());
       for (Index used = 0; i < chunks.size(); ++i, row = 0) {
-        if (!must_choose(chunks[i])) continue;
+        if (!must_choose(chunks[i], top_k)) continue;
         const Index length = context_of(chunks[i]), left = chunks[i].count - row;
         const Index count = std::min(left, (room.size - used) / length);
         if (count > 0) {
@@ -260,7 +271,6 @@ struct Indexer {
   static constexpr double norm_epsilon = 1e-6;
 
   static Index context_of(const Chunk& chunk) { return chunk.first_position + chunk.count; }
-  static bool must_choose(const Chunk& chunk) { return chunk.count > 0 && context_of(chunk) > top_k; }
   /// Weights of heads are divided by sqrt(H), products by sqrt(I): relu lets both be one factor.
   static IndexSizes sizes() { return {heads, dim, 1.0 / std::sqrt(static_cast<double>(heads * dim))}; }
 };

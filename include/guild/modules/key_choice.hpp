@@ -22,6 +22,21 @@ struct KeyChoice {
   }
 };
 
+/// True if the tokens of a chunk see fewer keys than there are.
+[[nodiscard]] inline bool must_choose(const Chunk& chunk, Index top_k) {
+  return chunk.count > 0 && chunk.first_position + chunk.count > top_k;
+}
+
+/// Room in `memory` for what the tokens of a batch choose; none if all of them see all keys.
+template <class Memory>
+[[nodiscard]] KeyChoice room_for_choice(const Batch& batch, Index top_k, Memory& memory) {
+  for (const Chunk& chunk : batch.chunks)
+    if (must_choose(chunk, top_k))
+      return {memory.template take<std::int32_t>(batch.size(), top_k),
+              memory.template take<std::int32_t>(batch.size())};
+  return {};
+}
+
 /// Chosen keys of whole sequences as bits, one sequence behind the other; of those alone that are longer than K.
 class ChosenBits {
  public:

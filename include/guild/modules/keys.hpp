@@ -20,7 +20,7 @@ inline namespace v1 {
 
 /// Keys that no index chooses.
 struct NoIndexer {
-  static constexpr bool chooses = false;
+  static constexpr bool chooses = false, shares = false;
   static constexpr Index top_k = 0;
   template <class Store>
   struct Weights {};
@@ -60,13 +60,24 @@ struct LocalKeys {
   using Cache = RingCache<Element, Width, Window, Pinned, Chunk>;
 };
 
+namespace detail {
+template <class Element, Index Width, class Indexer>
+struct CacheOfChosen {
+  using type = IndexedCache<Element, Width, Indexer::dim>;
+};
+template <class Element, Index Width, class Indexer>
+requires Indexer::shares struct CacheOfChosen<Element, Width, Indexer> {
+  using type = RowCache<Element, Width>;  // no keys of an index
+};
+}  // namespace detail
+
 /// The keys that an index chooses (guild/modules/indexer.hpp).
 template <class IndexerType>
 struct ChosenKeys {
   static constexpr KeyWindow window{};
   using Indexer = IndexerType;
   template <class Element, Index Width>
-  using Cache = IndexedCache<Element, Width, Indexer::dim>;
+  using Cache = typename detail::CacheOfChosen<Element, Width, Indexer>::type;
 };
 
 /// The cache whose rows attention reads.

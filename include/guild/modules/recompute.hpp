@@ -12,9 +12,22 @@
 namespace guild {
 inline namespace v1 {
 
+namespace detail {
+/// True for a layer without an index that reads what another one chose.
+template <class Layer>
+inline constexpr bool shares_a_choice = [] {
+  if constexpr (requires { Layer::Mixer::Indexer::shares; })
+    return Layer::Mixer::Indexer::shares;
+  else
+    return false;
+}();
+}  // namespace detail
+
 /// A layer that keeps nothing but the experts it chose. The gradients are those of `Layer` to the last bit.
 template <class Layer>
 struct RecomputedLayer : Layer {
+  static_assert(!detail::shares_a_choice<Layer>,
+                "Recompute: a layer that sees the choice of another layer's index cannot be computed again alone");
   template <class Real>
   struct Saved {
     LayerChoice choice{};  ///< what must not be decided a second time
