@@ -276,13 +276,7 @@ struct SharedKv {
                   .far_bias = branch.rows(branch.far_bias, chunk)});
       }
       cached_attention(pass.device, jobs.ready(),
-                       {.heads = heads,
-                        .key = width,
-                        .value = width,
-                        .value_offset = 0,
-                        .scale = static_cast<float>(scale),
-                        .keys = branch.keys,
-                        .near = branch.near});
+                       {heads, width, width, 0, static_cast<float>(scale), branch.keys, branch.near});
     };
     Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, false, attend);
   }
