@@ -317,10 +317,11 @@ TEST(Config, RefusesWhatOtherFamiliesWouldComputeOtherwise) {
        "as the other keys say"},
       {"glm_5", "rope_interleave", "false", ErrorCode::cf_unsupported, "side by side"},
       {"glm_5", "indexer_rope_interleave", "false", ErrorCode::cf_unsupported, "side by side"},
-      {"glm_5", "indexer_types", "[\"full\", \"shared\"]", ErrorCode::cf_unsupported, "num_hidden_layers words"},
+      {"glm_5", "indexer_types", "[\"full\", \"shared\"]", ErrorCode::cf_unsupported, "num_hidden_layers = 78 words"},
       {"deepseek_v32", "indexer_types", "[\"full\", \"shared\"]", ErrorCode::cf_unsupported, "an index of its own"},
-      {"glm_5", "index_topk_freq", "4", ErrorCode::cf_unsupported, "read of indexer_types"},
-      {"glm_5", "index_topk_pattern", "\"FFSS\"", ErrorCode::cf_unsupported, "read of indexer_types"},
+      {"glm_5", "index_topk_freq", "0", ErrorCode::cf_unsupported, "1 or more"},
+      {"glm_5", "index_topk_pattern", "\"FFSS\"", ErrorCode::cf_unsupported, "num_hidden_layers = 78 letters"},
+      {"glm_5", "index_skip_topk_offset", "-1", ErrorCode::cf_unsupported, "0 or more"},
       {"glm_5", "rope_parameters.rope_type", "\"llama3\"", ErrorCode::cf_rope_unsupported, "yarn"},
   };
   for (const auto& c : cases) {
@@ -435,6 +436,24 @@ TEST(Config, ReadsWhatFilesOfSparseAttentionLeaveOut) {
   EXPECT_EQ(std::get<guild::IndexerConfig>(of_v32(v32)).pairs, guild::RopePairs::halves);
   EXPECT_EQ(std::get<guild::IndexerConfig>(of_glm(glm)).pairs, guild::RopePairs::interleaved);
   EXPECT_EQ(std::get<guild::MlaConfig>(of_glm(glm)).rope.pairs, guild::RopePairs::interleaved);
+}
+
+TEST(Config, ReadsWhichLayersOfGlm5HaveAnIndexFromAListElseAPatternElseAPeriod) {
+  const std::string twelve = with(fixture("glm_5"), "num_hidden_layers", "12");
+  const auto letters = [](const std::string& text) {
+    return std::get<guild::IndexerConfig>(guild::parse_config<guild::GlmMoeDsaFamily>(text).model).types.letters();
+  };
+  // As the configuration class of transformers 5.24 has them.
+  const std::string period = with(twelve, "index_topk_freq", "4");
+  EXPECT_EQ(letters(twelve), "");
+  EXPECT_EQ(letters(with(twelve, "index_topk_freq", "1")), "");
+  EXPECT_EQ(letters(period), "ffsssfsssfss");
+  EXPECT_EQ(letters(with(with(twelve, "index_topk_freq", "3"), "index_skip_topk_offset", "1")), "fssfssfssfss");
+  const std::string pattern = with(period, "index_topk_pattern", "\"FSSFSSSSSSSF\"");
+  EXPECT_EQ(letters(pattern), "fssfsssssssf");
+  EXPECT_EQ(letters(with(with(pattern, "num_hidden_layers", "3"), "indexer_types", R"(["full", "full", "shared"])")),
+            "ffs");
+  EXPECT_EQ(letters(with(twelve, "index_topk_pattern", "\"FFFFFFFFFFFF\"")), "");
 }
 
 TEST(Config, DefaultsWhatTheConfigurationClassesDocument) {

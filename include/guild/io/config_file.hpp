@@ -101,6 +101,11 @@ class ConfigFile {
         published::refuse(one, ErrorCode::cf_unsupported, {"\"", wanted, "\", as the other keys say"});
     });
   }
+  /// The text of a key, or nothing.
+  [[nodiscard]] std::optional<std::string> text(std::string_view key) const {
+    const auto found = find(key);
+    return found ? std::optional<std::string>(to_text(*found)) : std::nullopt;
+  }
   /// Throws: the value of `key`, which is there, is not what it should be.
   [[noreturn]] void refuse(std::string_view key, ErrorText expected) const {
     published::refuse(*find(key), ErrorCode::cf_unsupported, expected);
