@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <vector>
@@ -47,19 +48,18 @@ TEST(Transfer, OtherDevicesHaveCopies) {
 TEST(Transfer, ZerosAreZerosWhereverTheyLie) {
   guild::Cpu near({.threads = 1});
   guild_test::FarDevice far(guild::CpuOptions{.threads = 1});
-  const auto expect_zeros = [](auto& device) {
-    auto scratch = device.scratch();
-    for (int round = 0; round < 2; ++round) {  // over memory that held something else
-      auto frame = device.scratch();
-      const Download zeros(device, guild::zeros<double>(device, 5, frame));
-      EXPECT_EQ(std::vector<double>(zeros.view().begin(), zeros.view().end()), std::vector<double>(5, 0.0));
-      const std::array<double, 5> ones = {1, 1, 1, 1, 1};
-      auto again = device.scratch();
-      (void)guild::upload(device, std::span<const double>(ones), again);
+  const auto expect_zeros = [](auto& device, auto&& fill_with_ones) {
+    {
+      auto frame = device.scratch();  // what is taken next held something else
+      fill_with_ones(frame.template take<double>(5));
     }
+    auto frame = device.scratch();
+    const Download zeros(device, guild::zeros<double>(device, 5, frame));
+    EXPECT_EQ(std::vector<double>(zeros.view().begin(), zeros.view().end()), std::vector<double>(5, 0.0));
   };
-  expect_zeros(near);
-  expect_zeros(far);
+  const std::vector<double> ones(5, 1.0);
+  expect_zeros(near, [&](DeviceView<double> to) { std::copy(ones.begin(), ones.end(), to.data); });
+  expect_zeros(far, [&](DeviceView<double> to) { copy_to_device(far, guild::View<const double>(ones.data(), 5), to); });
 }
 
 }  // namespace transfer_test
