@@ -157,6 +157,7 @@
 #include <guild/modules/gqa.hpp>
 #include <guild/modules/hash_router.hpp>
 #include <guild/modules/hyper_connections.hpp>
+#include <guild/modules/index_heads.hpp>
 #include <guild/modules/indexed_cache.hpp>
 #include <guild/modules/indexer.hpp>
 #include <guild/modules/joint_cache.hpp>

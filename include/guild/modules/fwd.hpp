@@ -9,6 +9,7 @@ inline namespace v1 {
 // guild/modules/batch.hpp
 struct Batch;
 struct Chunk;
+template <class Element> class SequenceRows;
 
 // guild/modules/block.hpp
 template <class S, class MixerType, class FeedForwardType, class ResidualType> struct Block;
@@ -52,6 +53,9 @@ template <class S> struct HashRouter;
 // guild/modules/hyper_connections.hpp
 template <Index Hidden, const HyperConfig& Config, StreamEnd End> struct StreamMixing;
 template <class S, const HyperConfig& Config> struct HyperConnections;
+
+// guild/modules/index_heads.hpp
+template <Index Heads, Index Dim, Index TopK, Index TokensPerKey> struct IndexHeads;
 
 // guild/modules/indexed_cache.hpp
 template <class ElementType, Index Width, Index IndexWidth> struct IndexedCache;
