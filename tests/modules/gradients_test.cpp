@@ -74,6 +74,11 @@ using HeadGateGqaCase =
     UncachedCase<guild::Gated<guild::Local<guild::Gqa<GqaSpec>, 4, 1>, guild::HeadGate<2>>, GqaSpec>;
 using SharedKvCase = UncachedCase<guild::SharedKv<SharedKvSpec>, SharedKvSpec>;
 using LocalSharedKvCase = UncachedCase<guild::Local<guild::SharedKv<SharedKvSpec>, 3>, SharedKvSpec>;
+using PooledCase =
+    UncachedCase<guild::Compressed<guild::Local<guild::SharedKv<SharedKvSpec>, 2>, guild::Pooled<2>>, SharedKvSpec>;
+using OverlappingPooledCase =
+    UncachedCase<guild::Compressed<guild::Local<guild::SharedKv<SharedKvSpec>, 2>, guild::Pooled<2, guild::PoolWindows::overlapping>>,
+                 SharedKvSpec>;
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
 using MoeRootCase = LayerCase<guild::Moe<HashSpec>, HashSpec>;
@@ -126,7 +131,7 @@ using Cases =
     testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
                    LayerNormCase, EmbeddingCase<guild::EmbeddingScale::one>,
                    EmbeddingCase<guild::EmbeddingScale::root_of_hidden>, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase,
-                   PlainGqaCase, SharedKvCase, LocalSharedKvCase, LocalGqaCase, LocalMlaCase, FarBiasGqaCase,
+                   PlainGqaCase, SharedKvCase, LocalSharedKvCase, PooledCase, OverlappingPooledCase, LocalGqaCase, LocalMlaCase, FarBiasGqaCase,
                    FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase, LimitedMoeCase, BiasedMoeCase, MoeCase,
                    MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>, StackCase<RecomputeSpec>,
                    HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>, MoeRootCase, MoeHashCase,

@@ -415,7 +415,7 @@ TEST(SparseTopK, ItsCacheGoesBackWithItsIndexKeys) {
   const Matrix once = attention.extend(cache, 60, 90);
   cache.rewind(mark);
   EXPECT_EQ(cache.length(), 60);
-  EXPECT_EQ(cache.parts.keys.length(), 60);
+  EXPECT_EQ(cache.index_keys().length(), 60);
   EXPECT_TRUE(same_bits(attention.extend(cache, 60, 90), once));
   EXPECT_EQ(decltype(cache)::bytes(10), 10 * 4 * (Few::attention.cache_dim() + Few::indexer.dim));
 }

@@ -105,7 +105,7 @@ struct Indexer {
                                     DeviceView<const float, 2> x, QueryLatent&& query_latent, Memory& memory) {
     using IndexKeys = typename Cache::IndexKeys;
     Staged<Device, CachedRows<const typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
-    const auto keys_of = [&](int sequence) -> IndexKeys& { return caches[sequence].parts.keys; };
+    const auto keys_of = [&](int sequence) -> IndexKeys& { return caches[sequence].index_keys(); };
     append_rows(pass, Caches<IndexKeys>(keys_of),
                 std::array<DeviceView<const float, 2>, 1>{keys(pass, weights, x, memory)}, memory, seen);
     if (!OfHeads::limits(pass)) return {};
