@@ -26,6 +26,9 @@ template <class Element> struct CachedRows;
 // guild/modules/caches.hpp
 template <class Cache> class Caches;
 
+// guild/modules/compressor.hpp
+template <Index Hidden, Index Width, Index Ratio, PoolWindows Windows> struct Compressor;
+
 // guild/modules/dispatch.hpp
 struct Here;
 
@@ -112,6 +115,9 @@ struct TensorShape;
 // guild/modules/pass.hpp
 template <class Device> struct Pass;
 template <class Frame> class Room;
+
+// guild/modules/pooled_cache.hpp
+template <class ElementType, Index Width, Index Ratio> class PooledCache;
 
 // guild/modules/recompute.hpp
 template <class Layer> struct RecomputedLayer;
