@@ -150,6 +150,7 @@
 #include <guild/modules/cached_attention.hpp>
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
+#include <guild/modules/compressor.hpp>
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/expert_pool.hpp>
@@ -176,6 +177,7 @@
 #include <guild/modules/observer.hpp>
 #include <guild/modules/parameters.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/pooled_cache.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
 #include <guild/modules/residual.hpp>
@@ -280,6 +282,8 @@
 #include <guild/ops/optimizer/rows/newton_schulz.hpp>
 #include <guild/ops/optimizer/rows/sum_of_squares.hpp>
 #include <guild/ops/optimizer/sum_of_squares.hpp>
+#include <guild/ops/pool/pool_rows.hpp>
+#include <guild/ops/pool/rows/pool_rows.hpp>
 #include <guild/ops/residual/rows/stream_weights.hpp>
 #include <guild/ops/residual/rows/streams.hpp>
 #include <guild/ops/residual/stream_weights.hpp>

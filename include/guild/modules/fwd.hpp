@@ -34,6 +34,9 @@ struct CachedRows;
 template <class Cache>
 class Caches;
 
+// guild/modules/compressor.hpp
+template <Index Hidden, Index Width, Index Ratio, PoolWindows Windows> struct Compressor;
+
 // guild/modules/dispatch.hpp
 struct Here;
 
@@ -150,6 +153,9 @@ template <class Device>
 struct Pass;
 template <class Frame>
 class Room;
+
+// guild/modules/pooled_cache.hpp
+template <class ElementType, Index Width, Index Ratio> class PooledCache;
 
 // guild/modules/recompute.hpp
 template <class Layer>

@@ -151,6 +151,12 @@ template <class Real> struct TransposeJob;
 struct SumOfPartialsJob;
 template <class Real> struct SumOfSquaresJob;
 
+// guild/ops/pool/rows/pool_rows.hpp
+enum class PoolWindows : std::uint8_t;
+struct PoolSizes;
+template <class Real> struct PoolRowsGradientJob;
+template <class Real> struct PoolRowsJob;
+
 // guild/ops/residual/rows/stream_weights.hpp
 template <class Real, int Streams, bool All> struct StreamWeightsBackwardRow;
 template <class Real, int Streams, bool All> struct StreamWeightsRow;

@@ -37,7 +37,7 @@ struct RingRows {
   Index pinned = 0;
   Index rows = 0;
 
-  [[nodiscard]] constexpr Index row_of(Index position) const {
+  [[nodiscard]] GUILD_HD constexpr Index row_of(Index position) const {
     return rows == 0 || position < pinned ? position : pinned + (position - pinned) % rows;
   }
 };
