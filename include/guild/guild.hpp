@@ -150,6 +150,8 @@
 #include <guild/modules/cached_attention.hpp>
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
+#include <guild/modules/compressed_cache.hpp>
+#include <guild/modules/compressed_keys.hpp>
 #include <guild/modules/compressor.hpp>
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
@@ -177,7 +179,9 @@
 #include <guild/modules/observer.hpp>
 #include <guild/modules/parameters.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/pooled_attention.hpp>
 #include <guild/modules/pooled_cache.hpp>
+#include <guild/modules/pooled_indexer.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
 #include <guild/modules/residual.hpp>
@@ -190,6 +194,7 @@
 #include <guild/modules/sequence_cache.hpp>
 #include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/shared_kv.hpp>
+#include <guild/modules/shared_row_attention.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/modules/streams.hpp>
 #include <guild/ops/attention/attention.hpp>

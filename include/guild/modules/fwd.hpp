@@ -9,30 +9,31 @@ inline namespace v1 {
 // guild/modules/batch.hpp
 struct Batch;
 struct Chunk;
-template <class Element>
-class SequenceRows;
+template <class Element> class SequenceRows;
 
 // guild/modules/block.hpp
-template <class S, class MixerType, class FeedForwardType, class ResidualType>
-struct Block;
-template <class S>
-struct DenseFeedForward;
+template <class S, class MixerType, class FeedForwardType, class ResidualType> struct Block;
+template <class S> struct DenseFeedForward;
 
 // guild/modules/block_diagonal_linear.hpp
-template <Index Groups, Index Outputs, Index Inputs>
-struct BlockDiagonalLinear;
+template <Index Groups, Index Outputs, Index Inputs> struct BlockDiagonalLinear;
 
 // guild/modules/cached_attention.hpp
-template <class Attention, class Cache>
-struct CachedLatentAttention;
+template <class Attention, class Cache> struct CachedLatentAttention;
 
 // guild/modules/cached_rows.hpp
-template <class Element>
-struct CachedRows;
+template <class Element> struct CachedRows;
 
 // guild/modules/caches.hpp
-template <class Cache>
-class Caches;
+template <class Cache> class Caches;
+
+// guild/modules/compressed_cache.hpp
+template <class Element, Index Width, class Pooling, Index Chunk> struct CompressorCache;
+template <class Near, class... Pooled> struct CompressedCache;
+
+// guild/modules/compressed_keys.hpp
+template <Index Tokens, PoolWindows Windows> struct Pooled;
+template <class Near, class PoolingType, class IndexerType> struct CompressedKeys;
 
 // guild/modules/compressor.hpp
 template <Index Hidden, Index Width, Index Ratio, PoolWindows Windows> struct Compressor;
@@ -41,55 +42,41 @@ template <Index Hidden, Index Width, Index Ratio, PoolWindows Windows> struct Co
 struct Here;
 
 // guild/modules/embedding.hpp
-template <Index Vocab, Index Size, EmbeddingScale Scale>
-struct Embedding;
+template <Index Vocab, Index Size, EmbeddingScale Scale> struct Embedding;
 
 // guild/modules/expert_pool.hpp
-template <class S>
-struct ExpertPool;
+template <class S> struct ExpertPool;
 
 // guild/modules/gates.hpp
 struct NoGate;
-template <Index Window, Index Pinned>
-struct BranchGate;
-template <Index Window, Index Pinned>
-struct FarBiasGate;
-template <Index Window, Index Pinned>
-struct HeadGate;
-template <class Gate, class Keys, Index Hidden, Index Heads>
-struct GatedBranches;
-template <class Real>
-struct AttentionBranch;
+template <Index Window, Index Pinned> struct BranchGate;
+template <Index Window, Index Pinned> struct FarBiasGate;
+template <Index Window, Index Pinned> struct HeadGate;
+template <class Gate, class Keys, Index Hidden, Index Heads> struct GatedBranches;
+template <class Real> struct AttentionBranch;
 
 // guild/modules/gqa.hpp
-template <class S, const GqaConfig& Config, class Keys, class Gate>
-struct Gqa;
+template <class S, const GqaConfig& Config, class Keys, class Gate> struct Gqa;
 
 // guild/modules/hash_router.hpp
-template <class S>
-struct HashRouter;
+template <class S> struct HashRouter;
 
 // guild/modules/hyper_connections.hpp
-template <Index Hidden, const HyperConfig& Config, StreamEnd End>
-struct StreamMixing;
-template <class S, const HyperConfig& Config>
-struct HyperConnections;
+template <Index Hidden, const HyperConfig& Config, StreamEnd End> struct StreamMixing;
+template <class S, const HyperConfig& Config> struct HyperConnections;
 
 // guild/modules/index_heads.hpp
-template <Index Heads, Index Dim, Index TopK, Index TokensPerKey>
-struct IndexHeads;
+template <Index Heads, Index Dim, Index TopK, Index TokensPerKey> struct IndexHeads;
 
 // guild/modules/indexed_cache.hpp
-template <class ElementType, Index Width, Index IndexWidth>
-struct IndexedCache;
+template <class ElementType, Index Width, Index IndexWidth> struct IndexedCache;
 
 // guild/modules/indexer.hpp
-template <class S, const IndexerConfig& Config, const MlaConfig& Attention>
-struct Indexer;
+template <class S, const IndexerConfig& Config, const MlaConfig& Attention> struct Indexer;
 
 // guild/modules/joint_cache.hpp
-template <class Self>
-struct JointCache;
+template <class Self> struct JointCache;
+template <class... Caches> struct CacheTuple;
 
 // guild/modules/key_choice.hpp
 class ChosenBits;
@@ -100,27 +87,21 @@ struct KeyChoice;
 // guild/modules/keys.hpp
 struct AllKeys;
 struct NoIndexer;
-template <Index Window, Index Pinned, Index Chunk>
-struct LocalKeys;
-template <class IndexerType>
-struct ChosenKeys;
+template <Index Window, Index Pinned, Index Chunk> struct LocalKeys;
+template <class IndexerType> struct ChosenKeys;
 
 // guild/modules/latent_parts.hpp
-template <class Attention, class Element>
-struct LatentParts;
+template <class Attention, class Element> struct LatentParts;
 
 // guild/modules/linear.hpp
-template <Index Outputs, Index Inputs>
-struct Linear;
+template <Index Outputs, Index Inputs> struct Linear;
 
 // guild/modules/mla.hpp
-template <class S, const MlaConfig& Config, class Keys, class Gate>
-struct Mla;
+template <class S, const MlaConfig& Config, class Keys, class Gate> struct Mla;
 
 // guild/modules/mlp.hpp
 struct SiluActivation;
-template <Index Size, Index Hidden, class Of>
-struct Mlp;
+template <Index Size, Index Hidden, class Of> struct Mlp;
 
 // guild/modules/module.hpp
 enum class TensorRole : std::uint8_t;
@@ -129,18 +110,14 @@ struct StackShape;
 struct VectorShape;
 
 // guild/modules/moe.hpp
-template <class S, class RouterType>
-struct Moe;
+template <class S, class RouterType> struct Moe;
 
 // guild/modules/mtp.hpp
-template <class S, class BlockType>
-struct MtpLayer;
+template <class S, class BlockType> struct MtpLayer;
 
 // guild/modules/norm.hpp
-template <Index Size, NormGain Gain>
-struct RmsNorm;
-template <Index Size>
-struct LayerNorm;
+template <Index Size, NormGain Gain> struct RmsNorm;
+template <Index Size> struct LayerNorm;
 
 // guild/modules/observer.hpp
 class Observer;
@@ -149,72 +126,64 @@ class Observer;
 struct TensorShape;
 
 // guild/modules/pass.hpp
-template <class Device>
-struct Pass;
-template <class Frame>
-class Room;
+template <class Device> struct Pass;
+template <class Frame> class Room;
+
+// guild/modules/pooled_attention.hpp
+template <class Attention, class Keys> struct PooledAttention;
 
 // guild/modules/pooled_cache.hpp
 template <class ElementType, Index Width, Index Ratio> class PooledCache;
 
+// guild/modules/pooled_indexer.hpp
+template <class S, const IndexerConfig& Config> struct PooledIndexer;
+
 // guild/modules/recompute.hpp
-template <class Layer>
-struct RecomputedLayer;
-template <class Part>
-struct Recompute;
+template <class Layer> struct RecomputedLayer;
+template <class Part> struct Recompute;
 
 // guild/modules/repeat.hpp
-template <class Pattern, int Times>
-struct Repeat;
+template <class Pattern, int Times> struct Repeat;
 
 // guild/modules/residual.hpp
-template <class S>
-struct PlainResidual;
+template <class S> struct PlainResidual;
 
 // guild/modules/ring_cache.hpp
-template <class ElementType, Index Width, Index Window, Index Pinned, Index Chunk>
-class RingCache;
+template <class ElementType, Index Width, Index Window, Index Pinned, Index Chunk> class RingCache;
 
 // guild/modules/router.hpp
-template <class S>
-struct TopKRouter;
+template <class S> struct TopKRouter;
 
 // guild/modules/routing.hpp
 struct LayerChoice;
-template <class Real>
-struct Routing;
+template <class Real> struct Routing;
 
 // guild/modules/routing_statistics.hpp
 class RoutingStatistics;
 struct RoutingCounts;
 
 // guild/modules/row_cache.hpp
-template <class ElementType, Index Width>
-class RowCache;
+template <class ElementType, Index Width> class RowCache;
 
 // guild/modules/segment.hpp
-template <class LayerType, int Count>
-struct Segment;
+template <class LayerType, int Count> struct Segment;
 
 // guild/modules/shared_indexer.hpp
-template <class S, const IndexerConfig& Config>
-struct SharedIndexer;
+template <class S, const IndexerConfig& Config> struct SharedIndexer;
 
 // guild/modules/shared_kv.hpp
-template <class S, const SharedKvConfig& Config, class Keys, class Gate>
-struct SharedKv;
+template <class S, const SharedKvConfig& Config, class Keys, class Gate> struct SharedKv;
+
+// guild/modules/shared_row_attention.hpp
+template <Index Heads, Index Width, Index TokensPerKey> struct SharedRowAttention;
 
 // guild/modules/stack.hpp
-template <class... Parts>
-struct Stack;
+template <class... Parts> struct Stack;
 
 // guild/modules/streams.hpp
-template <class S, class LayerType, const HyperConfig& Config>
-struct StreamedLayer;
-template <class S, class LayersType, const HyperConfig& Config>
-struct StreamedLayer;
-template <class S, class LayersType, const HyperConfig& Config>
-struct Streams;
+template <class S, class LayerType, const HyperConfig& Config> struct StreamedLayer;
+template <class S, class LayersType, const HyperConfig& Config> struct StreamedLayer;
+template <class S, class LayersType, const HyperConfig& Config> struct Streams;
 
 }  // namespace v1
 }  // namespace guild

@@ -22,6 +22,7 @@
 #include <guild/modules/key_choice.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/shared_row_attention.hpp>
+#include <guild/ops/attention/index_job.hpp>
 #include <guild/ops/attention/join.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/rope/rope.hpp>
