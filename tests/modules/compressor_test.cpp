@@ -13,6 +13,7 @@
 #include <guild/cpu.hpp>
 #include <guild/modules/joint_cache.hpp>
 #include <guild/modules/sequence_cache.hpp>
+#include <guild/training/allocate.hpp>
 
 #include "../core/code_of.hpp"
 #include "../support/far_device.hpp"
@@ -352,6 +353,49 @@ TEST(Compressor, APassThatFailsLeavesNoTrace) {
   at.extend(cache, 100);
   EXPECT_TRUE(same_bits(cache.rows(), whole));
   EXPECT_TRUE(same_bits(copy.rows(), whole));
+}
+
+/// All gradients of a batch, one behind the other, those of x last: added to `begin`, or not asked for.
+std::vector<float> gradients(int threads, const float* begin) {
+  Compressing<Csa> at(best_float_isa(), threads);
+  const std::vector<Index> lengths{150, 3, 201};
+  const Tokens none(400);
+  std::vector<Piece> pieces;
+  Matrix x(0, hidden);
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    pieces.push_back({static_cast<int>(i), &none, 0, lengths[i]});
+    x.append(at.inputs(static_cast<int>(i), 0, lengths[i]));
+  }
+  const Flat flat(pieces);
+  Arena arena;
+  Arena::Frame memory(arena);
+  const Pass<Cpu> pass{.device = at.device, .batch = flat.batch(), .memory = &memory};
+  Csa::Saved<float> saved;
+  const DeviceView<float, 2> rows = [&] {
+    auto room = pass.room(&saved);
+    return Csa::forward(pass, at.weights, epsilon, at.table, rotary, x.view(), room, saved);
+  }();
+  Matrix drows(rows.rows, width), dx(x.rows, hidden);
+  std::ranges::copy(random_values(drows.rows * width, 99).view(), drows.values.begin());
+  if (begin != nullptr) std::ranges::fill(dx.values, *begin);
+  Csa::Weights<Dense<float>> weights;
+  allocate<Csa>(weights);
+  Csa::backward(pass, at.weights, epsilon, at.table, rotary, x.view(), saved, drows.view(),
+                begin != nullptr ? dx.view() : View<float, 2>(), weights);
+  std::vector<float> all;
+  Csa::visit([&](const Path&, const auto&,
+                 const auto& tensor) { all.insert(all.end(), tensor.data.view().begin(), tensor.data.view().end()); },
+             Path{}, weights);
+  if (begin != nullptr) all.insert(all.end(), dx.values.begin(), dx.values.end());
+  return all;
+}
+TEST(Compressor, GradientsDependNeitherOnThreadsNorOnWhetherTheyFlowOn) {
+  const float zero = 0.0f, one = 1.0f;
+  const std::vector<float> all = gradients(1, &zero), more = gradients(1, &one), weights = gradients(2, nullptr);
+  EXPECT_EQ(gradients(4, &zero), all);
+  ASSERT_EQ(weights.size() + 354 * hidden, all.size());
+  EXPECT_TRUE(std::equal(weights.begin(), weights.end(), all.begin()));
+  for (std::size_t i = 0; i < all.size(); ++i) ASSERT_NEAR(more[i], all[i] + (i < weights.size() ? 0.0f : 1.0f), 1e-5);
 }
 
 TEST(Compressor, RowsAreRoundedToTheirCache) {
