@@ -18,6 +18,7 @@
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
+#include <guild/ops/pool/pool_rows.hpp>
 #include <guild/ops/residual/rows/stream_weights.hpp>
 #include <guild/ops/residual/streams.hpp>
 #include <guild/ops/rope/rope.hpp>
@@ -165,6 +166,25 @@ TEST(RowTeams, StreamsAgree) {
   };
   weigh(std::true_type{});
   weigh(std::false_type{});
+}
+
+TEST(RowTeams, PooledRowsAgree) {
+  for (const guild::PoolSizes& sizes :
+       {guild::PoolSizes{4, 37, guild::PoolWindows::overlapping}, guild::PoolSizes{8, 20, guild::PoolWindows::apart}}) {
+    std::mt19937 random(13);
+    Matrix<float> rows(27, 2 * sizes.columns());
+    rows.fill_normal(random);
+    const auto bias = normal_vector<float>(random, sizes.ratio * sizes.columns());
+    expect_same(
+        [&](auto& device) {
+          Matrix<float> out(27 / sizes.ratio, sizes.width);
+          const guild::PoolRowsJob<float> job{
+              .rows = rows.view(), .length = 27, .bias = view_of(bias), .out = out.view(), .sizes = sizes};
+          guild::pool_rows(device, std::span(&job, 1));
+          return out;
+        },
+        1e-6);
+  }
 }
 
 TEST(RowTeams, TablesOfExpertsAgree) {

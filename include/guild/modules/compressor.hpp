@@ -156,9 +156,9 @@ struct Compressor {
                      const RopeHeads& rotary, Caches<SourceCache> sources, Caches<PooledRows> pooled,
                      DeviceView<const float, 2> x, Memory& memory) {
     static_assert(SourceCache::width == 2 * columns && SourceCache::window >= sizes.series() * Ratio,
-                  "Compressor: its sources lie in Compressor::Sources, and its rows in Compressor::Pooled");
+                  "Compressor: its sources lie in Compressor::Sources, a ring of two windows where they overlap");
     static_assert(PooledRows::width == Width && PooledRows::ratio == Ratio,
-                  "Compressor: its sources lie in Compressor::Sources, and its rows in Compressor::Pooled");
+                  "Compressor: its rows lie in Compressor::Pooled");
     using Element = typename PooledRows::Element;
     Device& device = pass.device;
     const Index chunks = pass.batch.chunk_count();

@@ -61,13 +61,15 @@ struct Case {
 TEST(PoolRows, FollowTheFormula) {
   for (const PoolSizes& sizes : {PoolSizes{4, 37, overlapping}, PoolSizes{8, 16, apart}, PoolSizes{1, 5, overlapping},
                                  PoolSizes{1, 3, apart}, PoolSizes{128, 20, apart}})
-    for (const Index tokens : {Index{0}, Index{3}, sizes.ratio, 5 * sizes.ratio + sizes.ratio / 2}) {
-      Case<float> at(sizes, tokens);
-      at.run();
-      for (Index w = 0; w < at.out.rows; ++w)
-        for (Index c = 0; c < sizes.width; ++c) ASSERT_NEAR(at.out(w, c), at.expected(w, c), 2e-6);
-      EXPECT_TRUE(at.out.padding_is_untouched());
-    }
+    for (const Index tokens : {Index{0}, Index{3}, sizes.ratio, 5 * sizes.ratio + sizes.ratio / 2})
+      for (const guild::Isa isa : {guild::Isa::baseline, guild::Isa::avx2, guild::Isa::avx512}) {
+        if (!guild::runs_here(isa)) continue;
+        Case<float> at(sizes, tokens, {.threads = 2, .isa = isa});
+        at.run();
+        for (Index w = 0; w < at.out.rows; ++w)
+          for (Index c = 0; c < sizes.width; ++c) ASSERT_NEAR(at.out(w, c), at.expected(w, c), 2e-6);
+        EXPECT_TRUE(at.out.padding_is_untouched());
+      }
 }
 
 TEST(PoolRows, TakeGatesOfAnySize) {

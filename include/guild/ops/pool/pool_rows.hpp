@@ -56,10 +56,10 @@ void pool_rows_backward(Device& device, std::span<const PoolRowsGradientJob<Real
     const Index tokens = job.rows.rows, columns = job.sizes.columns();
     detail::check_pool<Real>(job.sizes, job.rows, job.bias, "pool_rows_backward: rows");
     detail::require_size(dbias, job.bias.size, "pool_rows_backward: dbias");
-    for (const DeviceView<const Real, 2>& one : {job.out, job.dout})
-      detail::require_shape(one, tokens / job.sizes.ratio, job.sizes.width, "pool_rows_backward: out");
-    for (const DeviceView<Real, 2>& one : {job.dvalues, job.dgates})
-      detail::require_shape(one, tokens, columns, "pool_rows_backward: dvalues and dgates");
+    detail::require_shape(job.out, tokens / job.sizes.ratio, job.sizes.width, "pool_rows_backward: out");
+    detail::require_shape(job.dout, tokens / job.sizes.ratio, job.sizes.width, "pool_rows_backward: dout");
+    detail::require_shape(job.dvalues, tokens, columns, "pool_rows_backward: dvalues");
+    detail::require_shape(job.dgates, tokens, columns, "pool_rows_backward: dgates");
     detail::require(job.dgates.pitch == columns || tokens == 0, "the rows of dgates must lie one behind the other",
                     "pool_rows_backward: dgates");
   }
