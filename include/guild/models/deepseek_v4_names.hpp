@@ -93,6 +93,11 @@ inline constexpr std::array v4_names = {
 
 /// As the modules of transformers are called. Some norms lose a part of their names when it saves what it has loaded.
 inline constexpr std::array v4_module_names = {
+    NameRule{"embedding", "model.embed_tokens"},
+    NameRule{"head", "lm_head"},
+    NameRule{"layers.*.mixer_norm", "model.layers.*.input_layernorm"},
+    NameRule{"layers.*.mixer", "model.layers.*.self_attn"},
+    NameRule{"layers.*.feed_forward_norm", "model.layers.*.post_attention_layernorm"},
     NameRule{"layers.stream_head.weight", "model.hc_head.hc_fn"},
     NameRule{"layers.stream_head.bias", "model.hc_head.hc_base"},
     NameRule{"layers.stream_head.scale", "model.hc_head.hc_scale"},
@@ -140,7 +145,7 @@ inline constexpr std::array v4_module_names = {
 /// Files are written as published. Experts may be fused as transformers 5 writes them with save_original_format=False.
 struct DeepSeekV4Names {
   static constexpr auto rules = name_rules(detail::v4_names, detail::UnderModel<detail::v4_names>::rules,
-                                           detail::v4_module_names, decoder_names, fused_expert_names);
+                                           detail::v4_module_names, fused_expert_names);
   static constexpr std::string_view scale_suffix = "_scale_inv";
   static constexpr std::string_view skipped[] = {"mtp."};  ///< prediction layers, which are not read
 };
