@@ -19,6 +19,7 @@
 #include <guild/core/config.hpp>
 #include <guild/core/config/activation.hpp>
 #include <guild/core/config/attention.hpp>
+#include <guild/core/config/compression.hpp>
 #include <guild/core/config/family.hpp>
 #include <guild/core/config/feed_forward.hpp>
 #include <guild/core/config/field.hpp>
@@ -33,6 +34,7 @@
 #include <guild/core/format.hpp>
 #include <guild/core/machine_flags.hpp>
 #include <guild/core/model_size.hpp>
+#include <guild/core/parameter_tally.hpp>
 #include <guild/core/path.hpp>
 #include <guild/core/random.hpp>
 #include <guild/core/refuse.hpp>
@@ -123,6 +125,9 @@
 #include <guild/models/deepseek_v2_lite.hpp>
 #include <guild/models/deepseek_v32.hpp>
 #include <guild/models/deepseek_v32_family.hpp>
+#include <guild/models/deepseek_v4.hpp>
+#include <guild/models/deepseek_v4_family.hpp>
+#include <guild/models/deepseek_v4_names.hpp>
 #include <guild/models/families.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/gemma3_family.hpp>

@@ -1,4 +1,4 @@
-// expect: layer_types_are_letters_f_or_s_and_at_most_128
+// expect: layer_types_are_letters_f_s_c_or_h_and_at_most_128
 #include <guild/core/config.hpp>
 
 #if defined(GUILD_FIXED)

@@ -8,6 +8,7 @@
 
 #include <guild/core/random.hpp>
 #include <guild/io/config.hpp>
+#include <guild/models/deepseek_v4.hpp>
 #include <guild/models/presets.hpp>
 
 #include "test_files.hpp"
@@ -68,6 +69,8 @@ TEST(ConfigWriter, GivesBackThePresetsOfOtherFamilies) {
   expect_round_trip_of<Gemma3_1BSpec>("gemma3_text");
   expect_round_trip_of<DeepSeekV32Spec>("deepseek_v32");
   expect_round_trip_of<Glm5Spec>("glm_moe_dsa");
+  expect_round_trip_of<DeepSeekV4FlashSpec>("deepseek_v4");
+  expect_round_trip_of<DeepSeekV4ProSpec>("deepseek_v4");
   expect_round_trip_of<GptOss20BSpec>("gpt_oss");
   expect_round_trip_of<GptOssWithoutScaling>("gpt_oss");
 }

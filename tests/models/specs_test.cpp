@@ -11,6 +11,7 @@
 #include <guild/models/deepseek_r1.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
 #include <guild/models/deepseek_v32.hpp>
+#include <guild/models/deepseek_v4.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/glm5.hpp>
 #include <guild/models/gpt_oss.hpp>
@@ -106,6 +107,8 @@ TEST(Specs, OtherFamiliesAreThePublishedConfigs) {
   expect_published<guild::Gemma3_1BSpec>("gemma_3_1b", 999'885'952);
   expect_published<guild::DeepSeekV32Spec>("deepseek_v32", 671'877'944'064);
   expect_published<guild::Glm5Spec>("glm_5", 743'911'218'432);
+  expect_published<guild::DeepSeekV4FlashSpec>("deepseek_v4_flash", 0);
+  expect_published<guild::DeepSeekV4ProSpec>("deepseek_v4_pro", 0);
 }
 
 TEST(Specs, FilesOfNewerVersionsOfTransformersAreTheSameModels) {
@@ -122,6 +125,7 @@ TEST(Specs, FilesOfNewerVersionsOfTransformersAreTheSameModels) {
   expect_same(std::type_identity<guild::GptOssFamily>{}, "gpt_oss");
   expect_same(std::type_identity<guild::DeepSeekV32Family>{}, "v32", "deepseek_v32");
   expect_same(std::type_identity<guild::GlmMoeDsaFamily>{}, "glm5_full", "glm_moe_dsa");
+  expect_same(std::type_identity<guild::DeepSeekV4Family>{}, "v4_published", "deepseek_v4");
 }
 
 }  // namespace specs_test

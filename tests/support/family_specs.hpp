@@ -1,8 +1,9 @@
-// The Specs of the fixtures of Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, Gemma 3, GPT-OSS, DeepSeek-V3.2 and GLM-5 in
-// tests/fixtures/models.
+// The Specs of the fixtures of Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, Gemma 3, GPT-OSS, DeepSeek-V3.2, GLM-5 and
+// DeepSeek-V4 in tests/fixtures/models.
 #pragma once
 
 #include <guild/models/deepseek_v32.hpp>
+#include <guild/models/deepseek_v4.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/glm5.hpp>
 #include <guild/models/gpt_oss.hpp>
@@ -217,6 +218,62 @@ struct Glm5Shared : Glm5Full {
       .vocab = 48, .hidden = 20, .layers = 5, .context = 64, .norm = {.epsilon = 0.001}};
   static constexpr IndexerConfig indexer = {
       .heads = 8, .dim = 10, .top_k = 6, .pairs = RopePairs::interleaved, .types = guild::IndexerTypes("fssfs")};
+};
+
+/// Windows alone, of 8 keys; two bases, of which sliding layers have the unscaled one.
+struct DeepSeekV4Sliding : guild::DeepSeekV4Defaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {
+      .vocab = 47, .hidden = 20, .layers = 3, .context = 128, .norm = {.epsilon = 0.001}};
+  static constexpr guild::SharedKvConfig attention = {.heads = 4,
+                                                      .head_dim = 14,
+                                                      .rope_dim = 8,
+                                                      .query_rank = 11,
+                                                      .output_groups = 2,
+                                                      .output_rank = 6,
+                                                      .rope = {.base = 60.0,
+                                                               .factor = 4.0,
+                                                               .beta_fast = 2.0,
+                                                               .beta_slow = 0.3,
+                                                               .mscale = 1.0,
+                                                               .mscale_all_dim = 1.0,
+                                                               .original_context = 16}};
+  static constexpr guild::WindowConfig windows = {.window = 8, .types = guild::LayerTypes("sss"), .rope_base = 40.0};
+  static constexpr IndexerConfig indexer = {.heads = 8, .dim = 10, .top_k = 3, .pairs = RopePairs::interleaved};
+  static constexpr guild::HyperConfig hyper = {.streams = 4, .sinkhorn_rounds = 3, .epsilon = 0.01};
+  static constexpr guild::HashConfig hashed = {.layers = 1};
+  static constexpr TopKConfig routing = {
+      .experts = 5, .top_k = 2, .scoring = guild::Scoring::sqrt_softplus, .scale = 1.5};
+  static constexpr ExpertConfig experts = {.hidden = 7, .shared = 1, .activation = {.limit = 1.25}};
+};
+/// Layers of all kinds, a rate that published files cannot say.
+struct DeepSeekV4 : DeepSeekV4Sliding {
+  static constexpr TrunkConfig config = {
+      .vocab = 47, .hidden = 20, .layers = 5, .context = 128, .norm = {.epsilon = 0.001}};
+  static constexpr guild::WindowConfig windows = {.window = 8, .types = guild::LayerTypes("hcsch"), .rope_base = 40.0};
+  static constexpr guild::CompressionConfig compression = {.sparse_rate = 4, .heavy_rate = 8};
+  static constexpr guild::HashConfig hashed = {.layers = 2};
+};
+/// The published rates.
+struct DeepSeekV4Published : DeepSeekV4Sliding {
+  static constexpr TrunkConfig config = {.vocab = 47, .hidden = 20, .layers = 4, .context = 512};
+  static constexpr guild::SharedKvConfig attention = {.heads = 4,
+                                                      .head_dim = 14,
+                                                      .rope_dim = 8,
+                                                      .query_rank = 11,
+                                                      .output_groups = 2,
+                                                      .output_rank = 6,
+                                                      .rope = {.base = 160000.0,
+                                                               .factor = 16.0,
+                                                               .beta_fast = 2.0,
+                                                               .beta_slow = 0.05,
+                                                               .mscale = 1.0,
+                                                               .mscale_all_dim = 1.0,
+                                                               .original_context = 64}};
+  static constexpr guild::WindowConfig windows = {
+      .window = 8, .types = guild::LayerTypes("hcsc"), .rope_base = 10000.0};
+  static constexpr IndexerConfig indexer = {.heads = 8, .dim = 10, .top_k = 6, .pairs = RopePairs::interleaved};
+  static constexpr guild::HyperConfig hyper = {};
 };
 
 }  // namespace guild_test

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <set>
 #include <string>
 #include <string_view>
@@ -78,6 +79,8 @@ class WeightCheck {
     const Path root, layers = root / "layers";
     for (int i = 0; !with_mtp && i < trunk.mtp_layers; ++i)
       skipped.push_back(published_name<Names>(layers / (trunk.layers + i)) + ".");
+    if constexpr (requires { Names::skipped; })
+      skipped.insert(skipped.end(), std::begin(Names::skipped), std::end(Names::skipped));
     if (trunk.tied_embeddings) skipped.push_back(published_name<Names>(root / "head"));
     if (!missing_.empty())
       refuse(ErrorCode::wt_missing,

@@ -7,10 +7,11 @@
 #include <type_traits>
 
 #include <guild/core/config/attention.hpp>
+#include <guild/core/config/compression.hpp>
 #include <guild/core/config/feed_forward.hpp>
 #include <guild/core/config/field.hpp>
-#include <guild/core/config/indexer.hpp>
 #include <guild/core/config/hyper.hpp>
+#include <guild/core/config/indexer.hpp>
 #include <guild/core/config/trunk.hpp>
 #include <guild/core/config/window.hpp>
 

@@ -22,23 +22,46 @@ constexpr std::optional<ConfigProblem> problem_between_parts(const std::tuple<Pa
       return ConfigProblem{ErrorCode::cf_range, "first_k_dense_replace",
                            "first_k_dense_replace must be from 0 to num_hidden_layers", double(dense.layers)};
   }
-  if constexpr (has_part<WindowConfig, std::tuple<Parts...>>)
-    if (const int entries = std::get<WindowConfig>(config).types.size(); entries != trunk.layers)
+  if constexpr (has_part<WindowConfig, std::tuple<Parts...>>) {
+    const LayerTypes& types = std::get<WindowConfig>(config).types;
+    if (const int entries = types.size(); entries != trunk.layers)
       return ConfigProblem{ErrorCode::cf_range, "layer_types",
                            "layer_types must have as many entries as num_hidden_layers, at most 128", double(entries)};
-  if constexpr (has_part<IndexerConfig, std::tuple<Parts...>> && has_part<MlaConfig, std::tuple<Parts...>>) {
+    const int compressing =
+        types.count(LayerType::compressed_sparse_attention) + types.count(LayerType::heavily_compressed_attention);
+    if (!has_part<CompressionConfig, std::tuple<Parts...>> && compressing > 0)
+      return ConfigProblem{ErrorCode::cf_range, "layer_types",
+                           "layer_types must not name layers that compress where no part says how",
+                           double(compressing)};
+    if (const int full = types.count(LayerType::full_attention);
+        has_part<CompressionConfig, std::tuple<Parts...>> && full > 0)
+      return ConfigProblem{ErrorCode::cf_range, "layer_types",
+                           "layer_types must not name layers of full attention beside layers that compress",
+                           double(full)};
+  }
+  if constexpr (has_part<HashConfig, std::tuple<Parts...>>)
+    if (const int hashed = std::get<HashConfig>(config).layers; hashed > trunk.layers)
+      return ConfigProblem{ErrorCode::cf_range, "num_hash_layers",
+                           "num_hash_layers must be from 0 to num_hidden_layers", double(hashed)};
+  if constexpr (has_part<IndexerConfig, std::tuple<Parts...>>) {
     const IndexerConfig& indexer = std::get<IndexerConfig>(config);
-    const MlaConfig& attention = std::get<MlaConfig>(config);
+    const auto turns = [&](const auto& attention) -> std::optional<ConfigProblem> {
+      if (attention.query_rank == 0)
+        return ConfigProblem{ErrorCode::cf_range, "q_lora_rank",
+                             "q_lora_rank must be above 0 where an index takes its queries from that latent", 0.0};
+      if (indexer.dim < attention.rope_dim)
+        return ConfigProblem{ErrorCode::cf_rope, "index_head_dim", "index_head_dim must be at least qk_rope_head_dim",
+                             double(indexer.dim)};
+      return std::nullopt;
+    };
     if (const int entries = indexer.types.size(); entries != 0 && entries != trunk.layers)
       return ConfigProblem{ErrorCode::cf_range, "indexer_types",
                            "indexer_types must have as many entries as num_hidden_layers, at most 128",
                            double(entries)};
-    if (attention.query_rank == 0)
-      return ConfigProblem{ErrorCode::cf_range, "q_lora_rank",
-                           "q_lora_rank must be above 0 where an index takes its queries from that latent", 0.0};
-    if (indexer.dim < attention.rope_dim)
-      return ConfigProblem{ErrorCode::cf_rope, "index_head_dim", "index_head_dim must be at least qk_rope_head_dim",
-                           double(indexer.dim)};
+    std::optional<ConfigProblem> problem;
+    if constexpr (has_part<MlaConfig, std::tuple<Parts...>>) problem = turns(std::get<MlaConfig>(config));
+    if constexpr (has_part<SharedKvConfig, std::tuple<Parts...>>) problem = turns(std::get<SharedKvConfig>(config));
+    if (problem) return problem;
   }
   const ExpertConfig experts = part_or(config, ExpertConfig{});
   const double weights = 3.0 * trunk.hidden * experts.hidden * (double(routing.experts) + experts.shared) *

@@ -21,15 +21,20 @@ struct GqaConfig;
 struct MlaConfig;
 struct SharedKvConfig;
 
+// guild/core/config/compression.hpp
+struct CompressionConfig;
+
 // guild/core/config/family.hpp
 struct FixedKey;
 struct KeyRule;
+struct RopeKeys;
 
 // guild/core/config/feed_forward.hpp
 enum class Scoring : std::uint8_t;
 enum class Selection : std::uint8_t;
 struct DenseConfig;
 struct ExpertConfig;
+struct HashConfig;
 struct TopKConfig;
 
 // guild/core/config/field.hpp

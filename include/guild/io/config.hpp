@@ -8,6 +8,7 @@
 
 #include <iterator>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -76,9 +77,10 @@ class ModelReader {
           if (sparse_ || field.key != "first_k_dense_replace") read_field(field, value);
         },
         part);
-    if constexpr (requires { part.rope; }) file_.read_rope(part.rope, Family::rope_types);
+    constexpr RopeKeys rope = rope_keys_of<Family>();
+    if constexpr (requires { part.rope; }) file_.read_rope(part.rope, Family::rope_types, rope);
     if constexpr (std::is_same_v<Part, WindowConfig>)
-      file_.read_sliding_rope(published_field<Family>({"", "rope_base"}).key.data(), part.rope_base);
+      file_.read_sliding_rope(published_field<Family>({"", "rope_base"}).key.data(), rope.sliding, part.rope_base);
   }
 
   template <class T>
@@ -87,7 +89,10 @@ class ModelReader {
     if (field.key.empty() || field.member.starts_with("rope.")) return;
     if constexpr (requires { Family::absent(field, model_, file_.model_type()); })
       field.absent = Family::absent(field, model_, file_.model_type());
-    file_.read(field, value);
+    if constexpr (std::is_same_v<T, LayerTypes> && requires { Family::layer_types; })
+      file_.read(field, value, std::span<const LayerType>(Family::layer_types));
+    else
+      file_.read(field, value);
   }
 
   const ConfigFile& file_;

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <array>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include <guild/core/config/family.hpp>
 #include <guild/core/config_text.hpp>
@@ -17,21 +19,6 @@
 namespace guild {
 inline namespace v1 {
 namespace detail::published {
-
-/// The values of an enumeration, by the words that files have for them.
-template <class T>
-inline constexpr T values_of[1] = {};
-template <>
-inline constexpr Scoring values_of<Scoring>[3] = {Scoring::sigmoid, Scoring::softmax, Scoring::sqrt_softplus};
-template <>
-inline constexpr Activation values_of<Activation>[2] = {Activation::silu, Activation::gelu_tanh};
-template <>
-inline constexpr Selection values_of<Selection>[3] = {Selection::greedy, Selection::group_limited_greedy,
-                                                      Selection::noaux_tc};
-template <>
-inline constexpr LayerType values_of<LayerType>[2] = {LayerType::full_attention, LayerType::sliding_attention};
-template <>
-inline constexpr IndexerType values_of<IndexerType>[2] = {IndexerType::full, IndexerType::shared};
 
 class ConfigFile {
  public:
@@ -111,9 +98,45 @@ class ConfigFile {
     published::refuse(*find(key), ErrorCode::cf_unsupported, expected);
   }
 
-  /// Reads the value of a field of a part, or leaves it as it is where the file may leave it out.
+  /// Reads a value within objects, `path` being their keys from outside in, if it is there: true then.
   template <class T>
-  void read(const ConfigField& field, T& value) const {
+  bool read_at(std::initializer_list<const char*> path, T& value) const {
+    std::optional<Json> at = root_;
+    for (const char* key : path) {
+      require_object(*at);
+      if (!(at = find_value(*at, key))) return false;
+    }
+    if constexpr (std::is_same_v<T, int>)
+      value = to_int(*at);
+    else
+      value = to_number(*at);
+    return true;
+  }
+  /// The integers of a list, which must be there.
+  [[nodiscard]] std::vector<int> integers(const char* key) const {
+    const Json list = require_value(root_, key, "an array of integers");
+    if (!list.is_array()) published::refuse(list, ErrorCode::cf_type, "an array of integers");
+    std::vector<int> all;
+    list.for_each_element([&](const Json& one) { all.push_back(to_int(one)); });
+    return all;
+  }
+  /// How many words of a list come before the first other one; 0 for what is no list.
+  [[nodiscard]] int leading_words(std::string_view key, std::string_view word) const {
+    int count = 0;
+    bool leads = true;
+    const auto list = find(key);
+    if (list && list->is_array())
+      list->for_each_element([&](const Json& one) {
+        leads = leads && to_text(one) == word;
+        count += leads ? 1 : 0;
+      });
+    return count;
+  }
+
+  /// Reads the value of a field of a part, or leaves it as it is where the file may leave it out. `words`: the values
+  /// that elements of a list may have.
+  template <class T, class Element = int>
+  void read(const ConfigField& field, T& value, std::span<const Element> words = {}) const {
     const auto found = find(field.key);
     if (!found) {
       constexpr const char* kind = std::is_same_v<T, int> ? "an integer" : "a number";
@@ -132,12 +155,17 @@ class ConfigFile {
     } else if constexpr (std::is_same_v<T, bool>) {
       value = to_bool(*found);
     } else if constexpr (std::is_same_v<T, LayerTypes> || std::is_same_v<T, IndexerTypes>) {
+      using Kind = std::remove_cvref_t<decltype(value[0])>;
       if (!found->is_array()) published::refuse(*found, ErrorCode::cf_type, "an array with the kind of each layer");
       if (found->size() > T::most)
         found->fail(ErrorCode::cf_limit, {"has ", found->size(), " elements, expected at most ", T::most});
       value = {};
-      found->for_each_element(
-          [&](const Json& one) { value.add(word_of<std::remove_cvref_t<decltype(value[0])>>(one)); });
+      found->for_each_element([&](const Json& one) {
+        if constexpr (std::is_same_v<Kind, Element>)
+          value.add(word_of<Kind>(one, words));
+        else
+          value.add(word_of<Kind>(one));
+      });
     } else {
       value = word_of<T>(*found);
     }
@@ -145,17 +173,17 @@ class ConfigFile {
 
   /// `rope_theta` and `rope_scaling`, or the newer `rope_parameters` which holds both. `types` are the kinds of scaling
   /// that the family knows.
-  void read_rope(RopeConfig& r, std::span<const std::string_view> types) const {
+  void read_rope(RopeConfig& r, std::span<const std::string_view> types, const RopeKeys& keys) const {
     auto scaling = find("rope_parameters") ? find("rope_parameters") : find("rope_scaling");
-    const auto base = find("rope_theta");
-    r.base = number_or(base, r.base);
+    r.base = number_or(find(keys.base), r.base);
     if (!scaling) return;
     require_object(*scaling);
-    // Where layers of several kinds turn by different numbers, those of full attention are meant.
-    if (const auto of_full = find_value(*scaling, "full_attention")) require_object(*(scaling = of_full));
+    // Where layers of several kinds turn by different numbers, those of layers that see all are meant.
+    const auto within = find_value(*scaling, keys.within);
+    if (within) require_object(*(scaling = within));
     const auto value = [&](const char* key) { return find_value(*scaling, key); };
-    read_base(*scaling, "rope_theta", r.base);
-    if (const auto part = value("partial_rotary_factor"); part && to_number(*part) != 1.0)
+    if (within || !keys.keeps_lengths) read_base(*scaling, keys.base, r.base);
+    if (const auto part = value("partial_rotary_factor"); !keys.keeps_lengths && part && to_number(*part) != 1.0)
       published::refuse(*part, ErrorCode::cf_rope_unsupported, "1: all of a head turns");
     if (!read_scaling(*scaling, r, types)) {
       r.factor = 1.0;
@@ -171,17 +199,24 @@ class ConfigFile {
     }
     r.beta_fast = number_or(value("beta_fast"), 32.0);
     r.beta_slow = number_or(value("beta_slow"), 1.0);
+    r.truncate = bool_or(value("truncate"), true);
+    r.mscale = r.mscale_all_dim = 1.0;
+    if (keys.keeps_lengths) {
+      if (within && to_number(require_value(*scaling, "attention_factor", "1")) != 1.0)
+        published::refuse(*value("attention_factor"), ErrorCode::cf_rope_unsupported, "1: lengths are kept");
+      return;
+    }
     r.mscale = number_or(value("mscale"), 1.0);
     r.mscale_all_dim = number_or(value("mscale_all_dim"), 0.0);
     if (const auto factor = value("attention_factor"))
       published::refuse(*factor, ErrorCode::cf_rope_unsupported, "null: it follows from mscale and mscale_all_dim");
-    r.truncate = bool_or(value("truncate"), true);
   }
 
-  /// `rope_parameters.sliding_attention`, where it is there: `base` has been read from `key`, the older spelling.
-  void read_sliding_rope(const char* key, double& base) const {
+  /// `rope_parameters.sliding_attention`, or as `within` calls it, where it is there: `base` has been read from `key`,
+  /// the older spelling.
+  void read_sliding_rope(const char* key, const char* within, double& base) const {
     const auto rope = find("rope_parameters");
-    const auto sliding = rope && rope->is_object() ? find_value(*rope, "sliding_attention") : std::nullopt;
+    const auto sliding = rope && rope->is_object() ? find_value(*rope, within) : std::nullopt;
     if (!sliding) return;
     require_object(*sliding);
     RopeConfig unscaled;
@@ -210,10 +245,10 @@ class ConfigFile {
 
   /// The value of an enumeration.
   template <class T>
-  [[nodiscard]] static T word_of(const Json& value) {
-    Word<T> words[std::size(values_of<T>)];
-    for (std::size_t i = 0; i < std::size(words); ++i) words[i] = {name(values_of<T>[i]), values_of<T>[i]};
-    return one_of(value, words, ErrorCode::cf_unsupported);
+  [[nodiscard]] static T word_of(const Json& value, std::span<const T> values = values_of<T>) {
+    std::vector<std::string_view> words;
+    for (const T one : values) words.push_back(name(one));
+    return values[which_of(value, words, ErrorCode::cf_unsupported)];
   }
 
   /// The kind of scaling; false if there is none.

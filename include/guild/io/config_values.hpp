@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <guild/core/config.hpp>
 #include <guild/core/config_text.hpp>
 #include <guild/core/error.hpp>
 #include <guild/core/refuse.hpp>
@@ -101,6 +102,21 @@ inline void require_object(const Json& value) {
 [[nodiscard]] inline bool bool_or(const std::optional<Json>& value, bool otherwise) {
   return value ? to_bool(*value) : otherwise;
 }
+
+/// The values of an enumeration, by the words that files have for them.
+template <class T>
+inline constexpr T values_of[1] = {};
+template <>
+inline constexpr Scoring values_of<Scoring>[3] = {Scoring::sigmoid, Scoring::softmax, Scoring::sqrt_softplus};
+template <>
+inline constexpr Activation values_of<Activation>[2] = {Activation::silu, Activation::gelu_tanh};
+template <>
+inline constexpr Selection values_of<Selection>[3] = {Selection::greedy, Selection::group_limited_greedy,
+                                                      Selection::noaux_tc};
+template <>
+inline constexpr LayerType values_of<LayerType>[2] = {LayerType::full_attention, LayerType::sliding_attention};
+template <>
+inline constexpr IndexerType values_of<IndexerType>[2] = {IndexerType::full, IndexerType::shared};
 
 /// A word with a meaning.
 template <class T>

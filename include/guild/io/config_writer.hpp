@@ -51,6 +51,10 @@ class SortedMembers {
         writer.begin_array();
         for (int i = 0; i < value.size(); ++i) writer.value(name(value[i]));
         writer.end_array();
+      } else if constexpr (std::is_same_v<T, std::vector<int>>) {
+        writer.begin_array();
+        for (const int one : value) writer.value(one);
+        writer.end_array();
       } else {
         writer.value(value);
       }
@@ -120,8 +124,8 @@ inline void put_fixed(SortedMembers& members, const FixedKey& key) {
 
 /// `rope_scaling` as published. Where nothing is scaled it is null, which means that in files of most families;
 /// `scaled_by_default`: in those of this one it means something else.
-inline void put_rope(SortedMembers& members, const RopeConfig& rope, bool scaled_by_default) {
-  members.put("rope_theta", rope.base);
+inline void put_rope(SortedMembers& members, const RopeConfig& rope, const RopeKeys& keys, bool scaled_by_default) {
+  members.put(keys.base, rope.base);
   SortedMembers scaling;
   if (rope.factor == 1.0) {
     if (!scaled_by_default) return members.put("rope_scaling", nullptr);
@@ -136,6 +140,7 @@ inline void put_rope(SortedMembers& members, const RopeConfig& rope, bool scaled
                              field.key == "rope_scaling.original_max_position_embeddings";
         if (!field.key.starts_with(prefix) || field.member == "rope.scaling") return;
         if (field.member == "rope.truncate" && rope.truncate) return;  // many readers do not know the key
+        if (keys.keeps_lengths && field.member.starts_with("rope.mscale")) return;
         if (rope.scaling == RopeScaling::linear ? field.key == "rope_scaling.factor"
                                                 : of_both || of_llama3 == (rope.scaling == RopeScaling::llama3))
           scaling.put(field.key.substr(prefix.size()), value);
@@ -210,7 +215,7 @@ template <class Family>
   const auto of_part = [&](const auto& part) {
     if constexpr (requires { part.rope; })
       detail::put_rope(
-          members, part.rope, requires { Family::scaled_by_default; });
+          members, part.rope, rope_keys_of<Family>(), requires { Family::scaled_by_default; });
   };
   std::apply([&](const auto&... parts) { (of_part(parts), ...); }, c);
   if constexpr (requires { Family::complete_file(c, [](std::string_view, const auto&) {}); })

@@ -5,6 +5,7 @@
 
 #include <guild/models/deepseek_family.hpp>
 #include <guild/models/deepseek_v32_family.hpp>
+#include <guild/models/deepseek_v4_family.hpp>
 #include <guild/models/gemma3_family.hpp>
 #include <guild/models/glm5_family.hpp>
 #include <guild/models/gpt_oss_family.hpp>
@@ -17,7 +18,7 @@ inline namespace v1 {
 
 /// For programs that take any of them: `with_config<Families>(json, path, f)`.
 using Families = std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily, Qwen3MoeFamily, Gemma3Family, GptOssFamily,
-                            DeepSeekV32Family, GlmMoeDsaFamily>;
+                            DeepSeekV32Family, GlmMoeDsaFamily, DeepSeekV4Family>;
 
 }  // namespace v1
 }  // namespace guild

@@ -24,6 +24,17 @@ struct DeepSeekV32Spec;
 struct DeepSeekV32Family;
 struct DeepSeekV32Names;
 
+// guild/models/deepseek_v4.hpp
+struct DeepSeekV4Defaults;
+struct DeepSeekV4FlashSpec;
+struct DeepSeekV4ProSpec;
+
+// guild/models/deepseek_v4_family.hpp
+struct DeepSeekV4Family;
+
+// guild/models/deepseek_v4_names.hpp
+struct DeepSeekV4Names;
+
 // guild/models/gemma3.hpp
 struct Gemma3Defaults;
 struct Gemma3_1BSpec;

@@ -10,6 +10,8 @@
 //     static constexpr KeyRule keys[] = {...};                      // where it differs from the parts' own keys
 //     static constexpr FixedKey fixed[] = {...};                    // keys of which it knows one value alone
 //     static constexpr std::string_view rope_types[] = {...};       // values of `rope_type` besides "default"
+//     static constexpr RopeKeys rope_keys = {...};                  // where rotation is said elsewhere; may be absent
+//     static constexpr LayerType layer_types[] = {...};             // kinds besides full and sliding; may be absent
 //     template <class File> static void complete(Config&, const File&);       // what follows from other keys
 //     template <class Put> static void complete_file(const Config&, Put&&);   // keys that no field has; may be absent
 //     static std::string_view model_type(const Config&);            // for files that are written
@@ -43,6 +45,22 @@ struct FixedKey {
   bool null_means_this = true;  ///< a null is as good
   bool written = true;          ///< into files that this library saves
 };
+
+/// Where files say how layers turn, of those that do not only slide and of those that do.
+struct RopeKeys {
+  const char* base = "rope_theta";            ///< beside `rope_scaling`
+  const char* within = "full_attention";      ///< of `rope_parameters`
+  const char* sliding = "sliding_attention";  ///< of `rope_parameters`
+  /// Scaling does not change lengths, whatever mscale says, and part of a head may turn: `complete` looks at how much.
+  bool keeps_lengths = false;
+};
+template <class Family>
+[[nodiscard]] constexpr RopeKeys rope_keys_of() {
+  if constexpr (requires { Family::rope_keys; })
+    return Family::rope_keys;
+  else
+    return {};
+}
 
 /// The field as files have it that follow `keys`.
 [[nodiscard]] constexpr ConfigField published_field(std::span<const KeyRule> keys, const ConfigField& field) {

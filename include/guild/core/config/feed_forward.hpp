@@ -140,6 +140,27 @@ struct TopKConfig {
   }
 };
 
+/// Leading layers whose experts are found by a token's id in a table, and not by scores (HashRouter).
+struct HashConfig {
+  int layers = 3;  ///< `num_hash_layers`
+  friend constexpr bool operator==(const HashConfig&, const HashConfig&) = default;
+
+  static constexpr ConfigPart part = {"HashConfig", "hashed"};
+
+  /// Calls f(ConfigField, value...) for each field, with its value in each of the configs.
+  template <class F, class... C>
+  static constexpr void fields(F&& f, C&... c) {
+    f(ConfigField{"num_hash_layers", "layers", Absent::as_default}, c.layers...);
+  }
+
+  [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
+    const detail::ConfigRange ranges[] = {
+        {"num_hash_layers", "num_hash_layers must be from 0 to 1024", layers, 0, 1 << 10},
+    };
+    return detail::problem_of(ranges);
+  }
+};
+
 /// The experts of a layer: gated networks.
 struct ExpertConfig {
   int hidden = 1408;  ///< `moe_intermediate_size` of one expert

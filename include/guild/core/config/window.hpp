@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,20 +16,25 @@ inline namespace v1 {
 
 /// What a layer's attention sees; the names are those of `layer_types` in config.json.
 enum class LayerType : std::uint8_t {
-  full_attention,     ///< all keys up to the token's own; letter f
-  sliding_attention,  ///< a window of them; letter s
+  full_attention,                ///< all keys up to the token's own; letter f
+  sliding_attention,             ///< a window of them; letter s
+  compressed_sparse_attention,   ///< a window, and those rows pooled from the keys that an index chooses; letter c
+  heavily_compressed_attention,  ///< a window, and all rows pooled from the keys; letter h
 };
+inline constexpr int layer_type_count = 4;
 
 /// The spelling in `layer_types` of config.json.
 [[nodiscard]] constexpr std::string_view name(LayerType type) noexcept {
-  return type == LayerType::full_attention ? "full_attention" : "sliding_attention";
+  constexpr std::string_view names[layer_type_count] = {"full_attention", "sliding_attention",
+                                                        "compressed_sparse_attention", "heavily_compressed_attention"};
+  return names[static_cast<std::size_t>(type)];
 }
 /// One letter for a kind, as LayerTypes is written with.
-[[nodiscard]] constexpr char letter(LayerType type) noexcept { return type == LayerType::full_attention ? 'f' : 's'; }
+[[nodiscard]] constexpr char letter(LayerType type) noexcept { return "fsch"[static_cast<std::size_t>(type)]; }
 
 namespace detail {
 /// Not constexpr: a list of layers that calls it does not compile.
-void layer_types_are_letters_f_or_s_and_at_most_128();
+void layer_types_are_letters_f_s_c_or_h_and_at_most_128();
 }  // namespace detail
 
 /// The kind of each layer, as a value: `LayerTypes("sssssfsssssf")`.
@@ -40,10 +46,10 @@ class LayerTypes {
   /// A letter for each layer, see LayerType.
   consteval explicit LayerTypes(std::string_view letters) {
     for (const char one : letters) {
-      const bool full = one == letter(LayerType::full_attention);
-      if (size_ == most || (!full && one != letter(LayerType::sliding_attention)))
-        detail::layer_types_are_letters_f_or_s_and_at_most_128();
-      add(full ? LayerType::full_attention : LayerType::sliding_attention);
+      int type = 0;
+      while (type < layer_type_count && letter(LayerType(type)) != one) ++type;
+      if (size_ == most || type == layer_type_count) detail::layer_types_are_letters_f_s_c_or_h_and_at_most_128();
+      add(LayerType(type));
     }
   }
   /// Each `period`-th layer sees all keys, the others a window. Of more than `most` layers the first ones.
@@ -59,11 +65,12 @@ class LayerTypes {
   [[nodiscard]] constexpr LayerType operator[](int i) const { return types_[static_cast<std::size_t>(i)]; }
   /// One more layer; there are fewer than `most`.
   constexpr void add(LayerType type) { types_[static_cast<std::size_t>(size_++)] = type; }
-  [[nodiscard]] constexpr bool has(LayerType type) const {
-    for (int i = 0; i < size_; ++i)
-      if ((*this)[i] == type) return true;
-    return false;
+  [[nodiscard]] constexpr int count(LayerType type) const {
+    int count = 0;
+    for (int i = 0; i < size_; ++i) count += (*this)[i] == type ? 1 : 0;
+    return count;
   }
+  [[nodiscard]] constexpr bool has(LayerType type) const { return count(type) > 0; }
   /// As it is written in C++, and printed.
   [[nodiscard]] std::string letters() const {
     std::string text;
@@ -77,7 +84,7 @@ class LayerTypes {
   int size_ = 0;
 };
 
-/// Layers that see a window of keys beside layers that see all.
+/// Layers that see a window of keys beside layers that see all, or see them pooled.
 struct WindowConfig {
   int window = 4096;       ///< `sliding_window`: keys a token sees there, its own among them
   LayerTypes types{};      ///< `layer_types`: one for each layer
@@ -95,19 +102,21 @@ struct WindowConfig {
     f(ConfigField{"", "rope_base"}, c.rope_base...);
   }
 
-  /// The same layers; without sliding ones the rest means nothing.
+  /// The same layers; if all see all keys the rest means nothing.
   [[nodiscard]] constexpr WindowConfig canonical() const {
-    if (types.has(LayerType::sliding_attention)) return *this;
+    if (has_windows()) return *this;
     WindowConfig full;
     full.types = types;
     return full;
   }
 
+  [[nodiscard]] constexpr bool has_windows() const { return types.count(LayerType::full_attention) < types.size(); }
+
   [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
     const detail::ConfigRange ranges[] = {
         {"sliding_window", "sliding_window must be from 1 to 268435456", window, 1, 1 << 28},
     };
-    if (!types.has(LayerType::sliding_attention)) return std::nullopt;
+    if (!has_windows()) return std::nullopt;
     if (auto problem = detail::problem_of(ranges)) return problem;
     if (rope_base != 0.0 && (!(rope_base > 1.0) || !detail::is_finite(rope_base)))
       return ConfigProblem{ErrorCode::cf_rope, "rope_base", "rope_base must be above 1", rope_base};
