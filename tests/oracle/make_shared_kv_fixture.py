@@ -17,10 +17,10 @@ RATES = {"heavily_compressed_attention": 5, "compressed_sparse_attention": 4}
 NAMES = {"q_a_proj": "query_down", "q_a_norm": "query_norm", "q_b_proj": "query_up", "kv_proj": "key_value",
          "kv_norm": "key_value_norm", "o_a_proj": "output_down", "o_b_proj": "output",
          "compressor.kv_proj": "compressor.key_value", "compressor.gate_proj": "compressor.gate",
-         "compressor.kv_norm": "compressor.norm", "compressor.indexer.kv_proj": "compressor.indexer.key_value",
-         "compressor.indexer.gate_proj": "compressor.indexer.gate", "compressor.indexer.kv_norm":
-         "compressor.indexer.norm", "compressor.indexer.q_b_proj": "compressor.indexer.query",
-         "compressor.indexer.scorer.weights_proj": "compressor.indexer.head_weights"}
+         "compressor.kv_norm": "compressor.norm", "compressor.indexer.kv_proj": "indexer.compressor.key_value",
+         "compressor.indexer.gate_proj": "indexer.compressor.gate", "compressor.indexer.kv_norm":
+         "indexer.compressor.norm", "compressor.indexer.q_b_proj": "indexer.query",
+         "compressor.indexer.scorer.weights_proj": "indexer.head_weights"}
 
 
 def rms(v):
@@ -120,7 +120,8 @@ for folder, kind, T, seed in (("near", "sliding_attention", 40, 5), ("pooled", "
     print(folder, "transformers against float64:", error, "closest scores:", gap)
     assert error < 1e-5 and gap > 1e-4
 
-    tensors = {name: weight.data for name, weight in layer.named_parameters() if name.rsplit(".", 1)[-1] != "weight"}
+    tensors = {name.replace("compressor.indexer", "indexer.compressor"): weight.data
+               for name, weight in layer.named_parameters() if not name.endswith(".weight")}
     tensors |= {NAMES[name.removesuffix(".weight")] + ".weight": weight.data
                 for name, weight in layer.named_parameters() if name.endswith(".weight")}
     tensors |= {"x": x[0], "y": y}

@@ -68,9 +68,8 @@ struct PooledAttention<Attention, Keys> {
   };
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    const Path compressor = path / "compressor";
-    RowCompressor::visit(visitor, compressor, weights.compressor...);
-    Indexer::visit(visitor, compressor, weights.indexer...);
+    RowCompressor::visit(visitor, path / "compressor", weights.compressor...);
+    Indexer::visit(visitor, path, weights.indexer...);
   }
 
   template <class Real>

@@ -58,7 +58,7 @@ struct PooledIndexer {
     template <class Visitor, class... W>
     [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
       const Path indexer = path / "indexer";
-      KeyCompressor::visit(visitor, indexer, weights.keys...);
+      KeyCompressor::visit(visitor, indexer / "compressor", weights.keys...);
       Query::visit(visitor, indexer / "query", weights.query...);
       HeadWeights::visit(visitor, indexer / "head_weights", weights.head_weights...);
     }
