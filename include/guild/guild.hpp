@@ -216,6 +216,7 @@
 #include <guild/ops/attention/cpu/index_loss.hpp>
 #include <guild/ops/attention/cpu/index_plain.hpp>
 #include <guild/ops/attention/cpu/index_tile.hpp>
+#include <guild/ops/attention/cpu/key_cuts.hpp>
 #include <guild/ops/attention/cpu/plain.hpp>
 #include <guild/ops/attention/cpu/query_tile.hpp>
 #include <guild/ops/attention/cpu/tile.hpp>
@@ -223,8 +224,10 @@
 #include <guild/ops/attention/index.hpp>
 #include <guild/ops/attention/index_job.hpp>
 #include <guild/ops/attention/job.hpp>
+#include <guild/ops/attention/join.hpp>
 #include <guild/ops/attention/rows/gates.hpp>
 #include <guild/ops/attention/rows/index.hpp>
+#include <guild/ops/attention/rows/join.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/add_sum.hpp>
 #include <guild/ops/common/copy_rows.hpp>

@@ -1,6 +1,7 @@
 // Row kernels on the GPU against the same kernels on the CPU. Exits with 0 (all agree), 1 (some differ) or 77 (no GPU:
 // nothing was tested).
 #include <guild/device/cpu.hpp>
+#include <guild/ops/attention/join.hpp>
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
@@ -191,6 +192,20 @@ void pools(guild::Cpu& cpu, guild::Cuda& cuda) {
     out.compare(cuda, 1e-5, "pool_rows");
     last.compare(cuda, 1e-5, "pool_rows of a ring");
   }
+void joins(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(6);
+  const Index tokens = 300, heads = 64, value = 70;
+  auto out = matrix<float>(cuda, random, tokens, heads * value, 3), lse = matrix<float>(cuda, random, tokens, heads);
+  auto more = matrix<float>(cuda, random, tokens, heads * value), more_lse = matrix<float>(cuda, random, tokens, heads);
+  for (std::size_t i = 0; i < lse.host.size(); i += 5)
+    (i % 2 == 0 ? lse : more_lse).host[i] = -std::numeric_limits<float>::infinity();
+  for (auto* one : {&lse, &more_lse}) guild::copy_to_device<float>(cuda, one->flat_host(), one->device.view());
+  guild::join_attention(cpu, out.on_host(), lse.on_host(), more.on_host(), more_lse.on_host(), out.on_host(),
+                        lse.on_host());
+  guild::join_attention(cuda, out.on_device(), lse.on_device(), more.on_device(), more_lse.on_device(), out.on_device(),
+                        lse.on_device());
+  out.compare(cuda, 2e-6, "join_attention in place: out");
+  lse.compare(cuda, 2e-6, "join_attention in place: lse");
 }
 
 int run() {
@@ -205,6 +220,7 @@ int run() {
   sums(cpu, cuda);
   copies(cpu, cuda);
   pools(cpu, cuda);
+  joins(cpu, cuda);
   const Index held = cuda.scratch_bytes();
   routes(cpu, cuda);
   if (cuda.scratch_bytes() != held) ++failures, std::printf("FAILED scratch grew after warm-up\n");

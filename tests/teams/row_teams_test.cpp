@@ -10,6 +10,7 @@
 #include <guild/device/host_team.hpp>
 #include <guild/ops/attention/gates.hpp>
 #include <guild/ops/attention/index.hpp>
+#include <guild/ops/attention/join.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/experts/combine.hpp>
@@ -351,6 +352,22 @@ TEST(RowTeams, GatesAgree) {
           return of;
         },
         1e-5);
+}
+
+TEST(RowTeams, JoinedAttentionAgrees) {
+  std::mt19937 random(26);
+  Matrix<float> first(6, 3 * 21), second(6, 3 * 21), first_lse(6, 3), second_lse(6, 3);
+  for (auto* m : {&first, &second, &first_lse, &second_lse}) m->fill_normal(random);
+  for (Index t = 0; t < 4; ++t) (t % 2 == 0 ? first_lse : second_lse)(t, t % 3) = -1e30f * 1e30f;
+  for (const bool logarithms : {false, true})
+    expect_same(
+        [&](auto& device) {
+          Matrix<float> out = first, lse = first_lse;
+          guild::join_attention(device, out.view(), lse.view(), second.view(), second_lse.view(), out.view(),
+                                lse.view());
+          return logarithms ? lse : out;
+        },
+        1e-6);
 }
 
 }  // namespace row_teams_test

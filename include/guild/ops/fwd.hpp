@@ -36,6 +36,9 @@ template <class Real> struct SigmoidRow;
 struct MarkChosenJob;
 template <class Real> struct BasicChooseKeysJob;
 
+// guild/ops/attention/rows/join.hpp
+template <class Real> struct JoinAttentionRow;
+
 // guild/ops/common/add_sum.hpp
 template <class Real> struct AddSum;
 
