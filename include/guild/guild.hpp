@@ -25,6 +25,7 @@
 #include <guild/core/config/field.hpp>
 #include <guild/core/config/hyper.hpp>
 #include <guild/core/config/indexer.hpp>
+#include <guild/core/config/pool.hpp>
 #include <guild/core/config/rope.hpp>
 #include <guild/core/config/trunk.hpp>
 #include <guild/core/config/window.hpp>

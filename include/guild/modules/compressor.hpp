@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <guild/core/config/pool.hpp>
 #include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/device/transfer.hpp>

@@ -155,7 +155,6 @@ struct SumOfPartialsJob;
 template <class Real> struct SumOfSquaresJob;
 
 // guild/ops/pool/rows/pool_rows.hpp
-enum class PoolWindows : std::uint8_t;
 struct PoolSizes;
 template <class Real> struct PoolRowsGradientJob;
 template <class Real> struct PoolRowsJob;

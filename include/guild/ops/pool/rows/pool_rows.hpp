@@ -1,16 +1,13 @@
 // Rows pooled from windows of other rows, and the way back, window by window.
 #pragma once
 
-#include <cstdint>
+#include <guild/core/config/pool.hpp>
 #include <guild/device/team.hpp>
 #include <guild/ops/attention/job.hpp>
 #include <guild/ops/common/exponential.hpp>
 
 namespace guild {
 inline namespace v1 {
-
-/// Whether a pooled row is made of the tokens of its own window alone, or of those of the window before it too.
-enum class PoolWindows : std::uint8_t { apart, overlapping };
 
 /// Window w are the positions [w * ratio, (w + 1) * ratio). A source row is [values | gates], as many columns each: D,
 /// or 2 D of overlapping windows, whose first D are for the row of the window behind its own and last D for its own.
