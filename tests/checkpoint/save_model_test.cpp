@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -15,6 +16,7 @@
 #include <guild/core/random.hpp>
 #include <guild/device/cpu.hpp>
 #include <guild/inference/load.hpp>
+#include <guild/models/deepseek_v4.hpp>
 #include <guild/models/presets.hpp>
 #include <guild/modules/streams.hpp>
 #include <guild/training/allocate.hpp>
@@ -52,9 +54,11 @@ Masters<M> random_masters(int mtp_layers, std::uint64_t seed = 1) {
   guild::allocate<M>(weights);
   std::uint64_t stream = 0;
   guild::for_each_tensor<M>(
-      [&](const Path&, const TensorShape&, TensorRole, Buffer<float>& data) {
+      [&](const Path&, const TensorShape&, TensorRole role, Buffer<float>& data) {
         guild::Random random(seed, ++stream);
-        for (float& value : data.view()) value = static_cast<float>(2.0 * random.uniform() - 1.0);
+        for (float& value : data.view())
+          value = role == TensorRole::table ? static_cast<float>(std::floor(1000.0 * random.uniform()))
+                                            : static_cast<float>(2.0 * random.uniform() - 1.0);
       },
       weights);
   return weights;
@@ -231,6 +235,22 @@ struct SparseSpec : guild::DeepSeekV32Defaults {
   static constexpr guild::ExpertConfig experts = {.hidden = 28, .shared = 1};
 };
 
+struct DeepSeekV4Spec : guild::DeepSeekV4Defaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 97, .hidden = 48, .layers = 2, .context = 192};
+  static constexpr guild::SharedKvConfig attention = {.heads = 4,
+                                                      .head_dim = 12,
+                                                      .rope_dim = 8,
+                                                      .query_rank = 20,
+                                                      .output_groups = 2,
+                                                      .output_rank = 10,
+                                                      .rope = guild::DeepSeekV4Defaults::attention.rope};
+  static constexpr guild::WindowConfig windows = {.window = 9, .types = guild::LayerTypes("ss"), .rope_base = 1e4};
+  static constexpr guild::HashConfig hashed = {.layers = 1};
+  static constexpr guild::TopKConfig routing = {
+      .experts = 5, .top_k = 2, .scoring = guild::Scoring::sqrt_softplus, .scale = 1.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 28, .shared = 1, .activation = {.limit = 10.0}};
+};
+
 template <class Spec>
 void expect_saved_as(const std::string& type, const std::vector<std::string>& names) {
   using M = guild::Transformer<Spec>;
@@ -260,6 +280,10 @@ TEST(SaveModel, WritesOtherFamiliesAsPublished) {
       {"model.layers.0.self_attn.indexer.wq_b.weight", "model.layers.0.self_attn.indexer.wk.weight",
        "model.layers.1.self_attn.indexer.k_norm.weight", "model.layers.1.self_attn.indexer.k_norm.bias",
        "model.layers.1.self_attn.indexer.weights_proj.weight", "model.layers.1.mlp.gate.e_score_correction_bias"});
+  expect_saved_as<DeepSeekV4Spec>(
+      "deepseek_v4", {"embed.weight", "head.weight", "norm.weight", "hc_head_fn", "layers.0.hc_attn_scale",
+                      "layers.0.ffn.gate.tid2eid", "layers.1.ffn.gate.bias", "layers.1.ffn.experts.4.w3.weight",
+                      "layers.1.ffn.shared_experts.w2.weight", "layers.1.attn.attn_sink", "layers.1.attn.wo_a.weight"});
 }
 
 TEST(SaveModel, SavesTheShippedModelSoThatItLoadsAsPublished) {

@@ -66,7 +66,7 @@ class ModelGradients : public testing::Test {};
 
 using Cases = testing::Types<ModelCase<TinySpec>, ModelCase<TiedSpec>, ModelCase<GqaSpec>, ModelCase<MixtralSpec>,
                              ModelCase<GemmaSpec>, ModelCase<GptOssSpec>, ModelCase<HyperSpec>, ModelCase<HashSpec>,
-                             MtpCase<TinySpec>, MtpCase<HyperSpec>>;
+                             ModelCase<DeepSeekV4Spec>, MtpCase<TinySpec>, MtpCase<HyperSpec>>;
 TYPED_TEST_SUITE(ModelGradients, Cases);
 
 TYPED_TEST(ModelGradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

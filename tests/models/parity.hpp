@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <guild/checkpoint/load_weights.hpp>
 #include <guild/core/config.hpp>
 #include <guild/cpu.hpp>
@@ -322,6 +323,28 @@ void expect_any_split(const std::string& name) {
             << "sequence " << i << ", pieces of " << piece << ", from " << begin;
       }
     }
+  }
+}
+
+/// A sequence of a fixture in pieces of several lengths: the same bits as token by token. Pieces of more than 8 tokens
+/// may differ, whose products add in another order.
+template <class S>
+void expect_same_bits_of_any_split(const std::string& name) {
+  SCOPED_TRACE(name);
+  const Fixture fixture(name);
+  Runner<S> runner(fixture);
+  const Tokens tokens = fixture.tokens(0);
+  const auto size = static_cast<Index>(tokens.size());
+  std::vector<float> one_by_one;
+  for (const Index piece : {1, 2, 3, 5, 8}) {
+    runner.clear();
+    std::vector<float> found;
+    for (Index begin = 0; begin < size; begin += piece) {
+      const auto states = runner.states({{0, &tokens, begin, std::min(begin + piece, size)}});
+      found.insert(found.end(), states.values.begin(), states.values.end());
+    }
+    if (piece == 1) one_by_one = found;
+    EXPECT_EQ(std::memcmp(found.data(), one_by_one.data(), found.size() * sizeof(float)), 0) << "pieces of " << piece;
   }
 }
 

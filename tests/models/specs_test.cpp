@@ -107,8 +107,8 @@ TEST(Specs, OtherFamiliesAreThePublishedConfigs) {
   expect_published<guild::Gemma3_1BSpec>("gemma_3_1b", 999'885'952);
   expect_published<guild::DeepSeekV32Spec>("deepseek_v32", 671'877'944'064);
   expect_published<guild::Glm5Spec>("glm_5", 743'911'218'432);
-  expect_published<guild::DeepSeekV4FlashSpec>("deepseek_v4_flash", 0);
-  expect_published<guild::DeepSeekV4ProSpec>("deepseek_v4_pro", 0);
+  expect_published<guild::DeepSeekV4FlashSpec>("deepseek_v4_flash", 284'332'240'471);
+  expect_published<guild::DeepSeekV4ProSpec>("deepseek_v4_pro", 1'572'997'201'763);
 }
 
 TEST(Specs, FilesOfNewerVersionsOfTransformersAreTheSameModels) {

@@ -2,8 +2,8 @@
 
 `python reference_forward.py FOLDER...` runs every folder of tests/fixtures/models on its own tokens and prints how far
 the frozen logits are from these; it fails when one is further than 1e-5 of its row's largest magnitude. This file has
-DeepSeek V2 and V3; `sparse_forward.py` has DeepSeek-V3.2 and GLM-5, `gemma_forward.py` Gemma 3, `family_forward.py`
-the other families.
+DeepSeek V2 and V3; `sparse_forward.py` has DeepSeek-V3.2 and GLM-5, `v4_forward.py` DeepSeek-V4, `gemma_forward.py`
+Gemma 3, `family_forward.py` the other families.
 
 Conventions (T tokens, H heads): rotary pairs are neighbours (2i, 2i+1); experts outside the kept groups are out of
 the choice (minus infinity); the norms of the query and key-value latents use 1e-6 whatever rms_norm_eps says; the
@@ -34,7 +34,7 @@ def decode(dtype: str, raw: bytes) -> np.ndarray:
         return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4").astype(np.float64)
     if dtype == "F8_E4M3":
         return e4m3_table()[np.frombuffer(raw, np.uint8)]
-    return np.frombuffer(raw, {"F16": "<f2", "F32": "<f4", "F64": "<f8", "U8": "u1"}[dtype]).astype(np.float64)
+    return np.frombuffer(raw, {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "U8": "u1"}[dtype]).astype(np.float64)
 
 
 def read_safetensors(path: pathlib.Path, keep_integers: bool = False) -> dict:
@@ -253,8 +253,11 @@ def row_error(found, wanted) -> float:
 def main() -> int:
     import gemma_forward  # the other families; these stand on the functions above
     import sparse_forward
+    import v4_forward
 
     def class_of(config):
+        if config["model_type"] == "deepseek_v4":
+            return v4_forward.Model
         if "index_topk" in config:
             return sparse_forward.Model
         return Model if "kv_lora_rank" in config else gemma_forward.model_of

@@ -143,6 +143,7 @@ int main(int argc, char** argv) {
     save<guild_test::DeepSeekV32>(from, to, "v32", shards);
     save<guild_test::DeepSeekV32Mtp>(from, to, "v32_mtp", whole);
     save<guild_test::Glm5Full>(from, to, "glm5_full", whole);
+    save<guild_test::DeepSeekV4Sliding>(from, to, "v4_sliding", shards);
   } catch (const std::exception& error) {
     std::puts(error.what());
     return 1;

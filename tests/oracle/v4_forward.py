@@ -74,13 +74,13 @@ def settings(config: dict) -> dict:
 
 
 class Model:
-    """Attributes below are what `v4_sensitivity.py` changes."""
+    """The attributes that stand here are what `v4_sensitivity.py` changes."""
 
     sinks = turns_back = overlaps = pools_by_channel = uses_position_bias = index_gates = head_norm = True
-    softmax_sqrt = False  # of a router: softmax in place of sqrt(softplus)
-    seen_shift = row_shift = 0  # of the visibility of pooled rows, and of their position in tokens
     pooled_rope = index_rope = True
-    transposed_comb = False
+    softmax_scores = transposed_comb = False
+    seen_shift = row_shift = 0  # of the visibility of pooled rows, and of their position in tokens
+    post_gain = 2
 
     def __init__(self, config: dict, weights: dict):
         self.c, self.w = settings(config), canonical(weights)
@@ -108,8 +108,7 @@ class Model:
     def norm(self, x, name):
         return rms_norm(x, self.w[name + ".weight"], self.c["rms_norm_eps"])
 
-    @staticmethod
-    def rotate(x, positions, frequencies, sign=1):
+    def rotate(self, x, positions, frequencies, sign=1):
         """x [..., T, D]: its last pairs of neighbours turn."""
         width = 2 * len(frequencies)
         last = x[..., -width:]
@@ -196,7 +195,7 @@ class Model:
     def moe(self, x, prefix, layer, tokens):
         c, top_k = self.c, self.c["num_experts_per_tok"]
         logits = self.linear(x, prefix + "gate")
-        scores = softmax(logits) if self.softmax_sqrt else np.sqrt(np.logaddexp(0, logits))
+        scores = softmax(logits) if self.softmax_scores else np.sqrt(np.logaddexp(0, logits))
         if layer < c["num_hash_layers"]:
             chosen = self.w[prefix + "gate.tid2eid"][tokens].astype(int)
         else:
@@ -222,7 +221,7 @@ class Model:
         raw = np.split(flat @ self.w[prefix + "fn"].T, [n, 2 * n], axis=-1)
         pre, post, comb = (part * scale + base for part, scale, base in zip(
             raw, self.w[prefix + "scale"], np.split(self.w[prefix + "base"], [n, 2 * n])))
-        pre, post = 1 / (1 + np.exp(-pre)) + epsilon, 2 / (1 + np.exp(-post))
+        pre, post = 1 / (1 + np.exp(-pre)) + epsilon, self.post_gain / (1 + np.exp(-post))
         comb = softmax(comb.reshape(-1, n, n)) + epsilon
         comb = comb / (comb.sum(axis=-2, keepdims=True) + epsilon)
         for _ in range(self.c["hc_sinkhorn_iters"] - 1):

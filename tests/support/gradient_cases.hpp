@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <guild/cpu.hpp>
+#include <guild/models/deepseek_v4.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/llama.hpp>
@@ -146,6 +147,19 @@ struct HyperSpec : TinySpec {
   static constexpr auto parts() {
     return std::tuple(S::config, S::attention, S::hyper, S::dense, S::routing, S::experts);
   }
+};
+
+/// All that DeepSeek-V4 has, in layers of windows alone: streams, a shared row with sinks, both routers, limits.
+struct DeepSeekV4Spec : guild::DeepSeekV4Defaults {
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
+  static constexpr guild::SharedKvConfig attention = {
+      .heads = 4, .head_dim = 6, .rope_dim = 4, .query_rank = 5, .output_groups = 2, .output_rank = 3};
+  static constexpr guild::WindowConfig windows = {.window = 3, .types = guild::LayerTypes("ss"), .rope_base = 20.0};
+  static constexpr guild::HyperConfig hyper = HyperSpec::hyper;
+  static constexpr guild::HashConfig hashed = {.layers = 1};
+  static constexpr guild::TopKConfig routing = {
+      .experts = 5, .top_k = 2, .scoring = guild::Scoring::sqrt_softplus, .scale = 1.5};
+  static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 1, .activation = {.limit = 1.25}};
 };
 
 /// The routers of DeepSeek-V4: layers whose tokens have their experts from a table, then layers that choose.

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <tuple>
+#include <type_traits>
 
 #include <guild/models/deepseek_v4_family.hpp>
 #include <guild/models/deepseek_v4_names.hpp>
@@ -30,6 +31,8 @@ struct DeepSeekV4Layers {
                 "DeepSeekV4Defaults: windows.types must name config.layers layers");
   static_assert(!S::windows.types.has(LayerType::full_attention),
                 "DeepSeekV4Defaults: windows.types must be letters s, c and h: no layer sees all keys");
+  static_assert(S::hashed.layers >= 0 && S::hashed.layers <= S::config.layers,
+                "DeepSeekV4Defaults: hashed.layers must be from 0 to config.layers");
   static constexpr auto kinds = [] {
     std::array<int, std::size_t{S::config.layers}> kinds{};
     for (int i = 0; i < S::config.layers; ++i)
@@ -43,6 +46,10 @@ struct DeepSeekV4Layers {
   using Sliding = typename S::template SlidingMixer<S>;
   using Sparse = typename S::template SparseMixer<S>;
   using Heavy = typename S::template HeavyMixer<S>;
+  static_assert(!S::windows.types.has(LayerType::compressed_sparse_attention) || !std::is_void_v<Sparse>,
+                "DeepSeekV4Defaults: windows.types names layers c, for which the Spec has no SparseMixer");
+  static_assert(!S::windows.types.has(LayerType::heavily_compressed_attention) || !std::is_void_v<Heavy>,
+                "DeepSeekV4Defaults: windows.types names layers h, for which the Spec has no HeavyMixer");
   using Hashed = HashRouter<S>;
   using Routed = typename S::template Router<S>;
   using type = Streams<S, LayerList<kinds, Layer<Sliding, Hashed>, Layer<Sliding, Routed>, Layer<Sparse, Hashed>,
