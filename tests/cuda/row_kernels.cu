@@ -192,6 +192,8 @@ void pools(guild::Cpu& cpu, guild::Cuda& cuda) {
     out.compare(cuda, 1e-5, "pool_rows");
     last.compare(cuda, 1e-5, "pool_rows of a ring");
   }
+}
+
 void joins(guild::Cpu& cpu, guild::Cuda& cuda) {
   std::mt19937 random(6);
   const Index tokens = 300, heads = 64, value = 70;

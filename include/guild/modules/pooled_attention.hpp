@@ -172,7 +172,7 @@ struct PooledAttention<Attention, Keys> {
   }
   template <class Device, class Real>
   static void join(const Pass<Device>& pass, const AttentionBranch<Real>& near, const AttentionBranch<Real>& far) {
-    join_attention(pass.device, near.out, near.lse, far.out, far.lse);
+    join_attention(pass.device, near.out, near.lse, far.out, far.lse, near.out, near.lse);
   }
 };
 
