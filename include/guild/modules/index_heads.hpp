@@ -108,7 +108,8 @@ struct IndexHeads {
           choices.add({.scores = here,
                        .first_position = position,
                        .chosen = choice.chosen.middle_rows(begin, count),
-                       .counts = choice.counts.slice(begin, count)});
+                       .counts = choice.counts.slice(begin, count),
+                       .tokens_per_key = TokensPerKey});
           used += count * length;
         }
         if (count < left) {
@@ -163,7 +164,10 @@ struct IndexHeads {
  private:
   /// Weights of heads are divided by sqrt(H), products by sqrt(I): relu lets both be one factor.
   static IndexSizes sizes() {
-    return {.heads = Heads, .dim = Dim, .scale = 1.0 / std::sqrt(static_cast<double>(Heads * Dim))};
+    return {.heads = Heads,
+            .dim = Dim,
+            .scale = 1.0 / std::sqrt(static_cast<double>(Heads * Dim)),
+            .tokens_per_key = TokensPerKey};
   }
 };
 

@@ -148,8 +148,9 @@ struct PooledAttention<Attention, Keys> {
     if constexpr (Indexer::chooses) {
       SequenceRows<const Real> keys(saved.rows, tokens_per_key);
       const auto attention_of = [&](const Chunk& chunk) {
-        return IndexLossJob<Real>{
-            .q = all.rows(query, chunk), .k_nope = keys.next(chunk), .lse = all.rows(all.lse, chunk)};
+        IndexLossJob<Real> job{};
+        job.q = all.rows(query, chunk), job.k_nope = keys.next(chunk), job.lse = all.rows(all.lse, chunk);
+        return job;
       };
       Indexer::backward(pass, weights.indexer, table, x, query_latent, saved.chosen,
                         RowAttention::sizes(pass.mask, far), attention_of, gradients.indexer);
