@@ -237,6 +237,7 @@
 #include <guild/ops/common/exponential.hpp>
 #include <guild/ops/common/fault.hpp>
 #include <guild/ops/common/pieces.hpp>
+#include <guild/ops/common/ring_check.hpp>
 #include <guild/ops/common/rows/add.hpp>
 #include <guild/ops/common/rows/cast.hpp>
 #include <guild/ops/common/rows/column_sums.hpp>
@@ -282,6 +283,16 @@
 #include <guild/ops/linear/rows/bias.hpp>
 #include <guild/ops/linear/rows/swiglu.hpp>
 #include <guild/ops/linear/swiglu.hpp>
+#include <guild/ops/merge/group_scores.hpp>
+#include <guild/ops/merge/inflate.hpp>
+#include <guild/ops/merge/novelty.hpp>
+#include <guild/ops/merge/pool_groups.hpp>
+#include <guild/ops/merge/rows/group_scores.hpp>
+#include <guild/ops/merge/rows/inflate.hpp>
+#include <guild/ops/merge/rows/novelty.hpp>
+#include <guild/ops/merge/rows/pool_groups.hpp>
+#include <guild/ops/merge/rows/smooth_slots.hpp>
+#include <guild/ops/merge/smooth_slots.hpp>
 #include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
 #include <guild/ops/norm/rows/layer_norm.hpp>

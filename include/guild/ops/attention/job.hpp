@@ -46,6 +46,11 @@ struct RingRows {
   [[nodiscard]] GUILD_HD constexpr Index row_of(Index position) const {
     return rows == 0 || position < pinned ? position : pinned + (position - pinned) % rows;
   }
+  /// Whether those of the positions [begin, length) are among `count` rows, after `length` positions were written.
+  [[nodiscard]] GUILD_HD constexpr bool holds(Index begin, Index length, Index count) const {
+    const Index most = rows > 0 && pinned + rows < length ? pinned + rows : length;
+    return count >= most && (rows == 0 || (begin > pinned ? begin : pinned) >= length - rows);
+  }
 };
 
 /// A chunk of n new tokens against the cached rows of their sequence.

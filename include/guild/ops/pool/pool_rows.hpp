@@ -33,14 +33,12 @@ void pool_rows(Device& device, std::span<const PoolRowsJob<Real>> jobs) {
     detail::check_pool<Real>(job.sizes, job.rows, job.bias, "pool_rows: rows");
     detail::require_shape(job.out, job.out.rows, width, "pool_rows: out");
     if (job.out.rows == 0) continue;
-    const RingRows ring = job.ring;
     const Index begin = std::max(job.first + 1 - job.sizes.series(), Index{0}) * ratio;
-    const Index most = ring.rows > 0 ? std::min(job.length, ring.pinned + ring.rows) : job.length;
-    const bool kept = ring.rows == 0 || std::max(begin, ring.pinned) >= job.length - ring.rows;
-    if (job.first < 0 || job.first + job.out.rows > job.length / ratio || job.rows.rows < most || !kept)
+    if (job.first < 0 || job.first + job.out.rows > job.length / ratio ||
+        !job.ring.holds(begin, job.length, job.rows.rows))
       detail::refuse(ErrorCode::op_shape,
                      {"windows ", job.first, " to ", job.first + job.out.rows - 1, " of ", ratio, " of ", job.length,
-                      " tokens, but there are ", job.rows.rows, " rows in a ring of ", ring.rows,
+                      " tokens, but there are ", job.rows.rows, " rows in a ring of ", job.ring.rows,
                       "; pass the rows of closed windows"},
                      "pool_rows: rows");
   }
