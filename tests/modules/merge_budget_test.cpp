@@ -184,6 +184,24 @@ TEST(MergeBudget, OthersCloseWhatTheirNamesSay) {
   EXPECT_EQ(closes_of<Always>(wanted), Bits(100, true));
 }
 
+TEST(MergeBudget, OneMayFollowAnother) {
+  // 30 tokens of one group, with all credit: more than the next budget holds
+  MergeState before;
+  for (int t = 0; t < 31; ++t) (void)TokenBucket<1, 2, 9, 64>::step(before, false);
+  const auto slots_of_next = [&]<class Budget>(Budget, Index tokens, bool wanted) {
+    MergeState state = before;
+    EXPECT_TRUE(Budget::step(state, wanted)) << "the group is too long already";
+    for (Index t = 1; t < tokens; ++t) (void)Budget::step(state, wanted);
+    EXPECT_LE(state.slots - before.slots, Budget::max_slots(tokens));
+  };
+  for (Index tokens = 1; tokens < 40; ++tokens) {
+    slots_of_next(TokenBucket<1, 4, 2, 8>{}, tokens, true);
+    slots_of_next(TokenBucket<1, 4, 2, 8>{}, tokens, false);
+    slots_of_next(Unbounded<8>{}, tokens, false);
+    slots_of_next(FixedStride<3>{}, tokens, false);
+  }
+}
+
 // Budgets are functions of integers: the compiler can run them.
 constexpr Index slots_at_compile_time() {
   MergeState state;

@@ -58,7 +58,7 @@ struct TokenBucket {
   static constexpr bool step(MergeState& state, bool wanted) {
     const bool first = state.tokens == 0;
     state.credit = first ? Burst * Den : std::min(state.credit + Num, Burst * Den);
-    const bool closes = first || (state.credit >= Den && (wanted || state.length + 1 == G));
+    const bool closes = first || (state.credit >= Den && (wanted || state.length + 1 >= G));
     if (closes) state.credit -= Den;
     return state.take(closes);
   }
@@ -73,7 +73,7 @@ struct Unbounded {
 
   [[nodiscard]] static constexpr Index max_slots(Index tokens) { return std::max(tokens, Index{0}); }
   static constexpr bool step(MergeState& state, bool wanted) {
-    return state.take(state.tokens == 0 || wanted || state.length + 1 == G);
+    return state.take(state.tokens == 0 || wanted || (G > 0 && state.length + 1 >= G));
   }
 };
 
@@ -87,7 +87,7 @@ struct FixedStride {
 
   [[nodiscard]] static constexpr Index max_slots(Index tokens) { return tokens <= 0 ? 0 : 1 + (tokens - 1) / Stride; }
   static constexpr bool step(MergeState& state, bool) {
-    return state.take(state.tokens == 0 || state.length + 1 == Stride);
+    return state.take(state.tokens == 0 || state.length + 1 >= Stride);
   }
 };
 
