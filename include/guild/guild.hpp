@@ -176,6 +176,9 @@
 #include <guild/modules/layer_list.hpp>
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/linear.hpp>
+#include <guild/modules/merge_budget.hpp>
+#include <guild/modules/merge_plan.hpp>
+#include <guild/modules/merge_states.hpp>
 #include <guild/modules/mla.hpp>
 #include <guild/modules/mlp.hpp>
 #include <guild/modules/module.hpp>

@@ -96,6 +96,21 @@ template <class Attention, class Element> struct LatentParts;
 // guild/modules/linear.hpp
 template <Index Outputs, Index Inputs> struct Linear;
 
+// guild/modules/merge_budget.hpp
+struct MergeState;
+struct NoProtect;
+template <Index G> struct Unbounded;
+template <Index Num, Index Den, Index Burst, Index G> struct TokenBucket;
+template <Index Stride> struct FixedStride;
+template <std::int32_t... Ids> struct ProtectTokens;
+
+// guild/modules/merge_plan.hpp
+struct MergeInput;
+template <class Device> class MergePlan;
+
+// guild/modules/merge_states.hpp
+template <Index Chunk> class MergeStates;
+
 // guild/modules/mla.hpp
 template <class S, const MlaConfig& Config, class Keys, class Gate> struct Mla;
 
