@@ -48,7 +48,6 @@ struct PooledWindow {
   /// Column 0 of what a position gives to the row.
   struct Slot {
     const Real *value, *gate, *bias;
-    Index row;     ///< within its window
     Index column;  ///< where it begins in values, gates and bias
   };
   GUILD_TEAM_INLINE GUILD_HD Slot slot(Index position) const {
@@ -56,7 +55,7 @@ struct PooledWindow {
     const Index columns = sizes.columns(), column = before ? 0 : columns - sizes.width;
     const Index row = position - own + (before ? sizes.ratio : 0);
     const Real* const source = rows + ring.row_of(position) * pitch + column;
-    return {source, source + columns, bias + row * columns + column, row, column};
+    return {source, source + columns, bias + row * columns + column, column};
   }
 
   /// The largest gates of `Count` columns from `first` on.
