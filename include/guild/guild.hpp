@@ -177,7 +177,10 @@
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/merge_budget.hpp>
+#include <guild/modules/merge_cache.hpp>
 #include <guild/modules/merge_plan.hpp>
+#include <guild/modules/merge_policies.hpp>
+#include <guild/modules/merge_span.hpp>
 #include <guild/modules/merge_states.hpp>
 #include <guild/modules/mla.hpp>
 #include <guild/modules/mlp.hpp>
@@ -204,8 +207,14 @@
 #include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/shared_kv.hpp>
 #include <guild/modules/shared_row_attention.hpp>
+#include <guild/modules/slot_inflation.hpp>
+#include <guild/modules/slot_masses.hpp>
+#include <guild/modules/slot_plan.hpp>
+#include <guild/modules/soft_token_merging.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/modules/streams.hpp>
+#include <guild/modules/takes_slots.hpp>
+#include <guild/modules/token_inflation.hpp>
 #include <guild/ops/attention/attention.hpp>
 #include <guild/ops/attention/cpu/attention.hpp>
 #include <guild/ops/attention/cpu/avx2.hpp>

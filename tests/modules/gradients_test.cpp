@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <guild/modules/compressor.hpp>
+#include <guild/modules/merge_span.hpp>
 #include <guild/modules/shared_kv.hpp>
 
 #include "../support/gradient_cases.hpp"
@@ -152,6 +153,44 @@ using StreamedLayerCase =
 template <class Case>
 class Gradients : public testing::Test {};
 
+/// Layers of merged tokens. The straight-through estimator is no derivative, so it is off: tests/ops/merge has it.
+struct HalfOfTokens : guild::DefaultMerging {
+  using Novelty = guild::CosineNovelty<5>;
+  using Budget = guild::TokenBucket<1, 2, 2, 4>;
+  using Protect = guild::ProtectTokens<3, 7, 11>;
+};
+struct EverySecond : HalfOfTokens {
+  using Novelty = guild::NoNovelty;
+  using Budget = guild::FixedStride<2>;
+  using Pool = guild::MassMean;
+};
+struct FewRanks : guild::DefaultInflation {
+  static constexpr Index gate_rank = 4, detail_rank = 3;
+  static constexpr bool confidence = false;
+};
+struct OnlyAdded : FewRanks {
+  static constexpr bool smooths = false;
+  static constexpr Index gate_rank = 0, detail_rank = 0;
+};
+template <class Merge, class Inflate>
+struct MergeSpec : TinySpec {
+  template <class S>
+  using Layers = guild::MergeSpan<guild::DenseThenExperts<S>, guild::SoftTokenMerging<S, Merge>,
+                                  guild::TokenInflation<S, Inflate>>;
+};
+struct Pairs : HalfOfTokens {
+  using Budget = guild::FixedStride<2>;
+};
+/// Slots of slots.
+struct NestedSpec : TinySpec {
+  template <class S>
+  using Span = guild::MergeSpan<guild::Segment<typename S::template DenseLayer<S>, 1>,
+                                guild::SoftTokenMerging<S, Pairs>, guild::TokenInflation<S, FewRanks>>;
+  template <class S>
+  using Layers = guild::MergeSpan<guild::Stack<guild::Segment<typename S::template DenseLayer<S>, 1>, Span<S>>,
+                                  guild::SoftTokenMerging<S, EverySecond>, guild::TokenInflation<S, OnlyAdded>>;
+};
+
 using Cases = testing::Types<
     LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>, LayerNormCase,
     EmbeddingCase<guild::EmbeddingScale::one>, EmbeddingCase<guild::EmbeddingScale::root_of_hidden>, DenseCase, MlaCase,
@@ -160,7 +199,8 @@ using Cases = testing::Types<
     LocalGqaCase, LocalMlaCase, FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase,
     LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
     StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>, MoeRootCase, MoeHashCase,
-    StackCase<HashSpec>, StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase>;
+    StackCase<HashSpec>, StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase,
+    StackCase<MergeSpec<HalfOfTokens, FewRanks>>, StackCase<MergeSpec<EverySecond, OnlyAdded>>, StackCase<NestedSpec>>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

@@ -200,6 +200,11 @@ TEST(MergeBudget, OneMayFollowAnother) {
     slots_of_next(Unbounded<8>{}, tokens, false);
     slots_of_next(FixedStride<3>{}, tokens, false);
   }
+  MergeState poor{.credit = 1, .length = 30, .slots = 1, .tokens = 31};
+  Index tokens = 1;
+  while (!TokenBucket<1, 4, 2, 8>::step(poor, false)) ++tokens;
+  EXPECT_EQ(tokens, 3) << "the first closing that it can pay";
+  EXPECT_EQ(poor.credit, 0);
 }
 
 // Budgets are functions of integers: the compiler can run them.

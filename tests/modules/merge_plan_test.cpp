@@ -314,6 +314,17 @@ TEST(MergePlan, ForgetsMoreTokensThanItKeepsIfTheyCameAtOnce) {
   }
 }
 
+TEST(MergePlan, APassWithoutTokensOfASequenceLeavesItAsItWas) {
+  Drafting drafting(8);
+  drafting.extend(20);
+  const Told before = drafting.telling.told[0];
+  drafting.extend(kept + 4);
+  drafting.extend(0);
+  drafting.states[0].rewind(drafting.states[0].mark(20));
+  drafting.telling.told[0] = before;
+  drafting.expect_as_never_drafted();
+}
+
 TEST(MergePlan, BeginsAgain) {
   Drafting drafting(5);
   drafting.draft(50, 7, 6);

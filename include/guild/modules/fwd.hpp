@@ -104,9 +104,24 @@ template <Index Num, Index Den, Index Burst, Index G> struct TokenBucket;
 template <Index Stride> struct FixedStride;
 template <std::int32_t... Ids> struct ProtectTokens;
 
+// guild/modules/merge_cache.hpp
+template <class Merging, class InnerCache> struct MergeCache;
+
 // guild/modules/merge_plan.hpp
 struct MergeInput;
 template <class Device> class MergePlan;
+
+// guild/modules/merge_policies.hpp
+struct DefaultInflation;
+struct DefaultMerging;
+struct MassMean;
+struct NoNovelty;
+struct SelectClosing;
+struct SoftmaxPool;
+template <Index Rank> struct CosineNovelty;
+
+// guild/modules/merge_span.hpp
+template <class LayersType, class Merging, class Inflation> struct MergeSpan;
 
 // guild/modules/merge_states.hpp
 template <Index Chunk> class MergeStates;
@@ -192,6 +207,17 @@ template <class S, const SharedKvConfig& Config, class Keys, class Gate> struct 
 // guild/modules/shared_row_attention.hpp
 template <Index Heads, Index Width, Index TokensPerKey> struct SharedRowAttention;
 
+// guild/modules/slot_inflation.hpp
+template <class Inflation> struct SlotInflation;
+template <class Real> struct SlotRows;
+
+// guild/modules/slot_plan.hpp
+template <class Device, class Policy> class SlotPlan;
+template <class Real> struct MergedTokens;
+
+// guild/modules/soft_token_merging.hpp
+template <class S, class PolicyType> struct SoftTokenMerging;
+
 // guild/modules/stack.hpp
 template <class... Parts> struct Stack;
 
@@ -199,6 +225,9 @@ template <class... Parts> struct Stack;
 template <class S, class LayerType, const HyperConfig& Config> struct StreamedLayer;
 template <class S, class LayersType, const HyperConfig& Config> struct StreamedLayer;
 template <class S, class LayersType, const HyperConfig& Config> struct Streams;
+
+// guild/modules/token_inflation.hpp
+template <class S, class PolicyType> struct TokenInflation;
 
 }  // namespace v1
 }  // namespace guild

@@ -35,7 +35,7 @@ class MergeStates {
     if (tokens < 0 || tokens > room_ - now_.length)
       detail::refuse(ErrorCode::op_shape, {tokens, " tokens do not fit a cache that holds ", now_.length, " of ", room_,
                                            "; reserve room first"});
-    can_undo_ = tokens > Chunk && now_.length > 0;
+    can_undo_ = tokens > Chunk;
     if (can_undo_) before_ = now_;
     now_.length += tokens;
     now_.written = std::max(now_.written, now_.length);

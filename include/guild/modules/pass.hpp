@@ -76,6 +76,7 @@ struct Pass {
   /// Where layers with an index write what they chose, for the layers after them that have none (SharedIndexer): memory
   /// of whoever starts the pass, see room_for_choice. Without it each index chooses for its own layer alone.
   KeyChoice keys{};
+  DeviceView<const float> masses{};
 
   /// Memory for a call that keeps what backward needs in `*keep`, or keeps nothing if that is null.
   template <class Saved>

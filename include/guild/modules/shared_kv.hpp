@@ -37,6 +37,7 @@ struct SharedKv {
   template <class OtherKeys>
   using WithKeys = SharedKv<S, Config, OtherKeys, Gate>;
   using KeyPolicy = Keys;
+  static constexpr bool takes_slots = false;  ///< of merged tokens (MergeSpan)
   template <class OtherGate>
   using WithGate = SharedKv<S, Config, Keys, OtherGate>;
   static constexpr SharedKvConfig config = Config;

@@ -1,0 +1,57 @@
+// What soft token merging and token inflation are made of, as types: a policy is a struct that names them.
+//
+//   struct Careful : guild::DefaultMerging {
+//     using Budget = guild::TokenBucket<3, 4, 4, 8>;        // at most 4 + floor(3/4 (N - 1)) slots of N tokens
+//     using Protect = guild::ProtectTokens<0, 17>;          // tokens that are not to be blended
+//   };
+#pragma once
+
+#include <guild/core/view.hpp>
+#include <guild/modules/merge_budget.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+/// How novel a token is: p = (1 - cos(q, k of the token before)) / 2 with q and k of `Rank` values, products of its
+/// normalised row (the router of H-Net, arXiv 2507.07955, equation 4, of low rank). q and k begin as the same product.
+template <Index Rank>
+struct CosineNovelty {
+  static_assert(Rank > 0, "CosineNovelty: Rank must be positive");
+  static constexpr Index rank = Rank;
+};
+/// All tokens are novel: for budgets that do not ask.
+struct NoNovelty {
+  static constexpr Index rank = 0;
+};
+
+/// What a slot is of the tokens of its group.
+struct SoftmaxPool {  ///< a sum with weights of a softmax over learned scores, the mean by mass at first
+  static constexpr bool learned = true, closing_only = false;
+};
+struct MassMean {  ///< the mean by mass (ToMe, arXiv 2210.09461)
+  static constexpr bool learned = false, closing_only = false;
+};
+struct SelectClosing {  ///< the token that closed the group (H-Net; ConceptMoE)
+  static constexpr bool learned = false, closing_only = true;
+};
+
+/// Merging as it is recommended: half of the tokens, groups of up to eight.
+struct DefaultMerging {
+  using Novelty = CosineNovelty<128>;
+  using Budget = TokenBucket<1, 2, 4, 8>;
+  using Pool = SoftmaxPool;
+  using Protect = NoProtect;
+  static constexpr float threshold = 0.5f;  ///< tokens of no less novelty want to close their group
+  static constexpr Index chunk = 16;        ///< tokens that may be decoded at once, or be forgotten, at no cost
+};
+
+/// Inflation as it is recommended.
+struct DefaultInflation {
+  static constexpr bool smooths = true;      ///< what was added is averaged over slots, by their novelty
+  static constexpr Index gate_rank = 128;    ///< of what is added by what merging lost; 0: no gate
+  static constexpr Index detail_rank = 128;  ///< of what is made of what merging lost; 0: nothing
+  static constexpr bool confidence = true;   ///< novelty learns from what is added (straight-through estimator)
+};
+
+}  // namespace v1
+}  // namespace guild

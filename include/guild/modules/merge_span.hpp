@@ -1,0 +1,297 @@
+// Layers that run on merged tokens: tokens become slots before them and are tokens again behind them.
+//
+//   template <class S>
+//   using Span = MergeSpan<Segment<ExpertLayer<S>, 53>, SoftTokenMerging<S>, TokenInflation<S>>;
+//   template <class S>
+//   using Layers = Stack<Segment<DenseLayer<S>, 4>, Span<S>, Segment<ExpertLayer<S>, 4>>;
+//
+// Shapes: T tokens of a pass, D hidden, M slots that the pass closes.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include <guild/core/refuse.hpp>
+#include <guild/device/staged.hpp>
+#include <guild/device/transfer.hpp>
+#include <guild/modules/append_rows.hpp>
+#include <guild/modules/batch.hpp>
+#include <guild/modules/cached_rows.hpp>
+#include <guild/modules/caches.hpp>
+#include <guild/modules/layer_stack.hpp>
+#include <guild/modules/merge_cache.hpp>
+#include <guild/modules/pass.hpp>
+#include <guild/modules/slot_inflation.hpp>
+#include <guild/modules/slot_masses.hpp>
+#include <guild/modules/slot_plan.hpp>
+#include <guild/modules/soft_token_merging.hpp>
+#include <guild/modules/takes_slots.hpp>
+#include <guild/modules/token_inflation.hpp>
+#include <guild/ops/common/add.hpp>
+#include <guild/ops/common/copy_rows.hpp>
+#include <guild/ops/merge/novelty.hpp>
+#include <guild/ops/merge/pool_groups.hpp>
+#include <guild/ops/merge/smooth_slots.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+/// A LayerStack of the usual width whose layers see fewer rows: `Merging` is a SoftTokenMerging, `Inflation` a
+/// TokenInflation. Inside, windows and caches count slots, a slot has the position of its last token and says its
+/// mass by Pass::masses, and its experts are routed once. Where no token is merged, the layers' results have the same
+/// bits as without a span. Spans nest.
+template <class LayersType, class Merging, class Inflation>
+struct MergeSpan {
+  static_assert(LayerStack<LayersType>,
+                "MergeSpan: takes a Segment, a Stack, a Repeat or another LayerStack, see "
+                "guild/modules/layer_stack.hpp; a single layer is Segment<Layer, 1>");
+  static_assert(detail::takes_slots<LayersType>,
+                "MergeSpan: attention inside a span is Mla or Gqa, or Local, SparseTopK or Weighted of them; a kind of "
+                "your own that may run on slots says static constexpr bool takes_slots = true");
+  static_assert(LayersType::layers > 0, "MergeSpan: a span of no layers merges for nothing");
+  using Layers = LayersType;
+  using LastLayer = typename Layers::LastLayer;
+  using Policy = typename Merging::Policy;
+  static constexpr int layers = Layers::layers;
+  static constexpr Index width = Merging::hidden;
+  static_assert(detail::takes_rows_of<Layers>(width), "MergeSpan: its layers take rows of another width than hidden");
+  static_assert(Inflation::hidden == width, "MergeSpan: merging and inflation were made for models of other widths");
+  using Cache = MergeCache<Merging, typename Layers::Cache>;
+  template <class Device>
+  using Plan = SlotPlan<Device, Policy>;
+  using Slots = SlotInflation<Inflation>;
+
+  template <class Store>
+  struct Weights {
+    typename Layers::template Weights<Store> layers;
+    typename Merging::template Weights<Store> merging;
+    typename Inflation::template Weights<Store> inflation;
+  };
+
+  /// Paths are `path / layer`, and those of merging and inflation below that of the first one.
+  template <class Visitor, class... W>
+  static void visit(Visitor&& visitor, const Path& path, Index first_layer, W&... weights) {
+    Merging::visit(visitor, path / first_layer / "merging", weights.merging...);
+    Layers::visit(visitor, path, first_layer, weights.layers...);
+    Inflation::visit(visitor, path / first_layer / "inflation", weights.inflation...);
+  }
+
+  template <class Real>
+  struct Saved {
+    typename Merging::template Saved<Real> merging;
+    typename Layers::template Saved<Real> layers;
+    MergedTokens<Real> merged;
+  };
+
+  /// y [T, D] = all layers of x. What is kept refers to x, which must stay then; otherwise y may be x.
+  template <class Device, class Store, class Real>
+  static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
+                      DeviceView<Real, 2> x, DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    if (pass.mask != AttentionMask::causal)
+      detail::refuse(ErrorCode::op_argument, "merging by what came before is of causal models", "Pass::mask");
+    Saved<Real> here;
+    Saved<Real>& saved = keep != nullptr ? *keep : here;
+    auto room = pass.room(keep);
+    saved.merged.x = x;
+    Merging::project(pass, weights.merging, DeviceView<const Real, 2>(x), room, saved.merging);
+    saved.merged.novelty = saved.merging.novelty;
+    if (!caches)
+      over_itself(pass, weights, y, saved, room, keep);
+    else if constexpr (std::is_same_v<Real, float>)
+      over_caches(pass, weights, caches, y, saved, room);
+    else
+      detail::refuse(ErrorCode::op_argument, "merging over caches is in float", "MergeSpan: caches");
+  }
+
+  /// dx [T, D]: on entry the gradient of forward's y, afterwards that of its x. `saved` is used up.
+  template <class Device, class Store, class Gradients, class Real>
+  static void backward(const Pass<Device>& pass, const Weights<Store>& weights, Saved<Real>& saved,
+                       DeviceView<Real, 2> dx, Weights<Gradients>& gradients) {
+    Device& device = pass.device;
+    auto scratch = device.scratch();
+    const Index tokens = dx.rows;
+    const auto take = [&](Index rows) { return scratch.template take<Real>(rows, width); };
+    const Plan<Device> plan(pass, saved.merging.novelty, scratch);
+    const Index slots = plan.size();
+    const auto dadded = take(slots), dmade = take(slots), dslots = take(slots);
+    const auto dnovelty = zeros<Real>(device, tokens, scratch);
+    Slots::backward(pass, weights.inflation, plan, saved.merged, dx, dadded, dmade, dslots, dnovelty,
+                    gradients.inflation);
+
+    // dmade: of what came out of the inner layers; dslots: of slots, by all other ways.
+    const auto masses = detail::as_float(pass, saved.merged.masses, scratch);
+    Layers::backward(plan.over_slots(pass, masses), weights.layers, saved.layers, dmade, gradients.layers);
+    add(device, dslots, dmade);
+    const auto dpooled = take(tokens);
+    const auto dscores = scratch.template take<Real>(tokens, 1);
+    Staged<Device, PoolGroupsGradientJob<Real>> jobs(device, pass.batch.chunk_count());
+    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
+      const Chunk &chunk = pass.batch.chunks[i], &of = plan.chunk(i);
+      jobs.add({.x = detail::rows_of(saved.merged.x, chunk),
+                .scores = detail::rows_of(saved.merging.scores, chunk),
+                .first = detail::rows_of(plan.first, of),
+                .last = detail::rows_of(plan.last, of),
+                .marked = detail::rows_of(plan.marked, of),
+                .z = detail::rows_of(saved.merged.slots, of),
+                .dz = detail::rows_of(dslots, of),
+                .dx = detail::rows_of(dpooled, chunk),
+                .da = detail::rows_of(dscores, chunk)});
+    }
+    pool_groups_backward(device, jobs.ready());
+    add(device, dx, dpooled);
+    Merging::backward(pass, weights.merging, saved.merged.x, saved.merging, dnovelty, dscores, dx, gradients.merging);
+  }
+
+ private:
+  /// Whole sequences.
+  template <class Device, class Store, class Real, class RoomOf>
+  static void over_itself(const Pass<Device>& pass, const Weights<Store>& weights, DeviceView<Real, 2> y,
+                          Saved<Real>& saved, RoomOf& room, Saved<Real>* keep) {
+    Device& device = pass.device;
+    check_whole(pass.batch);
+    const auto chunks = pass.batch.chunks;
+    const DeviceView<const Real> masses = detail::masses_of<Real>(pass, room);
+    if constexpr (Merging::measures) {
+      Staged<Device, NoveltyJob<Real>> jobs(device, pass.batch.chunk_count());
+      for (const Chunk& chunk : chunks)
+        jobs.add({.q = detail::rows_of(saved.merging.query, chunk),
+                  .keys = detail::rows_of(saved.merging.key, chunk),
+                  .p = detail::rows_of(saved.merging.novelty, chunk)});
+      novelty(device, jobs.ready());
+    }
+    Merging::score(pass, weights.merging, masses, saved.merging, room);
+    const Plan<Device> plan(pass, saved.merging.novelty, room);
+    saved.merged.slots = room.template keep<Real>(plan.size(), width);
+    saved.merged.masses = room.template keep<Real>(plan.size());
+    saved.merged.made = room.template keep<Real>(plan.size(), width);
+    saved.merged.added = room.template keep<Real>(plan.size(), width);
+    {
+      Staged<Device, PoolGroupsJob<Real>> jobs(device, pass.batch.chunk_count());
+      for (std::size_t i = 0; i < chunks.size(); ++i) {
+        const Chunk &chunk = chunks[i], &of = plan.chunk(i);
+        jobs.add({.x = detail::rows_of(saved.merged.x, chunk),
+                  .scores = detail::rows_of(saved.merging.scores, chunk),
+                  .masses = masses.data != nullptr ? detail::column(detail::rows_of(masses, chunk))
+                                                   : DeviceView<const Real, 2>{},
+                  .length = chunk.count,
+                  .first = detail::rows_of(plan.first, of),
+                  .last = detail::rows_of(plan.last, of),
+                  .marked = detail::rows_of(plan.marked, of),
+                  .z = detail::rows_of(saved.merged.slots, of),
+                  .mass = detail::rows_of(saved.merged.masses, of)});
+      }
+      pool_groups(device, jobs.ready());
+    }
+    const auto of_slots = plan.over_slots(pass, detail::as_float(pass, saved.merged.masses, room));
+    Layers::forward(of_slots, weights.layers, {}, saved.merged.slots, saved.merged.made,
+                    keep != nullptr ? &keep->layers : nullptr);
+    const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
+    Staged<Device, SmoothSlotsJob<Real>> jobs(device, pass.batch.chunk_count());
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      const Chunk& of = plan.chunk(i);
+      jobs.add({.y = detail::rows_of(saved.merged.made, of),
+                .z = detail::rows_of(saved.merged.slots, of),
+                .weights = detail::rows_of(shares, of),
+                .d = detail::rows_of(saved.merged.added, of)});
+    }
+    smooth_slots(device, jobs.ready());
+    Slots::forward(pass, weights.inflation, plan, saved.merged, y, room, [&](std::size_t i) -> SlotRows<Real> {
+      return {
+          detail::rows_of(saved.merged.slots, plan.chunk(i)), detail::rows_of(saved.merged.added, plan.chunk(i)), {}};
+    });
+  }
+
+  template <class Device, class Store, class RoomOf>
+  static void over_caches(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
+                          DeviceView<float, 2> y, Saved<float>& saved, RoomOf& room) {
+    using Tokens = typename Cache::Tokens;
+    using Scores = typename Cache::Scores;
+    using States = typename Cache::States;
+    using SlotCache = typename Cache::Slots;
+    using Inner = typename Layers::Cache;
+    using Columns = std::array<DeviceView<const float, 2>, 2>;
+    using Seen = Staged<Device, CachedRows<const float>>;
+    Device& device = pass.device;
+    const Index count = pass.batch.chunk_count();
+    const auto chunks = pass.batch.chunks;
+    const auto tokens_of = [&](int sequence) -> Tokens& { return caches[sequence].tokens; };
+    const auto scores_of = [&](int sequence) -> Scores& { return caches[sequence].scores; };
+    const auto states_of = [&](int sequence) -> States& { return caches[sequence].states; };
+    const auto slots_of = [&](int sequence) -> SlotCache& { return caches[sequence].slots; };
+    const auto inner_of = [&](int sequence) -> Inner& { return caches[sequence].inner; };
+    Seen seen(device, count), scored(device, count);
+    append_rows(pass, Caches<Tokens>(tokens_of), Columns{saved.merged.x, saved.merging.key}, room, seen);
+    if constexpr (Merging::measures) {
+      Staged<Device, NoveltyJob<float>> jobs(device, count);
+      for (std::size_t i = 0; i < chunks.size(); ++i)
+        if (chunks[i].count > 0)
+          jobs.add({.q = detail::rows_of(saved.merging.query, chunks[i]),
+                    .keys = seen.ready()[i].rows.middle_cols(width, Merging::rank),
+                    .first = chunks[i].first_position,
+                    .p = detail::rows_of(saved.merging.novelty, chunks[i]),
+                    .ring = seen.ready()[i].ring});
+      novelty(device, jobs.ready());
+    }
+    Merging::score(pass, weights.merging, pass.masses, saved.merging, room);
+    append_rows(pass, Caches<Scores>(scores_of),
+                Columns{saved.merging.scores, detail::column(detail::masses_or_ones(pass, room))}, room, scored);
+    const Plan<Device> plan(pass, saved.merging.novelty, room, Caches<States>(states_of));
+    saved.merged.slots = room.template take<float>(plan.size(), width);
+    saved.merged.masses = room.template take<float>(plan.size());
+    saved.merged.made = room.template take<float>(plan.size(), width);
+    saved.merged.added = room.template take<float>(plan.size(), width);
+    {
+      Staged<Device, PoolGroupsJob<float>> jobs(device, count);
+      for (std::size_t i = 0; i < chunks.size(); ++i) {
+        const Chunk &chunk = chunks[i], &of = plan.chunk(i);
+        if (of.count == 0) continue;
+        jobs.add({.x = seen.ready()[i].rows.middle_cols(0, width),
+                  .scores = scored.ready()[i].rows.middle_cols(0, 1),
+                  .masses = scored.ready()[i].rows.middle_cols(1, 1),
+                  .begin = plan.first_position(of),
+                  .length = chunk.first_position + chunk.count,
+                  .first = detail::rows_of(plan.first, of),
+                  .last = detail::rows_of(plan.last, of),
+                  .marked = detail::rows_of(plan.marked, of),
+                  .z = detail::rows_of(saved.merged.slots, of),
+                  .mass = detail::rows_of(saved.merged.masses, of),
+                  .ring = seen.ready()[i].ring});
+      }
+      pool_groups(device, jobs.ready());
+    }
+    const Pass<Device> of_slots = plan.over_slots(pass, saved.merged.masses);
+    if (plan.size() > 0)  // where no group closes, the inner layers rest
+      Layers::forward(of_slots, weights.layers, Caches<Inner>(inner_of), saved.merged.slots, saved.merged.made);
+    const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
+    {
+      Staged<Device, SmoothSlotsJob<float>> jobs(device, count);
+      for (std::size_t i = 0; i < chunks.size(); ++i) {
+        const Chunk& of = plan.chunk(i);
+        if (of.count == 0) continue;
+        const CachedRows<const float> before = std::as_const(slots_of(of.sequence)).rows();
+        SmoothSlotsJob<float> job{.y = detail::rows_of(saved.merged.made, of),
+                                  .z = detail::rows_of(saved.merged.slots, of),
+                                  .weights = detail::rows_of(shares, of),
+                                  .d = detail::rows_of(saved.merged.added, of)};
+        if (of.first_position > 0)
+          job.before = before.rows.row(before.ring.row_of(of.first_position - 1)).slice(width, width);
+        jobs.add(job);
+      }
+      smooth_slots(device, jobs.ready());
+    }
+    Seen slots(device, count);
+    append_rows(of_slots, Caches<SlotCache>(slots_of), Columns{saved.merged.slots, saved.merged.added}, room, slots);
+    Slots::forward(pass, weights.inflation, plan, saved.merged, y, room, [&](std::size_t i) -> SlotRows<float> {
+      const Chunk& of = plan.chunk(i);
+      const CachedRows<const float> all = of.count > 0 ? slots.ready()[i] : std::as_const(slots_of(of.sequence)).rows();
+      return {all.rows.middle_cols(0, width), all.rows.middle_cols(width, width), all.ring};
+    });
+  }
+};
+
+}  // namespace v1
+}  // namespace guild

@@ -1,0 +1,132 @@
+// The slots of a pass where both sides need them: the plan on the host, its lists on the device, and the pass over
+// slots.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <guild/core/view.hpp>
+#include <guild/device/staged.hpp>
+#include <guild/device/transfer.hpp>
+#include <guild/modules/batch.hpp>
+#include <guild/modules/caches.hpp>
+#include <guild/modules/merge_plan.hpp>
+#include <guild/modules/merge_policies.hpp>
+#include <guild/modules/merge_states.hpp>
+#include <guild/modules/pass.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+/// Tokens, their slots and what became of them.
+template <class Real>
+struct MergedTokens {
+  DeviceView<Real, 2> x;      ///< [T, D]
+  DeviceView<Real> novelty;   ///< [T]
+  DeviceView<Real, 2> slots;  ///< [M, D]
+  DeviceView<Real> masses;    ///< [M]
+  DeviceView<Real, 2> made;   ///< [M, D]: what the inner layers made of the slots
+  DeviceView<Real, 2> added;  ///< [M, D]: made - slots, smoothed
+};
+
+namespace detail {
+template <class T>
+DeviceView<T, 2> rows_of(DeviceView<T, 2> all, const Chunk& chunk) {
+  return all.middle_rows(chunk.begin, chunk.count);
+}
+template <class T>
+DeviceView<T> rows_of(DeviceView<T> all, const Chunk& chunk) {
+  return all.slice(chunk.begin, chunk.count);
+}
+/// Rows that may not be there.
+template <class T>
+DeviceView<T, 2> some_rows(DeviceView<T, 2> all, const Chunk& chunk) {
+  return all.data != nullptr ? rows_of(all, chunk) : all;
+}
+template <class T>
+DeviceView<T, 2> column(DeviceView<T> all) {
+  return {all.data, all.size, 1};
+}
+}  // namespace detail
+
+/// Made of the novelty [T] of a pass's tokens: on the host, so the host waits for it. The same novelty gives the same
+/// slots. Lists on the device lie in the memory that it was made with.
+template <class Device, class Policy>
+class SlotPlan {
+ public:
+  template <class Real, class Memory, class States = MergeStates<1>>
+  SlotPlan(const Pass<Device>& pass, DeviceView<Real> novelty, Memory& memory, Caches<States> states = {})
+      : tokens_(pass.device, pass.batch.tokens),
+        novelty_(pass.device, pass.batch.size()),
+        guarded_(pass.device, pass.batch.size()),
+        plan_(pass.device, typename Policy::Budget{}, pass.batch, input_of(pass, novelty), states),
+        all_(pass.device, plan_.size()),
+        closing_(pass.device, plan_.size()),
+        offsets_(pass.device, pass.batch.chunk_count() + 1) {
+    Device& device = pass.device;
+    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
+      const Chunk &chunk = pass.batch.chunks[i], &of_slots = plan_.chunks()[i];
+      offsets_.add(of_slots.begin);
+      for (Index j = of_slots.begin; j < of_slots.begin + of_slots.count; ++j) {
+        const Index closes_at = plan_.last()[static_cast<std::size_t>(j)];
+        closing_.add(static_cast<std::int32_t>(chunk.begin + closes_at - chunk.first_position));
+        all_.add(1);
+      }
+    }
+    offsets_.add(plan_.size());
+    closes = upload(device, plan_.closes(), memory);
+    slot = upload(device, plan_.slots(), memory);
+    single = upload(device, plan_.singles(), memory);
+    first = upload(device, plan_.first(), memory);
+    last = upload(device, plan_.last(), memory);
+    marked = upload(device, Policy::Pool::closing_only ? all_.ready() : plan_.closing_only(), memory);
+    closing = upload(device, closing_.ready(), memory);
+    shares = upload(device, plan_.shares(), memory);
+    batch_ = plan_.batch(device, memory);
+  }
+  SlotPlan(const SlotPlan&) = delete;
+  SlotPlan& operator=(const SlotPlan&) = delete;
+
+  // Of tokens [T], and of slots [M]: see MergePlan. `closing` are rows of the pass, not positions.
+  DeviceView<const std::int32_t> closes, slot, single, first, last, marked, closing;
+  DeviceView<const float> shares;
+
+  /// M
+  [[nodiscard]] Index size() const { return plan_.size(); }
+  /// The slots of chunk i.
+  [[nodiscard]] const Chunk& chunk(std::size_t i) const { return plan_.chunks()[i]; }
+  [[nodiscard]] Index first_position(const Chunk& of_slots) const {
+    return plan_.first()[static_cast<std::size_t>(of_slots.begin)];
+  }
+  /// `pass` over slots of so much mass [M].
+  [[nodiscard]] Pass<Device> over_slots(const Pass<Device>& pass, DeviceView<const float> masses) const {
+    Pass<Device> inner = pass;
+    inner.batch = batch_;
+    inner.masses = masses;
+    if (!pass.sequence_offsets.empty()) inner.sequence_offsets = offsets_.ready();
+    return inner;
+  }
+
+ private:
+  template <class Real>
+  MergeInput input_of(const Pass<Device>& pass, DeviceView<Real> novelty) {
+    const Download measured(pass.device, novelty);
+    for (const auto p : measured.view()) novelty_.add(static_cast<float>(p));
+    const View<const std::int32_t> tokens = tokens_.view();
+    const std::span<const std::int32_t> ids(tokens.data, static_cast<std::size_t>(tokens.size));
+    flag_protected<typename Policy::Protect>(ids, guarded_);
+    return {.novelty = novelty_.ready(), .guarded = guarded_.ready(), .tokens = ids, .threshold = Policy::threshold};
+  }
+
+  Download<Device, std::int32_t, 1> tokens_;
+  Staged<Device, float> novelty_;
+  Staged<Device, std::int32_t> guarded_;
+  MergePlan<Device> plan_;
+  Staged<Device, std::int32_t> all_, closing_;
+  Staged<Device, Index> offsets_;
+  Batch batch_{};
+};
+
+}  // namespace v1
+}  // namespace guild
