@@ -186,6 +186,23 @@ TEST_P(TokensPerKey, ACachedTokenHasItsBitsInEveryChunkAndOnAnyThreads) {
     }
 }
 
+TEST_P(TokensPerKey, WithAllKeysChosenBitsAreThoseOfAttentionWithoutAChoice) {
+  for (const Index ratio : {2, 4, 128}) {
+    Cached dense({5, 24, 20, 0, 0.3f}, ratio, 601), sparse({5, 24, 20, 0, 0.3f}, ratio, 601);
+    for (Index t = 0; t < sparse.n; ++t) {
+      const Index visible = (t + 1) / ratio;
+      for (Index s = 0; s < visible; ++s) sparse.choice.lists(t, s) = static_cast<std::int32_t>(s);
+      sparse.choice.counts[std::size_t(t)] = static_cast<std::int32_t>(visible);
+    }
+    const CachedAttentionJob of_all = dense.job(DType::f32, 0, dense.n, true, false);
+    const CachedAttentionJob of_chosen = sparse.job(DType::f32, 0, dense.n, true, true);
+    cached_attention(*three, std::span<const CachedAttentionJob>(&of_all, 1), dense.sizes);
+    cached_attention(*one, std::span<const CachedAttentionJob>(&of_chosen, 1), dense.sizes);
+    ASSERT_EQ(dense.out.data, sparse.out.data);
+    ASSERT_EQ(dense.lse.data, sparse.lse.data);
+  }
+}
+
 TEST_P(TokensPerKey, ALogSumExpOfACacheIsThatOfAllKeysWhereAKeyIsAToken) {
   Cached data({5, 24, 20, 0, 0.3f}, 1, 40);
   const CachedAttentionJob job = data.job(DType::f32, 30, 10, true, false);
@@ -390,6 +407,23 @@ TEST_P(TokensPerKey, GradientsAgreeWithDoubleAndHaveTheSameBitsOnAnyThreadsAndIn
   for (const bool chosen : {false, true}) {  // keys cut into ranges
     check({1, 5, 0, 3, 0.4f}, 2, 1301, chosen, chosen);
     check({2, 5, 0, 3, 0.4f, AttentionMask::causal, 2}, 4, 2310, false, chosen);
+  }
+}
+
+TEST_P(TokensPerKey, WithAllBitsSetExpandedAttentionHasTheBitsOfAttentionWithoutAChoiceOnBothWays) {
+  for (const Index ratio : {2, 4, 128}) {
+    Expanded<float> dense(all_sizes[1], ratio, 401), sparse(all_sizes[1], ratio, 401);
+    for (Index t = 0; t < sparse.n; ++t)
+      for (Index w = 0; w < sparse.choice.bits.cols; ++w) sparse.choice.bits(t, w) = ~std::uint32_t{0};
+    for (auto* data : {&dense, &sparse}) {
+      data->forward(*three, false, data == &sparse);
+      data->backward(*one, false, data == &sparse);
+    }
+    ASSERT_EQ(dense.out.data, sparse.out.data);
+    ASSERT_EQ(dense.lse.data, sparse.lse.data);
+    ASSERT_EQ(dense.dq.data, sparse.dq.data);
+    ASSERT_EQ(dense.dk.data, sparse.dk.data);
+    ASSERT_EQ(dense.dv.data, sparse.dv.data);
   }
 }
 
