@@ -110,6 +110,7 @@ TEST_P(JoinAttention, ASetWithoutAKeyChangesNoBitOfTheOther) {
     for (Index c = 0; c < 38; c += 3)
       if (double(sets[0].lse(t, c / 19)) != -infinity) sets[0].out(t, c) = -0.0f;
   sets[0].lse(3, 1) = std::numeric_limits<float>::quiet_NaN();
+  sets[0].lse(2, 1) = -0.0f;
   Set<float> nothing(12, 2, 19), got(12, 2, 19);
   for (Index t = 0; t < 12; ++t) {
     for (Index c = 0; c < 38; ++c) nothing.out(t, c) = 0.0f;

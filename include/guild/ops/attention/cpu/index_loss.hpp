@@ -92,8 +92,7 @@ class IndexLoss {
         }
         std::fill(key + keys * width_, key + padded * width_, 0.0f);
         products_.product({key, width_, 1, query, pitch, width_, score, pitch, padded, lanes, Onto::zero});
-        const bool diagonal = sizes_.tokens_per_key == 1 && begin == first;
-        products_.weigh({score, slope, lse, along, padded, lanes, diagonal});
+        products_.weigh({score, slope, lse, along, padded, lanes, begin == first});
         for (Index k = 0; k < keys; ++k) products_.add(score + k * pitch, lanes, shares + (begin + k) * pitch);
       }
     }
