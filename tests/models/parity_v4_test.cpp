@@ -23,6 +23,8 @@ TEST(Parity, DeepSeekV4OfWindowsAloneIsTheSameToTheBitHoweverItIsSplit) {
 }
 TEST(Parity, DeepSeekV4AsTransformersSavesIt) { expect_both<DeepSeekV4Sliding>("v4_sliding_v5"); }
 
+TEST(Parity, DeepSeekV4WithTheNumbersOfPublishedFiles) { expect_both<DeepSeekV4Fp4>("v4_fp4"); }
+
 /// Each tensor of a folder has a path, in any spelling of names; a fused one has those of its parts.
 template <class Spec>
 void expect_paths(const std::string& name) {
