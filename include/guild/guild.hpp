@@ -25,6 +25,7 @@
 #include <guild/core/config/field.hpp>
 #include <guild/core/config/hyper.hpp>
 #include <guild/core/config/indexer.hpp>
+#include <guild/core/config/pool.hpp>
 #include <guild/core/config/rope.hpp>
 #include <guild/core/config/trunk.hpp>
 #include <guild/core/config/window.hpp>
@@ -155,6 +156,9 @@
 #include <guild/modules/cached_attention.hpp>
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
+#include <guild/modules/compressed_cache.hpp>
+#include <guild/modules/compressed_keys.hpp>
+#include <guild/modules/compressor.hpp>
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/expert_pool.hpp>
@@ -162,6 +166,7 @@
 #include <guild/modules/gqa.hpp>
 #include <guild/modules/hash_router.hpp>
 #include <guild/modules/hyper_connections.hpp>
+#include <guild/modules/index_heads.hpp>
 #include <guild/modules/indexed_cache.hpp>
 #include <guild/modules/indexer.hpp>
 #include <guild/modules/joint_cache.hpp>
@@ -171,6 +176,9 @@
 #include <guild/modules/layer_list.hpp>
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/linear.hpp>
+#include <guild/modules/merge_budget.hpp>
+#include <guild/modules/merge_plan.hpp>
+#include <guild/modules/merge_states.hpp>
 #include <guild/modules/mla.hpp>
 #include <guild/modules/mlp.hpp>
 #include <guild/modules/module.hpp>
@@ -180,6 +188,9 @@
 #include <guild/modules/observer.hpp>
 #include <guild/modules/parameters.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/pooled_attention.hpp>
+#include <guild/modules/pooled_cache.hpp>
+#include <guild/modules/pooled_indexer.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
 #include <guild/modules/residual.hpp>
@@ -192,6 +203,7 @@
 #include <guild/modules/sequence_cache.hpp>
 #include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/shared_kv.hpp>
+#include <guild/modules/shared_row_attention.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/modules/streams.hpp>
 #include <guild/ops/attention/attention.hpp>
@@ -208,6 +220,7 @@
 #include <guild/ops/attention/cpu/index_loss.hpp>
 #include <guild/ops/attention/cpu/index_plain.hpp>
 #include <guild/ops/attention/cpu/index_tile.hpp>
+#include <guild/ops/attention/cpu/key_cuts.hpp>
 #include <guild/ops/attention/cpu/plain.hpp>
 #include <guild/ops/attention/cpu/query_tile.hpp>
 #include <guild/ops/attention/cpu/tile.hpp>
@@ -215,8 +228,10 @@
 #include <guild/ops/attention/index.hpp>
 #include <guild/ops/attention/index_job.hpp>
 #include <guild/ops/attention/job.hpp>
+#include <guild/ops/attention/join.hpp>
 #include <guild/ops/attention/rows/gates.hpp>
 #include <guild/ops/attention/rows/index.hpp>
+#include <guild/ops/attention/rows/join.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/add_sum.hpp>
 #include <guild/ops/common/copy_rows.hpp>
@@ -225,6 +240,7 @@
 #include <guild/ops/common/exponential.hpp>
 #include <guild/ops/common/fault.hpp>
 #include <guild/ops/common/pieces.hpp>
+#include <guild/ops/common/ring_check.hpp>
 #include <guild/ops/common/rows/add.hpp>
 #include <guild/ops/common/rows/cast.hpp>
 #include <guild/ops/common/rows/column_sums.hpp>
@@ -270,6 +286,16 @@
 #include <guild/ops/linear/rows/bias.hpp>
 #include <guild/ops/linear/rows/swiglu.hpp>
 #include <guild/ops/linear/swiglu.hpp>
+#include <guild/ops/merge/group_scores.hpp>
+#include <guild/ops/merge/inflate.hpp>
+#include <guild/ops/merge/novelty.hpp>
+#include <guild/ops/merge/pool_groups.hpp>
+#include <guild/ops/merge/rows/group_scores.hpp>
+#include <guild/ops/merge/rows/inflate.hpp>
+#include <guild/ops/merge/rows/novelty.hpp>
+#include <guild/ops/merge/rows/pool_groups.hpp>
+#include <guild/ops/merge/rows/smooth_slots.hpp>
+#include <guild/ops/merge/smooth_slots.hpp>
 #include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
 #include <guild/ops/norm/rows/layer_norm.hpp>
@@ -284,6 +310,8 @@
 #include <guild/ops/optimizer/rows/newton_schulz.hpp>
 #include <guild/ops/optimizer/rows/sum_of_squares.hpp>
 #include <guild/ops/optimizer/sum_of_squares.hpp>
+#include <guild/ops/pool/pool_rows.hpp>
+#include <guild/ops/pool/rows/pool_rows.hpp>
 #include <guild/ops/residual/rows/stream_weights.hpp>
 #include <guild/ops/residual/rows/streams.hpp>
 #include <guild/ops/residual/stream_weights.hpp>

@@ -1,8 +1,10 @@
 // Row kernels on the GPU against the same kernels on the CPU. Exits with 0 (all agree), 1 (some differ) or 77 (no GPU:
 // nothing was tested).
 #include <guild/device/cpu.hpp>
+#include <guild/ops/attention/join.hpp>
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/linear/swiglu.hpp>
+#include <guild/ops/pool/pool_rows.hpp>
 #include <limits>
 #include <span>
 
@@ -163,6 +165,51 @@ void copies(guild::Cpu& cpu, guild::Cuda& cuda) {
   parts.compare(cuda, 0, "copy_rows of parts");
 }
 
+void pools(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(6);
+  for (const guild::PoolSizes& sizes : {guild::PoolSizes{4, 515, guild::PoolWindows::overlapping},
+                                        guild::PoolSizes{128, 64, guild::PoolWindows::apart}}) {
+    const Index tokens = 1000, ring = 2 * sizes.series() * sizes.ratio;
+    auto rows = matrix<float>(cuda, random, tokens, 2 * sizes.columns(), 1);
+    auto bias = matrix<float>(cuda, random, 1, sizes.ratio * sizes.columns());
+    auto out = matrix<float>(cuda, random, tokens / sizes.ratio, sizes.width, 3);
+    auto last = matrix<float>(cuda, random, 1, sizes.width);
+    const auto run = [&](auto& device, View<const float, 2> from, View<const float> biases, View<float, 2> all,
+                         View<float, 2> one) {
+      const guild::PoolRowsJob<float> jobs[] = {
+          {.rows = from, .length = tokens, .bias = biases, .out = all, .sizes = sizes},
+          {.rows = from.middle_rows(0, ring),
+           .length = 6 * sizes.ratio,
+           .first = 5,
+           .bias = biases,
+           .out = one,
+           .sizes = sizes,
+           .ring = {0, ring}}};
+      guild::pool_rows(device, std::span<const guild::PoolRowsJob<float>>(jobs));
+    };
+    run(cpu, rows.on_host(), bias.on_host().row(0), out.on_host(), last.on_host());
+    run(cuda, rows.on_device(), bias.on_device().row(0), out.on_device(), last.on_device());
+    out.compare(cuda, 1e-5, "pool_rows");
+    last.compare(cuda, 1e-5, "pool_rows of a ring");
+  }
+}
+
+void joins(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(6);
+  const Index tokens = 300, heads = 64, value = 70;
+  auto out = matrix<float>(cuda, random, tokens, heads * value, 3), lse = matrix<float>(cuda, random, tokens, heads);
+  auto more = matrix<float>(cuda, random, tokens, heads * value), more_lse = matrix<float>(cuda, random, tokens, heads);
+  for (std::size_t i = 0; i < lse.host.size(); i += 5)
+    (i % 2 == 0 ? lse : more_lse).host[i] = -std::numeric_limits<float>::infinity();
+  for (auto* one : {&lse, &more_lse}) guild::copy_to_device<float>(cuda, one->flat_host(), one->device.view());
+  guild::join_attention(cpu, out.on_host(), lse.on_host(), more.on_host(), more_lse.on_host(), out.on_host(),
+                        lse.on_host());
+  guild::join_attention(cuda, out.on_device(), lse.on_device(), more.on_device(), more_lse.on_device(), out.on_device(),
+                        lse.on_device());
+  out.compare(cuda, 2e-6, "join_attention in place: out");
+  lse.compare(cuda, 2e-6, "join_attention in place: lse");
+}
+
 int run() {
   guild::Cuda cuda;
   guild::Cpu cpu({.threads = 2});
@@ -174,6 +221,8 @@ int run() {
   routes(cpu, cuda);
   sums(cpu, cuda);
   copies(cpu, cuda);
+  pools(cpu, cuda);
+  joins(cpu, cuda);
   const Index held = cuda.scratch_bytes();
   routes(cpu, cuda);
   if (cuda.scratch_bytes() != held) ++failures, std::printf("FAILED scratch grew after warm-up\n");

@@ -2,6 +2,8 @@
 // 77 (no GPU: nothing was tested).
 #include <guild/device/cpu.hpp>
 #include <guild/ops/experts/combine.hpp>
+#include <guild/ops/pool/pool_rows.hpp>
+#include <span>
 
 #include "twin.cuh"
 
@@ -102,7 +104,8 @@ void balances(guild::Cpu& cpu, guild::Cuda& cuda) {
     guild::balance_losses(cuda, config, options, guild::DeviceView<const float, 2>(logits.on_device()),
                           chosen.on_device(), sequences, 0.5, dlogits.on_device(), terms.on_device().row(0));
     dlogits.compare(cuda, 2e-5, "balance_losses: gradient");
-    const double found = guild::Download(cuda, terms.on_device().row(0)).view()[0].sum(), expected = terms.host[0].sum();
+    const double found = guild::Download(cuda, terms.on_device().row(0)).view()[0].sum(),
+                 expected = terms.host[0].sum();
     if (!(std::abs(found - expected) <= 1e-5 * std::abs(expected))) {
       ++failures;
       std::printf("FAILED balance_losses: the losses are %.9g, expected %.9g\n", found, expected);
@@ -137,6 +140,36 @@ void losses(guild::Cpu& cpu, guild::Cuda& cuda) {
   }
 }
 
+void pools(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(8);
+  for (const guild::PoolSizes& sizes : {guild::PoolSizes{4, 515, guild::PoolWindows::overlapping},
+                                        guild::PoolSizes{128, 64, guild::PoolWindows::apart}}) {
+    const Index tokens = 1000, windows = tokens / sizes.ratio, columns = sizes.columns();
+    auto rows = matrix<float>(cuda, random, tokens, 2 * columns, 1);
+    auto bias = matrix<float>(cuda, random, 1, sizes.ratio * columns),
+         dbias = matrix<float>(cuda, random, 1, sizes.ratio * columns);
+    auto out = matrix<float>(cuda, random, windows, sizes.width),
+         dout = matrix<float>(cuda, random, windows, sizes.width);
+    auto dvalues = matrix<float>(cuda, random, tokens, columns, 2),
+         dgates = matrix<float>(cuda, random, tokens, columns);
+    const auto run = [&](auto& device, const auto& of) {
+      const guild::PoolRowsGradientJob<float> job{.rows = of(rows),
+                                                  .bias = of(bias).row(0),
+                                                  .out = of(out),
+                                                  .dout = of(dout),
+                                                  .dvalues = of(dvalues),
+                                                  .dgates = of(dgates),
+                                                  .sizes = sizes};
+      guild::pool_rows_backward(device, std::span<const guild::PoolRowsGradientJob<float>>(&job, 1), of(dbias).row(0));
+    };
+    run(cpu, [](auto& one) { return one.on_host(); });
+    run(cuda, [](auto& one) { return one.on_device(); });
+    dvalues.compare(cuda, 1e-5, "pool_rows_backward: values");
+    dgates.compare(cuda, 1e-5, "pool_rows_backward: gates");
+    dbias.compare(cuda, 1e-4, "pool_rows_backward: bias");
+  }
+}
+
 int run() {
   guild::Cuda cuda;
   guild::Cpu cpu({.threads = 2});
@@ -147,6 +180,7 @@ int run() {
   routes(cpu, cuda);
   balances(cpu, cuda);
   losses(cpu, cuda);
+  pools(cpu, cuda);
   cuda.synchronize();
   std::printf("%d failures\n", failures);
   return failures == 0 ? 0 : 1;

@@ -129,5 +129,8 @@ TEST(Parity, DeepSeekV4HasAPathForEachTensor) {
   expect_paths<DeepSeekV4>("v4");
   expect_paths<DeepSeekV4Published>("v4_published");
 }
+TEST(Parity, DeepSeekV4OfAllKindsOfLayers) { expect_both<DeepSeekV4>("v4"); }
+TEST(Parity, DeepSeekV4OfAllKindsOfLayersMayBeSplitAnywhere) { expect_any_split<DeepSeekV4>("v4"); }
+TEST(Parity, DeepSeekV4AsPublished) { expect_both<DeepSeekV4Published>("v4_published"); }
 
 }  // namespace parity_v4_test

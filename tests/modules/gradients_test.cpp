@@ -2,6 +2,9 @@
 // are in tests/models/gradients_test.cpp.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include <guild/modules/compressor.hpp>
 #include <guild/modules/shared_kv.hpp>
 
 #include "../support/gradient_cases.hpp"
@@ -74,6 +77,33 @@ using HeadGateGqaCase =
     UncachedCase<guild::Gated<guild::Local<guild::Gqa<GqaSpec>, 4, 1>, guild::HeadGate<2>>, GqaSpec>;
 using SharedKvCase = UncachedCase<guild::SharedKv<SharedKvSpec>, SharedKvSpec>;
 using LocalSharedKvCase = UncachedCase<guild::Local<guild::SharedKv<SharedKvSpec>, 3>, SharedKvSpec>;
+using PooledCase =
+    UncachedCase<guild::Compressed<guild::Local<guild::SharedKv<SharedKvSpec>, 2>, guild::Pooled<2>>, SharedKvSpec>;
+using OverlappingPooledCase = UncachedCase<guild::Compressed<guild::Local<guild::SharedKv<SharedKvSpec>, 2>,
+                                                             guild::Pooled<2, guild::PoolWindows::overlapping>>,
+                                           SharedKvSpec>;
+/// Its rows are fewer than tokens: the last rows of y have no meaning.
+template <Index Ratio, guild::PoolWindows Windows>
+struct CompressorCase : LayerCase<guild::Compressor<12, 6, Ratio, Windows>, TinySpec> {
+  using Module = guild::Compressor<12, 6, Ratio, Windows>;
+  static constexpr Index outputs = Module::width;
+  static constexpr guild::RopeHeads rotary{1, 6, 2};
+  template <class P, class W, class X, class Y, class S>
+  static void forward(const P& pass, const W& weights, X x, Y y, S& saved) {
+    auto room = pass.room(&saved);
+    const View<double, 2> rows = Module::forward(pass, weights, 1e-6, guild::RopeTable({}, 4), rotary, x, room, saved);
+    std::fill_n(y.data, y.rows * y.cols, 0.0);
+    std::copy_n(rows.data, rows.rows * rows.cols, y.data);
+  }
+  template <class P, class W, class X, class S, class DY, class DX, class G>
+  static void backward(const P& pass, const W& weights, X x, const S& saved, DY dy, DX dx, G& gradients) {
+    guild::Buffer<double> drows(Module::rows_of(pass.batch) * outputs);
+    std::copy_n(dy.data, drows.size(), drows.data());
+    std::fill_n(dx.data, dx.rows * dx.cols, 0.0);  // it is added to
+    Module::backward(pass, weights, 1e-6, guild::RopeTable({}, 4), rotary, x, saved,
+                     drows.view(saved.pooled.rows, outputs), dx, gradients);
+  }
+};
 using MoeCase = LayerCase<guild::Moe<TinySpec>, TinySpec>;
 using MoeSoftmaxCase = LayerCase<guild::Moe<PlainQuerySpec>, PlainQuerySpec>;
 using MoeRootCase = LayerCase<guild::Moe<HashSpec>, HashSpec>;
@@ -122,15 +152,15 @@ using StreamedLayerCase =
 template <class Case>
 class Gradients : public testing::Test {};
 
-using Cases =
-    testing::Types<LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>,
-                   LayerNormCase, EmbeddingCase<guild::EmbeddingScale::one>,
-                   EmbeddingCase<guild::EmbeddingScale::root_of_hidden>, DenseCase, MlaCase, MlaPlainQueryCase, GqaCase,
-                   PlainGqaCase, SharedKvCase, LocalSharedKvCase, LocalGqaCase, LocalMlaCase, FarBiasGqaCase,
-                   FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase, LimitedMoeCase, BiasedMoeCase, MoeCase,
-                   MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>, StackCase<RecomputeSpec>,
-                   HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>, MoeRootCase, MoeHashCase,
-                   StackCase<HashSpec>, StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase>;
+using Cases = testing::Types<
+    LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>, LayerNormCase,
+    EmbeddingCase<guild::EmbeddingScale::one>, EmbeddingCase<guild::EmbeddingScale::root_of_hidden>, DenseCase, MlaCase,
+    MlaPlainQueryCase, GqaCase, PlainGqaCase, CompressorCase<2, guild::PoolWindows::overlapping>,
+    CompressorCase<3, guild::PoolWindows::apart>, SharedKvCase, LocalSharedKvCase, PooledCase, OverlappingPooledCase,
+    LocalGqaCase, LocalMlaCase, FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase,
+    LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
+    StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>, MoeRootCase, MoeHashCase,
+    StackCase<HashSpec>, StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

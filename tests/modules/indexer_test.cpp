@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "../support/gradient_check.hpp"
+#include "../support/exact_pass.hpp"
 #include "../support/one_attention.hpp"
 #include "../support/whole_stack.hpp"
 
@@ -77,57 +77,9 @@ TEST(SparseTopK, ScoresOfFewTokensAtATimeChooseTheSameKeys) {
   }
 }
 
-/// A pass in double over whole sequences, with weights of which any may be changed.
 template <class S>
-struct Exact {
-  using Module = Sparse<S>;
-  static constexpr Index hidden = S::config.hidden;
-  Cpu device{{.threads = 1}};
-  Random random{5};
-  RaggedPass ragged;
-  Index tokens = ragged.tokens();
-  typename Module::template Weights<Dense<double>> weights, gradients;
-  Buffer<double> x{tokens * hidden}, dx{tokens * hidden}, y{tokens * hidden}, dy{tokens * hidden};
-  double index_loss = 0.0;
-  Arena arena;
-  Arena::Frame memory{arena};
-  typename Module::template Saved<double> saved;
-
-  explicit Exact(std::vector<Index> lengths) : ragged(device, std::move(lengths), 5, 19) {
-    allocate<Module>(weights);
-    allocate<Module>(gradients);
-    Module::visit(FillRandom{&random}, Path{}, weights);
-    for (double& value : x.view()) value = normal(random);
-    for (double& value : dy.view()) value = normal(random);
-  }
-
-  void forward() {
-    saved = {};
-    auto pass = ragged.pass.with(memory);
-    Module::forward(pass, weights, {}, x.view(tokens, hidden), y.view(tokens, hidden), &saved);
-  }
-  /// The sum of y times fixed numbers.
-  double loss() {
-    forward();
-    return std::inner_product(y.view().begin(), y.view().end(), dy.view().begin(), 0.0);
-  }
-  /// Forward and backward. Returns the objective of the index.
-  double backward() {
-    index_loss = 0.0;
-    ragged.pass.indexing.loss_l = {&index_loss, 1};
-    forward();
-    Module::backward(ragged.pass.with(memory), weights, x.view(tokens, hidden), saved, dy.view(tokens, hidden),
-                     dx.view(tokens, hidden), gradients);
-    return index_loss;
-  }
-  /// All trained tensors, of the index or the others.
-  std::vector<Differentiated> tensors(bool of_index) {
-    std::vector<Differentiated> all, some;
-    Module::visit(CollectDifferentiated{&all}, Path{}, weights, gradients);
-    for (const Differentiated& one : all)
-      if (one.name.starts_with("indexer") == of_index) some.push_back(one);
-    return some;
-  }
+struct Exact : ExactPass<Sparse<S>> {
+  using ExactPass<Sparse<S>>::ExactPass;
 };
 
 struct Tiny : Latent {
@@ -415,7 +367,7 @@ TEST(SparseTopK, ItsCacheGoesBackWithItsIndexKeys) {
   const Matrix once = attention.extend(cache, 60, 90);
   cache.rewind(mark);
   EXPECT_EQ(cache.length(), 60);
-  EXPECT_EQ(cache.parts.keys.length(), 60);
+  EXPECT_EQ(cache.index_keys().length(), 60);
   EXPECT_TRUE(same_bits(attention.extend(cache, 60, 90), once));
   EXPECT_EQ(decltype(cache)::bytes(10), 10 * 4 * (Few::attention.cache_dim() + Few::indexer.dim));
 }

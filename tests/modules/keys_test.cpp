@@ -94,6 +94,25 @@ TEST(RingCache, GoesBackAsFarAsItSays) {
   }
 }
 
+/// Rows of tokens that were taken back have overwritten others, also once fewer new ones are there.
+TEST(RingCache, GoesBackOnceMoreAsFarAsItSays) {
+  using A = Local<guild::Gqa<Grouped>, 9, 2, 4>;
+  Attention<A> attention;
+  A::Cache cache, fresh;
+  cache.reserve(100), fresh.reserve(100);
+  (void)attention.extend(cache, 0, 40);
+  cache.rewind(cache.mark(36));
+  (void)attention.extend(cache, 36, 37);
+  EXPECT_EQ(cache.oldest(), 36);
+  EXPECT_THROW(cache.rewind(cache.mark(35)), guild::Error);
+  cache.rewind(cache.mark(36));
+  (void)attention.extend(cache, 36, 39);
+  cache.rewind(cache.mark(36));
+  (void)attention.extend(fresh, 0, 36);
+  EXPECT_TRUE(same_bits(attention.extend(cache, 36, 50), attention.extend(fresh, 36, 50)));
+  EXPECT_EQ(cache.oldest(), 46);
+}
+
 TEST(RingCache, ALongPassCanBeUndone) {
   using A = Local<guild::Mla<Latent>, 9, 2, 4>;
   Attention<A> attention;

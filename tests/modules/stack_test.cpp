@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <guild/modules/merge_plan.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
 #include <guild/modules/segment.hpp>
@@ -486,6 +487,30 @@ TEST(NestedStack, NumbersLayersAtRunTime) {
   Layers::forward(pass, Layers::Weights<guild::Published>{}, {}, x, x);
   for (int layer = 5; layer < 13; ++layer) expected = 2 * expected + static_cast<float>(layer);
   EXPECT_EQ(number, expected);
+}
+
+TEST(MergePlan, AllocatesNothingOnceWarmedUp) {
+  if (GUILD_TEST_COUNTS_ALLOCATIONS == 0) GTEST_SKIP() << "allocations are the sanitizer's";
+  using States = guild::MergeStates<4>;
+  constexpr Index count = 5000;
+  guild::Cpu device({.threads = 1});
+  const std::vector<float> novelty(count, 0.7f);
+  const guild::Chunk chunk{0, 0, count, 0};
+  const guild::Batch batch{{nullptr, count}, {nullptr, count}, {&chunk, 1}};
+  long before = 0;
+  for (int round = 0; round < 6; ++round) {
+    if (round == 3) before = allocations;
+    States states;
+    const auto of = [&](int) -> States& { return states; };
+    states.reserve(count);
+    const guild::MergePlan plan(device, guild::TokenBucket<1, 2, 4, 8>{}, batch, {.novelty = novelty},
+                                guild::Caches<States>(of));
+    EXPECT_EQ(plan.size(), 2503);
+    states.rewind(states.mark(count - 4));
+    const States copy = states;
+    EXPECT_EQ(copy.length(), count - 4);
+  }
+  EXPECT_EQ(allocations - before, 0);
 }
 
 static_assert(guild::Module<guild::Mla<TinySpec>>);

@@ -8,6 +8,7 @@
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
+#include <guild/ops/pool/pool_rows.hpp>
 #include <guild/ops/residual/rows/stream_weights.hpp>
 #include <guild/ops/residual/streams.hpp>
 #include <guild/ops/rope/rope.hpp>
@@ -139,6 +140,31 @@ TEST(RowTeamsBackward, StreamsAgree) {
           return part == 0 ? dx : part == 1 ? dout : dweights;
         },
         3e-6);
+}
+
+TEST(RowTeamsBackward, PooledRowsAgree) {
+  for (const guild::PoolSizes& sizes :
+       {guild::PoolSizes{4, 37, guild::PoolWindows::overlapping}, guild::PoolSizes{8, 20, guild::PoolWindows::apart}})
+    for (int part = 0; part < 3; ++part)
+      expect_same(
+          [&](auto& device) {
+            constexpr Index tokens = 27;
+            std::mt19937 random(14);
+            Matrix<float> rows(tokens, 2 * sizes.columns()), out(tokens / sizes.ratio, sizes.width),
+                dout = out, dvalues(tokens, sizes.columns()), dgates = dvalues, dbias(1, sizes.ratio * sizes.columns());
+            for (auto* one : {&rows, &out, &dout, &dbias}) one->fill_normal(random);
+            const auto bias = normal_vector<float>(random, dbias.cols);
+            const guild::PoolRowsGradientJob<float> job{.rows = rows.view(),
+                                                        .bias = view_of(bias),
+                                                        .out = out.view(),
+                                                        .dout = dout.view(),
+                                                        .dvalues = dvalues.view(),
+                                                        .dgates = dgates.view(),
+                                                        .sizes = sizes};
+            guild::pool_rows_backward(device, std::span(&job, 1), dbias.view().row(0));
+            return part == 0 ? dvalues : part == 1 ? dgates : dbias;
+          },
+          3e-6);
 }
 
 TEST(RowTeamsBackward, WeightsOfStreamsAgreeThroughTheSinkhornRounds) {

@@ -10,6 +10,7 @@
 #include <guild/device/host_team.hpp>
 #include <guild/ops/attention/gates.hpp>
 #include <guild/ops/attention/index.hpp>
+#include <guild/ops/attention/join.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/experts/combine.hpp>
@@ -18,6 +19,7 @@
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
+#include <guild/ops/pool/pool_rows.hpp>
 #include <guild/ops/residual/rows/stream_weights.hpp>
 #include <guild/ops/residual/streams.hpp>
 #include <guild/ops/rope/rope.hpp>
@@ -165,6 +167,25 @@ TEST(RowTeams, StreamsAgree) {
   };
   weigh(std::true_type{});
   weigh(std::false_type{});
+}
+
+TEST(RowTeams, PooledRowsAgree) {
+  for (const guild::PoolSizes& sizes :
+       {guild::PoolSizes{4, 37, guild::PoolWindows::overlapping}, guild::PoolSizes{8, 20, guild::PoolWindows::apart}}) {
+    std::mt19937 random(13);
+    Matrix<float> rows(27, 2 * sizes.columns());
+    rows.fill_normal(random);
+    const auto bias = normal_vector<float>(random, sizes.ratio * sizes.columns());
+    expect_same(
+        [&](auto& device) {
+          Matrix<float> out(27 / sizes.ratio, sizes.width);
+          const guild::PoolRowsJob<float> job{
+              .rows = rows.view(), .length = 27, .bias = view_of(bias), .out = out.view(), .sizes = sizes};
+          guild::pool_rows(device, std::span(&job, 1));
+          return out;
+        },
+        1e-6);
+  }
 }
 
 TEST(RowTeams, TablesOfExpertsAgree) {
@@ -331,6 +352,22 @@ TEST(RowTeams, GatesAgree) {
           return of;
         },
         1e-5);
+}
+
+TEST(RowTeams, JoinedAttentionAgrees) {
+  std::mt19937 random(26);
+  Matrix<float> first(6, 3 * 21), second(6, 3 * 21), first_lse(6, 3), second_lse(6, 3);
+  for (auto* m : {&first, &second, &first_lse, &second_lse}) m->fill_normal(random);
+  for (Index t = 0; t < 4; ++t) (t % 2 == 0 ? first_lse : second_lse)(t, t % 3) = -1e30f * 1e30f;
+  for (const bool logarithms : {false, true})
+    expect_same(
+        [&](auto& device) {
+          Matrix<float> out = first, lse = first_lse;
+          guild::join_attention(device, out.view(), lse.view(), second.view(), second_lse.view(), out.view(),
+                                lse.view());
+          return logarithms ? lse : out;
+        },
+        1e-6);
 }
 
 }  // namespace row_teams_test

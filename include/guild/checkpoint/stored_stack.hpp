@@ -121,8 +121,8 @@ void copy_lines(const FoundStack& found, const std::byte* lines, Index first, In
   }
 }
 
-/// Where a checkpoint holds a vector: alone [size], or equal ones of all experts in one tensor [count, parts * size of
-/// one], whose rows say which part of them is ours.
+/// Where a checkpoint holds a vector: alone [size], or equal ones (of all experts, of all places in a window) in one
+/// tensor [count, parts * size of one], whose rows say which part of them is ours.
 struct FoundVector {
   std::string name;
   std::vector<std::int64_t> shape;
@@ -134,7 +134,9 @@ template <class Names>
   if (shape.role == TensorRole::table) return {finder.name_of<Names>(path), {shape.count, shape.size / shape.count}};
   const std::optional<FusedTensor> fused = shape.count > 1 ? fused_name<Names>(path) : std::nullopt;
   if (!fused) return {finder.name_of<Names>(path), {shape.size}};
-  return {fused->name, {shape.count, fused->rows.parts * (shape.size / shape.count)}, fused->rows};
+  return {fused->rows.parts == 1 ? finder.name_of<Names>(path) : fused->name,
+          {shape.count, fused->rows.parts * (shape.size / shape.count)},
+          fused->rows};
 }
 
 /// The whole numbers of a TensorRole::table as floats, from integers as a file stores them. `fail(i, value)` is called

@@ -52,6 +52,9 @@ class IndexerTypes;
 enum class IndexerType : std::uint8_t;
 struct IndexerConfig;
 
+// guild/core/config/pool.hpp
+enum class PoolWindows : std::uint8_t;
+
 // guild/core/config/rope.hpp
 enum class RopePairs : std::uint8_t;
 enum class RopeScaling : std::uint8_t;

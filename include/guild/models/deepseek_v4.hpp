@@ -9,10 +9,12 @@
 #include <guild/models/deepseek_v4_family.hpp>
 #include <guild/models/deepseek_v4_names.hpp>
 #include <guild/models/spec.hpp>
+#include <guild/modules/compressed_keys.hpp>
 #include <guild/modules/hash_router.hpp>
 #include <guild/modules/hyper_connections.hpp>
 #include <guild/modules/keys.hpp>
 #include <guild/modules/layer_list.hpp>
+#include <guild/modules/pooled_indexer.hpp>
 #include <guild/modules/shared_kv.hpp>
 #include <guild/modules/streams.hpp>
 
@@ -79,9 +81,10 @@ struct DeepSeekV4Defaults : SpecBase {
   template <class S>
   using SlidingMixer = Local<SharedKv<S, sliding_attention<S>>, S::windows.window>;
   template <class S>
-  using SparseMixer = void;
+  using SparseMixer = Compressed<Local<SharedKv<S>, S::windows.window>,
+                                 Pooled<S::compression.sparse_rate, PoolWindows::overlapping>, PooledIndexer<S>>;
   template <class S>
-  using HeavyMixer = void;
+  using HeavyMixer = Compressed<Local<SharedKv<S>, S::windows.window>, Pooled<S::compression.heavy_rate>>;
   template <class S>
   using Layers = typename detail::DeepSeekV4Layers<S>::type;
 };

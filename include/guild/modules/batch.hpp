@@ -22,10 +22,34 @@ struct Chunk {
 struct Batch {
   DeviceView<const std::int32_t> tokens;     ///< [T]
   DeviceView<const std::int32_t> positions;  ///< [T]
-  std::span<const Chunk> chunks;            ///< cover the rows 0..T in order
+  std::span<const Chunk> chunks;             ///< cover the rows 0..T in order
 
   [[nodiscard]] Index size() const { return tokens.size; }
   [[nodiscard]] Index chunk_count() const { return static_cast<Index>(chunks.size()); }
+};
+
+/// Rows of whole sequences, one sequence behind the other: of each, a row for every `tokens` tokens.
+template <class Element>
+class SequenceRows {
+ public:
+  SequenceRows(DeviceView<Element, 2> all, Index tokens) : rest_(all), tokens_(tokens) {}
+
+  [[nodiscard]] static Index count(const Batch& batch, Index tokens) {
+    Index sum = 0;
+    for (const Chunk& chunk : batch.chunks) sum += chunk.count / tokens;
+    return sum;
+  }
+  /// Those of the next chunk.
+  [[nodiscard]] DeviceView<Element, 2> next(const Chunk& chunk) {
+    const Index count = chunk.count / tokens_;
+    const DeviceView<Element, 2> rows = rest_.middle_rows(0, count);
+    rest_ = rest_.middle_rows(count, rest_.rows - count);
+    return rows;
+  }
+
+ private:
+  DeviceView<Element, 2> rest_;
+  Index tokens_;
 };
 
 /// Throws op_shape unless the chunks cover the rows in order.

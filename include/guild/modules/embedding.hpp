@@ -42,7 +42,8 @@ struct Embedding {
   }
 
   /// Backward needs the tokens alone, and of the weights their type.
-  template <class Real> struct Saved {};
+  template <class Real>
+  struct Saved {};
 
   /// Adds each row of dx [T, Size] to the gradient of its token's row.
   template <class Device, class Store, class Gradients, class Real>

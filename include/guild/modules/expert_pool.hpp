@@ -24,8 +24,8 @@ struct ExpertPool {
   /// the biases, if there are any, are added to the products.
   template <class Store>
   struct Weights {
-    typename Store::Stack gate, up;  ///< [count, hidden, size]
-    typename Store::Stack down;      ///< [count, size, hidden]
+    typename Store::Stack gate, up;             ///< [count, hidden, size]
+    typename Store::Stack down;                 ///< [count, size, hidden]
     typename Store::Vector gate_bias, up_bias;  ///< [count * hidden]; unused without experts.bias
     typename Store::Vector down_bias;           ///< [count * size]; the same
   };

@@ -9,6 +9,7 @@ inline namespace v1 {
 // guild/modules/batch.hpp
 struct Batch;
 struct Chunk;
+template <class Element> class SequenceRows;
 
 // guild/modules/block.hpp
 template <class S, class MixerType, class FeedForwardType, class ResidualType> struct Block;
@@ -25,6 +26,17 @@ template <class Element> struct CachedRows;
 
 // guild/modules/caches.hpp
 template <class Cache> class Caches;
+
+// guild/modules/compressed_cache.hpp
+template <class Element, Index Width, class Pooling, Index Chunk> struct CompressorCache;
+template <class Near, class... Pooled> struct CompressedCache;
+
+// guild/modules/compressed_keys.hpp
+template <Index Tokens, PoolWindows Windows> struct Pooled;
+template <class Near, class PoolingType, class IndexerType> struct CompressedKeys;
+
+// guild/modules/compressor.hpp
+template <Index Hidden, Index Width, Index Ratio, PoolWindows Windows> struct Compressor;
 
 // guild/modules/dispatch.hpp
 struct Here;
@@ -53,6 +65,9 @@ template <class S> struct HashRouter;
 template <Index Hidden, const HyperConfig& Config, StreamEnd End> struct StreamMixing;
 template <class S, const HyperConfig& Config> struct HyperConnections;
 
+// guild/modules/index_heads.hpp
+template <Index Heads, Index Dim, Index TopK, Index TokensPerKey> struct IndexHeads;
+
 // guild/modules/indexed_cache.hpp
 template <class ElementType, Index Width, Index IndexWidth> struct IndexedCache;
 
@@ -61,6 +76,7 @@ template <class S, const IndexerConfig& Config, const MlaConfig& Attention> stru
 
 // guild/modules/joint_cache.hpp
 template <class Self> struct JointCache;
+template <class... Caches> struct CacheTuple;
 
 // guild/modules/key_choice.hpp
 class ChosenBits;
@@ -79,6 +95,21 @@ template <class Attention, class Element> struct LatentParts;
 
 // guild/modules/linear.hpp
 template <Index Outputs, Index Inputs> struct Linear;
+
+// guild/modules/merge_budget.hpp
+struct MergeState;
+struct NoProtect;
+template <Index G> struct Unbounded;
+template <Index Num, Index Den, Index Burst, Index G> struct TokenBucket;
+template <Index Stride> struct FixedStride;
+template <std::int32_t... Ids> struct ProtectTokens;
+
+// guild/modules/merge_plan.hpp
+struct MergeInput;
+template <class Device> class MergePlan;
+
+// guild/modules/merge_states.hpp
+template <Index Chunk> class MergeStates;
 
 // guild/modules/mla.hpp
 template <class S, const MlaConfig& Config, class Keys, class Gate> struct Mla;
@@ -112,6 +143,15 @@ struct TensorShape;
 // guild/modules/pass.hpp
 template <class Device> struct Pass;
 template <class Frame> class Room;
+
+// guild/modules/pooled_attention.hpp
+template <class Attention, class Keys> struct PooledAttention;
+
+// guild/modules/pooled_cache.hpp
+template <class ElementType, Index Width, Index Ratio> class PooledCache;
+
+// guild/modules/pooled_indexer.hpp
+template <class S, const IndexerConfig& Config> struct PooledIndexer;
 
 // guild/modules/recompute.hpp
 template <class Layer> struct RecomputedLayer;
@@ -148,6 +188,9 @@ template <class S, const IndexerConfig& Config> struct SharedIndexer;
 
 // guild/modules/shared_kv.hpp
 template <class S, const SharedKvConfig& Config, class Keys, class Gate> struct SharedKv;
+
+// guild/modules/shared_row_attention.hpp
+template <Index Heads, Index Width, Index TokensPerKey> struct SharedRowAttention;
 
 // guild/modules/stack.hpp
 template <class... Parts> struct Stack;

@@ -33,6 +33,7 @@ template <class S, const GqaConfig& Config = S::attention, class Keys = AllKeys,
 struct Gqa {
   template <class OtherKeys>
   using WithKeys = Gqa<S, Config, OtherKeys, Gate>;
+  using KeyPolicy = Keys;
   template <class OtherGate>
   using WithGate = Gqa<S, Config, Keys, OtherGate>;
   static constexpr GqaConfig config = Config;
@@ -45,6 +46,8 @@ struct Gqa {
   static constexpr Index group = heads / key_heads;  ///< heads that share a key head
 
   static_assert(!Keys::Indexer::chooses, "SparseTopK: an indexer reads the query latent of Mla; Gqa has none");
+  static_assert(!PooledKeys<Keys>,
+                "Compressed: pooled rows are keys of SharedKv, whose rows are key and value at once");
   using Branches = GatedBranches<Gate, Keys, hidden, heads>;
   using Query = Linear<heads * width, hidden>;
   using Key = Linear<key_heads * width, hidden>;

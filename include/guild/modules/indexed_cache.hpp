@@ -1,6 +1,8 @@
 // The cache of sparse attention: rows that attention reads, and the keys of the index that chooses among them.
 #pragma once
 
+#include <guild/core/types.hpp>
+#include <guild/core/view.hpp>
 #include <guild/modules/joint_cache.hpp>
 #include <guild/modules/row_cache.hpp>
 
@@ -9,30 +11,13 @@ inline namespace v1 {
 
 /// Two RowCaches of one sequence. A SequenceCache.
 template <class ElementType, Index Width, Index IndexWidth>
-struct IndexedCache : JointCache<IndexedCache<ElementType, Width, IndexWidth>> {
+struct IndexedCache : CacheTuple<RowCache<ElementType, Width>, RowCache<ElementType, IndexWidth>> {
   using Element = ElementType;
-  using Rows = RowCache<Element, Width>;
   using IndexKeys = RowCache<Element, IndexWidth>;
   static constexpr Index width = Width;
-  static constexpr DType type = Rows::type;
-
-  struct Parts {
-    Rows rows{};
-    IndexKeys keys{};
-  };
-  struct Mark {
-    typename Rows::Mark rows{};
-    typename IndexKeys::Mark keys{};
-  };
-  Parts parts{};
-
-  template <class F, class... C>
-  static void for_each(F&& f, C&&... caches) {
-    f(caches.rows...);
-    f(caches.keys...);
-  }
-  /// Bytes of the rows of `tokens` tokens.
-  [[nodiscard]] static constexpr Index bytes(Index tokens) { return Rows::bytes(tokens) + IndexKeys::bytes(tokens); }
+  static constexpr DType type = dtype_of<Element>;
+  [[nodiscard]] RowCache<Element, Width>& attended_rows() { return this->template part<0>(); }
+  [[nodiscard]] IndexKeys& index_keys() { return this->template part<1>(); }
 };
 
 }  // namespace v1

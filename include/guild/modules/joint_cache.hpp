@@ -2,7 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <limits>
+#include <tuple>
+#include <utility>
 
 #include <guild/core/view.hpp>
 
@@ -54,6 +57,28 @@ struct JointCache {
     Self::for_each([&](const auto& part) { found = std::min(found, of(part)); }, self().parts);
     return found == none ? 0 : found;
   }
+};
+
+/// Caches of one sequence side by side, as one: what a layer that caches several things has. A SequenceCache.
+template <class... Caches>
+struct CacheTuple : JointCache<CacheTuple<Caches...>> {
+  using Mark = std::tuple<typename Caches::Mark...>;
+  std::tuple<Caches...> parts{};
+
+  template <std::size_t I>
+  [[nodiscard]] auto& part() {
+    return std::get<I>(parts);
+  }
+  template <class F, class... C>
+  static void for_each(F&& f, C&&... tuples) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      const auto one = [&]<std::size_t At>(std::integral_constant<std::size_t, At>) { f(std::get<At>(tuples)...); };
+      (one(std::integral_constant<std::size_t, I>{}), ...);
+    }
+    (std::index_sequence_for<Caches...>{});
+  }
+  /// Bytes of the rows of `tokens` tokens.
+  [[nodiscard]] static constexpr Index bytes(Index tokens) { return (Caches::bytes(tokens) + ...); }
 };
 
 }  // namespace v1

@@ -22,48 +22,56 @@ struct KeyChoice {
   }
 };
 
+/// Keys of the sequence of a chunk up to its end, where each stands for `tokens_per_key` tokens.
+[[nodiscard]] inline Index keys_up_to(const Chunk& chunk, Index tokens_per_key = 1) {
+  return (chunk.first_position + chunk.count) / tokens_per_key;
+}
+
 /// True if the tokens of a chunk see fewer keys than there are.
-[[nodiscard]] inline bool must_choose(const Chunk& chunk, Index top_k) {
-  return chunk.count > 0 && chunk.first_position + chunk.count > top_k;
+[[nodiscard]] inline bool must_choose(const Chunk& chunk, Index top_k, Index tokens_per_key = 1) {
+  return chunk.count > 0 && keys_up_to(chunk, tokens_per_key) > top_k;
 }
 
 /// Room in `memory` for what the tokens of a batch choose; none if all of them see all keys.
 template <class Memory>
-[[nodiscard]] KeyChoice room_for_choice(const Batch& batch, Index top_k, Memory& memory) {
+[[nodiscard]] KeyChoice room_for_choice(const Batch& batch, Index top_k, Memory& memory, Index tokens_per_key = 1) {
   for (const Chunk& chunk : batch.chunks)
-    if (must_choose(chunk, top_k))
+    if (must_choose(chunk, top_k, tokens_per_key))
       return {memory.template take<std::int32_t>(batch.size(), top_k),
               memory.template take<std::int32_t>(batch.size())};
   return {};
 }
 
-/// Chosen keys of whole sequences as bits, one sequence behind the other; of those alone that are longer than K.
+/// Chosen keys of whole sequences as bits, one sequence behind the other; of those alone that have more than K keys.
 class ChosenBits {
  public:
-  ChosenBits(DeviceView<std::uint32_t> all, Index top_k) : rest_(all), top_k_(top_k) {}
+  ChosenBits(DeviceView<std::uint32_t> all, Index top_k, Index tokens_per_key = 1)
+      : rest_(all), top_k_(top_k), tokens_per_key_(tokens_per_key) {}
 
-  /// Words of the bits of all chunks of a batch; 0 if none is longer than K.
-  [[nodiscard]] static Index words(const Batch& batch, Index top_k) {
+  /// Words of the bits of all chunks of a batch; 0 if none has more than K keys.
+  [[nodiscard]] static Index words(const Batch& batch, Index top_k, Index tokens_per_key = 1) {
     Index sum = 0;
-    for (const Chunk& chunk : batch.chunks) sum += words(chunk, top_k);
+    for (const Chunk& chunk : batch.chunks) sum += words(chunk, top_k, tokens_per_key);
     return sum;
   }
-  /// [n, chosen_words(n)] of the next chunk; no data: its tokens see all keys.
+  /// [n, words of its keys] of the next chunk; no data: its tokens see all keys.
   [[nodiscard]] DeviceView<std::uint32_t, 2> next(const Chunk& chunk) {
-    if (rest_.size == 0 || words(chunk, top_k_) == 0) return {};
-    const Index size = words(chunk, top_k_);
-    const DeviceView<std::uint32_t, 2> bits{rest_.data, chunk.count, chosen_words(chunk.count)};
+    const Index size = words(chunk, top_k_, tokens_per_key_);
+    if (rest_.size == 0 || size == 0) return {};
+    const DeviceView<std::uint32_t, 2> bits{rest_.data, chunk.count, size / chunk.count};
     rest_ = rest_.slice(size, rest_.size - size);
     return bits;
   }
 
  private:
-  [[nodiscard]] static Index words(const Chunk& chunk, Index top_k) {
-    return chunk.count > top_k ? chunk.count * chosen_words(chunk.count) : 0;
+  [[nodiscard]] static Index words(const Chunk& chunk, Index top_k, Index tokens_per_key) {
+    const Index keys = chunk.count / tokens_per_key;
+    return keys > top_k ? chunk.count * chosen_words(keys) : 0;
   }
 
   DeviceView<std::uint32_t> rest_;
   Index top_k_;
+  Index tokens_per_key_;
 };
 
 /// Which keys attention sees where an index is trained.

@@ -22,6 +22,8 @@ inline namespace v1 {
 struct NoIndexer {
   static constexpr bool chooses = false, shares = false;
   static constexpr Index top_k = 0;
+  template <class, class>
+  using Of = NoIndexer;
   template <class Store>
   struct Weights {};
   template <class Visitor, class... W>
@@ -55,6 +57,7 @@ struct LocalKeys {
   static_assert(Pinned >= 0, "Local: Pinned must not be negative");
   static_assert(Chunk > 0, "Local: Chunk must be positive");
   static constexpr KeyWindow window{Window, Pinned};
+  static constexpr Index chunk = Chunk;
   using Indexer = NoIndexer;
   template <class Element, Index Width>
   using Cache = RingCache<Element, Width, Window, Pinned, Chunk>;
@@ -80,11 +83,17 @@ struct ChosenKeys {
   using Cache = typename detail::CacheOfChosen<Element, Width, Indexer>::type;
 };
 
+/// Keys some of which are pooled of several tokens (guild/modules/compressed_keys.hpp).
+template <class Keys>
+concept PooledKeys = requires {
+  typename Keys::Pooling;
+};
+
 /// The cache whose rows attention reads.
 template <class Cache>
 [[nodiscard]] auto& attended_rows(Cache& cache) {
-  if constexpr (requires { cache.parts.rows; })
-    return cache.parts.rows;
+  if constexpr (requires { cache.attended_rows(); })
+    return cache.attended_rows();
   else
     return cache;
 }

@@ -38,7 +38,8 @@ struct Linear {
   }
 
   /// Backward needs the input alone.
-  template <class Real> struct Saved {};
+  template <class Real>
+  struct Saved {};
 
   /// Adds dy^T x to the weight's gradient; dx = dy W, or dx += dy W. A dx without data is not computed.
   template <class Device, class Store, class Gradients, class Real>

@@ -34,6 +34,7 @@ template <class S, const MlaConfig& Config = S::attention, class Keys = AllKeys,
 struct Mla {
   template <class OtherKeys>
   using WithKeys = Mla<S, Config, OtherKeys, Gate>;
+  using KeyPolicy = Keys;
   template <class OtherGate>
   using WithGate = Mla<S, Config, Keys, OtherGate>;
   static constexpr MlaConfig config = Config;
@@ -49,6 +50,8 @@ struct Mla {
   static_assert(!Indexer::chooses || std::is_same_v<Gate, NoGate>,
                 "SparseTopK: keys that an index chooses have no gate");
 
+  static_assert(!PooledKeys<Keys>,
+                "Compressed: pooled rows are keys of SharedKv, whose rows are key and value at once");
   using Branches = GatedBranches<Gate, Keys, hidden, heads>;
   using QueryDown = Linear<config.query_rank, hidden>;
   using QueryNorm = RmsNorm<config.query_rank, S::config.norm.gain>;

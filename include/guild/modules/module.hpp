@@ -70,10 +70,12 @@ decltype(auto) with_matrix_path(const Path& stack, Index e, F&& f) {
 
 namespace detail {
 struct AnyVisitor {
-  template <class... T> void operator()(const Path&, MatrixShape, T&...) const {}
+  template <class... T>
+  void operator()(const Path&, MatrixShape, T&...) const {}
   template <class... T>
   void operator()(const Path&, StackShape, T&...) const {}
-  template <class... T> void operator()(const Path&, VectorShape, T&...) const {}
+  template <class... T>
+  void operator()(const Path&, VectorShape, T&...) const {}
 };
 }  // namespace detail
 
@@ -86,7 +88,9 @@ concept Module = requires(typename M::template Weights<Published>& weights, cons
 
 /// A module that can be trained also says what it keeps from the forward pass.
 template <class M>
-concept TrainableModule = Module<M> && requires { typename M::template Saved<float>; };
+concept TrainableModule = Module<M> && requires {
+  typename M::template Saved<float>;
+};
 
 }  // namespace v1
 }  // namespace guild

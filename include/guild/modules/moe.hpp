@@ -33,10 +33,12 @@ struct Moe {
   using Ways = typename S::template Dispatch<S>;         ///< to the experts and back
   static constexpr Index chosen_experts = config.top_k;  ///< of each token: what a pass that replays must bring
   using Shared = Mlp<S::config.hidden, Index{S::experts.shared} * S::experts.hidden, detail::ExpertActivation<S>>;
-  static_assert(Module<Router>, "Moe: Spec::Router needs a nested Weights<Store> and a static visit(visitor, path, "
-                                "weights...), see guild/modules/module.hpp");
-  static_assert(Module<Experts>, "Moe: Spec::Experts needs a nested Weights<Store> and a static visit(visitor, path, "
-                                 "weights...), see guild/modules/module.hpp");
+  static_assert(Module<Router>,
+                "Moe: Spec::Router needs a nested Weights<Store> and a static visit(visitor, path, "
+                "weights...), see guild/modules/module.hpp");
+  static_assert(Module<Experts>,
+                "Moe: Spec::Experts needs a nested Weights<Store> and a static visit(visitor, path, "
+                "weights...), see guild/modules/module.hpp");
   static_assert(
       !Module<Router> || TrainableModule<Router>,
       "Moe: Spec::Router needs a nested Saved<Real> for what its backward needs of its forward; it may be empty");

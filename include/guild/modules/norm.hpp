@@ -35,7 +35,8 @@ struct RmsNorm {
   }
 
   /// Backward needs the input alone.
-  template <class Real> struct Saved {};
+  template <class Real>
+  struct Saved {};
 
   /// x, dy and dx [T, Size]; dx is overwritten, with the gradient plus `plus` [T, Size] if that has data (it may be dy
   /// or plus); the weight's gradient is added to.

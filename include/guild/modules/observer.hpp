@@ -18,7 +18,9 @@ class Observer {
   }
   /// After the router of layer `layer`: chosen experts and their weights, [T, top_k] each.
   virtual void on_routing(int layer, View<const std::int32_t, 2> experts, View<const float, 2> weights) {
-    (void)layer; (void)experts; (void)weights;
+    (void)layer;
+    (void)experts;
+    (void)weights;
   }
   /// After the gate of layer `layer`'s attention: biases of far keys, or shares of its branches, [T, values] (see
   /// guild/modules/gates.hpp).

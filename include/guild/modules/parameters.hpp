@@ -24,7 +24,9 @@ struct TensorShape {
     return a.dimensions == b.dimensions && a.rows == b.rows && a.cols == b.cols;
   }
 };
-[[nodiscard]] constexpr TensorShape shape_of(const MatrixShape& shape) { return {2, shape.rows, shape.cols, shape.first}; }
+[[nodiscard]] constexpr TensorShape shape_of(const MatrixShape& shape) {
+  return {2, shape.rows, shape.cols, shape.first};
+}
 [[nodiscard]] constexpr TensorShape shape_of(const VectorShape& shape) { return {1, shape.size, 1, shape.first}; }
 
 namespace detail {

@@ -74,7 +74,7 @@ class RingCache {
     before_length_ = before_.empty() ? -1 : length_;
     before_written_ = written_;
     length_ += tokens;
-    written_ = length_;
+    written_ = std::max(written_, length_);
   }
   /// By position. Kept are the pinned ones and those from `first_kept` on.
   [[nodiscard]] CachedRows<const Element> rows() const {
@@ -114,7 +114,7 @@ class RingCache {
   Buffer<Element> rows_;  ///< less than a whole ring as long as no more was reserved: then nothing has gone round
   Index room_ = 0;
   Index length_ = 0;
-  Index written_ = 0;  ///< tokens whose rows were written: more than length_ after going back
+  Index written_ = 0;  ///< tokens whose rows were written: more than length_ once it went back, until it is as long
   Buffer<Element> before_{};
   Index before_length_ = -1;
   Index before_written_ = 0;

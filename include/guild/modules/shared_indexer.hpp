@@ -7,7 +7,7 @@
 
 #include <guild/core/config.hpp>
 #include <guild/core/refuse.hpp>
-#include <guild/modules/indexer.hpp>
+#include <guild/modules/index_heads.hpp>
 #include <guild/modules/key_choice.hpp>
 #include <guild/modules/module.hpp>
 #include <guild/modules/pass.hpp>

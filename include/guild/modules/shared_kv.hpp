@@ -6,9 +6,9 @@
 #pragma once
 
 #include <array>
-#include <cmath>
 #include <span>
 #include <type_traits>
+#include <utility>
 
 #include <guild/core/config.hpp>
 #include <guild/core/refuse.hpp>
@@ -21,7 +21,8 @@
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
-#include <guild/ops/attention/attention.hpp>
+#include <guild/modules/pooled_attention.hpp>
+#include <guild/modules/shared_row_attention.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/rope/rope.hpp>
@@ -35,10 +36,12 @@ template <class S, const SharedKvConfig& Config = S::attention, class Keys = All
 struct SharedKv {
   template <class OtherKeys>
   using WithKeys = SharedKv<S, Config, OtherKeys, Gate>;
+  using KeyPolicy = Keys;
   template <class OtherGate>
   using WithGate = SharedKv<S, Config, Keys, OtherGate>;
   static constexpr SharedKvConfig config = Config;
   static constexpr Index hidden = S::config.hidden;
+  static constexpr double norm_epsilon = S::config.norm.epsilon;
   static constexpr Index heads = config.heads, width = config.head_dim, rotary = config.rope_dim,
                          rank = config.output_rank, groups = config.output_groups;
   static_assert(config.heads > 0 && config.output_groups > 0 && config.heads % config.output_groups == 0,
@@ -53,7 +56,11 @@ struct SharedKv {
                 "SharedKv: attention.query_rank and attention.output_rank must be positive");
 
   static_assert(!Keys::Indexer::chooses, "SparseTopK: keys of SharedKv cannot be chosen by an index; those of Mla can");
+  static_assert(!PooledKeys<Keys> || std::is_same_v<Gate, NoGate>,
+                "Compressed: attention over pooled keys has no gate");
   using Branches = GatedBranches<Gate, Keys, hidden, heads>;
+  using RowAttention = SharedRowAttention<heads, width>;
+  using Pooled = PooledAttention<SharedKv, Keys>;
   using QueryDown = Linear<config.query_rank, hidden>;
   using QueryNorm = RmsNorm<config.query_rank, S::config.norm.gain>;
   using QueryUp = Linear<heads * width, config.query_rank>;
@@ -74,6 +81,7 @@ struct SharedKv {
     typename KeyValueNorm::template Weights<Store> key_value_norm;
     typename Store::Vector sinks;  ///< a logit for each head; unused without config.sinks
     typename Branches::template Weights<Store> gate;
+    typename Pooled::template Weights<Store> pooled;
     typename OutputDown::template Weights<Store> output_down;
     typename Output::template Weights<Store> output;
     RopeTable rope{config.rope, config.rope_dim};  ///< derived, not visited
@@ -88,6 +96,7 @@ struct SharedKv {
     KeyValueNorm::visit(visitor, path / "key_value_norm", weights.key_value_norm...);
     if constexpr (config.sinks) visitor(path / "sinks", VectorShape{.size = heads, .first = 0.0f}, weights.sinks...);
     Branches::visit(visitor, path, weights.gate...);
+    Pooled::visit(visitor, path, weights.pooled...);
     OutputDown::visit(visitor, path / "output_down", weights.output_down...);
     Output::visit(visitor, path / "output", weights.output...);
   }
@@ -102,6 +111,7 @@ struct SharedKv {
     DeviceView<Real, 2> attended;         ///< [T, H * D], not yet turned back
     DeviceView<Real, 2> grouped;          ///< [T, O * R]
     typename Branches::template Saved<Real> branches;
+    typename Pooled::template Saved<Real> pooled;
   };
 
   /// x and y [T, hidden]. With caches the pass is appended to them, and each token attends to its sequence so far;
@@ -118,13 +128,22 @@ struct SharedKv {
     project(device, weights, x, saved, room);
     rope(device, weights.rope, pass.batch.positions, saved.query, rotated(heads));
     rope(device, weights.rope, pass.batch.positions, saved.key_value, rotated(1));
-    if (!caches)
-      Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, keep != nullptr,
-                       [&](const auto& branch) { attend_to_itself(pass, weights, saved, branch); });
-    else if constexpr (std::is_same_v<Real, float>)
+    const auto latent = [&](auto& memory) { return normed_query(device, weights, saved, memory); };
+    if (!caches) {
+      Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, keep != nullptr || Pooled::sees,
+                       [&](const auto& branch) {
+                         RowAttention::attend(pass, saved.query, saved.key_value, sinks_of<const Real>(weights), all,
+                                              branch);
+                       });
+      Pooled::attend_to_itself(pass, weights.pooled, weights.rope, x, latent, saved.query, near_of(saved), saved.pooled,
+                               room);
+    } else if constexpr (std::is_same_v<Real, float>) {
       attend_to_caches(pass, weights, caches, x, saved, room);
-    else
+      Pooled::attend_to_caches(pass, weights.pooled, weights.rope, caches, x, latent, saved.query, near_of(saved),
+                               room);
+    } else {
       detail::refuse(ErrorCode::op_argument, "attention over caches is in float", "SharedKv: caches");
+    }
     saved.grouped = room.template keep<Real>(x.rows, groups * rank);
     const auto turned = turned_back(pass, weights, saved, room);
     OutputDown::forward(device, weights.output_down, turned, saved.grouped);
@@ -154,52 +173,41 @@ struct SharedKv {
     const auto dsinks = scratch.template take<Real>(x.rows, config.sinks ? heads : 0);
     const auto dvalues = scratch.template take<Real>(x.rows, Branches::values);
     const auto attend_back = [&](const AttentionBranch<Real>& branch, const auto& to) {
-      Staged<Device, ExpandedAttentionGradientJob<Real>> jobs(device, pass.batch.chunk_count());
-      for (const Chunk& chunk : pass.batch.chunks) {
-        const auto rows = [&](auto all) { return branch.rows(all, chunk); };
-        jobs.add({.q = rows(saved.query),
-                  .k_nope = rows(saved.key_value),
-                  .v = rows(saved.key_value),
-                  .out = rows(branch.out),
-                  .lse = rows(branch.lse),
-                  .dout = rows(branch.dout),
-                  .dq = rows(to[0]),
-                  .dk_nope = rows(to[1]),
-                  .dv = rows(to[2]),
-                  .sinks = sinks_of<const Real>(weights),
-                  .dsinks = rows(dsinks),
-                  .far_bias = rows(branch.far_bias),
-                  .dfar_bias = rows(branch.dfar_bias)});
-      }
-      expanded_attention_backward(device, jobs.ready(), sizes(pass.mask, branch));
+      RowAttention::attend_backward(pass, saved.query, saved.key_value, sinks_of<const Real>(weights), all, branch,
+                                    to[0], to[1], to[2], dsinks);
       if constexpr (config.sinks) bias_gradient(device, dsinks, gradients.sinks.view());
     };
     Branches::attend_backward(pass, saved.branches, dattended, dvalues, scratch, std::array{dquery, dkey, dvalue},
                               attend_back);
-    rope_backward(device, weights.rope, positions, dquery, rotated(heads));
     rope_backward(device, weights.rope, positions, dkey, rotated(1));
     rope_backward(device, weights.rope, positions, dvalue, rotated(1));
 
     // The row is key and value: the norm's way back is linear in the gradient, so it takes the two one by one.
     KeyValueNorm::backward(device, weights.key_value_norm, saved.projected, dvalue, dvalue, gradients.key_value_norm,
-                           S::config.norm.epsilon);
+                           norm_epsilon);
     KeyValueNorm::backward(device, weights.key_value_norm, saved.projected, dkey, dkey, gradients.key_value_norm,
-                           S::config.norm.epsilon, dvalue);
+                           norm_epsilon, dvalue);
     KeyValue::backward(device, weights.key_value, x, dkey, dx, gradients.key_value);
+    AttentionBranch<Real> whole = near_of(saved);
+    whole.dout = dattended;
+    const auto latent = [&](auto& memory) { return normed_query(device, weights, saved, memory); };
+    Pooled::backward(pass, weights.pooled, weights.rope, x, latent, saved.query, whole, saved.pooled, dquery, dx,
+                     gradients.pooled);
+    rope_backward(device, weights.rope, positions, dquery, rotated(heads));
     rms_norm_backward<NormGain::one>(device, {}, by_head(saved.projected_query), by_head(dquery), by_head(dquery), {},
-                                     S::config.norm.epsilon);
+                                     norm_epsilon);
     const auto dcompressed = scratch.template take<Real>(x.rows, config.query_rank);
     QueryUp::backward(device, weights.query_up, normed_query(device, weights, saved, scratch), dquery, dcompressed,
                       gradients.query_up);
     QueryNorm::backward(device, weights.query_norm, saved.compressed, dcompressed, dcompressed, gradients.query_norm,
-                        S::config.norm.epsilon);
+                        norm_epsilon);
     QueryDown::backward(device, weights.query_down, x, dcompressed, dx, gradients.query_down, Update::add);
     if constexpr (Branches::has_gate)
       Branches::backward(pass, weights.gate, x, saved.branches.values, dvalues, dx, gradients.gate);
   }
 
  private:
-  inline static const double scale = 1.0 / std::sqrt(static_cast<double>(width));
+  inline static const ChosenBits all{{}, 0};
   /// The rotary part of each head: its last dimensions.
   static constexpr RopeHeads rotated(Index count) { return {count, width, width - rotary}; }
 
@@ -216,14 +224,14 @@ struct SharedKv {
                              BasicLinearJob<Real>{weights.key_value.weight.view(), x, saved.projected}};
     linear(device, std::span<const BasicLinearJob<Real>>(jobs));
     QueryUp::forward(device, weights.query_up, normed_query(device, weights, saved, room), saved.projected_query);
-    rms_norm<NormGain::one>(device, {}, by_head(saved.projected_query), by_head(saved.query), S::config.norm.epsilon);
-    KeyValueNorm::forward(device, weights.key_value_norm, saved.projected, saved.key_value, S::config.norm.epsilon);
+    rms_norm<NormGain::one>(device, {}, by_head(saved.projected_query), by_head(saved.query), norm_epsilon);
+    KeyValueNorm::forward(device, weights.key_value_norm, saved.projected, saved.key_value, norm_epsilon);
   }
   template <class Device, class Store, class Real, class Memory>
   static DeviceView<Real, 2> normed_query(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
                                           Memory& memory) {
     const auto normed = memory.template take<Real>(saved.compressed.rows, config.query_rank);
-    QueryNorm::forward(device, weights.query_norm, saved.compressed, normed, S::config.norm.epsilon);
+    QueryNorm::forward(device, weights.query_norm, saved.compressed, normed, norm_epsilon);
     return normed;
   }
   /// What was attended to, turned back by the positions of the queries.
@@ -237,53 +245,25 @@ struct SharedKv {
     return turned;
   }
 
-  template <class Device, class Store, class Real>
-  static void attend_to_itself(const Pass<Device>& pass, const Weights<Store>& weights, const Saved<Real>& saved,
-                               const AttentionBranch<Real>& branch) {
-    Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, pass.batch.chunk_count());
-    for (const Chunk& chunk : pass.batch.chunks) {
-      const auto rows = [&](auto all) { return branch.rows(all, chunk); };
-      jobs.add({.q = rows(saved.query),
-                .k_nope = rows(saved.key_value),
-                .v = rows(saved.key_value),
-                .out = rows(branch.out),
-                .lse = rows(branch.lse),
-                .sinks = sinks_of<const Real>(weights),
-                .far_bias = rows(branch.far_bias)});
-    }
-    expanded_attention(pass.device, jobs.ready(), sizes(pass.mask, branch));
-  }
-
   template <class Device, class Store, class RoomOf>
   static void attend_to_caches(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
                                DeviceView<const float, 2> x, Saved<float>& saved, RoomOf& room) {
-    Staged<Device, CachedRows<const typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
-    append_rows(pass, caches, std::array<DeviceView<const float, 2>, 1>{saved.key_value}, room, seen);
-    const auto attend = [&](const AttentionBranch<float>& branch) {
-      Staged<Device, CachedAttentionJob> jobs(pass.device, pass.batch.chunk_count());
-      for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
-        const Chunk& chunk = pass.batch.chunks[i];
-        if (chunk.count == 0) continue;
-        jobs.add({.cache = seen.ready()[i].rows.data,
-                  .cache_type = Cache::type,
-                  .cache_pitch = seen.ready()[i].rows.pitch,
-                  .length = chunk.first_position + chunk.count,
-                  .q = saved.query.middle_rows(chunk.begin, chunk.count),
-                  .out = branch.out.middle_rows(chunk.begin, chunk.count),
-                  .first_position = chunk.first_position,
-                  .ring = seen.ready()[i].ring,
-                  .sinks = sinks_of<const float>(weights),
-                  .far_bias = branch.rows(branch.far_bias, chunk)});
-      }
-      cached_attention(pass.device, jobs.ready(),
-                       {heads, width, width, 0, static_cast<float>(scale), branch.keys, branch.near});
-    };
-    Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, false, attend);
+    using Rows = std::remove_reference_t<decltype(attended_rows(std::declval<Cache&>()))>;
+    using Element = typename Rows::Element;
+    const auto rows_of = [&](int sequence) -> Rows& { return attended_rows(caches[sequence]); };
+    Staged<Device, CachedRows<const Element>> seen(pass.device, pass.batch.chunk_count());
+    append_rows(pass, Caches<Rows>(rows_of), std::array<DeviceView<const float, 2>, 1>{saved.key_value}, room, seen);
+    Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, Pooled::sees,
+                     [&](const AttentionBranch<float>& branch) {
+                       RowAttention::template attend<Device, Element>(pass, saved.query, seen.ready(),
+                                                                      sinks_of<const float>(weights), branch);
+                     });
   }
 
+  /// What the rows of tokens gave.
   template <class Real>
-  static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask, const AttentionBranch<Real>& branch) {
-    return {heads, width, 0, width, static_cast<Real>(scale), mask, heads, branch.keys, branch.near};
+  static AttentionBranch<Real> near_of(const Saved<Real>& saved) {
+    return {.out = saved.attended, .lse = saved.branches.lse[0]};
   }
   template <class Real, class AnyWeights>
   static DeviceView<Real> sinks_of(const AnyWeights& weights) {

@@ -42,12 +42,22 @@ void check_chosen(View<const std::uint32_t, 2> chosen, Index rows, Index length,
           "chosen keys are of causal attention without a window and without a far bias", what);
 }
 
-inline void require_chunk(Index rows, Index first_position, Index length, const char* what) {
-  if (first_position < 0 || rows < 0 || first_position + rows > length)
-    refuse(ErrorCode::op_shape,
-           {rows, " tokens from position ", first_position, " do not lie within a context of ", length,
-            " rows; append the new rows to the context before attending"},
-           what);
+/// `plain`: attention that is causal over all rows, and no more.
+inline void check_tokens_per_key(Index tokens_per_key, bool plain, const char* what) {
+  require(tokens_per_key >= 1, "a key must stand for at least 1 token", what);
+  require(tokens_per_key == 1 || plain,
+          "keys that stand for several tokens are of causal attention over rows that are all there, without a window, "
+          "a far bias and a rotary part of its own",
+          what);
+}
+
+inline void require_chunk(Index rows, Index first_position, Index length, const char* what, Index tokens_per_key = 1) {
+  if (first_position < 0 || rows < 0 || visible_keys(first_position + rows - 1, tokens_per_key) > length)
+    refuse(
+        ErrorCode::op_shape,
+        {rows, " tokens from position ", first_position, " do not lie within a context of ", length, " rows",
+         tokens_per_key == 1 ? "" : " of several tokens each", "; append the new rows to the context before attending"},
+        what);
 }
 
 }  // namespace detail
@@ -59,36 +69,43 @@ inline void require_chunk(Index rows, Index first_position, Index length, const 
 /// bias far_bias[t, h] is added to the scaled scores of the keys that sizes.near does not show to p.
 /// A job with chosen keys sees those alone, as if the cache held no other rows: with counts[t] = p + 1 a row's bits are
 /// those of a job without. They go neither with a ring, nor with a window, nor with a far bias.
+/// Where a key stands for several tokens (rows pooled of m = sizes.tokens_per_key each) token t sees the rows s < (p +
+/// 1) / m. lse [n, H], where it has data, gets the logarithm of the softmax's denominator. A token without a key has an
+/// out of 0, and an lse of -infinity, or of its sink.
 /// All heads of a job share the row. q holds H * K a row, out gets H * V. Two layouts that use it:
 /// - absorbed latent attention: a row is [latent C | rotary key R], K = C + R, V = C, O = 0;
 /// - grouped-query attention: a job for each key head, whose cache begins at that head's key and whose q and out are
 ///   the columns of its query heads; O is the same for all, as in [keys of all heads | values of all heads], K = V.
 /// Products, softmax (with a running maximum) and sums are in float. A row's keys are cut into ranges by its position
 /// and H alone and the ranges are added in their order, so its bits depend on its query and the rows it sees alone:
-/// neither on threads, nor on other jobs, nor on the other tokens of its chunk. Reads only the rows of positions [0,
-/// first_position + n), of a ring those it keeps, and of them only these columns. Throws op_shape, op_argument.
+/// neither on threads, nor on other jobs, nor on the other tokens of its chunk. Reads only the rows up to the last that
+/// a token sees, of a ring those it keeps, and of them only these columns. Throws op_shape, op_argument.
 template <class Device>
 void cached_attention(Device& device, std::span<const CachedAttentionJob> jobs, const CachedAttentionSizes& sizes) {
-  const auto [heads, key, value, value_offset, scale, keys, near] = sizes;
+  const auto [heads, key, value, value_offset, scale, keys, near, tokens_per_key] = sizes;
   detail::require(heads >= 1 && key >= 1 && value >= 1 && value_offset >= 0,
                   "heads, key and value must be at least 1, value_offset at least 0", "cached_attention: sizes");
   detail::check_window(keys, AttentionMask::causal, "cached_attention: keys");
   detail::check_window(near, AttentionMask::causal, "cached_attention: near");
+  detail::check_tokens_per_key(tokens_per_key, keys.all() && near.all(), "cached_attention: tokens_per_key");
   for (const CachedAttentionJob& job : jobs) {
     detail::require_shape(job.q, job.q.rows, heads * key, "cached_attention: q");
     detail::require_shape(job.out, job.q.rows, heads * value, "cached_attention: out");
-    detail::require_chunk(job.q.rows, job.first_position, job.length, "cached_attention: positions");
+    detail::require_chunk(job.q.rows, job.first_position, job.length, "cached_attention: positions", tokens_per_key);
     detail::require(job.cache_type == DType::f32 || job.cache_type == DType::bf16, "the cache must be F32 or BF16",
                     "cached_attention: cache");
-    detail::require(job.q.rows == 0 || (job.cache != nullptr && job.cache_pitch >= std::max(key, value_offset + value)),
+    const bool sees = job.q.rows > 0 && visible_keys(job.first_position + job.q.rows - 1, tokens_per_key) > 0;
+    detail::require(!sees || (job.cache != nullptr && job.cache_pitch >= std::max(key, value_offset + value)),
                     "the cache needs data and a row pitch of at least key and value_offset + value",
                     "cached_attention: cache");
+    detail::check_tokens_per_key(tokens_per_key, job.ring.rows == 0, "cached_attention: ring");
     const Index oldest = std::max(keys.begin(job.first_position), job.ring.pinned);
     detail::require(job.ring.rows == 0 || job.first_position + job.q.rows - oldest <= job.ring.rows,
                     "a ring must hold the new tokens and the window of the first of them", "cached_attention: ring");
     detail::require(job.ring.rows == 0 || job.ring.pinned >= keys.pinned, "a ring must keep the pinned keys",
                     "cached_attention: ring");
     if (job.sinks.data != nullptr) detail::require_size(job.sinks, heads, "cached_attention: sinks");
+    if (job.lse.data != nullptr) detail::require_shape(job.lse, job.q.rows, heads, "cached_attention: lse");
     detail::check_far_bias(job.far_bias, job.q.rows, heads, near, keys, "cached_attention: far_bias");
     if (job.chosen.data == nullptr) continue;
     detail::require_shape(job.chosen, job.q.rows, job.chosen.cols, "cached_attention: chosen");
@@ -110,6 +127,8 @@ void check_expanded_sizes(const BasicExpandedAttentionSizes<Real>& z, const char
   require(z.heads_per_key >= 1 && z.heads % z.heads_per_key == 0, "heads must be a multiple of heads_per_key", what);
   check_window(z.keys, z.mask, what);
   check_window(z.near, z.mask, what);
+  check_tokens_per_key(z.tokens_per_key, z.mask == AttentionMask::causal && z.keys.all() && z.near.all() && z.rope == 0,
+                       what);
 }
 
 template <class Device, class Real>
@@ -134,7 +153,9 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
     require(job.skipped >= 0 && job.skipped % attention_tile == 0 &&
                 (job.skipped == 0 || sizes.keys.begin(job.first_position) >= pinned + job.skipped),
             "skipped positions are whole tiles that no window reaches", "expanded_attention: skipped");
-    require_chunk(job.q.rows, job.first_position - job.skipped, length, "expanded_attention: positions");
+    check_tokens_per_key(sizes.tokens_per_key, job.skipped == 0, "expanded_attention: skipped");
+    require_chunk(job.q.rows, job.first_position - job.skipped, length, "expanded_attention: positions",
+                  sizes.tokens_per_key);
   }
   require_twins<Device>();
   run_expanded_attention(device, jobs, sizes);
@@ -151,7 +172,8 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
 /// attention has keys for each head (heads_per_key = 1); grouped-query attention shares them and has no part without
 /// rotation: N = the head's width, R = 0. q [n, H * (N + R)], k_nope [L, G heads of N], k_rope [L, R] shared by all
 /// heads, v [L, G heads of V], out [n, H * V], where G = H / heads_per_key; lse [n, H], where it has data, gets the
-/// logarithm of the softmax's denominator. Memory does not grow with n * L: keys are taken in tiles with a running
+/// logarithm of the softmax's denominator. Keys that stand for several tokens, and tokens without a key, are as in
+/// cached_attention. Memory does not grow with n * L: keys are taken in tiles with a running
 /// softmax (FlashAttention-2, arXiv 2307.08691, algorithm 1). Numbers and determinism as in cached_attention. Throws
 /// op_shape, op_argument.
 template <class Device>
@@ -174,27 +196,28 @@ void checked_expanded_attention_backward(Device& device, std::span<const Expande
   check_expanded_sizes(sizes, "expanded_attention_backward: sizes");
   const Index heads = sizes.heads, later_keys = sizes.key_heads() - 1, nope = sizes.nope, value = sizes.value;
   for (const ExpandedAttentionGradientJob<Real>& job : jobs) {
-    const Index n = job.q.rows, query_cols = heads * sizes.width(), out_cols = heads * value;
+    const Index n = job.q.rows, length = n / sizes.tokens_per_key;
+    const Index query_cols = heads * sizes.width(), out_cols = heads * value;
     const Index key_stride = job.key_head_stride > 0 ? job.key_head_stride : nope;
     const Index value_stride = job.value_head_stride > 0 ? job.value_head_stride : value;
     require(key_stride >= nope && value_stride >= value, "heads must not overlap: their gradients would",
             "expanded_attention_backward: head strides");
     const Index key_cols = later_keys * key_stride + nope, value_cols = later_keys * value_stride + value;
     require_shape(job.q, n, query_cols, "expanded_attention_backward: q");
-    require_shape(job.k_nope, n, key_cols, "expanded_attention_backward: k_nope");
-    require_shape(job.v, n, value_cols, "expanded_attention_backward: v");
+    require_shape(job.k_nope, length, key_cols, "expanded_attention_backward: k_nope");
+    require_shape(job.v, length, value_cols, "expanded_attention_backward: v");
     require_shape(job.out, n, out_cols, "expanded_attention_backward: out");
     require_shape(job.lse, n, heads, "expanded_attention_backward: lse");
     require_shape(job.dout, n, out_cols, "expanded_attention_backward: dout");
     require_shape(job.dq, n, query_cols, "expanded_attention_backward: dq");
-    require_shape(job.dk_nope, n, key_cols, "expanded_attention_backward: dk_nope");
-    require_shape(job.dv, n, value_cols, "expanded_attention_backward: dv");
+    require_shape(job.dk_nope, length, key_cols, "expanded_attention_backward: dk_nope");
+    require_shape(job.dv, length, value_cols, "expanded_attention_backward: dv");
     if (job.sinks.data != nullptr) {
       require_size(job.sinks, heads, "expanded_attention_backward: sinks");
       require_shape(job.dsinks, n, heads, "expanded_attention_backward: dsinks");
     }
     check_far_bias(job.far_bias, n, heads, sizes.near, sizes.keys, "expanded_attention_backward: far_bias");
-    check_chosen(job.chosen, n, n, sizes, "expanded_attention_backward: chosen");
+    check_chosen(job.chosen, n, length, sizes, "expanded_attention_backward: chosen");
     if (job.far_bias.data != nullptr) require_shape(job.dfar_bias, n, heads, "expanded_attention_backward: dfar_bias");
     if (sizes.rope == 0) continue;
     require_shape(job.k_rope, n, sizes.rope, "expanded_attention_backward: k_rope");
@@ -206,12 +229,14 @@ void checked_expanded_attention_backward(Device& device, std::span<const Expande
 
 }  // namespace detail
 
-/// Gradients of expanded_attention; each job is one whole sequence (L = n, first position 0). With P[t, s] =
-/// exp(scale * q[t] . key[s] - lse[t]) and D[t] = dout[t] . out[t], for each head:
+/// Gradients of expanded_attention; each job is one whole sequence (L = n / tokens_per_key, first position 0). With
+/// P[t, s] = exp(scale * q[t] . key[s] - lse[t]) and D[t] = dout[t] . out[t], for each head:
 ///   dv[s] = sum over t of P[t, s] dout[t],    dS[t, s] = P[t, s] (dout[t] . v[s] - D[t]) scale,
 ///   dq[t] = sum over s of dS[t, s] key[s],    dkey[s] = sum over t of dS[t, s] q[t],
 ///   dsinks[t] = -exp(sink - lse[t]) D[t],    dfar_bias[t] = sum over the far s of P[t, s] (dout[t] . v[s] - D[t]),
-/// over the visible pairs (FlashAttention-2, arXiv 2307.08691, algorithm 2). Heads that share keys and values add up
+/// over the visible pairs (FlashAttention-2, arXiv 2307.08691, algorithm 2). So with the out and lse of one softmax
+/// over several sets of keys (join_attention) a call for each set gives the gradients of its keys and its part of dq. A
+/// token whose lse is -infinity has no share in anything. Heads that share keys and values add up
 /// theirs in the order of heads, and dk_rope is the sum of all groups' in their order. Overwrites dq, dk_nope, dk_rope,
 /// dv, which must not overlap what is read. Work is cut by the shapes alone: bits depend neither on the threads nor on
 /// other jobs. Throws op_shape, op_argument. P is made anew tile by tile, so scratch grows with the tokens and never

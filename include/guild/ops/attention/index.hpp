@@ -21,6 +21,7 @@ namespace detail {
 inline void check_index_sizes(const IndexSizes& sizes, const char* what) {
   require(sizes.heads >= 1 && sizes.dim >= 1, "heads and dim must be at least 1", what);
   require(sizes.scale > 0, "the scale must be positive", what);
+  check_tokens_per_key(sizes.tokens_per_key, true, what);
 }
 
 template <class Device, class Real, class Key>
@@ -33,7 +34,7 @@ void checked_index_scores(Device& device, std::span<const BasicIndexScoresJob<Re
     require_shape(job.weights, n, sizes.heads, "index_scores: weights");
     require_shape(job.keys, length, sizes.dim, "index_scores: keys");
     require_shape(job.scores, n, length, "index_scores: scores");
-    require_chunk(n, job.first_position, length, "index_scores: positions");
+    require_chunk(n, job.first_position, length, "index_scores: positions", sizes.tokens_per_key);
   }
   require_twins<Device>();
   run_index_scores(device, jobs, sizes);
@@ -41,7 +42,8 @@ void checked_index_scores(Device& device, std::span<const BasicIndexScoresJob<Re
 
 }  // namespace detail
 
-/// Index scores: for token t (position p = first_position + t) and keys s <= p
+/// Index scores: for token t (position p = first_position + t) and the keys s that it sees, s <= p or, of keys that
+/// stand for m = sizes.tokens_per_key tokens, s < (p + 1) / m,
 ///   scores[t, s] = sum over h of weights[t, h] * relu(scale * q[t, h] . keys[s]).
 /// Products and sums are in float, over columns and heads in an order of their numbers alone: a score depends on its
 /// token and its key alone. Throws op_shape, op_argument.
@@ -68,14 +70,14 @@ void checked_index_scores_backward(Device& device, std::span<const IndexScoresGr
   check_index_sizes(sizes, "index_scores_backward: sizes");
   const Index heads = sizes.heads, cols = heads * sizes.dim;
   for (const IndexScoresGradientJob<Real>& job : jobs) {
-    const Index n = job.q.rows;
+    const Index n = job.q.rows, length = n / sizes.tokens_per_key;
     require_shape(job.q, n, cols, "index_scores_backward: q");
     require_shape(job.weights, n, heads, "index_scores_backward: weights");
-    require_shape(job.keys, n, sizes.dim, "index_scores_backward: keys");
-    require_shape(job.dscores, n, n, "index_scores_backward: dscores");
+    require_shape(job.keys, length, sizes.dim, "index_scores_backward: keys");
+    require_shape(job.dscores, n, length, "index_scores_backward: dscores");
     require_shape(job.dq, n, cols, "index_scores_backward: dq");
     require_shape(job.dweights, n, heads, "index_scores_backward: dweights");
-    require_shape(job.dkeys, n, sizes.dim, "index_scores_backward: dkeys");
+    require_shape(job.dkeys, length, sizes.dim, "index_scores_backward: dkeys");
   }
   require_twins<Device>();
   run_index_scores_backward(device, jobs, sizes);
@@ -83,8 +85,8 @@ void checked_index_scores_backward(Device& device, std::span<const IndexScoresGr
 
 }  // namespace detail
 
-/// Gradients of index_scores; each job is one whole sequence (L = n, first position 0). With z = scale * q[t, h] .
-/// keys[s] and g = dscores[t, s], over the visible pairs where z > 0:
+/// Gradients of index_scores; each job is one whole sequence (L = n / tokens_per_key, first position 0). With z = scale
+/// * q[t, h] . keys[s] and g = dscores[t, s], over the visible pairs where z > 0:
 ///   dweights[t, h] = sum over s of g z,    dq[t, h] = sum over s of g weights[t, h] scale keys[s],
 ///   dkeys[s] = sum over t and h of g weights[t, h] scale q[t, h].
 /// Overwrites dq, dweights, dkeys, which must not overlap what is read. Work is cut by the shapes alone: bits depend
@@ -113,14 +115,15 @@ void checked_choose_keys(Device& device, std::span<const BasicChooseKeysJob<Real
             "choose_keys: scores");
     require_shape(job.chosen, n, top_k, "choose_keys: chosen");
     require_size(job.counts, n, "choose_keys: counts");
-    require_chunk(n, job.first_position, job.scores.cols, "choose_keys: positions");
+    check_tokens_per_key(job.tokens_per_key, true, "choose_keys: tokens_per_key");
+    require_chunk(n, job.first_position, job.scores.cols, "choose_keys: positions", job.tokens_per_key);
   }
   for_each_piece(device, jobs);
 }
 
 }  // namespace detail
 
-/// The top_k keys of largest score among those up to each token's position, see BasicChooseKeysJob. Keys behind it are
+/// The top_k keys of largest score among those that each token sees, see BasicChooseKeysJob. Keys behind it are
 /// masked before the choice, and of equal scores (relu makes many zeros) the latest positions win: so the choice of a
 /// token depends on its prefix alone, whatever follows. A score that is not a number loses against all others. Throws
 /// op_shape, op_argument.
@@ -154,15 +157,15 @@ void checked_index_loss(Device& device, std::span<const IndexLossJob<Real>> jobs
   require(sizes.mask == AttentionMask::causal && sizes.keys.all() && sizes.near.all(),
           "an index is of causal attention without a window and without a far bias", "index_loss: sizes");
   for (const IndexLossJob<Real>& job : jobs) {
-    const Index n = job.q.rows, nope = sizes.nope;
+    const Index n = job.q.rows, length = n / sizes.tokens_per_key, nope = sizes.nope;
     const Index stride = job.key_head_stride > 0 ? job.key_head_stride : nope;
     require_shape(job.q, n, sizes.heads * sizes.width(), "index_loss: q");
-    require_shape(job.k_nope, n, (sizes.key_heads() - 1) * stride + nope, "index_loss: k_nope");
-    if (sizes.rope > 0) require_shape(job.k_rope, n, sizes.rope, "index_loss: k_rope");
+    require_shape(job.k_nope, length, (sizes.key_heads() - 1) * stride + nope, "index_loss: k_nope");
+    if (sizes.rope > 0) require_shape(job.k_rope, length, sizes.rope, "index_loss: k_rope");
     require_shape(job.lse, n, sizes.heads, "index_loss: lse");
-    require_shape(job.scores, n, n, "index_loss: scores");
-    check_chosen(job.chosen, n, n, sizes, "index_loss: chosen");
-    require_shape(job.dscores, n, n, "index_loss: dscores");
+    require_shape(job.scores, n, length, "index_loss: scores");
+    check_chosen(job.chosen, n, length, sizes, "index_loss: chosen");
+    require_shape(job.dscores, n, length, "index_loss: dscores");
     require_size(job.loss, n, "index_loss: loss");
   }
   require_twins<Device>();
@@ -177,8 +180,10 @@ void checked_index_loss(Device& device, std::span<const IndexLossJob<Real>> jobs
 /// where P[t, h, s] = exp(scale * q[t, h] . key[s] - lse[t, h]) is what the expanded attention of these sizes gave s
 /// (DeepSeek-V3.2-Exp report, equations 3 and 4: over all keys while attention is dense, then over the chosen ones);
 ///   dscores[t, s] = weight * (softmax_s(scores[t, s]) - p[s]).
-/// The attention is a constant: nothing flows to q and keys. sizes.value is not looked at. Scratch on the CPU: of each
-/// thread 65 floats a token of the longest sequence. Throws op_shape, op_argument.
+/// The attention is a constant: nothing flows to q and keys. Its softmax may be over more keys than these: p is what it
+/// gave these ones, to a sum of 1. A token that sees none of them, or to which all of them are worth less than the
+/// least normal number, has a loss and dscores of 0. sizes.value is not looked at. Scratch on the CPU: of each thread
+/// 65 floats a key of the longest sequence. Throws op_shape, op_argument.
 template <class Device>
 void index_loss(Device& device, std::span<const IndexLossJob<float>> jobs, const ExpandedAttentionSizes& sizes,
                 float weight) {

@@ -15,6 +15,12 @@ inline constexpr Index attention_tile = 64;
 /// Words of one row of bits over the keys of L positions.
 [[nodiscard]] GUILD_HD constexpr Index chosen_words(Index length) { return (length + 31) / 32; }
 
+/// How many keys a token at a position sees where key s stands for the tokens up to (s + 1) * tokens_per_key - 1: those
+/// that stand for nothing behind it.
+[[nodiscard]] GUILD_HD constexpr Index visible_keys(Index position, Index tokens_per_key) {
+  return tokens_per_key == 1 ? position + 1 : (position + 1) / tokens_per_key;
+}
+
 /// Which of the keys up to its own position a token sees: all, or the last `window` of them (its own counts) and,
 /// however far they lie behind, the first `pinned` of the sequence (attention sinks, arXiv 2309.17453).
 struct KeyWindow {
@@ -37,8 +43,13 @@ struct RingRows {
   Index pinned = 0;
   Index rows = 0;
 
-  [[nodiscard]] constexpr Index row_of(Index position) const {
+  [[nodiscard]] GUILD_HD constexpr Index row_of(Index position) const {
     return rows == 0 || position < pinned ? position : pinned + (position - pinned) % rows;
+  }
+  /// Whether those of the positions [begin, length) are among `count` rows, after `length` positions were written.
+  [[nodiscard]] GUILD_HD constexpr bool holds(Index begin, Index length, Index count) const {
+    const Index most = rows > 0 && pinned + rows < length ? pinned + rows : length;
+    return count >= most && (rows == 0 || (begin > pinned ? begin : pinned) >= length - rows);
   }
 };
 
@@ -47,16 +58,17 @@ struct CachedAttentionJob {
   const void* cache = nullptr;      ///< row s at s * cache_pitch elements: its key, and its value behind or within it
   DType cache_type = DType::f32;    ///< f32 or bf16
   Index cache_pitch = 0;            ///< elements from one row to the next
-  Index length = 0;                 ///< rows of the cache, the new tokens' included
+  Index length = 0;                 ///< rows of the cache, all that the new tokens see included
   View<const float, 2> q;           ///< [n, H * K], rotated
   View<float, 2> out;               ///< [n, H * V]
   Index first_position = 0;         ///< position of token 0 of the chunk: it sees positions [0, first_position]
   RingRows ring{};                  ///< a ring must hold all that the tokens see
   View<const float> sinks{};        ///< [H], or no data: logits in the softmax's denominator that no value belongs to
   View<const float, 2> far_bias{};  ///< [n, H], or no data: added to the scores of keys that sizes.near does not show
-  /// [n, k], or no data: token t sees the positions chosen[t][0, counts[t]) alone, which ascend up to its own.
+  /// [n, k], or no data: token t sees the keys chosen[t][0, counts[t]) alone, which ascend up to the last it may see.
   View<const std::int32_t, 2> chosen{};
-  View<const std::int32_t> counts{};  ///< [n], where there are chosen: at least 1, at most k
+  View<const std::int32_t> counts{};  ///< [n], where there are chosen: at most k, at least 1 where it may see any
+  View<float, 2> lse{};               ///< [n, H], written where it has data, as of expanded attention
 };
 
 /// Of all jobs of a call. Every head of a job has the same keys and values.
@@ -68,6 +80,9 @@ struct CachedAttentionSizes {
   float scale;
   KeyWindow keys{};
   KeyWindow near{};  ///< for far_bias
+  /// Key s stands for the tokens up to (s + 1) * tokens_per_key - 1, see visible_keys. Of several: without a window, a
+  /// far bias and a ring.
+  Index tokens_per_key = 1;
 };
 
 /// Which keys a token sees: those up to its own position, or its whole sequence (masked language models).
@@ -82,6 +97,8 @@ struct BasicExpandedAttentionSizes {
   Index heads_per_key = 1;  ///< a divisor of H
   KeyWindow keys{};         ///< for causal masks
   KeyWindow near{};         ///< for far_bias, of causal masks
+  /// As of cached attention. Of several: causal, without a window, a far bias, skipped positions and a rotary part.
+  Index tokens_per_key = 1;
 
   [[nodiscard]] constexpr Index width() const { return nope + rope; }
   [[nodiscard]] constexpr Index key_heads() const { return heads / heads_per_key; }
@@ -102,7 +119,7 @@ struct BasicExpandedAttentionJob {
   Index key_head_stride = 0;
   Index value_head_stride = 0;
   /// [n, H], written where it has data: the logarithm of the softmax's denominator, log(sum over the visible s of
-  /// exp(scale * q . key[s]) + exp(sink)), which the backward needs.
+  /// exp(scale * q . key[s]) + exp(sink)), which the backward needs; -infinity where there is neither key nor sink.
   View<Real, 2> lse{};
   View<const Real> sinks{};  ///< [H], or no data: logits in the denominator that no value belongs to
   /// Positions without a row, which no token's window reaches: a multiple of attention_tile. The pinned keys have whole
@@ -110,20 +127,21 @@ struct BasicExpandedAttentionJob {
   Index skipped = 0;
   View<const Real, 2> far_bias{};  ///< [n, H], or no data: added to the scores of keys that sizes.near does not show
   /// [n, chosen_words(L)], or no data: token t sees, of the keys up to its position, those alone whose bit is set (bit
-  /// s % 32 of word s / 32), at least one.
+  /// s % 32 of word s / 32).
   View<const std::uint32_t, 2> chosen{};
 };
 using ExpandedAttentionJob = BasicExpandedAttentionJob<float>;
 
-/// A whole sequence of n tokens (first position 0) on the way back: what the forward read and wrote, and where the
-/// gradients go. Gradients are overwritten. dk_nope and dv have the head strides of k_nope and v; columns between the
-/// parts of a head are not touched, so that both may be views of one [n, H * (N + V)] matrix.
+/// A whole sequence of n tokens (first position 0) and of L = n / tokens_per_key keys on the way back: what the forward
+/// read and wrote, and where the gradients go. Where one softmax is over several sets of keys, out and lse are those of
+/// all sets. Gradients are overwritten. dk_nope and dv have the head strides of k_nope and v; columns between the
+/// parts of a head are not touched, so that both may be views of one [L, H * (N + V)] matrix.
 template <class Real>
 struct ExpandedAttentionGradientJob {
   View<const Real, 2> q;           ///< [n, H * (N + R)]
-  View<const Real, 2> k_nope;      ///< [n, (G - 1) * key_head_stride + N]
-  View<const Real, 2> k_rope{};    ///< [n, R]; not looked at where R = 0, nor is dk_rope
-  View<const Real, 2> v;           ///< [n, (G - 1) * value_head_stride + V]
+  View<const Real, 2> k_nope;      ///< [L, (G - 1) * key_head_stride + N]
+  View<const Real, 2> k_rope{};    ///< [L, R]; not looked at where R = 0, nor is dk_rope
+  View<const Real, 2> v;           ///< [L, (G - 1) * value_head_stride + V]
   View<const Real, 2> out;         ///< [n, H * V]
   View<const Real, 2> lse;         ///< [n, H]
   View<const Real, 2> dout;        ///< [n, H * V]
@@ -137,7 +155,7 @@ struct ExpandedAttentionGradientJob {
   View<Real, 2> dsinks{};          ///< [n, H], where there are sinks: what each token adds to their gradients
   View<const Real, 2> far_bias{};  ///< [n, H], as the forward's
   View<Real, 2> dfar_bias{};       ///< [n, H], where there is a far bias: overwritten
-  View<const std::uint32_t, 2> chosen{};  ///< [n, chosen_words(n)], as the forward's
+  View<const std::uint32_t, 2> chosen{};  ///< [n, chosen_words(L)], as the forward's
 };
 
 }  // namespace v1

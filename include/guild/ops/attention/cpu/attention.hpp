@@ -27,7 +27,8 @@ namespace cpu {
   return attention_kernels<BaselineAttention>(widen_baseline);
 }
 
-/// How the keys that a row at a position sees are cut: a function of the position alone, so that a row's bits depend
+/// How the keys that a row sees are cut: a function of the last of them (-1: none), which is its position where a key
+/// stands for one token, so that a row's bits depend
 /// neither on the other rows of its chunk nor on the batch. Parts begin at multiples of their size, those that hold
 /// nothing a row sees change nothing for it, and the others are added up in their order. Long contexts are cut so that
 /// one decoding sequence gives work to about 32 threads.
@@ -37,7 +38,7 @@ struct KeyRanges {
   Index first = 0;   ///< the first part that the window reaches
   Index count = 0;   ///< parts that are visited: the pinned ones, and all from `first` on
 
-  /// Of tokens from `position` to `last`, whose parts have one size.
+  /// Of rows whose last keys are from `position` to `last` and whose parts have one size.
   KeyRanges(const KeyWindow& keys, Index position, Index last, Index heads) {
     const Index most_keys = keys.all() ? position + 1 : std::min(position + 1, keys.window);
     const Index blocks = (heads + tile_rows - 1) / tile_rows;
@@ -74,7 +75,7 @@ class CachedAttention {
   void run(Cpu& device, std::span<const CachedAttentionJob> jobs) const {
     Index count = 0;
     for (const CachedAttentionJob& job : jobs)
-      if (job.chosen.data != nullptr) check_chosen_lists(job);
+      if (job.chosen.data != nullptr) check_chosen_lists(job, sizes_.tokens_per_key);
     for (const CachedAttentionJob& job : jobs) for_each_run(job, [&](Index, Index) { ++count; });
     auto frame = device.scratch();
     const View runs = frame.take<CachedAttentionJob>(count);
@@ -84,10 +85,11 @@ class CachedAttention {
         CachedAttentionJob run = job;
         run.q = job.q.middle_rows(begin, rows);
         run.out = job.out.middle_rows(begin, rows);
+        if (job.lse.data != nullptr) run.lse = job.lse.middle_rows(begin, rows);
         if (job.far_bias.data != nullptr) run.far_bias = job.far_bias.middle_rows(begin, rows);
         run.first_position = job.first_position + begin;
         if (job.chosen.data != nullptr) {  // the keys are numbered through, as if there were no others
-          run.first_position = job.counts[begin] - 1;
+          run.first_position = job.counts[begin] * sizes_.tokens_per_key - 1;
           run.chosen = job.chosen.middle_rows(begin, rows);
         }
         runs[count++] = run;
@@ -106,8 +108,9 @@ class CachedAttention {
  private:
   static constexpr Index few_tokens = 4;  ///< of so many, the parts of their keys are work for several threads
 
+  [[nodiscard]] Index visible(Index position) const { return visible_keys(position, sizes_.tokens_per_key); }
   [[nodiscard]] KeyRanges ranges_of(Index position, Index last) const {
-    return {sizes_.keys, position, last, sizes_.heads};
+    return {sizes_.keys, visible(position) - 1, visible(last) - 1, sizes_.heads};
   }
 
   /// Calls f(begin, rows) for the stretches of a job's rows whose keys are cut alike: of tokens with chosen keys, one.
@@ -208,11 +211,14 @@ class CachedAttention {
                    out + m * tile.out_pitch, peak[m], sum[m]);
       }
     }
-    for (Index m = 0; m < tile.rows; ++m)
-      divide_row(out + m * tile.out_pitch, denominator(run, begin + m, sum[m], peak[m]), value, out_of(run, begin + m));
+    for (Index m = 0; m < tile.rows; ++m) finish(run, begin + m, out + m * tile.out_pitch, sum[m], peak[m]);
   }
-  [[nodiscard]] float denominator(const CachedAttentionJob& run, Index row, float sum, float peak) const {
-    return run.sinks.data == nullptr ? sum : with_sink(sum, peak, run.sinks[row % sizes_.heads]);
+  /// From sums over all keys of a row to what is asked for.
+  void finish(const CachedAttentionJob& run, Index row, const float* from, float sum, float peak) const {
+    const Index head = row % sizes_.heads;
+    const float* const sink = run.sinks.data == nullptr ? nullptr : &run.sinks[head];
+    divide_row(from, denominator_of(sum, peak, sink), sizes_.value, out_of(run, row));
+    if (run.lse.data != nullptr) run.lse(row / sizes_.heads, head) = log_denominator_of(sum, peak, sink);
   }
 
   /// One block of rows over one range of keys. The keys of a tile lie behind both tiles' memory, and their values
@@ -227,7 +233,7 @@ class CachedAttention {
     tile.begin(kernels_, std::min(tile_rows, rows_of(run) - begin), width, value, memory, sizes_.keys.pinned);
     for (Index m = 0; m < tile.rows; ++m) {
       const Index t = (begin + m) / heads, h = (begin + m) % heads, position = run.first_position + t;
-      tile.set_row(m, run.q.row(t).data + h * width, position + 1, sizes_.keys.begin(position));
+      tile.set_row(m, run.q.row(t).data + h * width, visible(position), sizes_.keys.begin(position));
       if (run.far_bias.data != nullptr) tile.set_bias(m, run.far_bias(t, h), sizes_.near.begin(position));
     }
     tile.near_pinned = sizes_.near.pinned;
@@ -271,7 +277,7 @@ class CachedAttention {
       const float* const from = first + r * stride;
       add_part(from, from[value], from[value + 1], value, first, peak, sum);
     }
-    divide_row(first, denominator(run, row, sum, peak), value, out_of(run, row));
+    finish(run, row, first, sum, peak);
   }
 
   CachedAttentionSizes sizes_;
@@ -328,7 +334,7 @@ class ExpandedAttention {
         prefetch_row(q, width_);
         const Index position = job.first_position + row + m;
         // Rows of keys, not positions: of skipped positions there are none.
-        one.set_row(m, q, causal ? position + 1 - job.skipped : job.v.rows,
+        one.set_row(m, q, causal ? visible_keys(position, sizes_.tokens_per_key) - job.skipped : job.v.rows,
                     std::max(sizes_.keys.begin(position) - job.skipped, Index{0}));
         if (job.far_bias.data != nullptr)
           one.set_bias(m, job.far_bias(row + m, head), std::max(sizes_.near.begin(position) - job.skipped, Index{0}));
@@ -375,13 +381,9 @@ class ExpandedAttention {
         const float* const from = tile[i].out + m * tile[i].out_pitch;
         float* const to = job.out.row(begin + i * tile_rows + m).data + head * value;
         const float peak = tile[i].state.peak[m], sum = tile[i].state.sum[m];
-        const bool sink = job.sinks.data != nullptr;
-        divide_row(from, sink ? with_sink(sum, peak, job.sinks[head]) : sum, value, to);
-        if (job.lse.data == nullptr) continue;
-        // With a sink far above all keys the sum in their measure would overflow.
-        const float all = sink ? std::max(peak, job.sinks[head]) : peak;
-        const float whole = sink ? sum * std::exp(peak - all) + std::exp(job.sinks[head] - all) : sum;
-        job.lse(begin + i * tile_rows + m, head) = all + std::log(whole);
+        const float* const sink = job.sinks.data == nullptr ? nullptr : &job.sinks[head];
+        divide_row(from, denominator_of(sum, peak, sink), value, to);
+        if (job.lse.data != nullptr) job.lse(begin + i * tile_rows + m, head) = log_denominator_of(sum, peak, sink);
       }
   }
 

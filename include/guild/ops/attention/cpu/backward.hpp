@@ -11,6 +11,7 @@
 #include <guild/ops/attention/cpu/backward_avx512.hpp>
 #include <guild/ops/attention/cpu/backward_tile.hpp>
 #include <guild/ops/attention/cpu/chosen.hpp>
+#include <guild/ops/attention/cpu/key_cuts.hpp>
 #include <guild/ops/attention/cpu/plain.hpp>
 #include <guild/ops/attention/cpu/tile.hpp>
 #include <guild/ops/attention/job.hpp>
@@ -29,42 +30,6 @@ namespace cpu {
   (void)isa;
   return attention_backward_kernels<BaselineAttentionBackward>();
 }
-
-/// How the keys of a sequence are cut into tasks: a function of its length, the heads and what is seen alone, so that
-/// bits depend on nothing else. A long sequence of few heads gives about 32 tasks, of about equal numbers of visible
-/// pairs. Where heads share keys there may be fewer: each range has a dq of all heads, and four of these must be
-/// enough.
-class KeyCuts {
- public:
-  KeyCuts(Index length, const ExpandedAttentionSizes& sizes)
-      : length_(length), triangle_(sizes.mask == AttentionMask::causal && sizes.keys.all()) {
-    constexpr Index least_keys = 256, most_tasks = 32, most_shared = 4;
-    const Index most = std::max(most_tasks / sizes.heads, std::min(most_tasks / sizes.key_heads(), most_shared));
-    // Ranges of at least four tiles: as a tile is at most half of a range's pairs, no range is empty.
-    count_ = length == 0 ? 0 : std::clamp(length / least_keys, Index{1}, std::max(most, Index{1}));
-  }
-  [[nodiscard]] Index count() const { return count_; }
-  /// First key of range r: a multiple of backward_tile, or the length for r = count().
-  [[nodiscard]] Index begin(Index r) const {
-    if (r >= count_) return length_;
-    const Index blocks = (length_ + backward_tile - 1) / backward_tile;
-    // Queries that see block b, in blocks: those from b on (causal), or as many for each (bidirectional, windows).
-    const auto before = [&](Index b) { return triangle_ ? b * blocks - b * (b - 1) / 2 : b * blocks; };
-    Index b = 0;
-    while (b < blocks && before(b) * count_ < before(blocks) * r) ++b;
-    return b * backward_tile;
-  }
-  [[nodiscard]] Index longest() const {
-    Index most = 0;
-    for (Index r = 0; r < count_; ++r) most = std::max(most, begin(r + 1) - begin(r));
-    return most;
-  }
-
- private:
-  Index length_;
-  bool triangle_;
-  Index count_;
-};
 
 /// Memory of one thread: the packed keys of a range with their gradients, and the queries of a tile.
 class BackwardScratch {
@@ -142,7 +107,9 @@ class ExpandedAttentionBackward {
 
  private:
   [[nodiscard]] bool causal() const { return sizes_.mask == AttentionMask::causal; }
-  [[nodiscard]] KeyCuts cuts_of(const Job& job) const { return {job.q.rows, sizes_}; }
+  /// Keys that the mask shows to a query.
+  [[nodiscard]] Index visible(Index query) const { return visible_keys(query, sizes_.tokens_per_key); }
+  [[nodiscard]] KeyCuts cuts_of(const Job& job) const { return {job.q.rows, job.v.rows, sizes_}; }
   /// dk_rope of each key head [G][n][R], then of each range but the first dq [ranges - 1][n][H * (N + R)] and, where
   /// there is a far bias, its gradient [ranges - 1][n][H].
   [[nodiscard]] Index rope_floats(const Job& job) const { return sizes_.key_heads() * job.q.rows * sizes_.rope; }
@@ -191,6 +158,11 @@ class ExpandedAttentionBackward {
     store_keys(job, key_head, begin, end, part, own);
   }
 
+  /// The first tile of queries of which some see key `begin`, the first of a range: the first range has all queries.
+  [[nodiscard]] Index queries_begin(Index begin) const {
+    if (!causal() || begin == 0) return 0;
+    return ((begin + 1) * sizes_.tokens_per_key - 1) / backward_tile * backward_tile;
+  }
   /// The queries behind the last that sees one of the keys [begin, end), in whole tiles.
   [[nodiscard]] Index queries_end(Index begin, Index end, Index n) const {
     if (sizes_.keys.all() || begin < sizes_.keys.pinned) return n;
@@ -213,15 +185,15 @@ class ExpandedAttentionBackward {
   void attend_head(const Job& job, Index head, Index begin, Index end, Gradients later,
                    const BackwardScratch& own) const {
     const Index n = job.q.rows, stop = later.query == nullptr ? n : queries_end(begin, end, n);
-    for (Index first = causal() ? begin : 0; first < stop; first += backward_tile) {
+    for (Index first = queries_begin(begin); first < stop; first += backward_tile) {
       const Index rows = std::min(backward_tile, n - first);
       load_queries(job, head, first, rows, own);
-      const Index last = causal() ? std::min(end, first + rows) : end;
+      const Index last = causal() ? std::min(end, visible(first + rows - 1)) : end;
       const Index oldest = sizes_.keys.begin(first), pinned = sizes_.keys.pinned;
       Tile tile{0, 0, rows, Onto::zero};
       for (Index k = begin; k < last; k += backward_tile) {
         tile.first = k - begin;
-        tile.keys = std::min(backward_tile, end - k);
+        tile.keys = std::min({backward_tile, end - k, steps_up(last - k)});
         if (k + tile.keys <= oldest && k >= pinned) continue;  // no query sees any
         const Chosen chosen = chosen_of(job, tile, first, k);
         if (chosen == Chosen::none) continue;
@@ -231,9 +203,10 @@ class ExpandedAttentionBackward {
           continue;
         }
         const bool far = job.far_bias.data != nullptr && begins_in(sizes_.near, tile, first, k);
-        if (far || begins_in(sizes_.keys, tile, first, k))
+        const bool partly = causal() && visible(first) < k + tile.keys;  // visible, but for a window
+        if (far || begins_in(sizes_.keys, tile, first, k) || (partly && sizes_.tokens_per_key > 1))
           cut_tile(own, tile, first, k, far);
-        else if (causal() && k == first)
+        else if (partly)
           diagonal_tile(own, tile);
         else
           full_tile(own, tile);
@@ -274,14 +247,16 @@ class ExpandedAttentionBackward {
       f(k, std::clamp(key + k + sizes_.near.window - query, Index{0}, tile.queries));
   }
   void hide_unseen(const BackwardScratch& own, const Tile& tile, Index query, Index key) const {
-    for (Index k = 0; k < tile.keys; ++k)
-      for (Index m = 0; m < tile.queries; ++m)
-        if (key + k > query + m || !sizes_.keys.sees(query + m, key + k))
+    for (Index m = 0; m < tile.queries; ++m) {
+      const Index seen = visible(query + m);
+      for (Index k = 0; k < tile.keys; ++k)
+        if (key + k >= seen || !sizes_.keys.sees(query + m, key + k))
           own.score[k * backward_tile + m] = -std::numeric_limits<float>::infinity();
+    }
   }
-  /// Where a window begins within the tile, or some pairs have the far bias.
+  /// Where a window begins within the tile, some pairs have the far bias, or keys stand for several tokens.
   void cut_tile(const BackwardScratch& own, const Tile& tile, Index query, Index key, bool far) const {
-    const bool hides = key + tile.keys > query + 1 || begins_in(sizes_.keys, tile, query, key);
+    const bool hides = key + tile.keys > visible(query) || begins_in(sizes_.keys, tile, query, key);
     const auto change = [&] {
       if (hides) hide_unseen(own, tile, query, key);
       if (far)
@@ -299,10 +274,10 @@ class ExpandedAttentionBackward {
   }
   /// How many of the visible pairs of a tile have bits, in a job with chosen keys.
   enum class Chosen : std::uint8_t { none, some, all };
-  [[nodiscard]] static std::uint64_t visible_bits(Index query, Index key, Index keys) {
-    return low_bits(std::clamp(query + 1 - key, Index{0}, keys));
+  [[nodiscard]] std::uint64_t visible_bits(Index query, Index key, Index keys) const {
+    return low_bits(std::clamp(visible(query) - key, Index{0}, keys));
   }
-  [[nodiscard]] static Chosen chosen_of(const Job& job, const Tile& tile, Index query, Index key) {
+  [[nodiscard]] Chosen chosen_of(const Job& job, const Tile& tile, Index query, Index key) const {
     if (job.chosen.data == nullptr) return Chosen::all;
     bool any = false, all = true;
     for (Index m = 0; m < tile.queries; ++m) {
@@ -419,7 +394,7 @@ class ExpandedAttentionBackward {
       kernels_.scale(query[m], sizes_.scale, width_, own.width_pitch, own.query + m * own.width_pitch);
       copy(dout[m], own.value, own.value_pitch, own.dout + m * own.value_pitch);
       own.along[m] = kernels_.dot(dout[m], job.out.row(first + m).data + head * own.value, own.value);
-      own.lse[m] = job.lse(first + m, head);
+      own.lse[m] = log_denominator_again(job.lse(first + m, head));
       own.bias[m] = job.far_bias.data != nullptr ? job.far_bias(first + m, head) : 0.0f;
       own.dbias[m] = 0.0f;
     }
@@ -457,7 +432,7 @@ class ExpandedAttentionBackward {
       for (Index g = 1; g < sizes_.key_heads(); ++g) kernels_.add(part + (g * n + t) * rope, rope, to);
     }
     for (Index r = 1; r < cuts.count(); ++r) {
-      if (causal() && first < cuts.begin(r)) break;  // this range lies behind these tokens: they see none of its keys
+      if (first < queries_begin(cuts.begin(r))) break;  // these tokens see none of this range's keys
       if (first >= queries_end(cuts.begin(r), cuts.begin(r + 1), n)) continue;  // or none any more
       for (Index t = first; t < end; ++t) {
         const Gradients from = parts_of(job, cuts, r, part);
@@ -470,7 +445,7 @@ class ExpandedAttentionBackward {
       for (Index head = 0; head < sizes_.heads; ++head) {
         const float along = kernels_.dot(job.dout.row(t).data + head * sizes_.value,
                                          job.out.row(t).data + head * sizes_.value, sizes_.value);
-        job.dsinks(t, head) = -std::exp(job.sinks[head] - job.lse(t, head)) * along;
+        job.dsinks(t, head) = -std::exp(job.sinks[head] - log_denominator_again(job.lse(t, head))) * along;
       }
   }
 

@@ -22,20 +22,21 @@ namespace cpu {
 }
 
 /// Refuses lists that would lead out of the cache.
-inline void check_chosen_lists(const CachedAttentionJob& job) {
+inline void check_chosen_lists(const CachedAttentionJob& job, Index tokens_per_key) {
   for (Index t = 0; t < job.q.rows; ++t) {
-    const Index count = job.counts[t], position = job.first_position + t;
-    if (count < 1 || count > job.chosen.cols)
+    const Index count = job.counts[t], visible = visible_keys(job.first_position + t, tokens_per_key);
+    const Index least = visible > 0 ? 1 : 0;
+    if (count < least || count > job.chosen.cols)
       detail::refuse(ErrorCode::op_argument,
-                     {count, " keys are chosen for token ", t, ", expected between 1 and the ", job.chosen.cols,
-                      " columns of the lists"},
+                     {count, " keys are chosen for token ", t, ", expected between ", least, " and the ",
+                      job.chosen.cols, " columns of the lists"},
                      "cached_attention: counts");
     Index before = -1;
     for (const std::int32_t key : job.chosen.row(t).slice(0, count)) {
-      if (key <= before || key > position)
+      if (key <= before || key >= visible)
         detail::refuse(ErrorCode::op_argument,
-                       {"position ", static_cast<Index>(key), " stands behind ", before, " among the keys of token ", t,
-                        ", expected positions that ascend up to its own, ", position},
+                       {"key ", static_cast<Index>(key), " stands behind ", before, " among those of token ", t,
+                        ", expected keys that ascend up to the last it may see, ", visible - 1},
                        "cached_attention: chosen");
       before = key;
     }

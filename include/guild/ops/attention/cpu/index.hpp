@@ -34,7 +34,7 @@ class IndexScores {
     const auto count = static_cast<Index>(jobs.size());
     auto frame = device.scratch();
     const View tasks = frame.take<Index>(count + 1);
-    task_starts(jobs, tasks, [](const Job& job) { return blocks_of(job) * ranges_of(job); });
+    task_starts(jobs, tasks, [&](const Job& job) { return blocks_of(job) * ranges_of(job); });
     const Index own = token_block * lanes_ * (sizes_.dim + 1) + key_tile * (sizes_.dim + tile_rows + index_lanes);
     const View memory = frame.take<float>(device.threads(), (own + 15) / 16 * 16);
     device.run(tasks[count], [&](Index task, int worker) {
@@ -48,14 +48,18 @@ class IndexScores {
   static constexpr Index key_range = 512;
 
   [[nodiscard]] static Index blocks_of(const Job& job) { return (job.q.rows + token_block - 1) / token_block; }
-  [[nodiscard]] static Index ranges_of(const Job& job) {
-    return job.q.rows == 0 ? 0 : (job.first_position + job.q.rows + key_range - 1) / key_range;
+  /// Keys that token t of a job sees.
+  [[nodiscard]] Index visible(const Job& job, Index t) const {
+    return visible_keys(job.first_position + t, sizes_.tokens_per_key);
+  }
+  [[nodiscard]] Index ranges_of(const Job& job) const {
+    return job.q.rows == 0 ? 0 : (visible(job, job.q.rows - 1) + key_range - 1) / key_range;
   }
 
   void score(const Job& job, Index task, float* memory) const {
     const Index block = blocks_of(job) - 1 - task / ranges_of(job), begin = task % ranges_of(job) * key_range;
     const Index token = block * token_block, tokens = std::min(token_block, job.q.rows - token);
-    const Index end = std::min(begin + key_range, job.first_position + token + tokens);
+    const Index end = std::min(begin + key_range, visible(job, token + tokens - 1));
     if (begin >= end) return;
     float* const query = memory;
     float* const weights = query + token_block * lanes_ * sizes_.dim;
@@ -73,7 +77,7 @@ class IndexScores {
       for (Index next = first + key_tile; next < std::min(end, first + 2 * key_tile); ++next)
         prefetch_keys(job.keys.row(next).data);
       for (Index t = 0; t < tokens; ++t) {
-        const Index seen = std::min(count, job.first_position + token + t + 1 - first);
+        const Index seen = std::min(count, visible(job, token + t) - first);
         if (seen <= 0) continue;
         const Index padded = (seen + key_step - 1) / key_step * key_step;
         std::fill(part, part + padded * index_lanes, 0.0f);

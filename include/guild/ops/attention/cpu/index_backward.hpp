@@ -40,22 +40,22 @@ class IndexScoresBackward {
       const Index i = part_of(tasks, task);
       of_queries(jobs[static_cast<std::size_t>(i)], task - tasks[i], place(memory.row(worker).data));
     });
-    task_starts(jobs, tasks, [&](const Job& job) { return backward_blocks(job.q.rows) * groups_of(job); });
-    task_starts(jobs, parts, [&](const Job& job) { return groups_of(job) * job.q.rows; });
+    task_starts(jobs, tasks, [&](const Job& job) { return backward_blocks(job.keys.rows) * groups_of(job); });
+    task_starts(jobs, parts, [&](const Job& job) { return groups_of(job) * job.keys.rows; });
     const View part = frame.take<float>(parts[count], sizes_.dim);
     device.run(tasks[count], [&](Index task, int worker) {
       const Index i = part_of(tasks, task);
       of_keys(jobs[static_cast<std::size_t>(i)], task - tasks[i], part.middle_rows(parts[i], parts[i + 1] - parts[i]),
               place(memory.row(worker).data));
     });
-    task_starts(jobs, tasks, [](const Job& job) { return job.q.rows; });
+    task_starts(jobs, tasks, [](const Job& job) { return job.keys.rows; });
     device.run(tasks[count], [&](Index row, int) {
       const Index i = part_of(tasks, row), s = row - tasks[i];
       const Job& job = jobs[static_cast<std::size_t>(i)];
       float* const to = job.dkeys.row(s).data;
       std::copy_n(part.row(parts[i] + s).data, sizes_.dim, to);
       for (Index g = 1; g < groups_of(job); ++g)
-        products_.add(part.row(parts[i] + g * job.q.rows + s).data, sizes_.dim, to);
+        products_.add(part.row(parts[i] + g * job.keys.rows + s).data, sizes_.dim, to);
     });
   }
 
@@ -87,10 +87,12 @@ class IndexScoresBackward {
     own.dweight = take(backward_tile);
     return own;
   }
+  /// Keys that a query sees.
+  [[nodiscard]] Index visible(Index query) const { return visible_keys(query, sizes_.tokens_per_key); }
   /// Of a job's heads, for dkeys: a function of its shape alone.
   [[nodiscard]] Index groups_of(const Job& job) const {
     constexpr Index most_tasks = 32, most = 4;
-    const Index blocks = std::max(backward_blocks(job.q.rows), Index{1});
+    const Index blocks = std::max(backward_blocks(job.keys.rows), Index{1});
     return std::clamp(most_tasks / blocks, Index{1}, std::min(most, sizes_.heads));
   }
 
@@ -101,8 +103,8 @@ class IndexScoresBackward {
     load_queries(job, head, first, queries, own);
     std::fill(own.dweight, own.dweight + backward_tile, 0.0f);
     std::fill(own.sum, own.sum + backward_tile * pitch_, 0.0f);
-    for (Index begin = 0; begin <= first; begin += backward_tile) {
-      const Index keys = std::min(backward_tile, job.q.rows - begin);
+    for (Index begin = 0; begin < visible(first + queries - 1); begin += backward_tile) {
+      const Index keys = std::min(backward_tile, job.keys.rows - begin);
       if (!load_slopes(job, first, queries, begin, keys, own)) continue;
       const Rows key = rows_of(job.keys, 0, begin, keys, own.key);
       to_slopes(key, keys, queries, own);
@@ -117,10 +119,11 @@ class IndexScoresBackward {
 
   void of_keys(const Job& job, Index task, View<float, 2> part, const Memory& own) const {
     const Index groups = groups_of(job), group = task % groups, begin = task / groups * backward_tile;
-    const Index n = job.q.rows, keys = std::min(backward_tile, n - begin);
+    const Index n = job.q.rows, length = job.keys.rows, keys = std::min(backward_tile, length - begin);
     const Rows key = rows_of(job.keys, 0, begin, keys, own.key);
     std::fill(own.sum, own.sum + backward_tile * pitch_, 0.0f);
-    for (Index first = begin; first < n; first += backward_tile) {
+    const Index first_seen = (begin + 1) * sizes_.tokens_per_key - 1;  // the first token that sees one of them
+    for (Index first = first_seen / backward_tile * backward_tile; first < n; first += backward_tile) {
       const Index queries = std::min(backward_tile, n - first);
       if (!load_slopes(job, first, queries, begin, keys, own)) continue;
       for (Index head = group * sizes_.heads / groups; head < (group + 1) * sizes_.heads / groups; ++head) {
@@ -132,7 +135,7 @@ class IndexScoresBackward {
       }
     }
     for (Index s = 0; s < keys; ++s)
-      std::copy_n(own.sum + s * pitch_, sizes_.dim, part.row(group * n + begin + s).data);
+      std::copy_n(own.sum + s * pitch_, sizes_.dim, part.row(group * length + begin + s).data);
   }
 
   struct Rows {
@@ -161,13 +164,16 @@ class IndexScoresBackward {
     transpose_rows(rows, queries, sizes_.dim, scale, backward_tile, own.lanes);
   }
   /// dscores of a tile into own.slope, 0 where there is no visible pair; false if all of them are.
-  [[nodiscard]] static bool load_slopes(const Job& job, Index first, Index queries, Index begin, Index keys,
-                                        const Memory& own) {
+  [[nodiscard]] bool load_slopes(const Job& job, Index first, Index queries, Index begin, Index keys,
+                                 const Memory& own) const {
     float* const to = own.slope;
-    if (first == begin || queries < backward_tile || keys < backward_tile) std::fill(to, to + tile_floats, 0.0f);
-    if (first == begin) {
-      for (Index m = 0; m < queries; ++m)
-        for (Index k = 0; k <= m; ++k) to[k * backward_tile + m] = job.dscores(first + m, begin + k);
+    const bool partly = visible(first) < begin + keys;
+    if (partly || queries < backward_tile || keys < backward_tile) std::fill(to, to + tile_floats, 0.0f);
+    if (partly) {
+      for (Index m = 0; m < queries; ++m) {
+        const Index seen = std::min(visible(first + m) - begin, keys);
+        for (Index k = 0; k < seen; ++k) to[k * backward_tile + m] = job.dscores(first + m, begin + k);
+      }
     } else {
       const float* rows[backward_tile];
       for (Index m = 0; m < queries; ++m) rows[m] = job.dscores.row(first + m).data + begin;

@@ -32,7 +32,7 @@ class IndexLoss {
     const View tasks = frame.take<Index>(count + 1);
     task_starts(jobs, tasks, [](const Job& job) { return backward_blocks(job.q.rows); });
     Index longest = 0;
-    for (const Job& job : jobs) longest = std::max(longest, backward_blocks(job.q.rows) * backward_tile);
+    for (const Job& job : jobs) longest = std::max(longest, backward_blocks(job.k_nope.rows) * backward_tile);
     const Index own = (backward_tile + 1) * longest + backward_tile * (2 * width_ + 2 * backward_tile + 2);
     const View memory = frame.take<float>(device.threads(), lanes_up(own));
     device.run(tasks[count], [&](Index task, int worker) {
@@ -43,13 +43,16 @@ class IndexLoss {
       sum_shares(job, first, shares, shares + (backward_tile + 1) * longest);
       for (Index t = first; t < std::min(first + backward_tile, job.q.rows); ++t) {
         float* const row = shares + backward_tile * longest;
-        for (Index s = 0; s <= t; ++s) row[s] = sees(job, t, s) ? shares[s * backward_tile + t - first] : -1.0f;
-        index_loss_row(row, job.scores.row(t).data, t + 1, weight, job.dscores.row(t).data, job.loss[t]);
+        const Index seen = visible(t);
+        for (Index s = 0; s < seen; ++s) row[s] = sees(job, t, s) ? shares[s * backward_tile + t - first] : -1.0f;
+        index_loss_row(row, job.scores.row(t).data, seen, weight, job.dscores.row(t).data, job.loss[t]);
       }
     });
   }
 
  private:
+  /// Keys up to a token.
+  [[nodiscard]] Index visible(Index t) const { return visible_keys(t, sizes_.tokens_per_key); }
   [[nodiscard]] static bool sees(const Job& job, Index t, Index s) {
     return job.chosen.data == nullptr || (job.chosen.data[t * job.chosen.pitch + s / 32] >> (s % 32) & 1U) != 0;
   }
@@ -58,7 +61,8 @@ class IndexLoss {
   /// others hold anything.
   void sum_shares(const Job& job, Index first, float* shares, float* memory) const {
     constexpr Index pitch = backward_tile;
-    const Index n = job.q.rows, queries = std::min(backward_tile, n - first), lanes = lanes_up(queries);
+    const Index queries = std::min(backward_tile, job.q.rows - first), lanes = lanes_up(queries);
+    const Index most = visible(first + queries - 1);
     const Index nope = sizes_.nope, stride = job.key_head_stride > 0 ? job.key_head_stride : nope;
     float* const query = memory;
     float* const key = query + pitch * width_;
@@ -68,19 +72,19 @@ class IndexLoss {
     float* const along = lse + pitch;
     std::fill(slope, slope + pitch * pitch, 0.0f);
     std::fill(along, along + pitch, 0.0f);
-    std::fill(shares, shares + (first + pitch) * pitch, 0.0f);
+    std::fill(shares, shares + backward_blocks(most) * pitch * pitch, 0.0f);
     for (Index head = 0; head < sizes_.heads; ++head) {
       const float* rows[backward_tile];
       std::fill(lse, lse + pitch, std::numeric_limits<float>::infinity());
       for (Index m = 0; m < queries; ++m) {
         rows[m] = job.q.row(first + m).data + head * width_;
-        lse[m] = job.lse(first + m, head);
+        lse[m] = log_denominator_again(job.lse(first + m, head));
       }
       if (queries < pitch) std::fill(query, query + pitch * width_, 0.0f);
       transpose_rows(rows, queries, width_, sizes_.scale, pitch, query);
       const Index column = head / sizes_.heads_per_key * stride;
-      for (Index begin = 0; begin <= first; begin += pitch) {
-        const Index keys = std::min(pitch, n - begin), padded = row_steps_up(keys);
+      for (Index begin = 0; begin < most; begin += pitch) {
+        const Index keys = std::min(pitch, job.k_nope.rows - begin), padded = row_steps_up(keys);
         if (!reaches(job, first, queries, begin, keys)) continue;
         for (Index k = 0; k < keys; ++k) {
           std::copy_n(job.k_nope.row(begin + k).data + column, nope, key + k * width_);
@@ -88,16 +92,18 @@ class IndexLoss {
         }
         std::fill(key + keys * width_, key + padded * width_, 0.0f);
         products_.product({key, width_, 1, query, pitch, width_, score, pitch, padded, lanes, Onto::zero});
-        products_.weigh({score, slope, lse, along, padded, lanes, begin == first});
+        const bool diagonal = sizes_.tokens_per_key == 1 && begin == first;
+        products_.weigh({score, slope, lse, along, padded, lanes, diagonal});
         for (Index k = 0; k < keys; ++k) products_.add(score + k * pitch, lanes, shares + (begin + k) * pitch);
       }
     }
   }
   /// True if some token of the block sees some of the keys.
-  [[nodiscard]] static bool reaches(const Job& job, Index first, Index queries, Index begin, Index keys) {
+  [[nodiscard]] bool reaches(const Job& job, Index first, Index queries, Index begin, Index keys) const {
     if (job.chosen.data == nullptr) return true;
     for (Index m = 0; m < queries; ++m)
-      if (chosen_bits(job.chosen.row(first + m).data, begin, std::min(keys, first + m + 1 - begin)) != 0) return true;
+      if (chosen_bits(job.chosen.row(first + m).data, begin, std::min(keys, visible(first + m) - begin)) != 0)
+        return true;
     return false;
   }
 

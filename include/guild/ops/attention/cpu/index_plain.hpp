@@ -45,7 +45,7 @@ void plain_index_scores(Cpu& device, std::span<const BasicIndexScoresJob<Real, K
     const Index i = part_of(tokens, token), t = token - tokens[i];
     const Job& job = jobs[static_cast<std::size_t>(i)];
     const PlainIndex<Job> one{job, sizes};
-    for (Index s = 0; s <= job.first_position + t; ++s) {
+    for (Index s = 0; s < visible_keys(job.first_position + t, sizes.tokens_per_key); ++s) {
       Real sum = 0;
       for (Index h = 0; h < sizes.heads; ++h) sum += job.weights(t, h) * std::max(one.product(t, h, s), Real(0));
       job.scores(t, s) = sum;
@@ -65,13 +65,13 @@ void plain_index_scores_backward(Cpu& device, std::span<const IndexScoresGradien
     for (Index t = 0; t < n; ++t) {
       std::fill_n(job.dq.row(t).data, heads * dim, Real(0));
       std::fill_n(job.dweights.row(t).data, heads, Real(0));
-      std::fill_n(job.dkeys.row(t).data, dim, Real(0));
     }
+    for (Index s = 0; s < job.keys.rows; ++s) std::fill_n(job.dkeys.row(s).data, dim, Real(0));
     for (Index t = 0; t < n; ++t)
       for (Index h = 0; h < heads; ++h) {
         const Real* const q = one.query(t, h);
         Real* const dq = job.dq.row(t).data + h * dim;
-        for (Index s = 0; s <= t; ++s) {
+        for (Index s = 0; s < visible_keys(t, sizes.tokens_per_key); ++s) {
           const Real z = one.product(t, h, s), slope = job.dscores(t, s);
           if (!(z > Real(0))) continue;
           job.dweights(t, h) += slope * z;
@@ -87,8 +87,8 @@ void plain_index_scores_backward(Cpu& device, std::span<const IndexScoresGradien
   });
 }
 
-/// The loss of one token from `share`, what its heads gave each key together, and its gradient. Those not seen have a
-/// share below 0. Sums are in double.
+/// The loss of one token from `share`, what its heads gave each key together, and its gradient: 0 where they gave no
+/// key anything. Those not seen have a share below 0. Sums are in double.
 template <class Real>
 void index_loss_row(const Real* share, const Real* score, Index visible, Real weight, Real* dscore, Real& loss) {
   double all = 0, sum = 0;
@@ -97,6 +97,11 @@ void index_loss_row(const Real* share, const Real* score, Index visible, Real we
     if (share[s] < Real(0)) continue;
     all += static_cast<double>(share[s]);
     peak = std::max(peak, score[s]);
+  }
+  if (all < static_cast<double>(std::numeric_limits<Real>::min())) {
+    std::fill_n(dscore, visible, Real(0));
+    loss = Real(0);
+    return;
   }
   for (Index s = 0; s < visible; ++s)
     if (!(share[s] < Real(0))) sum += static_cast<double>(dscore[s] = std::exp(score[s] - peak));
@@ -133,7 +138,7 @@ void plain_index_loss(Cpu& device, std::span<const IndexLossJob<Real>> jobs,
   const View tokens = frame.take<Index>(count + 1);
   task_starts(jobs, tokens, [](const Job& job) { return job.q.rows; });
   Index longest = 0;
-  for (const Job& job : jobs) longest = std::max(longest, job.q.rows);
+  for (const Job& job : jobs) longest = std::max(longest, job.k_nope.rows);
   const View shares = frame.take<Real>(device.threads(), longest);
   device.run(tokens[count], [&](Index token, int worker) {
     const Index i = part_of(tokens, token), t = token - tokens[i];
@@ -144,7 +149,8 @@ void plain_index_loss(Cpu& device, std::span<const IndexLossJob<Real>> jobs,
                                     .chosen = job.chosen,
                                     .key_head_stride = job.key_head_stride};
     Real* const share = shares.row(worker).data;
-    for (Index s = 0; s <= t; ++s) {
+    const Index visible = visible_keys(t, sizes.tokens_per_key);
+    for (Index s = 0; s < visible; ++s) {
       share[s] = 0;
       for (Index h = 0; h < sizes.heads; ++h) {
         const PlainHead<IndexLossHead<Real>, Real> head{views, sizes, h};
@@ -152,10 +158,10 @@ void plain_index_loss(Cpu& device, std::span<const IndexLossJob<Real>> jobs,
           share[s] = -1;
           break;
         }
-        share[s] += std::exp(head.score(t, s) - job.lse(t, h));
+        share[s] += std::exp(head.score(t, s) - log_denominator_again(job.lse(t, h)));
       }
     }
-    index_loss_row(share, job.scores.row(t).data, t + 1, weight, job.dscores.row(t).data, job.loss[t]);
+    index_loss_row(share, job.scores.row(t).data, visible, weight, job.dscores.row(t).data, job.loss[t]);
   });
 }
 

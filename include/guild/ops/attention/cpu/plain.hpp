@@ -73,7 +73,11 @@ struct PlainHead {
     else
       return 0;
   }
-  [[nodiscard]] Index visible(Index t) const { return sizes.mask == AttentionMask::causal ? t + 1 : job.v.rows; }
+  /// Rows of keys that the mask shows to token t.
+  [[nodiscard]] Index visible(Index t) const {
+    if (sizes.mask != AttentionMask::causal) return job.v.rows;
+    return visible_keys(first_position() + t, sizes.tokens_per_key) - skipped();
+  }
 };
 
 template <class Real>
@@ -90,16 +94,17 @@ void plain_expanded_attention(Cpu& device, std::span<const BasicExpandedAttentio
     const Index i = part_of(tasks, task), t = (task - tasks[i]) / sizes.heads, head = (task - tasks[i]) % sizes.heads;
     const auto& job = jobs[static_cast<std::size_t>(i)];
     const PlainHead<BasicExpandedAttentionJob<Real>, Real> one{job, sizes, head};
-    const Index position = job.first_position + t;
-    const Index visible = sizes.mask == AttentionMask::causal ? position + 1 - job.skipped : job.v.rows;
+    const Index visible = one.visible(t);
     Real* const p = scores.row(worker).data;
     const Real nothing = -std::numeric_limits<Real>::infinity(), sink = job.sinks.data ? job.sinks[head] : nothing;
     for (Index s = 0; s < visible; ++s) p[s] = one.sees(t, s) ? one.score(t, s) : nothing;
-    const Real peak = std::max(sink, *std::max_element(p, p + visible));
-    Real sum = std::exp(sink - peak);
-    for (Index s = 0; s < visible; ++s) sum += p[s] = std::exp(p[s] - peak);
+    const Real peak = visible > 0 ? std::max(sink, *std::max_element(p, p + visible)) : sink;
     Real* const out = job.out.row(t).data + head * sizes.value;
     std::fill(out, out + sizes.value, Real(0));
+    if (job.lse.data != nullptr) job.lse(t, head) = peak;
+    if (peak == nothing) return;
+    Real sum = std::exp(sink - peak);
+    for (Index s = 0; s < visible; ++s) sum += p[s] = std::exp(p[s] - peak);
     for (Index s = 0; s < visible; ++s) {
       const Real* const v = one.value(s);
       for (Index c = 0; c < sizes.value; ++c) out[c] += p[s] / sum * v[c];
@@ -128,15 +133,16 @@ void plain_expanded_attention_backward(Cpu& device, std::span<const ExpandedAtte
       const Real* const out = job.out.row(t).data + head * value;
       const Real* const q = one.query(t);
       Real* const dq = job.dq.row(t).data + head * (nope + rope);
+      const Real lse = log_denominator_again(job.lse(t, head));
       Real along = 0;
       for (Index c = 0; c < value; ++c) along += dout[c] * out[c];
-      if (job.sinks.data != nullptr) job.dsinks(t, head) = -std::exp(job.sinks[head] - job.lse(t, head)) * along;
+      if (job.sinks.data != nullptr) job.dsinks(t, head) = -std::exp(job.sinks[head] - lse) * along;
       std::fill_n(dq, nope + rope, Real(0));
       if (job.far_bias.data != nullptr) job.dfar_bias(t, head) = 0;
       const Index visible = one.visible(t);
       for (Index s = 0; s < visible; ++s) {
         if (!one.sees(t, s)) continue;
-        const Real p = std::exp(one.score(t, s) - job.lse(t, head));
+        const Real p = std::exp(one.score(t, s) - lse);
         const Real* const v = one.value(s);
         Real* const dv = job.dv.row(s).data + one.value_column();
         Real dp = 0;
@@ -165,7 +171,7 @@ void plain_expanded_attention_backward(Cpu& device, std::span<const ExpandedAtte
     const PlainHead<Job, Real> first{job, sizes, begin};
     const Index n = job.q.rows;
     const auto dk_rope = rope_part.middle_rows(tokens[i] * groups + group * n, n);
-    for (Index s = 0; s < n; ++s) {
+    for (Index s = 0; s < job.v.rows; ++s) {
       std::fill_n(job.dk_nope.row(s).data + first.key_column(), nope, Real(0));
       std::fill_n(job.dv.row(s).data + first.value_column(), value, Real(0));
       std::fill_n(dk_rope.row(s).data, rope, Real(0));

@@ -72,8 +72,23 @@ inline void divide_row(const float* from, float by, Index count, float* to) {
   for (; c < count; ++c) to[c] = from[c] / by;
 }
 
-/// The denominator of a softmax, as a multiple of exp(peak), with one more logit that no value belongs to.
-[[nodiscard]] inline float with_sink(float sum, float peak, float sink) { return sum + std::exp(sink - peak); }
+/// What the weighted values of a row are divided by: the softmax's denominator as a multiple of exp(peak), with the one
+/// more logit of a sink (null: none) that no value belongs to. Without a key they are 0, whatever divides them.
+[[nodiscard]] inline float denominator_of(float sum, float peak, const float* sink) {
+  if (sink != nullptr) return sum + std::exp(*sink - peak);
+  return sum == 0.0f ? 1.0f : sum;
+}
+/// The logarithm of the denominator.
+[[nodiscard]] inline float log_denominator_of(float sum, float peak, const float* sink) {
+  if (sink == nullptr) return peak + std::log(sum);
+  const float all = std::max(peak, *sink);  // with a sink far above all keys the sum in their measure would overflow
+  return all + std::log(sum * std::exp(peak - all) + std::exp(*sink - all));
+}
+/// What probabilities are made of anew: infinity, and so no share, for a row without a denominator.
+template <class Real>
+[[nodiscard]] Real log_denominator_again(Real lse) {
+  return lse == -std::numeric_limits<Real>::infinity() ? -lse : lse;
+}
 
 /// Rows of a head are short pieces far apart, which processors do not fetch ahead by themselves.
 inline constexpr Index prefetch_rows = 8;

@@ -29,20 +29,21 @@ GUILD_HD inline auto rank_of(Real score) {
 
 }  // namespace detail
 
-/// The keys of largest score for each token t of a chunk, among those up to its position p = first_position + t: all,
-/// where there are no more than k, and else k; of equal scores the latest. What stands behind p is not read.
+/// The keys of largest score for each token t of a chunk, among those that it sees from its position p = first_position
+/// + t: all, where there are no more than k, and else k; of equal scores the latest. Scores of others are not read.
 template <class Real>
 struct BasicChooseKeysJob {
-  View<const Real, 2> scores;    ///< [n, L], L >= first_position + n
+  View<const Real, 2> scores;    ///< [n, L]
   Index first_position = 0;      ///< of token 0
-  View<std::int32_t, 2> chosen;  ///< [n, k]: positions in ascending order; those behind counts[t] are not written
-  View<std::int32_t> counts;     ///< [n]: min(k, p + 1)
+  View<std::int32_t, 2> chosen;  ///< [n, k]: keys in ascending order; those behind counts[t] are not written
+  View<std::int32_t> counts;     ///< [n]: min(k, keys that t sees)
+  Index tokens_per_key = 1;      ///< see visible_keys
 
   [[nodiscard]] GUILD_HD Index pieces() const { return scores.rows; }
 
   template <Team T>
   GUILD_HD void operator()(T team, Index row) const {
-    const Index visible = first_position + row + 1, most = chosen.cols;
+    const Index visible = visible_keys(first_position + row, tokens_per_key), most = chosen.cols;
     std::int32_t* const to = chosen.data + row * chosen.pitch;
     if (team.rank() == 0) counts.data[row] = static_cast<std::int32_t>(visible < most ? visible : most);
     if (visible <= most) {

@@ -1,0 +1,118 @@
+// Which tokens close a group of merged ones: budgets, exact integers, and tokens that are not to be blended.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+#include <guild/core/view.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+/// What merging knows of a sequence's tokens so far. That of no tokens is `{}`, whatever the budget.
+struct MergeState {
+  Index credit = 0;  ///< of a token bucket
+  Index length = 0;  ///< tokens since the last that closed a group: the open ones
+  Index slots = 0;   ///< groups closed
+  Index tokens = 0;
+
+  /// Takes in one more token; returns `closes`, whether it closes the open group, itself included.
+  constexpr bool take(bool closes) {
+    ++tokens;
+    slots += closes ? 1 : 0;
+    length = closes ? 0 : length + 1;
+    return closes;
+  }
+  friend constexpr bool operator==(const MergeState&, const MergeState&) = default;
+};
+
+/// The interface of budgets: pure functions. The first token of a sequence closes a group of itself, and no group is
+/// longer than `longest`. `wanted`: the token is novel or protected.
+template <class B>
+concept MergeBudget = requires(MergeState& state, bool wanted, Index tokens) {
+  { B::step(state, wanted) } -> std::same_as<bool>;   // whether the next token closes a group
+  { B::max_slots(tokens) } -> std::same_as<Index>;    // the most that so many tokens in a row can close, anywhere
+  { B::longest } -> std::convertible_to<Index>;       // tokens of a group; 0: of any length
+  { B::causal } -> std::convertible_to<bool>;         // a token's answer depends on none after it
+  { B::prefix_stable } -> std::convertible_to<bool>;  // the answers of a prefix are the first of the whole
+};
+
+/// At most Burst + floor(Num / Den (N - 1)) of any N tokens in a row close a group, whatever is wanted, and each group
+/// has up to G tokens. A bucket that holds Burst closings gains Num / Den of one with each token; what is wanted
+/// without one in it is not had, so the next groups are longer. <1, 1, ...>: every wish is granted.
+template <Index Num, Index Den, Index Burst, Index G>
+struct TokenBucket {
+  static_assert(Num > 0 && Den > 0 && Num <= Den, "TokenBucket: Num / Den must be above 0 and not above 1");
+  static_assert(G > 0 && Num * G >= Den,
+                "TokenBucket: G tokens must bring at least one closing, Num * G >= Den: a budget that cannot hold");
+  static_assert(Burst >= 1, "TokenBucket: Burst must be at least 1: the first token closes a group");
+  static constexpr Index longest = G;
+  static constexpr bool causal = true, prefix_stable = true;
+
+  [[nodiscard]] static constexpr Index max_slots(Index tokens) {
+    return tokens <= 0 ? 0 : std::min(tokens, Burst + Num * (tokens - 1) / Den);
+  }
+  static constexpr bool step(MergeState& state, bool wanted) {
+    const bool first = state.tokens == 0;
+    state.credit = first ? Burst * Den : std::min(state.credit + Num, Burst * Den);
+    const bool closes = first || (state.credit >= Den && (wanted || state.length + 1 >= G));
+    if (closes) state.credit -= Den;
+    return state.take(closes);
+  }
+};
+
+/// All that is wanted, and groups of up to G tokens, or of any length for 0: as in H-Net (arXiv 2507.07955).
+template <Index G = 0>
+struct Unbounded {
+  static_assert(G >= 0, "Unbounded: G must not be negative");
+  static constexpr Index longest = G;
+  static constexpr bool causal = true, prefix_stable = true;
+
+  [[nodiscard]] static constexpr Index max_slots(Index tokens) { return std::max(tokens, Index{0}); }
+  static constexpr bool step(MergeState& state, bool wanted) {
+    return state.take(state.tokens == 0 || wanted || (G > 0 && state.length + 1 >= G));
+  }
+};
+
+/// The first token and every Stride-th after it, whatever is wanted: as in Hourglass (arXiv 2110.13711), the first
+/// group aside.
+template <Index Stride>
+struct FixedStride {
+  static_assert(Stride > 0, "FixedStride: Stride must be positive");
+  static constexpr Index longest = Stride;
+  static constexpr bool causal = true, prefix_stable = true;
+
+  [[nodiscard]] static constexpr Index max_slots(Index tokens) { return tokens <= 0 ? 0 : 1 + (tokens - 1) / Stride; }
+  static constexpr bool step(MergeState& state, bool) {
+    return state.take(state.tokens == 0 || state.length + 1 >= Stride);
+  }
+};
+
+/// Every token is a group of its own: nothing is merged.
+using Always = FixedStride<1>;
+
+/// No token is protected.
+struct NoProtect {
+  [[nodiscard]] static constexpr bool protects(std::int32_t) { return false; }
+};
+
+/// Tokens of these ids close their group where the budget lets them, and its slot is theirs alone.
+template <std::int32_t... Ids>
+struct ProtectTokens {
+  static_assert(sizeof...(Ids) > 0, "ProtectTokens: name the ids of tokens, or take NoProtect");
+  [[nodiscard]] static constexpr bool protects(std::int32_t token) { return ((token == Ids) || ...); }
+};
+
+/// Adds to a list, such as Staged, for each token 1 if it is protected and 0 if not; under NoProtect nothing at all,
+/// which says the same.
+template <class Protect, class List>
+constexpr void flag_protected(std::span<const std::int32_t> tokens, List& flags) {
+  if constexpr (!std::is_same_v<Protect, NoProtect>)
+    for (const std::int32_t token : tokens) flags.add(Protect::protects(token) ? 1 : 0);
+}
+
+}  // namespace v1
+}  // namespace guild

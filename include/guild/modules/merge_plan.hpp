@@ -1,0 +1,154 @@
+// Which tokens of a pass become one slot: made on the host, of how novel each token is and what came before.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+
+#include <guild/core/refuse.hpp>
+#include <guild/device/staged.hpp>
+#include <guild/device/transfer.hpp>
+#include <guild/modules/batch.hpp>
+#include <guild/modules/caches.hpp>
+#include <guild/modules/merge_budget.hpp>
+#include <guild/modules/merge_states.hpp>
+#include <guild/modules/pass.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+/// What the plan of a pass over T tokens is made of, on the host.
+struct MergeInput {
+  std::span<const float> novelty{};         ///< [T]: p
+  std::span<const std::int32_t> guarded{};  ///< [T]: 0 for tokens that are not protected; or empty: none is
+  std::span<const std::int32_t> tokens{};   ///< [T]: ids, or empty: then slots have none
+  float threshold = 0.5f;                   ///< tokens of no less novelty want to close their group
+};
+
+/// The groups of a pass: consecutive tokens of a sequence, each closed by its last one, which is novel. A group may
+/// have begun in an earlier pass; the tokens after the last one that closed have no slot yet. Slots of a sequence count
+/// from 0 over all its passes. All spans lie in memory that the device lends to the host for the plan's life, as
+/// Staged.
+template <class Device>
+class MergePlan {
+ public:
+  /// Continues the sequences of `states`, which takes in the chunks' tokens; without, the chunks are whole sequences.
+  /// Throws op_shape for chunks and lists that do not go together.
+  template <MergeBudget Budget, class States = MergeStates<1>>
+  MergePlan(Device& device, Budget, const Batch& batch, const MergeInput& input, Caches<States> states = {})
+      : MergePlan(device, batch, most_slots<Budget>(batch), input) {
+    static_assert(Budget::causal && Budget::prefix_stable,
+                  "MergePlan: a budget that looks ahead cannot tell what a token closes when it comes");
+    if (!states) check_whole(batch);
+    for (const Chunk& chunk : batch.chunks) {
+      MergeState state{};
+      if (states) {
+        States& cache = states[chunk.sequence];
+        if (chunk.count > 0 && cache.length() != chunk.first_position)
+          detail::refuse(ErrorCode::op_shape, {"a chunk starts at position ", chunk.first_position,
+                                               ", but its tokens are merged up to ", cache.length()});
+        state = cache.state();
+        if (chunk.count > 0) cache.append(chunk.count);
+        add<Budget>(chunk, input, state, [&](const MergeState& now) { cache.write(now.tokens, now); });
+      } else {
+        add<Budget>(chunk, input, state, [](const MergeState&) {});
+      }
+    }
+  }
+
+  // Of each token of the pass.
+  /// [T]: 1 for tokens that close a group, 0 for others.
+  [[nodiscard]] std::span<const std::int32_t> closes() const { return closes_.ready(); }
+  /// [T]: the last slot of its sequence that is closed, by itself or before: there always is one.
+  [[nodiscard]] std::span<const std::int32_t> slots() const { return slots_.ready(); }
+  /// [T]: 1 for tokens that are a group of their own, 0 for others.
+  [[nodiscard]] std::span<const std::int32_t> singles() const { return singles_.ready(); }
+
+  // Of each of the M slots that the pass closes, chunk by chunk.
+  [[nodiscard]] Index size() const { return first_.size(); }
+  /// [M]: positions of its group's tokens in their sequence. The last is the position of the slot too.
+  [[nodiscard]] std::span<const std::int32_t> first() const { return first_.ready(); }
+  [[nodiscard]] std::span<const std::int32_t> last() const { return last_.ready(); }
+  /// [M]: 1 for slots that are their last token alone, as it is protected, 0 for others.
+  [[nodiscard]] std::span<const std::int32_t> closing_only() const { return closing_only_.ready(); }
+  /// [M]: P, the weight of what the slot adds, against the slots before it: the last token's novelty, of a single
+  /// token 1.
+  [[nodiscard]] std::span<const float> shares() const { return shares_.ready(); }
+  /// [M]: ids of the last tokens; empty if the plan was given none.
+  [[nodiscard]] std::span<const std::int32_t> tokens() const { return tokens_.ready(); }
+  /// For each chunk of the pass its slots, as the chunk of a batch of slots: how many, behind how many earlier ones.
+  [[nodiscard]] std::span<const Chunk> chunks() const { return chunks_.ready(); }
+
+  /// The slots as a batch, of lists that lie here or in `memory`.
+  template <class Memory>
+  [[nodiscard]] Batch batch(Device& device, Memory& memory) const {
+    return {
+        .tokens = upload(device, tokens(), memory), .positions = upload(device, last(), memory), .chunks = chunks()};
+  }
+
+ private:
+  static constexpr float least_share = 1e-4f;
+
+  template <class T>
+  using List = Staged<Device, T>;
+
+  MergePlan(Device& device, const Batch& batch, Index slots, const MergeInput& input)
+      : closes_(device, checked(batch, input)),
+        slots_(device, batch.size()),
+        singles_(device, batch.size()),
+        first_(device, slots),
+        last_(device, slots),
+        closing_only_(device, slots),
+        shares_(device, slots),
+        tokens_(device, input.tokens.empty() ? 0 : slots),
+        chunks_(device, batch.chunk_count()) {}
+
+  template <class Budget>
+  [[nodiscard]] static Index most_slots(const Batch& batch) {
+    Index most = 0;
+    for (const Chunk& chunk : batch.chunks) most += Budget::max_slots(chunk.count);
+    return most;
+  }
+  /// T.
+  [[nodiscard]] static Index checked(const Batch& batch, const MergeInput& input) {
+    check(batch);
+    const auto bad = [&](std::size_t size) { return static_cast<Index>(size) != batch.size(); };
+    if (bad(input.novelty.size()) || (!input.guarded.empty() && bad(input.guarded.size())) ||
+        (!input.tokens.empty() && bad(input.tokens.size())))
+      detail::refuse(ErrorCode::op_shape,
+                     {"a plan of ", batch.size(), " tokens needs as many of each list, and has ", input.novelty.size(),
+                      " of novelty, ", input.guarded.size(), " of protection and ", input.tokens.size(), " of ids"});
+    return batch.size();
+  }
+
+  template <class Budget, class Write>
+  void add(const Chunk& chunk, const MergeInput& input, MergeState state, Write&& write) {
+    const Index begin = size(), before = state.slots;
+    for (Index i = 0; i < chunk.count; ++i) {
+      const auto row = static_cast<std::size_t>(chunk.begin + i);
+      const bool guarded = !input.guarded.empty() && input.guarded[row] != 0;
+      const float novelty = input.novelty[row];
+      const Index position = chunk.first_position + i, group = state.length + 1;
+      const bool closes = Budget::step(state, guarded || novelty >= input.threshold);
+      write(state);
+      closes_.add(closes ? 1 : 0);
+      slots_.add(static_cast<std::int32_t>(state.slots - 1));
+      singles_.add(closes && group == 1 ? 1 : 0);
+      if (!closes) continue;
+      first_.add(static_cast<std::int32_t>(position + 1 - group));
+      last_.add(static_cast<std::int32_t>(position));
+      closing_only_.add(guarded ? 1 : 0);
+      shares_.add(group == 1 ? 1.0f : std::clamp(novelty, least_share, 1.0f));
+      if (!input.tokens.empty()) tokens_.add(input.tokens[row]);
+    }
+    chunks_.add({chunk.sequence, begin, size() - begin, before});
+  }
+
+  List<std::int32_t> closes_, slots_, singles_, first_, last_, closing_only_;
+  List<float> shares_;
+  List<std::int32_t> tokens_;
+  List<Chunk> chunks_;
+};
+
+}  // namespace v1
+}  // namespace guild
