@@ -1,11 +1,19 @@
 // DeepSeek-V4 against transformers: logits, chosen experts, greedy tokens, split anywhere.
 // tests/fixtures/models/README.md says what each folder proves.
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <guild/io/checkpoint.hpp>
+#include <guild/io/safetensors.hpp>
 #include <guild/models/name_rule.hpp>
 
+#include "../io/test_files.hpp"
 #include "../support/family_specs.hpp"
 #include "parity.hpp"
 
@@ -22,6 +30,73 @@ TEST(Parity, DeepSeekV4OfWindowsAloneIsTheSameToTheBitHoweverItIsSplit) {
   expect_same_bits_of_any_split<DeepSeekV4Sliding>("v4_sliding");
 }
 TEST(Parity, DeepSeekV4AsTransformersSavesIt) { expect_both<DeepSeekV4Sliding>("v4_sliding_v5"); }
+
+TEST(Parity, DeepSeekV4WithTheNumbersOfPublishedFiles) { expect_both<DeepSeekV4Fp4>("v4_fp4"); }
+
+/// Weights of 4 and 8 bits whose scales are not as they should be.
+TEST(Parity, DeepSeekV4NamesTheScalesThatAreWrong) {
+  using guild::DType;
+  using guild::ErrorCode;
+  struct Tensor {
+    DType type;
+    std::vector<std::int64_t> shape;
+    std::string bytes;
+  };
+  using Tensors = std::map<std::string, Tensor>;
+  const std::string expert = "layers.1.ffn.experts.2.w3", query = "layers.0.attn.wq_b", norm = "layers.0.attn.q_norm";
+  const struct {
+    ErrorCode code;
+    std::string key;
+    const char* text;
+    std::function<void(Tensors&)> change;
+  } cases[] = {
+      {ErrorCode::wt_scale_missing, query + ".weight", "layers.0.attn.wq_b.scale",
+       [&](Tensors& t) { t.erase(query + ".scale"); }},
+      {ErrorCode::wt_scale_missing, expert + ".weight", "layers.1.ffn.experts.2.w3.scale",
+       [&](Tensors& t) { t.erase(expert + ".scale"); }},
+      {ErrorCode::wt_scale_shape, query + ".scale", "has shape [1, 2], expected [2, 1]",
+       [&](Tensors& t) {
+         t[query + ".scale"].shape = {1, 2};
+       }},
+      {ErrorCode::wt_scale_shape, expert + ".scale", "one scale for each block of 1 x 32",
+       [&](Tensors& t) {
+         t[expert + ".scale"].shape = {16, 2};
+       }},
+      {ErrorCode::wt_shape, expert + ".weight", "two MXFP4 values in a byte",
+       [&](Tensors& t) {
+         t[expert + ".weight"].shape = {16, 32};
+       }},
+      {ErrorCode::wt_scale_orphan, norm + ".scale", "only F8_E4M3 has scales",
+       [&](Tensors& t) { t[norm + ".scale"] = t[expert + ".scale"]; }},
+      {ErrorCode::wt_unexpected, "layers.0.lost.scale", "not in the model",
+       [&](Tensors& t) { t["layers.0.lost.scale"] = t[expert + ".scale"]; }},
+  };
+  const std::string source = std::string(GUILD_SOURCE_DIR) + "/tests/fixtures/models/v4_fp4";
+  const auto published = guild::Checkpoint::open(source);
+  for (const auto& c : cases) {
+    Tensors tensors;
+    for (const guild::TensorInfo& info : published.tensors()) {
+      std::string bytes(static_cast<std::size_t>(info.bytes), '\0');
+      published.read(info, bytes.data());
+      tensors[info.name] = {info.dtype, info.shape, std::move(bytes)};
+    }
+    c.change(tensors);
+    const guild::test::TempFolder folder;
+    std::filesystem::copy_file(source + "/config.json", folder.path("config.json"));
+    std::vector<guild::TensorSource> sources;
+    for (const auto& [name, tensor] : tensors)
+      sources.push_back({name, tensor.type, tensor.shape, tensor.bytes.data()});
+    guild::write_safetensors(folder.path("model.safetensors"), sources);
+    try {
+      (void)guild::load_weights<guild::Transformer<DeepSeekV4Fp4>>(guild::Checkpoint::open(folder.path(".")));
+      ADD_FAILURE() << "accepted: " << c.key;
+    } catch (const guild::Error& error) {
+      EXPECT_EQ(guild::name(error.code()), guild::name(c.code)) << error.what();
+      EXPECT_EQ(error.key(), c.key) << error.what();
+      EXPECT_NE(error.message().find(c.text), std::string::npos) << error.what();
+    }
+  }
+}
 
 /// Each tensor of a folder has a path, in any spelling of names; a fused one has those of its parts.
 template <class Spec>

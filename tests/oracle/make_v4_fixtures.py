@@ -12,6 +12,7 @@ two, whole rows of scores are 0 and tie.
 """
 import json
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 import transformers
 from safetensors.torch import load_file
+from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 
 import make_family_fixtures as family
 import reference_forward as reference
@@ -114,8 +116,25 @@ FIXTURES = {
         "_mtp": True,
         "_v5": "deepseek_v4_v5",
     },
+    "v4_fp4": V4
+    | {
+        "expert_dtype": "fp4",
+        "head_dim": 36,
+        "hidden_size": 32,
+        "moe_intermediate_size": 32,
+        "quantization_config": {
+            "activation_scheme": "dynamic",
+            "fmt": "e4m3",
+            "quant_method": "fp8",
+            "scale_fmt": "ue8m0",
+            "weight_block_size": [128, 128],
+        },
+        "torch_dtype": "bfloat16",
+        "_lengths": (13, 5),
+        "_stored": True,
+    },
 }
-SEEDS = {"v4_sliding": 7300, "v4": 7301, "v4_published": 7302}
+SEEDS = {"v4_sliding": 7300, "v4": 7301, "v4_published": 7302, "v4_fp4": 7303}
 
 
 def shapes(config: dict) -> dict:
@@ -186,6 +205,40 @@ def random_weights(config: dict, seed: int) -> dict:
     return weights
 
 
+def stored(tensors: dict) -> dict:
+    """As published: experts of 4 bits, other products in fp8, all scales powers of two; embedding, head and routers in
+    bf16, the rest in float32."""
+    out = {}
+    for name, w in tensors.items():
+        if ".experts." in name:
+            bits, exponents = family.to_mxfp4(w.numpy())
+            out[name] = torch.from_numpy(bits.reshape(len(w), -1).view(np.int8).copy())
+            out[name.replace(".weight", ".scale")] = torch.from_numpy(exponents.copy()).view(torch.float8_e8m0fnu)
+        elif re.search(r"attn\.w|shared_experts", name):
+            rows, cols = (-(-n // 128) for n in w.shape)
+            blocks = [[w[128 * r : 128 * r + 128, 128 * c : 128 * c + 128].abs().max() for c in range(cols)] for r in range(rows)]
+            scale = torch.exp2(torch.ceil(torch.log2(torch.tensor(blocks) / 448)))
+            wide = scale.repeat_interleave(128, 0).repeat_interleave(128, 1)[: w.shape[0], : w.shape[1]]
+            out[name] = (w / wide).to(torch.float8_e4m3fn)
+            out[name.replace(".weight", ".scale")] = scale.to(torch.float8_e8m0fnu)
+        else:
+            out[name] = w.bfloat16() if name in ("embed.weight", "head.weight") or name.endswith("gate.weight") else w
+    return out
+
+
+def floats_of(tensors: dict) -> dict:
+    """What transformers makes of them, or we where it takes other blocks than 128 x 128 (sides that 128 does not divide)."""
+    ours, theirs = v4_forward.dequantised({n: t.double().numpy() for n, t in tensors.items()}), Fp8Dequantize(None)
+    out = {}
+    for name, w in ours.items():
+        tensor = tensors[name]
+        out[name] = torch.from_numpy(w).to(tensor.dtype if tensor.dtype == torch.int64 else torch.float32)
+        scale = tensors.get(name.replace(".weight", ".scale")) if name.endswith(".weight") else None
+        if scale is not None and (tensor.dtype == torch.int8 or scale.numel() == 1):
+            assert torch.equal(theirs._dequantize_one(tensor, scale, torch.float32), out[name]), name
+    return out
+
+
 def is_clear(model) -> bool:
     return model.index_margin >= INDEX_MARGIN and np.min(model.margin) >= family.ROUTER_MARGIN
 
@@ -227,9 +280,14 @@ def decoding_error(model, tokens, length: int, wanted: torch.Tensor) -> float:
 
 def write(folder: pathlib.Path, sequences, lengths, report: dict) -> dict:
     """expected.safetensors of a folder that has its config and tensors."""
-    config = json.loads((folder / "config.json").read_text())
-    exact = v4_forward.Model(config, as_float64(load_file(folder / "model.safetensors")))
-    model = load_with_transformers(folder, config, torch.float32)
+    config, tensors = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    exact = v4_forward.Model(config, as_float64(tensors))
+    if "quantization_config" in config:  # transformers has no products of such weights on a CPU
+        config = {k: v for k, v in config.items() if k not in ("quantization_config", "expert_dtype")}
+        write_folder(folder.parent / "floats", config, floats_of(tensors), 1)
+        model = load_with_transformers(folder.parent / "floats", config, torch.float32)
+    else:
+        model = load_with_transformers(folder, config, torch.float32)
     expected, found = family.expect(model, exact, sequences, lengths)
     report = report | {"index_margin": np.inf, "transformers_decoding": 0.0} | found
     for i, (tokens, length) in enumerate(zip(sequences, lengths)):
@@ -246,6 +304,7 @@ def make(name: str) -> dict:
     changes = FIXTURES[name]
     config = dict(sorted((k, v) for k, v in changes.items() if k[0] != "_"))
     tensors = random_weights(config, SEEDS[name])
+    tensors = stored(tensors) if "_stored" in changes else tensors
     exact = v4_forward.Model(config, as_float64(tensors))
     ratio = exact.plain / exact.compress  # a pair that stays or nearly does, one that is blended, one that is stretched
     assert ratio.min() < 1.2 and ratio.max() > 3.9 and ((ratio > 1.1) & (ratio < 3.9)).any(), ratio
@@ -264,7 +323,8 @@ def make(name: str) -> dict:
             shutil.rmtree(OUT / name, ignore_errors=True)
             shutil.copytree(folder, OUT / name)
             measured |= family.finish(name, OUT / name, expected, report)
-        model = load_with_transformers(folder, config, torch.float32)
+        if saved or "_v5" in changes:
+            model = load_with_transformers(folder, config, torch.float32)
         if "_v5" in changes:
             family.save_as_transformers_does(model, pathlib.Path(temporary) / "v5", fused=False)
             shutil.copyfile(pathlib.Path(temporary) / "v5/config.json", CONFIGS / f"{changes['_v5']}.json")

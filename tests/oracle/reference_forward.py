@@ -34,7 +34,9 @@ def decode(dtype: str, raw: bytes) -> np.ndarray:
         return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4").astype(np.float64)
     if dtype == "F8_E4M3":
         return e4m3_table()[np.frombuffer(raw, np.uint8)]
-    return np.frombuffer(raw, {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "U8": "u1"}[dtype]).astype(np.float64)
+    if dtype == "F8_E8M0":
+        return 2.0 ** (np.frombuffer(raw, np.uint8) - 127.0)
+    return np.frombuffer(raw, {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I8": "u1", "U8": "u1"}[dtype]).astype(np.float64)
 
 
 def read_safetensors(path: pathlib.Path, keep_integers: bool = False) -> dict:

@@ -13,6 +13,7 @@ import re
 import numpy as np
 
 import reference_forward as reference
+from family_forward import E2M1
 from reference_forward import rms_norm, silu, softmax
 
 SLIDING, SPARSE, HEAVY = "sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"
@@ -38,10 +39,29 @@ def published(name: str) -> str:
     return name
 
 
+def dequantised(weights: dict) -> dict:
+    """X.weight times X.scale: fp8 in blocks of 128 x 128, or two values of 4 bits in a byte (lower half first) in rows
+    of 32."""
+    out = {}
+    for name, w in weights.items():
+        if name.endswith(".scale") and name.removesuffix(".scale") + ".weight" in weights:
+            continue
+        scale = weights.get(name.removesuffix(".weight") + ".scale") if name.endswith(".weight") else None
+        if scale is None:
+            out[name] = w
+        elif scale.shape == (-(-w.shape[0] // 128), -(-w.shape[1] // 128)):
+            out[name] = w * np.repeat(np.repeat(scale, 128, axis=0), 128, axis=1)[: w.shape[0], : w.shape[1]]
+        else:
+            codes = w.astype(np.int64) & 255
+            values = np.stack([E2M1[codes & 15], E2M1[codes >> 4]], axis=-1).reshape(len(w), -1)
+            out[name] = values * np.repeat(scale, 32, axis=1)
+    return out
+
+
 def canonical(weights: dict) -> dict:
     """Published names, a matrix for each expert."""
     out = {}
-    for name, w in weights.items():
+    for name, w in dequantised(weights).items():
         name = published(name)
         if name.endswith("experts.gate_up_proj"):
             for e, both in enumerate(w):

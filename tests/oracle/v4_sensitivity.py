@@ -85,6 +85,15 @@ class SeriesSwapped(v4_forward.Model):
                 self.w[name] = np.roll(w, rows, axis=1)
 
 
+class HigherHalfFirst(v4_forward.Model):
+    """Of a byte of two values."""
+
+    def __init__(self, config, weights):
+        super().__init__(config, weights)
+        for name in (name for name in self.w if ".experts." in name):
+            self.w[name] = self.w[name].reshape(len(self.w[name]), -1, 2)[..., ::-1].reshape(len(self.w[name]), -1)
+
+
 FAULTS = {  # what is wrong: the model, the fixtures that must notice
     "no sinks": (changed({"sinks": lambda m: False}), ALL),
     "output not turned back": (changed({"turns_back": lambda m: False}), ALL),
@@ -123,12 +132,13 @@ FAULTS = {  # what is wrong: the model, the fixtures that must notice
     "the shared expert without limits": (UnlimitedShared, ALL),
     "hash layers choose by scores": (HashedChoose, ALL),
     "no selection bias": (changed(weights={"gate.bias": np.zeros_like}), ALL),
+    "the higher half of a byte first": (HigherHalfFirst, ("v4_fp4",)),
 }
 
 
 def main() -> int:
     fixtures = {}
-    for name in ALL:
+    for name in (*ALL, "v4_fp4"):
         folder = MODELS / name
         settings, tensors = json.loads((folder / "config.json").read_text()), reference.read_weights(folder)
         tokens = reference.read_safetensors(folder / "expected.safetensors", keep_integers=True)["tokens_0"]

@@ -246,6 +246,19 @@ struct DeepSeekV4Sliding : guild::DeepSeekV4Defaults {
       .experts = 5, .top_k = 2, .scoring = guild::Scoring::sqrt_softplus, .scale = 1.5};
   static constexpr ExpertConfig experts = {.hidden = 7, .shared = 1, .activation = {.limit = 1.25}};
 };
+/// Weights as published: experts of 4 bits, other products in fp8.
+struct DeepSeekV4Fp4 : DeepSeekV4Sliding {
+  static constexpr TrunkConfig config = {
+      .vocab = 47, .hidden = 32, .layers = 3, .context = 128, .norm = {.epsilon = 0.001}};
+  static constexpr guild::SharedKvConfig attention = {.heads = 4,
+                                                      .head_dim = 36,
+                                                      .rope_dim = 8,
+                                                      .query_rank = 11,
+                                                      .output_groups = 2,
+                                                      .output_rank = 6,
+                                                      .rope = DeepSeekV4Sliding::attention.rope};
+  static constexpr ExpertConfig experts = {.hidden = 32, .shared = 1, .activation = {.limit = 1.25}};
+};
 /// Layers of all kinds, a rate that published files cannot say.
 struct DeepSeekV4 : DeepSeekV4Sliding {
   static constexpr TrunkConfig config = {

@@ -49,9 +49,15 @@ inline constexpr std::string_view packed_suffix = "_packed", packed_scale_suffix
 /// The same to a fused tensor's: MXFP4 in the layout of GPT-OSS.
 inline constexpr std::string_view blocks_suffix = "_blocks", block_scales_suffix = "_scales";
 
+/// The name of the scales of an f8_e4m3 matrix: `suffix` follows its own, or is a step in place of the last.
+[[nodiscard]] inline std::string scales_name(std::string_view name, std::string_view suffix) {
+  if (suffix.starts_with('.')) name = name.substr(0, name.rfind('.'));
+  return std::string(name).append(suffix);
+}
+
 class TensorFinder {
  public:
-  /// `scale_suffix` follows the name of an f8_e4m3 matrix in the name of its scales.
+  /// `scale_suffix` makes the names of scales, see scales_name.
   TensorFinder(const Checkpoint& checkpoint, std::string_view scale_suffix)
       : checkpoint_(checkpoint), scale_suffix_(scale_suffix) {}
 
@@ -70,12 +76,16 @@ class TensorFinder {
     found.elements = checkpoint_.find(name);
     if (found.elements == nullptr) {
       found.elements = checkpoint_.find(name + std::string(packed_suffix));
-      if (found.elements != nullptr) find_packed(found, name, shape);
+      if (found.elements != nullptr) find_packed(found, shape, name + std::string(packed_scale_suffix));
+      return found;
+    }
+    if (found.elements->dtype == DType::i8 && scale_suffix_.starts_with('.')) {
+      find_packed(found, shape, scales_name(name, scale_suffix_));
       return found;
     }
     check_elements(*found.elements, {shape.rows, shape.cols});
     found.format = found.elements->dtype;
-    if (found.format.scaled()) find_scales(found, name + std::string(scale_suffix_), grid(found.format, shape));
+    if (found.format.scaled()) find_scales(found, scales_of(name), grid(found.format, shape));
     return found;
   }
 
@@ -96,7 +106,7 @@ class TensorFinder {
       fail(ErrorCode::wt_dtype, *found.elements,
            "is stored as F8_E4M3, whose blocks of 128 rows would belong to several matrices; store it as BF16");
     const std::vector<std::int64_t> one = grid(found.format, shape.matrix());
-    find_scales(found, name + std::string(scale_suffix_), {shape.count, rows.parts * one[0], one[1]});
+    find_scales(found, scales_of(name), {shape.count, rows.parts * one[0], one[1]});
     return found;
   }
 
@@ -137,6 +147,11 @@ class TensorFinder {
     const std::string packed = name + std::string(packed_suffix);
     return checkpoint_.find(name) != nullptr || checkpoint_.find(packed) != nullptr;
   }
+  /// transformers saves scales that are a step of their own as others are saved.
+  [[nodiscard]] std::string scales_of(const std::string& name) const {
+    const std::string other = name + "_scale_inv";
+    return checkpoint_.find(other) != nullptr ? other : scales_name(name, scale_suffix_);
+  }
   static std::vector<std::int64_t> grid(const Format& format, MatrixShape shape) {
     return {(shape.rows + format.block_rows - 1) / format.block_rows,
             (shape.cols + format.block_cols - 1) / format.block_cols};
@@ -170,19 +185,19 @@ class TensorFinder {
     found.format = {DType::f8_e4m3, type, scale_block, scale_block};
     check_grid(found, wanted);
   }
-  void find_packed(StoredTensor& found, const std::string& name, MatrixShape shape) const {
+  void find_packed(StoredTensor& found, MatrixShape shape, const std::string& scales) const {
     const TensorInfo& info = *found.elements;
     found.format = mxfp4;
     if (shape.cols % mxfp4.block_cols != 0)
       fail(ErrorCode::wt_shape, info,
            {"is packed as MXFP4, whose rows are whole blocks of 32, but the model's have ", shape.cols, " elements"});
-    if (info.dtype != DType::u8)
+    if (info.dtype != DType::u8 && info.dtype != DType::i8)
       fail(ErrorCode::wt_dtype, info, {"is stored as ", info.type_name, ", expected U8: two MXFP4 values in a byte"});
     if (info.shape.size() != 2 || info.shape[0] != shape.rows || info.shape[1] != shape.cols / 2)
       fail(ErrorCode::wt_shape, info,
            {"has shape ", shape_list(info.shape), ", expected ", shape_list({shape.rows, shape.cols / 2}),
             ": two MXFP4 values in a byte"});
-    find_mxfp4_scales(found, name + std::string(packed_scale_suffix));
+    find_mxfp4_scales(found, scales);
     check_grid(found, grid(found.format, shape));
   }
   void find_mxfp4_scales(StoredTensor& found, const std::string& name) const {

@@ -95,9 +95,10 @@ class WeightCheck {
     for (const TensorInfo& info : checkpoint_.tensors()) {
       if (used_.contains(info.name) || is_skipped(info.name, skipped)) continue;
       if (info.name.ends_with(Names::scale_suffix)) {
-        const std::string base = info.name.substr(0, info.name.size() - Names::scale_suffix.size());
+        std::string base = info.name.substr(0, info.name.size() - Names::scale_suffix.size());
+        if (Names::scale_suffix.starts_with('.')) base += ".weight";
         const TensorInfo* matrix = checkpoint_.find(base);
-        if (matrix != nullptr && matrix->dtype != DType::f8_e4m3)
+        if (matrix != nullptr && matrix->dtype != DType::f8_e4m3 && matrix->dtype != DType::i8)
           fail(ErrorCode::wt_scale_orphan, info,
                {"scales \"", base, "\", which is stored as ", guild::name(matrix->dtype), "; only F8_E4M3 has scales"});
       }

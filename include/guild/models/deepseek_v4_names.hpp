@@ -142,11 +142,12 @@ inline constexpr std::array v4_module_names = {
 
 }  // namespace detail
 
-/// Files are written as published. Experts may be fused as transformers 5 writes them with save_original_format=False.
+/// Files are written as published. Experts may be fused as transformers 5 writes them with save_original_format=False,
+/// or be of 4 bits as published: MXFP4, two values in a byte, scales beside them.
 struct DeepSeekV4Names {
   static constexpr auto rules = name_rules(detail::v4_names, detail::UnderModel<detail::v4_names>::rules,
                                            detail::v4_module_names, fused_expert_names);
-  static constexpr std::string_view scale_suffix = "_scale_inv";
+  static constexpr std::string_view scale_suffix = ".scale";
   static constexpr std::string_view skipped[] = {"mtp."};  ///< prediction layers, which are not read
 };
 

@@ -3,7 +3,9 @@
 //   struct Names {
 //     static constexpr NameRule rules[] = {{"layers.*.mixer", "model.layers.*.self_attn"},
 //                                          {"layers.*.mixer.output", "model.layers.*.self_attn.o_proj"}, ...};
-//     static constexpr std::string_view scale_suffix = "_scale_inv";  // f8_e4m3 matrix X has its scales in X_scale_inv
+//     static constexpr std::string_view scale_suffix = "_scale_inv";  // f8_e4m3 matrix X has its scales in
+//     X_scale_inv;
+//                                                                 // ".scale": X.weight has them in X.scale
 //     static constexpr std::string_view skipped[] = {"mtp."};  // tensors that begin so may be there; may be left out
 //   };
 //

@@ -76,8 +76,8 @@ struct IndexerConfig {
   int heads = 64;    ///< `index_n_heads`
   int dim = 128;     ///< `index_head_dim`: of its queries, and of its key, which all of its heads share
   int top_k = 2048;  ///< `index_topk`: keys a token's attention sees at most, its own among those it may choose
-  /// How the first qk_rope_head_dim values of its queries and keys turn, by the frequencies of attention; attention may
-  /// pair them otherwise.
+  /// How the first qk_rope_head_dim values of its queries and keys turn (the last, where keys are pooled rows), by the
+  /// frequencies of attention; attention may pair them otherwise.
   RopePairs pairs = RopePairs::halves;
   IndexerTypes types{};  ///< `indexer_types`: one for each layer; empty: each has an index
   friend constexpr bool operator==(const IndexerConfig&, const IndexerConfig&) = default;
