@@ -50,10 +50,9 @@ TEST(RowTeams, ColumnsOfSlotsHaveTheSameBitsInEveryTeam) {
                                         .last = view_of(groups.last),
                                         .z = z.view()},
             [](auto&&... of_all) { guild::pool_groups(of_all...); });
-    run_one(
-        device,
-        guild::SmoothSlotsJob<float>{.y = made.view(), .z = z.view(), .weights = view_of(weights), .d = d.view()},
-        [](auto&&... of_all) { guild::smooth_slots(of_all...); });
+    run_one(device,
+            guild::SmoothSlotsJob<float>{.y = made.view(), .z = z.view(), .weights = view_of(weights), .d = d.view()},
+            [](auto&&... of_all) { guild::smooth_slots(of_all...); });
     run_one(device,
             guild::InflateJob<float>{.x = x.view(),
                                      .gate = gate.view(),

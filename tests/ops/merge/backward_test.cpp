@@ -1,5 +1,5 @@
-// From tokens to slots and back as one: the gradients of all operations, joined as a merge span joins them, are those of
-// the formulas in double, in which a single token is no copy and a confidence stands where the forward has 1.
+// From tokens to slots and back as one: the gradients of all operations, joined as a merge span joins them, are those
+// of the formulas in double, in which a single token is no copy and a confidence stands where the forward has 1.
 #include <gtest/gtest.h>
 
 #include "merged_span.hpp"

@@ -87,8 +87,8 @@ struct MergedSpan {
             const double lost = x(t, i) - z[static_cast<std::size_t>(i)];
             gate += to_gate(c, i) * lost, details += to_details(c, i) * lost;
           }
-          sum += dy(t, c) *
-                 (x(t, c) + (1 + std::tanh(gate)) * confidence * past[static_cast<std::size_t>(c)] + details);
+          sum +=
+              dy(t, c) * (x(t, c) + (1 + std::tanh(gate)) * confidence * past[static_cast<std::size_t>(c)] + details);
         }
       }
     }
@@ -122,19 +122,19 @@ struct ByOperations {
       std::ranges::fill(out.data, Real(0));
       return out;
     };
-    auto a = matrix(tokens, 1), made = matrix(slots, width), d = made,
-         weights = matrix(1, slots), r = matrix(tokens, width), gate = r, details = r;
+    auto a = matrix(tokens, 1), made = matrix(slots, width), d = made, weights = matrix(1, slots),
+         r = matrix(tokens, width), gate = r, details = r;
     run_one(device, guild::NoveltyJob<Real>{.q = of.q.view(), .keys = of.k.view(), .p = p.view().row(0)},
             [](auto&&... of_all) { guild::novelty(of_all...); });
     guild::group_scores(device, of.s.view(), p.view().row(0), of.eta.view().row(0), of.masses.view().row(0), a.view());
     run_one(device,
             guild::PoolGroupsJob<Real>{.x = of.x.view(),
-                                         .scores = a.view(),
-                                         .length = tokens,
-                                         .first = first,
-                                         .last = last,
-                                         .marked = marked,
-                                         .z = z.view()},
+                                       .scores = a.view(),
+                                       .length = tokens,
+                                       .first = first,
+                                       .last = last,
+                                       .marked = marked,
+                                       .z = z.view()},
             [](auto&&... of_all) { guild::pool_groups(of_all...); });
     for (Index j = 0; j < slots; ++j)
       for (Index c = 0; c < width; ++c) made(j, c) = of.inside(z(j, c), c);
@@ -143,23 +143,22 @@ struct ByOperations {
         device,
         guild::SmoothSlotsJob<Real>{.y = made.view(), .z = z.view(), .weights = weights.view().row(0), .d = d.view()},
         [](auto&&... of_all) { guild::smooth_slots(of_all...); });
-    run_one(
-        device,
-        guild::LostDetailJob<Real>{.x = of.x.view(), .z = z.view(), .length = slots, .slot = slot, .r = r.view()},
-        [](auto&&... of_all) { guild::lost_detail(of_all...); });
+    run_one(device,
+            guild::LostDetailJob<Real>{.x = of.x.view(), .z = z.view(), .length = slots, .slot = slot, .r = r.view()},
+            [](auto&&... of_all) { guild::lost_detail(of_all...); });
     for (Index t = 0; t < tokens; ++t)
       for (Index c = 0; c < width; ++c)
         for (Index i = 0; i < width; ++i)
           gate(t, c) += of.to_gate(c, i) * r(t, i), details(t, c) += of.to_details(c, i) * r(t, i);
     run_one(device,
             guild::InflateJob<Real>{.x = of.x.view(),
-                                      .gate = gate.view(),
-                                      .details = details.view(),
-                                      .d = d.view(),
-                                      .made = made.view(),
-                                      .slot = slot,
-                                      .single = single,
-                                      .y = y.view()},
+                                    .gate = gate.view(),
+                                    .details = details.view(),
+                                    .d = d.view(),
+                                    .made = made.view(),
+                                    .slot = slot,
+                                    .single = single,
+                                    .y = y.view()},
             [](auto&&... of_all) { guild::inflate(of_all...); });
 
     auto dgate = r, ddetails = r, dr = matrix(tokens, width), dd = made, dmade = made, dz = made, dpooled = r,
@@ -167,27 +166,27 @@ struct ByOperations {
     std::ranges::fill(deta.data, Real(0));
     run_one(device,
             guild::InflateGradientJob<Real>{.gate = gate.view(),
-                                              .d = d.view(),
-                                              .closing = last,
-                                              .single = single,
-                                              .dy = of.dy.view(),
-                                              .dx = dx.view(),
-                                              .dgate = dgate.view(),
-                                              .ddetails = ddetails.view(),
-                                              .dd = dd.view(),
-                                              .dmade = dmade.view(),
-                                              .dconfidence = dconfidence.view().row(0)},
+                                            .d = d.view(),
+                                            .closing = last,
+                                            .single = single,
+                                            .dy = of.dy.view(),
+                                            .dx = dx.view(),
+                                            .dgate = dgate.view(),
+                                            .ddetails = ddetails.view(),
+                                            .dd = dd.view(),
+                                            .dmade = dmade.view(),
+                                            .dconfidence = dconfidence.view().row(0)},
             [](auto&&... of_all) { guild::inflate_backward(of_all...); });
     guild::confidence_backward(device, view_of(groups.closes), dconfidence.view().row(0), dp.view().row(0));
     run_one(device,
             guild::SmoothSlotsGradientJob<Real>{.y = made.view(),
-                                                  .z = z.view(),
-                                                  .weights = weights.view().row(0),
-                                                  .d = d.view(),
-                                                  .dd = dd.view(),
-                                                  .dy = dmade.view(),
-                                                  .dz = dz.view(),
-                                                  .dweights = dweights.view().row(0)},
+                                                .z = z.view(),
+                                                .weights = weights.view().row(0),
+                                                .d = d.view(),
+                                                .dd = dd.view(),
+                                                .dy = dmade.view(),
+                                                .dz = dz.view(),
+                                                .dweights = dweights.view().row(0)},
             [](auto&&... of_all) { guild::smooth_slots_backward(of_all...); });
     guild::smoothing_weights_backward(device, p.view().row(0), last, single, dweights.view().row(0), dp.view().row(0));
     for (Index t = 0; t < tokens; ++t)
@@ -200,21 +199,20 @@ struct ByOperations {
       for (Index c = 0; c < width; ++c) dz(j, c) += of.slope(z(j, c), c) * dmade(j, c);
     run_one(device,
             guild::PoolGroupsGradientJob<Real>{.x = of.x.view(),
-                                                 .scores = a.view(),
-                                                 .first = first,
-                                                 .last = last,
-                                                 .marked = marked,
-                                                 .z = z.view(),
-                                                 .dz = dz.view(),
-                                                 .dx = dpooled.view(),
-                                                 .da = da.view()},
+                                               .scores = a.view(),
+                                               .first = first,
+                                               .last = last,
+                                               .marked = marked,
+                                               .z = z.view(),
+                                               .dz = dz.view(),
+                                               .dx = dpooled.view(),
+                                               .da = da.view()},
             [](auto&&... of_all) { guild::pool_groups_backward(of_all...); });
     for (Index t = 0; t < tokens; ++t)
       for (Index c = 0; c < width; ++c) dx(t, c) += dpooled(t, c);
-    guild::group_scores_backward(device, p.view().row(0), of.eta.view().row(0), da.view(), ds.view(),
-                                 dp.view().row(0), deta.view().row(0));
-    run_one(device,
-            guild::NoveltyGradientJob<Real>{of.q.view(), of.k.view(), dp.view().row(0), dq.view(), dk.view()},
+    guild::group_scores_backward(device, p.view().row(0), of.eta.view().row(0), da.view(), ds.view(), dp.view().row(0),
+                                 deta.view().row(0));
+    run_one(device, guild::NoveltyGradientJob<Real>{of.q.view(), of.k.view(), dp.view().row(0), dq.view(), dk.view()},
             [](auto&&... of_all) { guild::novelty_backward(of_all...); });
   }
 };
