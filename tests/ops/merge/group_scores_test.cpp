@@ -36,8 +36,8 @@ TEST(GroupScores, FollowTheFormula) {
     Case<float> at(tokens);
     at.run();
     for (Index t = 0; t < tokens; ++t)
-      ASSERT_NEAR(at.a(t, 0), double(at.s(t, 0)) + double(at.eta(0, 0)) * double(at.p(0, t)) + std::log(1.0 + double(t % 4)),
-                  1e-6);
+      ASSERT_NEAR(at.a(t, 0),
+                  double(at.s(t, 0)) + double(at.eta(0, 0)) * double(at.p(0, t)) + std::log(1.0 + double(t % 4)), 1e-6);
     const auto with = at.a;
     EXPECT_TRUE(at.a.padding_is_untouched());
     at.run(false);

@@ -50,8 +50,7 @@ struct Case {
   void run() { run(job()); }
 
   [[nodiscard]] guild::LostDetailJob<Real> lost() {
-    return {
-        .x = x.view(), .z = z.view(), .length = groups.slots(), .slot = view_of(groups.slot), .r = r.view()};
+    return {.x = x.view(), .z = z.view(), .length = groups.slots(), .slot = view_of(groups.slot), .r = r.view()};
   }
   void run(const guild::LostDetailJob<Real>& one) {
     guild::lost_detail(device, std::span<const guild::LostDetailJob<Real>>(&one, 1));
@@ -260,8 +259,8 @@ TEST(Inflate, GivesTheGradientOfTheConfidence) {
     const auto token = static_cast<std::size_t>(t);
     double expected = 0;
     for (Index c = 0; c < 19 && at.groups.slot[token] >= 0; ++c)
-      expected += dy(t, c) * at.d(at.groups.slot[token], c) *
-                  (at.groups.single[token] != 0 ? 1 : 1 + std::tanh(at.gate(t, c)));
+      expected +=
+          dy(t, c) * at.d(at.groups.slot[token], c) * (at.groups.single[token] != 0 ? 1 : 1 + std::tanh(at.gate(t, c)));
     EXPECT_NEAR(of.dconfidence(0, t), expected, 1e-12) << t;
   }
   const auto dx = of.dx.data, dd = of.dd.data;
@@ -436,9 +435,8 @@ TEST(Inflate, RefusesWhatDoesNotFit) {
   const auto lost_backward = [&](auto&& change) {
     auto job = lost_job;
     change(job);
-    return code_of([&] {
-      guild::lost_detail_backward(at.device, std::span<const guild::LostDetailGradientJob<float>>(&job, 1));
-    });
+    return code_of(
+        [&] { guild::lost_detail_backward(at.device, std::span<const guild::LostDetailGradientJob<float>>(&job, 1)); });
   };
   EXPECT_EQ(lost_backward([](auto&) {}), ErrorCode::count_);
   EXPECT_EQ(lost_backward([](auto& job) { job.dr.cols = 4; }), ErrorCode::op_shape);

@@ -88,8 +88,8 @@ TEST(Novelty, HasTheSameBitsFromARingAndInAnySplit) {
 template <class Real>
 std::pair<Matrix<Real>, Matrix<Real>> gradients(Case<Real>& at, const Matrix<Real>& dp) {
   std::pair<Matrix<Real>, Matrix<Real>> out{{at.q.rows, at.q.cols, at.q.cols + 2}, {at.q.rows, at.q.cols}};
-  const guild::NoveltyGradientJob<Real> job{
-      at.q.view(), at.k.view(), dp.view().row(0), out.first.view(), out.second.view()};
+  const guild::NoveltyGradientJob<Real> job{at.q.view(), at.k.view(), dp.view().row(0), out.first.view(),
+                                            out.second.view()};
   guild::novelty_backward(at.device, std::span<const guild::NoveltyGradientJob<Real>>(&job, 1));
   return out;
 }
@@ -164,9 +164,8 @@ TEST(Novelty, RefusesWhatDoesNotFit) {
   const auto backward = [&](auto&& change) {
     auto changed = job;
     change(changed);
-    return code_of([&] {
-      guild::novelty_backward(at.device, std::span<const guild::NoveltyGradientJob<float>>(&changed, 1));
-    });
+    return code_of(
+        [&] { guild::novelty_backward(at.device, std::span<const guild::NoveltyGradientJob<float>>(&changed, 1)); });
   };
   EXPECT_EQ(backward([](auto& of) { of.k.rows = 5; }), ErrorCode::op_shape);
   EXPECT_EQ(backward([](auto& of) { of.dp.size = 5; }), ErrorCode::op_shape);

@@ -86,8 +86,9 @@ void inflate_backward(Device& device, std::span<const InflateGradientJob<Real>> 
     if (job.dgate.data != nullptr) detail::require_shape(job.dgate, tokens, columns, "inflate_backward: dgate");
     if (job.ddetails.data != nullptr)
       detail::require_shape(job.ddetails, tokens, columns, "inflate_backward: ddetails");
-    for (const auto& one : {job.d, View<const Real, 2>(job.dd), View<const Real, 2>(job.dmade)})
-      detail::require_shape(one, slots, columns, "inflate_backward: slots");
+    detail::require_shape(job.d, slots, columns, "inflate_backward: d");
+    detail::require_shape(job.dd, slots, columns, "inflate_backward: dd");
+    detail::require_shape(job.dmade, slots, columns, "inflate_backward: dmade");
     detail::require_size(job.closing, slots, "inflate_backward: closing");
     detail::require_size(job.single, tokens, "inflate_backward: single");
     if (job.dconfidence.data != nullptr) detail::require_size(job.dconfidence, tokens, "inflate_backward: dconfidence");

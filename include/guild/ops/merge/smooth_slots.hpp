@@ -35,9 +35,12 @@ void smooth_slots_backward(Device& device, std::span<const SmoothSlotsGradientJo
   Staged<Device, SmoothSlotsAdjointJob<Real>> adjoints(device, static_cast<Index>(jobs.size()));
   for (const SmoothSlotsGradientJob<Real>& job : jobs) {
     const Index slots = job.d.rows, columns = job.d.cols;
-    for (const auto& one :
-         {job.y, job.z, job.d, View<const Real, 2>(job.dd), View<const Real, 2>(job.dy), View<const Real, 2>(job.dz)})
-      detail::require_shape(one, slots, columns, "smooth_slots_backward: slots");
+    detail::require_shape(job.y, slots, columns, "smooth_slots_backward: y");
+    detail::require_shape(job.z, slots, columns, "smooth_slots_backward: z");
+    detail::require_shape(job.d, slots, columns, "smooth_slots_backward: d");
+    detail::require_shape(job.dd, slots, columns, "smooth_slots_backward: dd");
+    detail::require_shape(job.dy, slots, columns, "smooth_slots_backward: dy");
+    detail::require_shape(job.dz, slots, columns, "smooth_slots_backward: dz");
     detail::require_size(job.weights, slots, "smooth_slots_backward: weights");
     detail::require_size(job.dweights, slots, "smooth_slots_backward: dweights");
     adjoints.add({job.weights, job.dd});

@@ -168,11 +168,15 @@ struct InflateGradientJob {
     const Index dim = dy.cols;
     Real* const to_x = dx.data + token * dx.pitch;
     team.for_each(dim, [=](Index i) { to_x[i] = along == nullptr ? Real(0) : along[i]; });
-    for (const View<Real, 2>* one : {&dgate, &ddetails}) {
-      if (one->data == nullptr) continue;
-      Real* const to = one->data + token * one->pitch;
-      team.for_each(dim, [=](Index i) { to[i] = Real(0); });
-    }
+    clear(team, token, dgate);
+    clear(team, token, ddetails);
+  }
+
+  template <Team T>
+  GUILD_TEAM_INLINE GUILD_HD static void clear(T team, Index token, const View<Real, 2>& rows) {
+    if (rows.data == nullptr) return;
+    Real* const to = rows.data + token * rows.pitch;
+    team.for_each(rows.cols, [=](Index i) { to[i] = Real(0); });
   }
 
   template <Team T>

@@ -60,7 +60,7 @@ struct PoolGroupsJob {
   View<const std::int32_t> last;      ///< [M]
   View<const std::int32_t> marked{};  ///< [M], or no data: not 0 where the last token alone is the slot
   View<Real, 2> z;                    ///< [M, D]
-  View<Real> mass;                    ///< [M], or no data
+  View<Real> mass{};                  ///< [M], or no data
   RingRows ring{};
 
   [[nodiscard]] GUILD_HD Index pieces() const { return z.rows; }

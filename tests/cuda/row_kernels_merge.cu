@@ -1,0 +1,238 @@
+// Row kernels of merging and inflation on the GPU against the same kernels on the CPU, forward and backward. Exits with
+// 0 (all agree), 1 (some differ) or 77 (no GPU: nothing was tested).
+#include <guild/device/cpu.hpp>
+#include <guild/ops/merge/group_scores.hpp>
+#include <guild/ops/merge/inflate.hpp>
+#include <guild/ops/merge/novelty.hpp>
+#include <guild/ops/merge/pool_groups.hpp>
+#include <guild/ops/merge/smooth_slots.hpp>
+#include <span>
+
+#include "twin.cuh"
+
+namespace {
+using namespace guild_test;
+
+template <class T>
+View<T, 2> seen(guild::Cpu&, Twin<T>& twin) {
+  return twin.on_host();
+}
+template <class T>
+View<T, 2> seen(guild::Cuda&, Twin<T>& twin) {
+  return View<T, 2>(twin.on_device());
+}
+
+/// Groups of 1 to 7 tokens, singles among them, and a tail of 3 tokens.
+struct Plan {
+  std::vector<std::int32_t> first, last, marked, slot, single, closes;
+  explicit Plan(Index slots) {
+    std::int32_t next = 0;
+    for (Index j = 0; j < slots; ++j) {
+      const Index length = j % 3 == 1 ? 1 : 1 + j * 5 % 7;
+      for (Index i = 0; i < length; ++i) {
+        const bool closing = i + 1 == length;
+        slot.push_back(static_cast<std::int32_t>(j) - (closing ? 0 : 1));
+        single.push_back(length == 1 ? 1 : 0);
+        closes.push_back(closing ? 1 : 0);
+      }
+      first.push_back(next);
+      next += static_cast<std::int32_t>(length);
+      last.push_back(next - 1);
+      marked.push_back(j % 5 == 3 ? 1 : 0);
+    }
+    for (int i = 0; i < 3; ++i) {
+      slot.push_back(static_cast<std::int32_t>(slots) - 1);
+      single.push_back(0);
+      closes.push_back(0);
+    }
+  }
+};
+
+template <class Real>
+void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double tolerance) {
+  const Plan plan(slots);
+  const auto tokens = static_cast<Index>(plan.slot.size());
+  std::mt19937 random(11);
+  const auto integers = [&](const std::vector<std::int32_t>& values) {
+    const auto count = static_cast<Index>(values.size());
+    return Twin<std::int32_t>(cuda, 1, count, count, values);
+  };
+  auto first = integers(plan.first), last = integers(plan.last), marked = integers(plan.marked),
+       slot = integers(plan.slot), single = integers(plan.single), closes = integers(plan.closes);
+  const auto rows = [&](Index count, Index columns, Index spare = 1) {
+    return matrix<Real>(cuda, random, count, columns, spare);
+  };
+  auto x = rows(tokens, width), q = rows(tokens, 128), k = rows(tokens, 128, 2), s = rows(tokens, 1, 3),
+       eta = rows(1, 1, 0), masses = rows(1, tokens, 0), made = rows(slots, width), gate = rows(tokens, width),
+       details = rows(tokens, width, 2), dy = rows(tokens, width);
+  for (auto& mass : masses.host) mass = Real(1) + static_cast<Real>(static_cast<int>(std::abs(mass) * 3));
+  guild::copy_to_device<Real>(cuda, masses.flat_host(), masses.device.view());
+  auto p = rows(1, tokens, 0), a = rows(tokens, 1, 2), z = rows(slots, width, 3), mass = rows(1, slots, 0),
+       weights = rows(1, slots, 0), d = rows(slots, width), r = rows(tokens, width), y = rows(tokens, width);
+  auto dx = rows(tokens, width), dgate = rows(tokens, width), ddetails = rows(tokens, width), dd = rows(slots, width),
+       dmade = rows(slots, width), dz = rows(slots, width), dpooled = rows(tokens, width), da = rows(tokens, 1),
+       ds = rows(tokens, 1), dconfidence = rows(1, tokens, 0), dweights = rows(1, slots, 0), dp = rows(1, tokens, 0),
+       deta = rows(1, 1, 0), dq = rows(tokens, 128), dk = rows(tokens, 128);
+  const auto run = [&](auto& device) {
+    const auto at = [&](auto& twin) { return seen(device, twin); };
+    const auto list = [&](auto& twin) { return seen(device, twin).row(0); };
+    const guild::NoveltyJob<Real> of_p{.q = at(q), .keys = at(k), .p = list(p)};
+    guild::novelty(device, std::span(&of_p, 1));
+    guild::group_scores(device, at(s), list(p), list(eta), list(masses), at(a));
+    const guild::PoolGroupsJob<Real> of_z{.x = at(x),
+                                          .scores = at(a),
+                                          .masses = View<Real, 2>(list(masses).data, tokens, 1),
+                                          .length = tokens,
+                                          .first = list(first),
+                                          .last = list(last),
+                                          .marked = list(marked),
+                                          .z = at(z),
+                                          .mass = list(mass)};
+    guild::pool_groups(device, std::span(&of_z, 1));
+    guild::smoothing_weights(device, list(p), list(last), list(single), list(weights));
+    const guild::SmoothSlotsJob<Real> of_d{.y = at(made), .z = at(z), .weights = list(weights), .d = at(d)};
+    guild::smooth_slots(device, std::span(&of_d, 1));
+    const guild::LostDetailJob<Real> of_r{.x = at(x), .z = at(z), .length = slots, .slot = list(slot), .r = at(r)};
+    guild::lost_detail(device, std::span(&of_r, 1));
+    const guild::InflateJob<Real> of_y{.x = at(x),
+                                       .gate = at(gate),
+                                       .details = at(details),
+                                       .d = at(d),
+                                       .made = at(made),
+                                       .slot = list(slot),
+                                       .single = list(single),
+                                       .y = at(y)};
+    guild::inflate(device, std::span(&of_y, 1));
+
+    const guild::InflateGradientJob<Real> back{.gate = at(gate),
+                                               .d = at(d),
+                                               .closing = list(last),
+                                               .single = list(single),
+                                               .dy = at(dy),
+                                               .dx = at(dx),
+                                               .dgate = at(dgate),
+                                               .ddetails = at(ddetails),
+                                               .dd = at(dd),
+                                               .dmade = at(dmade),
+                                               .dconfidence = list(dconfidence)};
+    guild::inflate_backward(device, std::span(&back, 1));
+    guild::confidence_backward(device, list(closes), list(dconfidence), list(dp));
+    const guild::SmoothSlotsGradientJob<Real> of_dd{.y = at(made),
+                                                    .z = at(z),
+                                                    .weights = list(weights),
+                                                    .d = at(d),
+                                                    .dd = at(dd),
+                                                    .dy = at(dmade),
+                                                    .dz = at(dz),
+                                                    .dweights = list(dweights)};
+    guild::smooth_slots_backward(device, std::span(&of_dd, 1));
+    guild::smoothing_weights_backward(device, list(p), list(last), list(single), list(dweights), list(dp));
+    const guild::LostDetailGradientJob<Real> of_dr{list(last), at(dgate), at(dx), at(dz)};
+    guild::lost_detail_backward(device, std::span(&of_dr, 1));
+    const guild::PoolGroupsGradientJob<Real> of_dz{.x = at(x),
+                                                   .scores = at(a),
+                                                   .first = list(first),
+                                                   .last = list(last),
+                                                   .marked = list(marked),
+                                                   .z = at(z),
+                                                   .dz = at(dz),
+                                                   .dx = at(dpooled),
+                                                   .da = at(da)};
+    guild::pool_groups_backward(device, std::span(&of_dz, 1));
+    guild::group_scores_backward(device, list(p), list(eta), at(da), at(ds), list(dp), list(deta));
+    const guild::NoveltyGradientJob<Real> of_dp{at(q), at(k), list(dp), at(dq), at(dk)};
+    guild::novelty_backward(device, std::span(&of_dp, 1));
+  };
+  run(cpu);
+  run(cuda);
+  const auto compare = [&](auto& twin, double factor, const char* of) {
+    char what[96];
+    std::snprintf(what, sizeof what, "%s [%d, %d] of %d bytes", of, int(twin.rows), int(twin.cols), int(sizeof(Real)));
+    twin.compare(cuda, factor * tolerance, what);
+  };
+  compare(p, 1, "novelty");
+  compare(a, 10, "group_scores");
+  compare(z, 10, "pool_groups");
+  compare(mass, 0, "pool_groups: mass");
+  compare(weights, 1, "smoothing_weights");
+  compare(d, 20, "smooth_slots");
+  compare(r, 10, "lost_detail");
+  compare(y, 40, "inflate");
+  compare(dx, 100, "inflate_backward and lost_detail_backward: dx");
+  compare(dgate, 40, "inflate_backward: dgate");
+  compare(ddetails, 0, "inflate_backward: ddetails");
+  compare(dd, 100, "smooth_slots_backward: dd");
+  compare(dmade, 100, "smooth_slots_backward: dmade");
+  compare(dz, 200, "smooth_slots_backward and lost_detail_backward: dz");
+  const double wide = static_cast<double>(width);
+  compare(dconfidence, 4 * wide, "inflate_backward: dconfidence");
+  compare(dweights, 10 * wide, "smooth_slots_backward: dweights");
+  compare(dpooled, 200, "pool_groups_backward: dx");
+  compare(da, 10 * wide, "pool_groups_backward: da");
+  compare(ds, 10 * wide, "group_scores_backward: ds");
+  compare(dp, 20 * wide, "group_scores_backward: dp");
+  compare(deta, 100 * wide, "group_scores_backward: deta");
+  compare(dq, 20 * wide, "novelty_backward: dq");
+  compare(dk, 20 * wide, "novelty_backward: dk");
+}
+
+/// The last slot of a ring, and a token that reads it.
+void rings(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(12);
+  const Index width = 515;
+  auto kept = matrix<float>(cuda, random, 11, width, 2), scores = matrix<float>(cuda, random, 11, 1);
+  auto q = matrix<float>(cuda, random, 2, width), z = matrix<float>(cuda, random, 1, width);
+  auto p = matrix<float>(cuda, random, 1, 2), r = matrix<float>(cuda, random, 2, width);
+  Twin<std::int32_t> ends(cuda, 2, 1, 1, {95, 101}), slots(cuda, 1, 2, 2, {100, 101});
+  const guild::RingRows ring{2, 9};
+  const auto run = [&](auto& device) {
+    const auto at = [&](auto& twin) { return seen(device, twin); };
+    const guild::NoveltyJob<float> of_p{.q = at(q), .keys = at(kept), .first = 100, .p = at(p).row(0), .ring = ring};
+    guild::novelty(device, std::span(&of_p, 1));
+    const guild::PoolGroupsJob<float> of_z{.x = at(kept),
+                                           .scores = at(scores),
+                                           .begin = 95,
+                                           .length = 102,
+                                           .first = at(ends).row(0),
+                                           .last = at(ends).row(1),
+                                           .z = at(z),
+                                           .ring = ring};
+    guild::pool_groups(device, std::span(&of_z, 1));
+    const guild::LostDetailJob<float> of_r{
+        .x = at(q), .z = at(kept), .before = 101, .length = 102, .slot = at(slots).row(0), .r = at(r), .ring = ring};
+    guild::lost_detail(device, std::span(&of_r, 1));
+  };
+  run(cpu);
+  run(cuda);
+  p.compare(cuda, 1e-6, "novelty of a ring");
+  z.compare(cuda, 1e-5, "pool_groups of a ring");
+  r.compare(cuda, 0, "lost_detail of a ring");
+}
+
+int run() {
+  guild::Cuda cuda;
+  guild::Cpu cpu({.threads = 2});
+  for (const Index width : {1, 75, 1536}) {
+    merges<float>(cpu, cuda, 60, width, 1e-6);
+    merges<double>(cpu, cuda, 60, width, 1e-14);
+  }
+  rings(cpu, cuda);
+  cuda.synchronize();
+  std::printf("%d failures\n", failures);
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+int main() {
+  try {
+    return run();
+  } catch (const guild::Error& error) {
+    if (error.code() == guild::ErrorCode::dev_unavailable) {
+      std::printf("no CUDA device, skipped: %s\n", error.what());
+      return 77;
+    }
+    std::printf("FAILED %s\n", error.what());
+    return 1;
+  }
+}
