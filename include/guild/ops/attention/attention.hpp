@@ -66,7 +66,9 @@ inline void require_chunk(Index rows, Index first_position, Index length, const 
 ///   out[t, h] = sum over s of softmax_s(scale * q[t, h] . row[s][0, K)) * row[s][O, O + V), O = value_offset,
 /// over the positions s <= p that sizes.keys shows to p: all, or a window and the pinned first ones. With sinks the
 /// softmax has one more logit for each head, sinks[h], that no value belongs to (GPT-OSS; arXiv 2309.17453). With a far
-/// bias far_bias[t, h] is added to the scaled scores of the keys that sizes.near does not show to p.
+/// bias far_bias[t, h] is added to the scaled scores of the keys that sizes.near does not show to p. With a key bias
+/// key_bias[s] is added to those of key s, of all heads: a key with log(m) counts as much as m of its kind (ToMe, arXiv
+/// 2210.09461, "proportional attention"), and zeros change no bit. It goes with all of the others.
 /// A job with chosen keys sees those alone, as if the cache held no other rows: with counts[t] = p + 1 a row's bits are
 /// those of a job without. They go neither with a ring, nor with a window, nor with a far bias.
 /// Where a key stands for several tokens (rows pooled of m = sizes.tokens_per_key each) token t sees the rows s < (p +
@@ -106,6 +108,12 @@ void cached_attention(Device& device, std::span<const CachedAttentionJob> jobs, 
                     "cached_attention: ring");
     if (job.sinks.data != nullptr) detail::require_size(job.sinks, heads, "cached_attention: sinks");
     if (job.lse.data != nullptr) detail::require_shape(job.lse, job.q.rows, heads, "cached_attention: lse");
+    if (job.key_bias.data != nullptr) {
+      const Index seen = visible_keys(job.first_position + job.q.rows - 1, tokens_per_key);
+      detail::require_shape(job.key_bias, job.key_bias.rows, 1, "cached_attention: key_bias");
+      detail::require(!sees || job.ring.holds(oldest, seen, job.key_bias.rows),
+                      "a key bias must have a row for each row of the cache", "cached_attention: key_bias");
+    }
     detail::check_far_bias(job.far_bias, job.q.rows, heads, near, keys, "cached_attention: far_bias");
     if (job.chosen.data == nullptr) continue;
     detail::require_shape(job.chosen, job.q.rows, job.chosen.cols, "cached_attention: chosen");
@@ -149,6 +157,7 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
     if (job.sinks.data != nullptr) require_size(job.sinks, heads, "expanded_attention: sinks");
     check_far_bias(job.far_bias, job.q.rows, heads, sizes.near, sizes.keys, "expanded_attention: far_bias");
     check_chosen(job.chosen, job.q.rows, length, sizes, "expanded_attention: chosen");
+    if (job.key_bias.data != nullptr) require_shape(job.key_bias, length, 1, "expanded_attention: key_bias");
     const Index pinned = (sizes.keys.pinned + attention_tile - 1) / attention_tile * attention_tile;
     require(job.skipped >= 0 && job.skipped % attention_tile == 0 &&
                 (job.skipped == 0 || sizes.keys.begin(job.first_position) >= pinned + job.skipped),
@@ -168,7 +177,8 @@ void checked_expanded_attention(Device& device, std::span<const BasicExpandedAtt
 ///   out[t, h] = sum over visible s of softmax_s(scale * q[t, h] . key[s]) * v[s, g],
 /// where s is visible up to p (causal; sizes.keys may show a window of them alone) or always (bidirectional), and sinks
 /// and far bias are as in cached_attention. Where a job has bits of chosen keys (causal, without a window and a far
-/// bias) a token sees those alone whose bit is set; with all bits set its bits are those of a job without. Latent
+/// bias) a token sees those alone whose bit is set; with all bits set its bits are those of a job without. A key bias
+/// is as in cached_attention, row s that of key row s. Latent
 /// attention has keys for each head (heads_per_key = 1); grouped-query attention shares them and has no part without
 /// rotation: N = the head's width, R = 0. q [n, H * (N + R)], k_nope [L, G heads of N], k_rope [L, R] shared by all
 /// heads, v [L, G heads of V], out [n, H * V], where G = H / heads_per_key; lse [n, H], where it has data, gets the
@@ -218,6 +228,7 @@ void checked_expanded_attention_backward(Device& device, std::span<const Expande
     }
     check_far_bias(job.far_bias, n, heads, sizes.near, sizes.keys, "expanded_attention_backward: far_bias");
     check_chosen(job.chosen, n, length, sizes, "expanded_attention_backward: chosen");
+    if (job.key_bias.data != nullptr) require_shape(job.key_bias, length, 1, "expanded_attention_backward: key_bias");
     if (job.far_bias.data != nullptr) require_shape(job.dfar_bias, n, heads, "expanded_attention_backward: dfar_bias");
     if (sizes.rope == 0) continue;
     require_shape(job.k_rope, n, sizes.rope, "expanded_attention_backward: k_rope");
@@ -230,20 +241,20 @@ void checked_expanded_attention_backward(Device& device, std::span<const Expande
 }  // namespace detail
 
 /// Gradients of expanded_attention; each job is one whole sequence (L = n / tokens_per_key, first position 0). With
-/// P[t, s] = exp(scale * q[t] . key[s] - lse[t]) and D[t] = dout[t] . out[t], for each head:
+/// P[t, s] = exp(scale * q[t] . key[s] + key_bias[s] - lse[t]) and D[t] = dout[t] . out[t], for each head:
 ///   dv[s] = sum over t of P[t, s] dout[t],    dS[t, s] = P[t, s] (dout[t] . v[s] - D[t]) scale,
 ///   dq[t] = sum over s of dS[t, s] key[s],    dkey[s] = sum over t of dS[t, s] q[t],
 ///   dsinks[t] = -exp(sink - lse[t]) D[t],    dfar_bias[t] = sum over the far s of P[t, s] (dout[t] . v[s] - D[t]),
-/// over the visible pairs (FlashAttention-2, arXiv 2307.08691, algorithm 2). So with the out and lse of one softmax
-/// over several sets of keys (join_attention) a call for each set gives the gradients of its keys and its part of dq. A
-/// token whose lse is -infinity has no share in anything. Heads that share keys and values add up
-/// theirs in the order of heads, and dk_rope is the sum of all groups' in their order. Overwrites dq, dk_nope, dk_rope,
-/// dv, which must not overlap what is read. Work is cut by the shapes alone: bits depend neither on the threads nor on
-/// other jobs. Throws op_shape, op_argument. P is made anew tile by tile, so scratch grows with the tokens and never
-/// with their square. On the CPU, in floats, of G = H / heads_per_key groups: a token, G * R; a token of a sequence of
-/// 512 and more and of at most 16 groups, up to max(32 / H, min(32 / G, 4)) - 1 partial dq of H * (N + R) (large
-/// batches are done in rounds that keep these two below 64 MiB where one sequence does); a thread, 2 * (N + R + V) for
-/// each key of the longest range (n / sqrt(number of ranges)) and about 10^4 + 256 * (N + R + V).
+/// over the visible pairs (FlashAttention-2, arXiv 2307.08691, algorithm 2); the key bias is a constant. So with the
+/// out and lse of one softmax over several sets of keys (join_attention) a call for each set gives the gradients of its
+/// keys and its part of dq. A token whose lse is -infinity has no share in anything. Heads that share keys and values
+/// add up theirs in the order of heads, and dk_rope is the sum of all groups' in their order. Overwrites dq, dk_nope,
+/// dk_rope, dv, which must not overlap what is read. Work is cut by the shapes alone: bits depend neither on the
+/// threads nor on other jobs. Throws op_shape, op_argument. P is made anew tile by tile, so scratch grows with the
+/// tokens and never with their square. On the CPU, in floats, of G = H / heads_per_key groups: a token, G * R; a token
+/// of a sequence of 512 and more and of at most 16 groups, up to max(32 / H, min(32 / G, 4)) - 1 partial dq of H * (N +
+/// R) (large batches are done in rounds that keep these two below 64 MiB where one sequence does); a thread, 2 * (N + R
+/// + V) + 1 for each key of the longest range (n / sqrt(number of ranges)) and about 10^4 + 256 * (N + R + V).
 template <class Device>
 void expanded_attention_backward(Device& device, std::span<const ExpandedAttentionGradientJob<float>> jobs,
                                  const ExpandedAttentionSizes& sizes) {

@@ -165,6 +165,7 @@ void checked_index_loss(Device& device, std::span<const IndexLossJob<Real>> jobs
     require_shape(job.lse, n, sizes.heads, "index_loss: lse");
     require_shape(job.scores, n, length, "index_loss: scores");
     check_chosen(job.chosen, n, length, sizes, "index_loss: chosen");
+    if (job.key_bias.data != nullptr) require_shape(job.key_bias, length, 1, "index_loss: key_bias");
     require_shape(job.dscores, n, length, "index_loss: dscores");
     require_size(job.loss, n, "index_loss: loss");
   }
@@ -177,8 +178,9 @@ void checked_index_loss(Device& device, std::span<const IndexLossJob<Real>> jobs
 /// The objective of an index: for each token t, over the keys it sees (those up to its position, or of them the chosen
 /// ones),
 ///   loss[t] = KL(p || softmax_s(scores[t, s])),    p[s] = sum over h of P[t, h, s] / sum over h and s of it,
-/// where P[t, h, s] = exp(scale * q[t, h] . key[s] - lse[t, h]) is what the expanded attention of these sizes gave s
-/// (DeepSeek-V3.2-Exp report, equations 3 and 4: over all keys while attention is dense, then over the chosen ones);
+/// where P[t, h, s] = exp(scale * q[t, h] . key[s] + key_bias[s] - lse[t, h]) is what the expanded attention of these
+/// sizes gave s (DeepSeek-V3.2-Exp report, equations 3 and 4: over all keys while attention is dense, then over the
+/// chosen ones);
 ///   dscores[t, s] = weight * (softmax_s(scores[t, s]) - p[s]).
 /// The attention is a constant: nothing flows to q and keys. Its softmax may be over more keys than these: p is what it
 /// gave these ones, to a sum of 1. A token that sees none of them, or to which all of them are worth less than the

@@ -51,6 +51,7 @@ struct IndexLossJob {
   View<Real, 2> dscores;                  ///< [n, L], overwritten for visible keys; 0 for those not chosen
   View<Real> loss;                        ///< [n], overwritten: of each token, without the weight
   Index key_head_stride = 0;              ///< 0: N
+  View<const Real, 2> key_bias{};         ///< [L, 1], or no data: of the attention
 };
 
 }  // namespace v1

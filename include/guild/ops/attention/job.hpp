@@ -69,6 +69,9 @@ struct CachedAttentionJob {
   View<const std::int32_t, 2> chosen{};
   View<const std::int32_t> counts{};  ///< [n], where there are chosen: at most k, at least 1 where it may see any
   View<float, 2> lse{};               ///< [n, H], written where it has data, as of expanded attention
+  /// [rows, 1], or no data: added to the scaled scores of the key of each row, of all heads. Row s is that of cache row
+  /// s, also of a ring and of chosen keys; its pitch is its own.
+  View<const float, 2> key_bias{};
 };
 
 /// Of all jobs of a call. Every head of a job has the same keys and values.
@@ -129,6 +132,7 @@ struct BasicExpandedAttentionJob {
   /// [n, chosen_words(L)], or no data: token t sees, of the keys up to its position, those alone whose bit is set (bit
   /// s % 32 of word s / 32).
   View<const std::uint32_t, 2> chosen{};
+  View<const Real, 2> key_bias{};  ///< [L, 1], or no data: added to the scaled scores of each key, of all heads
 };
 using ExpandedAttentionJob = BasicExpandedAttentionJob<float>;
 
@@ -156,6 +160,7 @@ struct ExpandedAttentionGradientJob {
   View<const Real, 2> far_bias{};  ///< [n, H], as the forward's
   View<Real, 2> dfar_bias{};       ///< [n, H], where there is a far bias: overwritten
   View<const std::uint32_t, 2> chosen{};  ///< [n, chosen_words(L)], as the forward's
+  View<const Real, 2> key_bias{};         ///< [L, 1], as the forward's: a constant
 };
 
 }  // namespace v1

@@ -251,14 +251,20 @@ class CachedAttention {
         for (Index k = 0; k < count; ++k) load(run, first + k, sizes_.value_offset, value, values + k * value_pitch_);
         pad_rows(values, count, value_pitch_);
       }
-      tile.attend(keys, key_pitch_, width, values, value_pitch_, first, count, score);
+      float bias[key_tile];
+      const bool biased = run.key_bias.data != nullptr;
+      for (Index k = 0; k < count && biased; ++k) bias[k] = run.key_bias(row_of(run, first + k), 0);
+      tile.attend(keys, key_pitch_, width, values, value_pitch_, biased ? bias : nullptr, first, count, score);
     }
   }
 
-  /// `count` columns of the cached row of a position, or of that chosen key, from `column` on, in float.
+  /// The cached row of a position, or of that chosen key.
+  [[nodiscard]] static Index row_of(const CachedAttentionJob& run, Index position) {
+    return run.chosen.data != nullptr ? run.chosen.data[position] : run.ring.row_of(position);
+  }
+  /// `count` columns of a row from `column` on, in float.
   void load(const CachedAttentionJob& run, Index position, Index column, Index count, float* to) const {
-    const Index row = run.chosen.data != nullptr ? run.chosen.data[position] : run.ring.row_of(position);
-    const Index at = row * run.cache_pitch + column;
+    const Index at = row_of(run, position) * run.cache_pitch + column;
     if (run.cache_type == DType::f32) {
       const float* const from = static_cast<const float*>(run.cache) + at;
       std::copy(from, from + count, to);
@@ -357,6 +363,8 @@ class ExpandedAttention {
       if (job.chosen.data != nullptr &&
           std::none_of(tile, tile + used, [&](const QueryTile& one) { return one.reaches(first, first + count); }))
         continue;
+      float bias[key_tile] = {};
+      const bool biased = job.key_bias.data != nullptr;
       for (Index k = 0; k < count; ++k) {
         float* const to = key + k * width_;
         if (first + k < earliest && first + k >= sizes_.keys.pinned) {  // no token of the block sees it: not read
@@ -371,10 +379,12 @@ class ExpandedAttention {
         copy(job.k_nope, first + k, key_column, nope, to);
         if (sizes_.rope > 0) copy(job.k_rope, first + k, 0, sizes_.rope, to + nope);
         copy(job.v, first + k, value_column, value, values + k * value_pitch_);
+        if (biased) bias[k] = job.key_bias(first + k, 0);
       }
       pad_rows(key, count, width_);
       pad_rows(values, count, value_pitch_);
-      for (Index i = 0; i < used; ++i) tile[i].attend(key, width_, width_, values, value_pitch_, first, count, score);
+      for (Index i = 0; i < used; ++i)
+        tile[i].attend(key, width_, width_, values, value_pitch_, biased ? bias : nullptr, first, count, score);
     }
     for (Index i = 0; i < used; ++i)
       for (Index m = 0; m < tile[i].rows; ++m) {

@@ -34,6 +34,8 @@ namespace cpu {
 /// Memory of one thread: the packed keys of a range with their gradients, and the queries of a tile.
 class BackwardScratch {
  public:
+  using Job = ExpandedAttentionGradientJob<float>;
+
   BackwardScratch(Index key_width, Index value_width, Index keys)
       : width(key_width),
         value(value_width),
@@ -42,10 +44,10 @@ class BackwardScratch {
         keys_(keys) {}
 
   [[nodiscard]] Index floats() const {
-    return 2 * keys_ * (width_pitch + value_pitch) +
+    return keys_ * (2 * (width_pitch + value_pitch) + 1) +
            backward_tile * (2 * width_pitch + value_pitch + width + value + 2 * backward_tile + 4);
   }
-  void place(float* memory) {
+  void place(float* memory, const Job& job) {
     const auto take = [&memory](Index count) {
       float* const taken = memory;
       memory += count;
@@ -66,6 +68,7 @@ class BackwardScratch {
     along = take(backward_tile);
     bias = take(backward_tile);
     dbias = take(backward_tile);
+    key_bias = job.key_bias.data != nullptr ? take(keys_) : nullptr;
   }
 
   Index width, value, width_pitch, value_pitch;
@@ -77,6 +80,7 @@ class BackwardScratch {
   float *score, *slope;             ///< [key of the tile][query of the tile]
   float *lse, *along;               ///< [tile]
   float *bias, *dbias;              ///< [tile], where there is a far bias
+  float* key_bias;                  ///< [keys], or null
 
  private:
   Index keys_;
@@ -139,8 +143,9 @@ class ExpandedAttentionBackward {
     device.run(tasks[count], [&](Index task, int worker) {
       const Index i = part_of(tasks, task);
       BackwardScratch own = layout;
-      own.place(memory.row(worker).data);
-      attend(jobs[static_cast<std::size_t>(i)], task - tasks[i], part.data + parts[i], own);
+      const Job& job = jobs[static_cast<std::size_t>(i)];
+      own.place(memory.row(worker).data, job);
+      attend(job, task - tasks[i], part.data + parts[i], own);
     });
     device.run(blocks[count], [&](Index block, int) {
       const Index i = part_of(blocks, block);
@@ -310,6 +315,7 @@ class ExpandedAttentionBackward {
     float* const value = own.values + tile.first * deep;
     kernels_.product({key, wide, 1, own.query_lanes, pitch, width_, own.score, pitch, keys, lanes, Onto::zero});
     kernels_.product({value, deep, 1, own.dout_lanes, pitch, own.value, own.slope, pitch, keys, lanes, Onto::zero});
+    add_key_bias(own, tile, [](Index) { return Index{0}; });
     change();
     kernels_.weigh({own.score, own.slope, own.lse, own.along, keys, lanes, false});
     after();
@@ -319,6 +325,14 @@ class ExpandedAttentionBackward {
                       wide, Onto::sums});
     kernels_.product(
         {own.slope, 1, pitch, key, wide, tile.keys, own.dquery, wide, steps_up(tile.queries), wide, tile.onto});
+  }
+
+  /// To the scores of each key of a tile with the queries from that of `first_of` on.
+  template <class First>
+  static void add_key_bias(const BackwardScratch& own, const Tile& tile, First&& first_of) {
+    for (Index k = 0; k < tile.keys && own.key_bias != nullptr; ++k)
+      for (Index m = first_of(k); m < lanes_up(tile.queries); ++m)
+        own.score[k * backward_tile + m] += own.key_bias[tile.first + k];
   }
 
   /// Eight rows at a time, each only as far as there are visible pairs.
@@ -335,6 +349,7 @@ class ExpandedAttentionBackward {
       kernels_.product({value + k * deep, deep, 1, own.dout_lanes + lane, pitch, own.value, own.slope + at, pitch,
                         row_step, lanes - lane, Onto::zero});
     }
+    add_key_bias(own, tile, [](Index k) { return k / 16 * 16; });
     kernels_.weigh({own.score, own.slope, own.lse, own.along, keys, lanes, true});
     for (Index k = 0; k < tile.keys; k += row_step) {
       const Index row = tile.first + k, at = k * pitch + k, queries = tile.queries - k;
@@ -369,6 +384,7 @@ class ExpandedAttentionBackward {
       copy(sizes_.rope > 0 ? job.k_rope.row(row).data : nullptr, sizes_.rope, own.width_pitch - nope, key + nope);
       copy(job.v.row(row).data + value_column(job, key_head), own.value, own.value_pitch,
            own.values + s * own.value_pitch);
+      if (own.key_bias != nullptr) own.key_bias[s] = job.key_bias(row, 0);
     }
     std::fill(own.key + keys * own.width_pitch, own.key + steps_up(keys) * own.width_pitch, 0.0f);
     std::fill(own.values + keys * own.value_pitch, own.values + steps_up(keys) * own.value_pitch, 0.0f);

@@ -92,6 +92,8 @@ class IndexLoss {
         }
         std::fill(key + keys * width_, key + padded * width_, 0.0f);
         products_.product({key, width_, 1, query, pitch, width_, score, pitch, padded, lanes, Onto::zero});
+        for (Index k = 0; k < keys && job.key_bias.data != nullptr; ++k)
+          for (Index m = 0; m < lanes; ++m) score[k * pitch + m] += job.key_bias(begin + k, 0);
         products_.weigh({score, slope, lse, along, padded, lanes, begin == first});
         for (Index k = 0; k < keys; ++k) products_.add(score + k * pitch, lanes, shares + (begin + k) * pitch);
       }

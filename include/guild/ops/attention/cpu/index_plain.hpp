@@ -123,7 +123,7 @@ void index_loss_row(const Real* share, const Real* score, Index visible, Real we
 /// What PlainHead asks of a job beside queries and keys.
 template <class Real>
 struct IndexLossHead {
-  View<const Real, 2> q, k_nope, k_rope, v{}, far_bias{};
+  View<const Real, 2> q, k_nope, k_rope, v{}, far_bias{}, key_bias;
   View<const std::uint32_t, 2> chosen;
   Index key_head_stride, value_head_stride = 0;
 };
@@ -146,6 +146,7 @@ void plain_index_loss(Cpu& device, std::span<const IndexLossJob<Real>> jobs,
     const IndexLossHead<Real> views{.q = job.q,
                                     .k_nope = job.k_nope,
                                     .k_rope = job.k_rope,
+                                    .key_bias = job.key_bias,
                                     .chosen = job.chosen,
                                     .key_head_stride = job.key_head_stride};
     Real* const share = shares.row(worker).data;

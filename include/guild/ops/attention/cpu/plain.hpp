@@ -39,13 +39,14 @@ struct PlainHead {
   [[nodiscard]] const Real* query(Index t) const { return job.q.row(t).data + head * sizes.width(); }
   [[nodiscard]] const Real* rope(Index s) const { return sizes.rope > 0 ? job.k_rope.row(s).data : nullptr; }
   [[nodiscard]] const Real* value(Index s) const { return job.v.row(s).data + value_column(); }
-  /// scale * q[t] . key[s]
+  /// scale * q[t] . key[s], with the biases
   [[nodiscard]] Real score(Index t, Index s) const {
     const Real *const q = query(t), *const nope = job.k_nope.row(s).data + key_column(), *const turned = rope(s);
     Real sum = 0;
     for (Index c = 0; c < sizes.nope; ++c) sum += q[c] * nope[c];
     for (Index c = 0; c < sizes.rope; ++c) sum += q[sizes.nope + c] * turned[c];
-    return sum * sizes.scale + (is_far(t, s) ? job.far_bias(t, head) : Real(0));
+    return sum * sizes.scale + (is_far(t, s) ? job.far_bias(t, head) : Real(0)) +
+           (job.key_bias.data != nullptr ? job.key_bias(s, 0) : Real(0));
   }
   /// True if the far bias of token t counts for row s.
   [[nodiscard]] bool is_far(Index t, Index s) const {

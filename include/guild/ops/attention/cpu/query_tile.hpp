@@ -79,14 +79,17 @@ struct QueryTile {
   /// Transposes the rows into `query`.
   void pack(Index width, float scale) { transpose_rows(source, rows, width, scale, lanes, query); }
 
-  /// Takes in the keys [first, first + count), packed with zero rows up to a multiple of key_step.
-  void attend(const float* key, Index key_pitch, Index width, const float* value, Index value_pitch, Index first,
-              Index count, float* score) {
+  /// Takes in the keys [first, first + count), packed with zero rows up to a multiple of key_step. `key_bias` has
+  /// `count` numbers, or is null.
+  void attend(const float* key, Index key_pitch, Index width, const float* value, Index value_pitch,
+              const float* key_bias, Index first, Index count, float* score) {
     if (!reaches(first, first + count)) return;
     count = std::min(count, most - first);
     const Index padded = (count + key_step - 1) / key_step * key_step;
     loops->scores(query, key, key_pitch, width, padded, score);
     if (first < latest_near) add_bias(first, count, score);
+    for (Index k = 0; k < count && key_bias != nullptr; ++k)
+      for (Index m = 0; m < lanes; ++m) score[k * lanes + m] += key_bias[k];
     if (first + padded > least || count != padded) {
       for (Index m = 0; m < rows; ++m)
         for (Index k = std::clamp(visible[m] - first, Index{0}, count); k < padded; ++k)
