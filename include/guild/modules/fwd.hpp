@@ -200,5 +200,12 @@ template <class S, class LayerType, const HyperConfig& Config> struct StreamedLa
 template <class S, class LayersType, const HyperConfig& Config> struct StreamedLayer;
 template <class S, class LayersType, const HyperConfig& Config> struct Streams;
 
+// guild/modules/weighted_cache.hpp
+template <class Rows> struct WeightedCache;
+
+// guild/modules/weighted_keys.hpp
+template <class Element> struct AttendedRows;
+template <class Keys> struct WeightedKeys;
+
 }  // namespace v1
 }  // namespace guild
