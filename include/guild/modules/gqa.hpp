@@ -64,10 +64,9 @@ struct Gqa {
     typename Query::template Weights<Store> query;  ///< rows of one head after the other
     typename Key::template Weights<Store> key;
     typename Value::template Weights<Store> value;
-    typename Store::Vector query_bias, key_bias, value_bias;  ///< unused without config.bias
-    typename HeadNorm::template Weights<Store> query_norm;    ///< unused without config.query_key_norm
-    typename HeadNorm::template Weights<Store> key_norm;      ///< unused without config.query_key_norm
-    typename Store::Vector sinks;                             ///< a logit for each head; unused without config.sinks
+    typename Store::Vector query_bias, key_bias, value_bias;          ///< unused without config.bias
+    typename HeadNorm::template Weights<Store> query_norm, key_norm;  ///< unused without config.query_key_norm
+    typename Store::Vector sinks;  ///< a logit for each head; unused without config.sinks
     typename Branches::template Weights<Store> gate;
     typename Output::template Weights<Store> output;
     typename Store::Vector output_bias;            ///< unused without config.output_bias
@@ -120,8 +119,9 @@ struct Gqa {
     rope(device, weights.rope, pass.batch.positions, saved.query, {heads, width, 0});
     rope(device, weights.rope, pass.batch.positions, saved.key, {key_heads, width, 0});
     if (!caches)
-      Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, keep != nullptr,
-                       [&](const auto& branch) { attend_to_itself(pass, sinks_of<const Real>(weights), saved, branch); });
+      Branches::attend(
+          pass, weights.gate, x, saved.attended, saved.branches, room, keep != nullptr,
+          [&](const auto& branch) { attend_to_itself(pass, sinks_of<const Real>(weights), saved, branch); });
     else if constexpr (std::is_same_v<Real, float>)
       attend_to_caches(pass, weights, caches, x, saved, room);
     else
