@@ -1,11 +1,9 @@
 #include <guild/modules/weighted_keys.hpp>
 
-#include <guild/modules/compressed_keys.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
 #include <guild/modules/indexer.hpp>
 #include <guild/modules/mla.hpp>
-#include <guild/modules/recompute.hpp>
 #include <guild/modules/sequence_cache.hpp>
 #include <guild/modules/shared_kv.hpp>
 
