@@ -85,22 +85,23 @@ struct Watched : Layers {
   static inline std::vector<Given> given{};  ///< by sequence
   static inline Fails fails = Fails::never;
 
-  template <class P, class W, class C, class Real, class Keep = std::nullptr_t>
-  static void forward(const P& pass, const W& weights, C caches, guild::DeviceView<Real, 2> x,
-                      guild::DeviceView<Real, 2> y, Keep keep = nullptr) {
+  template <class Device, class W, class Real>
+  static void forward(const guild::Pass<Device>& pass, const W& weights, guild::Caches<typename Layers::Cache> caches,
+                      guild::DeviceView<Real, 2> x, guild::DeviceView<Real, 2> y,
+                      typename Layers::template Saved<std::type_identity_t<Real>>* keep = nullptr) {
+    const guild::Download rows(pass.device, x), masses(pass.device, pass.masses),
+        positions(pass.device, pass.batch.positions), tokens(pass.device, pass.batch.tokens);
     for (const guild::Chunk& chunk : pass.batch.chunks) {
       given.resize(std::max(given.size(), static_cast<std::size_t>(chunk.sequence) + 1));
       Given& to = given[static_cast<std::size_t>(chunk.sequence)];
-      Matrix rows(chunk.count, x.cols);
-      for (Index i = 0; i < chunk.count; ++i) {
-        const Index row = chunk.begin + i;
-        for (Index c = 0; c < x.cols; ++c)
-          rows.values[static_cast<std::size_t>(i * x.cols + c)] = static_cast<float>(x.row(row)[c]);
-        to.masses.push_back(pass.masses.data != nullptr ? pass.masses[row] : 1.0f);
-        to.positions.push_back(pass.batch.positions[row]);
-        to.tokens.push_back(pass.batch.tokens[row]);
+      Matrix some(0, x.cols);
+      for (Index row = chunk.begin; row < chunk.begin + chunk.count; ++row, ++some.rows) {
+        for (const Real value : rows.view().row(row)) some.values.push_back(static_cast<float>(value));
+        to.masses.push_back(masses.view().size > 0 ? masses.view()[row] : 1.0f);
+        to.positions.push_back(positions.view()[row]);
+        to.tokens.push_back(tokens.view()[row]);
       }
-      to.rows.append(rows);
+      to.rows.append(some);
     }
     if (fails == Fails::before) guild::detail::refuse(guild::ErrorCode::dev_memory, "a layer fails");
     Layers::forward(pass, weights, caches, x, y, keep);
@@ -121,24 +122,19 @@ struct Times {
   struct Saved {};
   template <class... A>
   static void visit(A&&...) {}
-  template <class P, class W, class C, class Real, class Keep>
-  static void forward(const P& pass, const W&, C caches, guild::DeviceView<Real, 2> x, guild::DeviceView<Real, 2> y,
-                      Keep) {
+  template <class Device, class W, class Real>
+  static void forward(const guild::Pass<Device>& pass, const W&, guild::Caches<Cache> caches,
+                      guild::DeviceView<Real, 2> x, guild::DeviceView<Real, 2> y, Saved<Real>* = nullptr) {
     if constexpr (std::is_same_v<Real, float>) {
       if (caches) {
         auto scratch = pass.device.scratch();
-        guild::Staged<std::remove_cvref_t<decltype(pass.device)>, guild::CachedRows<const float>> rows(
-            pass.device, pass.batch.chunk_count());
+        guild::Staged<Device, guild::CachedRows<const float>> rows(pass.device, pass.batch.chunk_count());
         guild::append_rows(pass, caches, std::array<guild::DeviceView<const float, 2>, 1>{x}, scratch, rows);
       }
     }
-    for (Index r = 0; r < x.rows; ++r)
-      for (Index c = 0; c < x.cols; ++c) y.row(r)[c] = Real(Factor) * x.row(r)[c];
-  }
-  template <class P, class W, class Saves, class Real, class G>
-  static void backward(const P&, const W&, Saves&, guild::DeviceView<Real, 2> dx, G&) {
-    for (Index r = 0; r < dx.rows; ++r)
-      for (Index c = 0; c < dx.cols; ++c) dx.row(r)[c] *= Real(Factor);
+    const auto copy = guild::copy_of(guild::DeviceView<const Real, 2>(x), y);
+    guild::copy_rows(pass.device, std::span<const guild::CopyRowsJob<Real, Real>>(&copy, 1));
+    for (int i = 1; i < Factor; ++i) guild::add(pass.device, y, x);
   }
 };
 
