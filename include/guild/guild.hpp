@@ -1,6 +1,7 @@
 // All of guild for the host compiler; guild/cuda.cuh adds the CUDA side. Written by tests/rules/update_umbrella.sh.
 #pragma once
 
+#include <guild/checkpoint/fresh_tensor.hpp>
 #include <guild/checkpoint/fused_writer.hpp>
 #include <guild/checkpoint/load_dense.hpp>
 #include <guild/checkpoint/load_options.hpp>
@@ -123,6 +124,7 @@
 #include <guild/models/common_names.hpp>
 #include <guild/models/deepseek_family.hpp>
 #include <guild/models/deepseek_r1.hpp>
+#include <guild/models/deepseek_r1_extended.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
 #include <guild/models/deepseek_v32.hpp>
 #include <guild/models/deepseek_v32_family.hpp>

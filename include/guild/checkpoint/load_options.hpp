@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 #include <guild/io/checkpoint.hpp>
 
@@ -28,6 +29,8 @@ struct LoadOptions {
   bool check_finite = false;       ///< look for NaN and infinity in all weights (wt_nonfinite)
   std::int64_t memory_budget = 0;  ///< bytes of weights that may be owned (cf_memory); 0: what the machine has; -1: any
   std::function<bool(const Progress&)> progress{};  ///< called often; returning false stops with io_cancelled
+  /// Told in one sentence which extensions (`Names::extensions`) the folder does not have: they begin as fresh ones do.
+  std::function<void(const std::string&)> warn{};
   CheckpointOptions checkpoint{};
 };
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <guild/checkpoint/fresh_tensor.hpp>
 #include <guild/checkpoint/load_options.hpp>
 #include <guild/checkpoint/stored_stack.hpp>
 #include <guild/checkpoint/weight_check.hpp>
@@ -24,7 +25,7 @@ inline namespace v1 {
 
 namespace detail {
 
-/// The second pass: reads (or maps) every tensor.
+/// The second pass: reads (or maps) every tensor; those that the first pass lets be missing begin fresh.
 template <class Names>
 class WeightReader {
  public:
@@ -33,6 +34,7 @@ class WeightReader {
 
   [[gnu::noinline]] void operator()(const Path& path, MatrixShape shape, StoredMatrix& matrix) {
     const StoredTensor found = finder_.find(finder_.name_of<Names>(path), shape);
+    if (found.elements == nullptr) return make_fresh(path, shape, matrix);
     const TensorInfo& info = *found.elements;
     matrix.format = found.format;
     matrix.rows = shape.rows;
@@ -73,13 +75,12 @@ class WeightReader {
 
   [[gnu::noinline]] void operator()(const Path& path, VectorShape shape, StoredVector& vector) {
     const FoundVector found = find_vector<Names>(finder_, path, shape);
-    const TensorInfo& info = *checkpoint_.find(found.name);
+    const TensorInfo* const there = checkpoint_.find(found.name);
+    if (there == nullptr) return make_fresh(path, shape, vector);
+    const TensorInfo& info = *there;
     const Index parts = found.rows.parts;
-    StoredMatrix stored;
-    stored.format = info.dtype;
-    stored.rows = 1;
-    stored.cols = parts * shape.size;
-    stored.data = Buffer<std::byte>::uninitialized(static_cast<Index>(info.bytes));
+    StoredMatrix stored{
+        info.dtype, 1, parts * shape.size, Buffer<std::byte>::uninitialized(static_cast<Index>(info.bytes)), {}};
     fetch(info, 0, info.bytes, stored.data.data());
     report(static_cast<Index>(info.bytes) / parts);
     vector.data = Buffer<float>::uninitialized(shape.size);

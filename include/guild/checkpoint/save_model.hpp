@@ -155,7 +155,8 @@ ConfigWriteOptions completed(ConfigWriteOptions config, const SaveOptions& optio
   config.dtype = options.dtype;
   if (options.companions.empty() || !ModelFolder(options.companions).exists("config.json")) return config;
   const PublishedConfig source = read_config<Family>(options.companions);
-  if (config.model_type.empty()) config.model_type = source.model_type;
+  if constexpr (!requires { Family::written_type; })
+    if (config.model_type.empty()) config.model_type = source.model_type;
   if (!config.bos) config.bos = source.bos;
   if (config.eos.empty()) config.eos = source.eos;
   if (!config.pad) config.pad = source.pad;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <iterator>
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
@@ -34,7 +35,9 @@ class WeightCheck {
   template <class Tensor>
   [[gnu::noinline]] void operator()(const Path& path, MatrixShape shape, Tensor&) {
     const std::string name = finder_.name_of<Names>(path);
-    take(finder_.find(name, shape), name);
+    const StoredTensor found = finder_.find(name, shape);
+    if (begins_fresh(path, name, found.elements, shape.rows * shape.cols)) return;
+    take(found, name);
   }
 
   template <class Tensor>
@@ -59,6 +62,7 @@ class WeightCheck {
   [[gnu::noinline]] void operator()(const Path& path, VectorShape shape, Tensor&) {
     const FoundVector found = find_vector<Names>(finder_, path, shape);
     const TensorInfo* info = checkpoint_.find(found.name);
+    if (begins_fresh(path, found.name, info, shape.size)) return;
     const bool counted = info != nullptr && used_.contains(info->name);  // by another part of the same tensor
     if (counted || take(info, found.name) == nullptr) return;
     if (info->shape != found.shape)
@@ -75,6 +79,9 @@ class WeightCheck {
   /// Call after the walk of a model. Unused prediction layers, and the head of tied embeddings, may be there.
   void finish(const TrunkConfig& trunk, bool with_mtp) {
     note_absent_stacks();
+    for (const auto& [part, extension] : extensions_)
+      if (extension.there > 0)
+        for (const std::string& name : extension.missing) note_missing(name);
     std::vector<std::string> skipped;
     const Path root, layers = root / "layers";
     for (int i = 0; !with_mtp && i < trunk.mtp_layers; ++i)
@@ -113,10 +120,39 @@ class WeightCheck {
   }
 
   [[nodiscard]] WeightBytes bytes() const { return bytes_; }
+  /// Which extensions are not in the checkpoint, as a sentence; empty if all are.
+  [[nodiscard]] std::string fresh() const {
+    std::vector<std::string> parts;
+    std::size_t tensors = 0, count = 0;
+    for (const auto& [part, extension] : extensions_) {
+      if (extension.missing.empty()) continue;
+      tensors += extension.missing.size();
+      if (++count <= listed) parts.push_back(part);
+    }
+    if (count == 0) return {};
+    return text_of({tensors, " tensors of extensions are not in ", folder(),
+                    " and begin as those of a fresh model: ", join(parts), (count > parts.size() ? ", ..." : "")});
+  }
 
  private:
   static constexpr std::size_t listed = 20;
 
+  /// A part of a model that extends a published one: all of its tensors are there, or none.
+  struct Extension {
+    std::size_t there = 0;
+    std::vector<std::string> missing{};
+  };
+
+  /// True for a tensor of an extension that is not there.
+  bool begins_fresh(const Path& path, const std::string& name, const TensorInfo* info, Index elements) {
+    const std::string part = extension_of<Names>(path);
+    if (part.empty()) return false;
+    Extension& extension = extensions_[part];
+    if (info != nullptr) return ++extension.there, false;
+    extension.missing.push_back(name);
+    bytes_.owned += elements * std::int64_t{sizeof(float)};
+    return true;
+  }
   void take(const StoredTensor& found, const std::string& name) {
     take(found.elements, name);
     if (found.elements != nullptr && residence_ == Residence::mapped && is_aligned(*found.elements))
@@ -176,6 +212,7 @@ class WeightCheck {
   TensorFinder finder_;
   std::set<std::string_view> used_;
   std::vector<FoundStack> absent_;
+  std::map<std::string, Extension> extensions_;
   bool has_fused_ = requires { Names::fused_experts; };
   std::vector<std::string> missing_;
   std::size_t missing_count_ = 0;
@@ -183,14 +220,15 @@ class WeightCheck {
   WeightBytes bytes_;
 };
 
-/// Throws wt_* unless the checkpoint holds exactly the tensors that visit walks in `weights`, in any store. Returns
-/// their bytes.
+/// Throws wt_* unless the checkpoint holds exactly the tensors that visit walks in `weights`, in any store, but for
+/// whole extensions. Returns their bytes.
 template <class Model, class Weights>
 WeightBytes check_weights(const Checkpoint& checkpoint, const LoadOptions& options, Weights& weights) {
   using Names = typename Model::Spec::Names;
   WeightCheck<Names> check(checkpoint, options.residence);
   Model::visit(check, Path(), weights);
   check.finish(Model::config, options.mtp);
+  if (const std::string fresh = check.fresh(); options.warn && !fresh.empty()) options.warn(fresh);
   return check.bytes();
 }
 

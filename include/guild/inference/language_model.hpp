@@ -23,6 +23,7 @@ struct ModelText {
   Tokenizer tokenizer;
   std::optional<ChatTemplate> chat_template;
   GenerationDefaults defaults;
+  std::vector<std::string> warnings{};  ///< what was odd about the folder, but harmless
 
   /// Throws tpl_unsupported if there is none.
   [[nodiscard]] const ChatTemplate& require_chat_template() const {
@@ -67,6 +68,9 @@ class LanguageModel {
   /// Throws tpl_unsupported if the folder has none (base models): such a model still completes texts.
   [[nodiscard]] const ChatTemplate& chat_template() const { return shared_->text.require_chat_template(); }
   [[nodiscard]] const GenerationDefaults& defaults() const { return shared_->text.defaults; }
+  /// What was odd about the folder, but harmless, a sentence each: see CheckpointOptions::strict_index and
+  /// LoadOptions::warn.
+  [[nodiscard]] const std::vector<std::string>& warnings() const { return shared_->text.warnings; }
   /// Tokens that end generation.
   [[nodiscard]] std::vector<int> stop_tokens() const { return shared_->text.stop_tokens(); }
   /// For each row of the vocabulary whether it has a token.

@@ -38,7 +38,14 @@ template <class Model, class Device>
   check_scale_blocks(config);
   ModelText text = read_model_text(folder, std::move(config), Model::config.vocab);
   const Checkpoint checkpoint = Checkpoint::open(folder, options.checkpoint);
-  return {device, load_weights<Model>(checkpoint, options), std::move(text)};
+  text.warnings = checkpoint.warnings();
+  LoadOptions told = options;
+  told.warn = [&](const std::string& what) {
+    text.warnings.push_back(what);
+    if (options.warn) options.warn(what);
+  };
+  auto weights = load_weights<Model>(checkpoint, told);
+  return {device, std::move(weights), std::move(text)};
 }
 
 }  // namespace v1

@@ -13,6 +13,13 @@ struct DeepSeekNames;
 // guild/models/deepseek_r1.hpp
 struct DeepSeekR1Spec;
 
+// guild/models/deepseek_r1_extended.hpp
+struct DeepSeekR1ExtendedFamily;
+struct DeepSeekR1ExtendedNames;
+struct DeepSeekR1ExtendedSpec;
+struct LayerSpan;
+template <class Base> struct DeepSeekR1ExtendedDefaults;
+
 // guild/models/deepseek_v2_lite.hpp
 struct DeepSeekV2LiteSpec;
 

@@ -6,6 +6,8 @@
 //     static constexpr std::string_view scale_suffix = "_scale_inv";  // f8_e4m3 matrix X has its scales in
 //     X_scale_inv;
 //                                                                 // ".scale": X.weight has them in X.scale
+//     static constexpr std::string_view extensions[] = {"layers.*.merging"};  // parts that files need not have; may be
+//                                                                             // left out
 //     static constexpr std::string_view skipped[] = {"mtp."};  // tensors that begin so may be there; may be left out
 //   };
 //
@@ -169,6 +171,24 @@ template <class Names>
     if (detail::matched(rule.ours, ours) == ours.size())
       return FusedTensor{detail::renamed(rule.ours, rule.published, ours), rule.rows};
   return std::nullopt;
+}
+
+/// The name of the part of `Names::extensions` that the tensor belongs to; empty if it belongs to none. Files of the
+/// model that is extended do not have the part.
+template <class Names>
+[[nodiscard]] std::string extension_of(const Path& path) {
+  if constexpr (requires { Names::extensions; }) {
+    const std::string ours = path.str();
+    for (const std::string_view part : Names::extensions) {
+      const std::size_t length = detail::matched(part, ours);
+      if (length == 0) continue;
+      std::string name = published_name<Names>(path);
+      const std::string_view rest = std::string_view(ours).substr(length);
+      if (name.ends_with(rest)) name.resize(name.size() - rest.size());
+      return name;
+    }
+  }
+  return {};
 }
 
 /// The way back: the path whose name this is, the paths of all parts of a fused tensor, or none for names that no path

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <guild/models/deepseek_r1.hpp>
+#include <guild/models/deepseek_r1_extended.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
 #include <guild/models/deepseek_v32.hpp>
 #include <guild/models/deepseek_v4.hpp>
@@ -21,6 +22,7 @@ inline namespace v1 {
 
 using DeepSeekR1 = Transformer<DeepSeekR1Spec>;
 using DeepSeekV3 = DeepSeekR1;  ///< the same numbers
+using DeepSeekR1Extended = Transformer<DeepSeekR1ExtendedSpec>;
 using DeepSeekV2Lite = Transformer<DeepSeekV2LiteSpec>;
 using Moonlight = Transformer<MoonlightSpec>;
 using KimiK2 = Transformer<KimiK2Spec>;

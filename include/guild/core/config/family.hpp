@@ -14,6 +14,7 @@
 //     static constexpr LayerType layer_types[] = {...};             // kinds besides full and sliding; may be absent
 //     template <class File> static void complete(Config&, const File&);       // what follows from other keys
 //     template <class Put> static void complete_file(const Config&, Put&&);   // keys that no field has; may be absent
+//     static constexpr std::string_view written_type = "...";       // of all files that are written; may be absent
 //     static std::string_view model_type(const Config&);            // for files that are written
 //     static std::string_view architecture(std::string_view type);
 //   };
