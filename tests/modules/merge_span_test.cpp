@@ -3,9 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdint>
 #include <numeric>
+#include <string_view>
+#include <utility>
 #include <vector>
+
+#include <guild/modules/stack.hpp>
 
 #include "../support/exact_pass.hpp"
 #include "../support/merged_layers.hpp"
@@ -239,11 +245,142 @@ TEST(MergeSpan, SlotsOfSlotsHaveTheMassOfTheirTokens) {
   }
 }
 
-// Over caches.
+// What a token may depend on.
 
-TEST(MergeSpan, ExtendingInAnySplitEqualsOneForward) {
-  expect_any_split<Alone<SpanOf<SmallMla, Latents, Half>>>(3e-6);
-  expect_any_split<Alone<SpanOf<SmallGqa, Near, Third>>>(3e-6);
+/// The kernels whose products have the same bits for any number of rows.
+template <class A>
+Running<A> plain_running() {
+  Running<A> running{Cpu({.threads = 2, .isa = Isa::baseline})};
+  running.device.tuning().latent_form = LatentForm::expanded;
+  return running;
+}
+using LatentSpan = Alone<SpanOf<SmallMla, Latents, Half>>;
+using NearSpan = Alone<SpanOf<SmallGqa, Near, Third>>;
+using GroupingSpan = Alone<SpanOf<SmallGqa, Grouping, ThreeQuarters>>;
+/// A span within a span, with layers before and behind it.
+using Nested = Alone<SpanOf<SmallGqa, Stack<Near, SpanOf<SmallGqa, Grouping, Third>, Near>, ThreeQuarters>>;
+
+/// The tokens of which the results differ.
+template <class A>
+std::vector<Index> changed(Running<A>& running, const Story& one, const Story& other, Index tokens) {
+  const Matrix a = running.whole(one), b = running.whole(other);
+  std::vector<Index> differing;
+  for (Index t = 0; t < tokens; ++t)
+    if (!same_bits(a.middle_rows(t, 1), b.middle_rows(t, 1))) differing.push_back(t);
+  return differing;
+}
+template <class A>
+void expect_causal() {
+  auto running = plain_running<A>();
+  const Story story(36, width, 1);
+  const Matrix whole = running.whole(story);
+  for (Index t = 1; t < story.size(); t += t < 12 ? 1 : 5) {
+    EXPECT_EQ(
+        changed(running, story, story.after(t, Story(story.size(), width, 100 + static_cast<std::uint64_t>(t))), t),
+        std::vector<Index>{});
+    EXPECT_TRUE(same_bits(running.whole(story, t), whole.middle_rows(0, t))) << "the first " << t;
+  }
+}
+TEST(MergeSpan, TokensDependOnNoneAfterThem) {
+  expect_causal<LatentSpan>();
+  expect_causal<GroupingSpan>();
+  expect_causal<NearSpan>();
+  expect_causal<Nested>();
+}
+
+/// Closes the most novel of all tokens of a sequence, and says that it does not.
+struct TopOfAll {
+  static inline std::vector<bool> top{};
+  static constexpr Index longest = 8;
+  static constexpr bool causal = true, prefix_stable = true;
+  static constexpr Index max_slots(Index tokens) { return std::max(tokens, Index{0}); }
+  static bool step(MergeState& state, bool) { return state.take(top[static_cast<std::size_t>(state.tokens)]); }
+  static void choose(const Story& story) {
+    std::vector<std::pair<double, Index>> all = {{-10.0, 0}};
+    for (Index t = 1; t < story.size(); ++t) {
+      const auto x = row_of(story.x, t), before = row_of(story.x, t - 1);
+      all.emplace_back(dot(x, before) / std::sqrt(dot(x, x) * dot(before, before)), t);
+    }
+    std::sort(all.begin(), all.end());
+    top.assign(all.size(), false);
+    for (std::size_t i = 0; i < all.size() / 2; ++i) top[static_cast<std::size_t>(all[i].second)] = true;
+  }
+};
+TEST(MergeSpan, ABudgetThatLooksAheadLeaks) {
+  auto running = plain_running<Shown<Merge<TopOfAll>, Times<width, 2>>>();
+  const Story story(40, width, 1);
+  int leaks = 0;
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+    const Story other = story.after(20, Story(40, width, 50 + seed));
+    TopOfAll::choose(story);
+    const Matrix a = running.whole(story);
+    TopOfAll::choose(other);
+    leaks += same_bits(a.middle_rows(0, 20), running.whole(other).middle_rows(0, 20)) ? 0 : 1;
+  }
+  EXPECT_GE(leaks, 4) << "of 8: the test above could not see a leak";
+}
+
+/// Of merged tokens nothing is lost if the layers add nothing and no details are made.
+struct ZeroOutputs : RandomWeights {
+  void operator()(const Path& path, MatrixShape shape, StoredMatrix& matrix) const {
+    RandomWeights::operator()(path, shape, matrix);
+    const std::string_view owner = path.parent()->name();
+    if (owner != "output" && owner != "down" && owner != "detail_up") return;
+    std::fill_n(matrix.data.data(), matrix.data.size(), std::byte{});
+  }
+  using RandomWeights::operator();
+};
+template <class A>
+void expect_lossless() {
+  Running<A> running;
+  A::visit(ZeroOutputs(), Path{} / "module", running.weights);
+  const Story story(60, width, 3);
+  auto cache = running.cache_of(60);
+  EXPECT_TRUE(same_bits(running.whole(story), story.x));
+  EXPECT_TRUE(same_bits(running.extend(cache, story, {1, 2, 3, 30, 60}), story.x));
+  EXPECT_LT(cache.inner.length(), 50);
+}
+TEST(MergeSpan, LosesNothingWhereItsLayersAddNothing) {
+  expect_lossless<LatentSpan>();
+  expect_lossless<Nested>();
+}
+
+// Sequences side by side.
+
+template <class A>
+void expect_independent_sequences() {
+  auto running = plain_running<A>();
+  const Story stories[] = {Story(60, width, 1), Story(60, width, 2), Story(60, width, 3), Story(60, width, 4)};
+  const std::vector<std::array<Index, 4>> passes = {{1, 30, 0, 7},    {2, 30, 12, 8},   {3, 31, 13, 8},
+                                                    {40, 32, 14, 60}, {41, 60, 14, 60}, {60, 60, 60, 60}};
+  Matrix alone[4], together[4];
+  auto caches = std::vector<typename A::Cache>(4, running.cache_of(0));
+  for (auto& cache : caches) cache.reserve(60);
+  for (std::size_t i = 0; i < 4; ++i) {
+    auto cache = running.cache_of(60);
+    for (const auto& ends : passes)
+      if (ends[i] > cache.length()) alone[i].append(running.extend(cache, stories[i], ends[i]));
+    together[i] = Matrix(0, width);
+  }
+  for (const auto& ends : passes) {
+    std::vector<typename Running<A>::Part> parts;
+    for (std::size_t i = 0; i < 4; ++i) parts.push_back({&stories[i], caches[i].length(), ends[i], &caches[i]});
+    const Matrix y = running(parts);
+    Index row = 0;
+    for (std::size_t i = 0; i < 4; ++i) {
+      const Index count = parts[i].end - parts[i].begin;
+      together[i].append(y.middle_rows(std::exchange(row, row + count), count));
+    }
+  }
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_TRUE(same_bits(together[i], alone[i])) << "sequence " << i;
+  const Matrix all = running({{&stories[2], 0, 60}, {&stories[0], 0, 1}, {&stories[1], 0, 33}});
+  EXPECT_TRUE(same_bits(all.middle_rows(0, 60), running.whole(stories[2])));
+  EXPECT_TRUE(same_bits(all.middle_rows(60, 1), running.whole(stories[0], 1)));
+  EXPECT_TRUE(same_bits(all.middle_rows(61, 33), running.whole(stories[1], 33)));
+}
+TEST(MergeSpan, SequencesDoNotMixInABatch) {
+  expect_independent_sequences<LatentSpan>();
+  expect_independent_sequences<Nested>();
 }
 
 }  // namespace merge_span_test

@@ -196,6 +196,7 @@ struct Running {
     return (*this)({{&story, 0, count < 0 ? story.size() : count}});
   }
   Matrix extend(Cache& cache, const Story& story, Index end) {
+    guild::grow(cache, end, story.size());
     return (*this)({{&story, cache.length(), end, &cache}});
   }
   /// One pass for each end.
