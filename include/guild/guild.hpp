@@ -155,6 +155,7 @@
 #include <guild/modules/batch.hpp>
 #include <guild/modules/block.hpp>
 #include <guild/modules/block_diagonal_linear.hpp>
+#include <guild/modules/by_head.hpp>
 #include <guild/modules/cached_attention.hpp>
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
@@ -217,6 +218,8 @@
 #include <guild/modules/streams.hpp>
 #include <guild/modules/takes_slots.hpp>
 #include <guild/modules/token_inflation.hpp>
+#include <guild/modules/weighted_cache.hpp>
+#include <guild/modules/weighted_keys.hpp>
 #include <guild/ops/attention/attention.hpp>
 #include <guild/ops/attention/cpu/attention.hpp>
 #include <guild/ops/attention/cpu/avx2.hpp>
@@ -299,10 +302,12 @@
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/merge/group_scores.hpp>
 #include <guild/ops/merge/inflate.hpp>
+#include <guild/ops/merge/log_masses.hpp>
 #include <guild/ops/merge/novelty.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
 #include <guild/ops/merge/rows/group_scores.hpp>
 #include <guild/ops/merge/rows/inflate.hpp>
+#include <guild/ops/merge/rows/log_masses.hpp>
 #include <guild/ops/merge/rows/novelty.hpp>
 #include <guild/ops/merge/rows/pool_groups.hpp>
 #include <guild/ops/merge/rows/smooth_slots.hpp>

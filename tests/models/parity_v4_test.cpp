@@ -131,6 +131,9 @@ TEST(Parity, DeepSeekV4HasAPathForEachTensor) {
 }
 TEST(Parity, DeepSeekV4OfAllKindsOfLayers) { expect_both<DeepSeekV4>("v4"); }
 TEST(Parity, DeepSeekV4OfAllKindsOfLayersMayBeSplitAnywhere) { expect_any_split<DeepSeekV4>("v4"); }
+TEST(Parity, DeepSeekV4OfAllKindsOfLayersIsTheSameToTheBitHoweverItIsSplit) {
+  expect_same_bits_of_any_split<DeepSeekV4>("v4");
+}
 TEST(Parity, DeepSeekV4AsPublished) { expect_both<DeepSeekV4Published>("v4_published"); }
 
 }  // namespace parity_v4_test

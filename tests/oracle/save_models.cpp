@@ -144,6 +144,7 @@ int main(int argc, char** argv) {
     save<guild_test::DeepSeekV32Mtp>(from, to, "v32_mtp", whole);
     save<guild_test::Glm5Full>(from, to, "glm5_full", whole);
     save<guild_test::DeepSeekV4Sliding>(from, to, "v4_sliding", shards);
+    save<guild_test::DeepSeekV4Published>(from, to, "v4_published", whole);
   } catch (const std::exception& error) {
     std::puts(error.what());
     return 1;

@@ -149,12 +149,13 @@ struct HyperSpec : TinySpec {
   }
 };
 
-/// All that DeepSeek-V4 has, in layers of windows alone: streams, a shared row with sinks, both routers, limits.
+/// All that DeepSeek-V4 has, in a layer of windows alone and one of pooled rows: streams, a shared row with sinks, both routers, limits.
 struct DeepSeekV4Spec : guild::DeepSeekV4Defaults {
   static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
   static constexpr guild::SharedKvConfig attention = {
       .heads = 4, .head_dim = 6, .rope_dim = 4, .query_rank = 5, .output_groups = 2, .output_rank = 3};
-  static constexpr guild::WindowConfig windows = {.window = 3, .types = guild::LayerTypes("ss"), .rope_base = 20.0};
+  static constexpr guild::WindowConfig windows = {.window = 3, .types = guild::LayerTypes("sh"), .rope_base = 20.0};
+  static constexpr guild::CompressionConfig compression = {.sparse_rate = 2, .heavy_rate = 3};
   static constexpr guild::HyperConfig hyper = HyperSpec::hyper;
   static constexpr guild::HashConfig hashed = {.layers = 1};
   static constexpr guild::TopKConfig routing = {

@@ -48,7 +48,7 @@ class Attention {
     const Flat flat({{0, &none, 0, length}});
     const Matrix x = inputs(flat, offset);
     Matrix y(length, hidden);
-    A::forward(guild::Pass{.device = device_, .batch = flat.batch()}, weights_, {}, x.view(), y.view());
+    A::forward(pass_of(flat), weights_, {}, x.view(), y.view());
     return y;
   }
   Matrix extend(Cache& cache, Index begin, Index end) {
@@ -57,8 +57,7 @@ class Attention {
     const Matrix x = inputs(flat, 0);
     Matrix y(end - begin, hidden);
     const auto of = [&](int) -> auto& { return cache; };
-    A::forward(guild::Pass{.device = device_, .batch = flat.batch()}, weights_, guild::Caches<Cache>(of), x.view(),
-               y.view());
+    A::forward(pass_of(flat), weights_, guild::Caches<Cache>(of), x.view(), y.view());
     return y;
   }
   Matrix run(const std::vector<Index>& ends) {
@@ -70,7 +69,14 @@ class Attention {
     return out;
   }
 
+  std::vector<float> masses{};  ///< of the tokens by position, where there are any
+
  private:
+  guild::Pass<guild::Cpu> pass_of(const Flat& flat) {
+    guild::Pass pass{.device = device_, .batch = flat.batch()};
+    if (!masses.empty()) pass.masses = {masses.data() + flat.chunks[0].first_position, flat.batch().size()};
+    return pass;
+  }
   Matrix inputs(const Flat& flat, Index offset) const {
     Matrix x(flat.batch().size(), hidden);
     for (const guild::Chunk& chunk : flat.chunks)
@@ -109,8 +115,9 @@ inline constexpr bool keeps_floats<Cache> = Cache::type == guild::DType::f32;
 
 /// Decoding in any split equals the whole.
 template <class A>
-void expect_any_split(double tolerance, LatentForm form = LatentForm::automatic) {
+void expect_any_split(double tolerance, LatentForm form = LatentForm::automatic, std::vector<float> masses = {}) {
   Attention<A> attention(form);
+  attention.masses = std::move(masses);
   constexpr Index length = 150;
   const Matrix whole = attention.run({length});
   if (keeps_floats<typename A::Cache>) { EXPECT_LE(relative_error(whole, attention.alone(length)), 1e-5); }

@@ -5,6 +5,7 @@
 #include <guild/models/deepseek_r1_extended.hpp>
 #include <guild/models/deepseek_v2_lite.hpp>
 #include <guild/models/deepseek_v32.hpp>
+#include <guild/models/deepseek_v4.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/glm5.hpp>
 #include <guild/models/gpt_oss.hpp>
@@ -38,6 +39,8 @@ using Gemma3_1B = Transformer<Gemma3_1BSpec>;
 using GptOss20B = Transformer<GptOss20BSpec>;
 using GptOss120B = Transformer<GptOss120BSpec>;
 using DeepSeekV32 = Transformer<DeepSeekV32Spec>;
+using DeepSeekV4Flash = Transformer<DeepSeekV4FlashSpec>;
+using DeepSeekV4Pro = Transformer<DeepSeekV4ProSpec>;
 using Glm5 = Transformer<Glm5Spec>;
 
 }  // namespace v1

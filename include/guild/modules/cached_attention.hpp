@@ -14,6 +14,7 @@
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/weighted_keys.hpp>
 #include <guild/ops/attention/attention.hpp>
 #include <guild/ops/attention/index.hpp>
 #include <guild/ops/common/copy_rows.hpp>
@@ -32,7 +33,7 @@ struct CachedLatentAttention {
   using Element = typename Cache::Element;
   /// A chunk, and the rows of its sequence that its tokens attend to.
   struct Context : Chunk {
-    CachedRows<const Element> seen{};
+    AttendedRows<Element> seen{};
 
     [[nodiscard]] Index length() const { return first_position + count; }
   };
@@ -42,7 +43,7 @@ struct CachedLatentAttention {
   /// [H * (N + V), C] makes keys and values of latents.
   template <class Device>
   static void attend(const Pass<Device>& pass, const WeightView& latent_up, DeviceView<const float> sinks,
-                     std::span<const CachedRows<const Element>> seen, DeviceView<const float, 2> query,
+                     std::span<const AttendedRows<Element>> seen, DeviceView<const float, 2> query,
                      const AttentionBranch<float>& branch) {
     const auto chunks = pass.batch.chunk_count();
     Staged<Device, Context> absorbed(pass.device, chunks), expanded(pass.device, chunks);
@@ -124,10 +125,11 @@ struct CachedLatentAttention {
       rotated.add({q.middle_cols(nope, q.cols - nope),
                    lq.middle_cols(latent, lq.cols - latent),
                    {heads, rotary, config.query_dim(), width}});
-      const auto& [rows, ring] = chunk.seen;
+      const auto& [rows, ring] = chunk.seen.rows;
       const KeyChoice choice = branch.choice.limits(chunk.length()) ? branch.choice.rows(chunk) : KeyChoice{};
       attention.add({rows.data, Cache::type, rows.pitch, chunk.length(), lq, sum, chunk.first_position, ring, sinks,
-                     branch.rows(branch.far_bias, chunk), choice.chosen, choice.counts});
+                     branch.rows(branch.far_bias, chunk), choice.chosen, choice.counts, DeviceView<float, 2>{},
+                     chunk.seen.key_bias});
     }
     linear(device, queries.ready());
     copy_rows(device, rotated.ready());
@@ -150,6 +152,7 @@ struct CachedLatentAttention {
     const auto count = static_cast<Index>(chunks.size());
     auto scratch = device.scratch();
     Staged<Device, CopyRowsJob<Element, float>> widened(device, 4 * count);
+    Staged<Device, CopyRowsJob<float, float>> biases(device, 4 * count);
     Staged<Device, LinearJob> products(device, 2 * count);
     Staged<Device, ExpandedAttentionJob> attention(device, count);
     Staged<Device, MarkChosenJob> marks(device, count);
@@ -157,12 +160,18 @@ struct CachedLatentAttention {
       const Index length = rows_of(chunk, keys), skipped = skipped_of(chunk, keys);
       const auto context = scratch.template take<float>(length, width);
       const auto keys_values = scratch.template take<float>(length, heads * (nope + value));
+      const bool weighted = chunk.seen.key_bias.data != nullptr;
+      const auto key_bias = scratch.template take<float>(weighted ? length : 0, 1);
       // What the tokens see; other rows, at the edges of tiles, are not read.
       const auto widen = [&](Index begin, Index end, Index row) {
         if (begin >= end) return;
-        chunk.seen.for_each_stretch(begin, end, [&](Index position, DeviceView<const Element, 2> rows) {
-          widened.add(copy_of(rows, context.middle_rows(row + position - begin, rows.rows)));
-        });
+        const auto copy = [&](const auto& from, auto& copies, auto to) {
+          from.for_each_stretch(begin, end, [&](Index position, auto rows) {
+            copies.add(copy_of(rows, to.middle_rows(row + position - begin, rows.rows)));
+          });
+        };
+        copy(chunk.seen.rows, widened, context);
+        if (weighted) copy(CachedRows<const float>{chunk.seen.key_bias, chunk.seen.rows.ring}, biases, key_bias);
         const auto some = [&](auto all) { return all.middle_rows(row, end - begin); };
         products.add({latent_up, some(context).middle_cols(0, latent), some(keys_values)});
       };
@@ -180,10 +189,12 @@ struct CachedLatentAttention {
                      keys_values.middle_cols(0, heads * (nope + value) - value), context.middle_cols(latent, rotary),
                      keys_values.middle_cols(nope, heads * (nope + value) - nope),
                      branch.out.middle_rows(chunk.begin, chunk.count), chunk.first_position, nope + value, nope + value,
-                     DeviceView<float, 2>{}, sinks, skipped, branch.rows(branch.far_bias, chunk), bits});
+                     DeviceView<float, 2>{}, sinks, skipped, branch.rows(branch.far_bias, chunk), bits,
+                     weighted ? key_bias : DeviceView<float, 2>{}});
     }
     if (marks.size() > 0) mark_chosen(device, marks.ready());
     copy_rows(device, widened.ready());
+    copy_rows(device, biases.ready());
     linear(device, products.ready());
     expanded_attention(device, attention.ready(),
                        {heads, nope, rotary, value, scale(), AttentionMask::causal, 1, keys, branch.near});

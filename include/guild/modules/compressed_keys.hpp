@@ -35,6 +35,7 @@ struct CacheOfPooled<Element, Width, Near, Pooling, NoIndexer> {
 template <class Near, class PoolingType, class IndexerType = NoIndexer>
 struct CompressedKeys {
   static_assert(!Near::window.all(), "Compressed: pooled keys stand beside those of a window; put a Local inside it");
+  static_assert(!WeighsKeys<Near>, "Weighted: pooled rows have no masses");
   static constexpr KeyWindow window = Near::window;
   using Indexer = NoIndexer;  ///< of the keys of tokens
   using Pooling = PoolingType;

@@ -229,5 +229,12 @@ template <class S, class LayersType, const HyperConfig& Config> struct Streams;
 // guild/modules/token_inflation.hpp
 template <class S, class PolicyType> struct TokenInflation;
 
+// guild/modules/weighted_cache.hpp
+template <class Rows> struct WeightedCache;
+
+// guild/modules/weighted_keys.hpp
+template <class Element> struct AttendedRows;
+template <class Keys> struct WeightedKeys;
+
 }  // namespace v1
 }  // namespace guild

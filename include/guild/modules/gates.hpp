@@ -177,6 +177,7 @@ struct AttentionBranch {
   DeviceView<Real, 2> lse{};             ///< [T, H]; empty unless kept
   DeviceView<const Real, 2> dout{};      ///< [T, H * V], on the way back
   DeviceView<Real, 2> dfar_bias{};       ///< [T, H], on the way back, where there is a far bias
+  DeviceView<const Real, 2> key_bias{};  ///< [T, 1] of the keys of the pass, or no data; over caches: not looked at
   KeyChoice choice{};                    ///< over caches: the keys that tokens see alone, or no data
 
   /// The rows of a chunk, of views that may have no data.
@@ -200,6 +201,7 @@ struct GatedBranches : Gate::template Of<Hidden, Heads> {
     DeviceView<Real, 2> values{};                                  ///< [T, values]: biases or shares
     std::array<DeviceView<Real, 2>, std::size_t{branches}> out{};  ///< [T, H * V] each
     std::array<DeviceView<Real, 2>, std::size_t{branches}> lse{};  ///< [T, H] each; empty unless kept
+    DeviceView<Real, 2> key_bias{};                                ///< [T, 1] of the tokens' keys, or no data
   };
 
   /// Calls attend(AttentionBranch) for each branch; attended [T, H * V] gets what comes of them.
@@ -251,6 +253,7 @@ struct GatedBranches : Gate::template Of<Hidden, Heads> {
   template <class Real>
   static AttentionBranch<Real> branch(const Saved<Real>& saved, std::size_t b) {
     AttentionBranch<Real> one{.keys = Keys::window, .near = Gate::near, .out = saved.out[b], .lse = saved.lse[b]};
+    one.key_bias = saved.key_bias;
     if constexpr (has_bias) one.far_bias = saved.values;
     if (branches == 2 && b == 0) one.keys = Gate::near;
     return one;

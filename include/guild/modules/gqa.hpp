@@ -12,14 +12,14 @@
 #include <guild/core/config.hpp>
 #include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
-#include <guild/modules/append_rows.hpp>
-#include <guild/modules/cached_rows.hpp>
+#include <guild/modules/by_head.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/keys.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/weighted_keys.hpp>
 #include <guild/ops/attention/attention.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/rope/rope.hpp>
@@ -64,10 +64,9 @@ struct Gqa {
     typename Query::template Weights<Store> query;  ///< rows of one head after the other
     typename Key::template Weights<Store> key;
     typename Value::template Weights<Store> value;
-    typename Store::Vector query_bias, key_bias, value_bias;  ///< unused without config.bias
-    typename HeadNorm::template Weights<Store> query_norm;    ///< unused without config.query_key_norm
-    typename HeadNorm::template Weights<Store> key_norm;      ///< unused without config.query_key_norm
-    typename Store::Vector sinks;                             ///< a logit for each head; unused without config.sinks
+    typename Store::Vector query_bias, key_bias, value_bias;          ///< unused without config.bias
+    typename HeadNorm::template Weights<Store> query_norm, key_norm;  ///< unused without config.query_key_norm
+    typename Store::Vector sinks;  ///< a logit for each head; unused without config.sinks
     typename Branches::template Weights<Store> gate;
     typename Output::template Weights<Store> output;
     typename Store::Vector output_bias;            ///< unused without config.output_bias
@@ -99,8 +98,7 @@ struct Gqa {
     DeviceView<Real, 2> projected_query;  ///< [T, H * D], before its norm; empty without query_key_norm
     DeviceView<Real, 2> projected_key;    ///< [T, G * D], before its norm; empty without query_key_norm
     DeviceView<Real, 2> query;            ///< [T, H * D], rotated
-    DeviceView<Real, 2> key;              ///< [T, G * D], rotated
-    DeviceView<Real, 2> value;            ///< [T, G * D]
+    DeviceView<Real, 2> key, value;       ///< [T, G * D] each; keys are rotated
     DeviceView<Real, 2> attended;         ///< [T, H * D]
     typename Branches::template Saved<Real> branches;
   };
@@ -115,14 +113,15 @@ struct Gqa {
     Saved<Real> here;
     Saved<Real>& saved = keep != nullptr ? *keep : here;
     auto room = pass.room(keep);
+    saved.branches.key_bias = key_bias_of<Keys, Real>(pass, room);
     saved.attended = room.template keep<Real>(x.rows, heads * width);
     project(device, weights, x, saved, room);
     rope(device, weights.rope, pass.batch.positions, saved.query, {heads, width, 0});
     rope(device, weights.rope, pass.batch.positions, saved.key, {key_heads, width, 0});
-    const auto sinks = sinks_of<const Real>(weights);
     if (!caches)
-      Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, keep != nullptr,
-                       [&](const auto& branch) { attend_to_itself(pass, sinks, saved, branch); });
+      Branches::attend(
+          pass, weights.gate, x, saved.attended, saved.branches, room, keep != nullptr,
+          [&](const auto& branch) { attend_to_itself(pass, sinks_of<const Real>(weights), saved, branch); });
     else if constexpr (std::is_same_v<Real, float>)
       attend_to_caches(pass, weights, caches, x, saved, room);
     else
@@ -165,7 +164,8 @@ struct Gqa {
                   .sinks = sinks_of<const Real>(weights),
                   .dsinks = rows(dsinks),
                   .far_bias = rows(branch.far_bias),
-                  .dfar_bias = rows(branch.dfar_bias)});
+                  .dfar_bias = rows(branch.dfar_bias),
+                  .key_bias = rows(branch.key_bias)});
       }
       expanded_attention_backward(device, jobs.ready(), sizes(pass.mask, branch));
       if constexpr (config.sinks) bias_gradient(device, dsinks, gradients.sinks.view());
@@ -175,10 +175,10 @@ struct Gqa {
     rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, width, 0});
     rope_backward(device, weights.rope, pass.batch.positions, dkey, {key_heads, width, 0});
     if constexpr (config.query_key_norm) {
-      HeadNorm::backward(device, weights.query_norm, by_head(saved.projected_query), by_head(dquery), by_head(dquery),
-                         gradients.query_norm, S::config.norm.epsilon);
-      HeadNorm::backward(device, weights.key_norm, by_head(saved.projected_key), by_head(dkey), by_head(dkey),
-                         gradients.key_norm, S::config.norm.epsilon);
+      HeadNorm::backward(device, weights.query_norm, by_head<width>(saved.projected_query), by_head<width>(dquery),
+                         by_head<width>(dquery), gradients.query_norm, S::config.norm.epsilon);
+      HeadNorm::backward(device, weights.key_norm, by_head<width>(saved.projected_key), by_head<width>(dkey),
+                         by_head<width>(dkey), gradients.key_norm, S::config.norm.epsilon);
     }
     if constexpr (config.bias) {
       bias_gradient(device, dquery, gradients.query_bias.view());
@@ -215,8 +215,10 @@ struct Gqa {
       add_bias(device, weights.value_bias.view(), saved.value);
     }
     if constexpr (config.query_key_norm) {
-      HeadNorm::forward(device, weights.query_norm, by_head(query), by_head(saved.query), S::config.norm.epsilon);
-      HeadNorm::forward(device, weights.key_norm, by_head(key), by_head(saved.key), S::config.norm.epsilon);
+      HeadNorm::forward(device, weights.query_norm, by_head<width>(query), by_head<width>(saved.query),
+                        S::config.norm.epsilon);
+      HeadNorm::forward(device, weights.key_norm, by_head<width>(key), by_head<width>(saved.key),
+                        S::config.norm.epsilon);
     }
   }
 
@@ -232,7 +234,8 @@ struct Gqa {
                 .out = rows(branch.out),
                 .lse = rows(branch.lse),
                 .sinks = sinks,
-                .far_bias = rows(branch.far_bias)});
+                .far_bias = rows(branch.far_bias),
+                .key_bias = rows(branch.key_bias)});
     }
     expanded_attention(pass.device, jobs.ready(), sizes(pass.mask, branch));
   }
@@ -242,14 +245,15 @@ struct Gqa {
   static void attend_to_caches(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
                                DeviceView<const float, 2> x, Saved<float>& saved, RoomOf& room) {
     const auto sinks = sinks_of<const float>(weights);
-    Staged<Device, CachedRows<const typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
-    append_rows(pass, caches, std::array<DeviceView<const float, 2>, 2>{saved.key, saved.value}, room, seen);
+    Staged<Device, AttendedRows<typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
+    append_attended(pass, caches, std::array<DeviceView<const float, 2>, 2>{saved.key, saved.value},
+                    saved.branches.key_bias, room, seen);
     const auto attend = [&](const AttentionBranch<float>& branch) {
       Staged<Device, CachedAttentionJob> jobs(pass.device, pass.batch.chunk_count() * key_heads);
       for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
         const Chunk& chunk = pass.batch.chunks[i];
         if (chunk.count == 0) continue;
-        const auto [rows, ring] = seen.ready()[i];
+        const auto& [rows, ring] = seen.ready()[i].rows;
         const auto far_bias = branch.rows(branch.far_bias, chunk);
         for (Index g = 0; g < key_heads; ++g) {
           const auto of_group = [&](auto all) {
@@ -264,7 +268,8 @@ struct Gqa {
                     .first_position = chunk.first_position,
                     .ring = ring,
                     .sinks = config.sinks ? sinks.slice(g * group, group) : sinks,
-                    .far_bias = Branches::has_bias ? far_bias.middle_cols(g * group, group) : far_bias});
+                    .far_bias = Branches::has_bias ? far_bias.middle_cols(g * group, group) : far_bias,
+                    .key_bias = seen.ready()[i].key_bias});
         }
       }
       cached_attention(pass.device, jobs.ready(),
@@ -292,11 +297,6 @@ struct Gqa {
       return weights.sinks.view();
     else
       return {};
-  }
-  /// [T, heads * D] as [T * heads, D].
-  template <class Real>
-  static DeviceView<Real, 2> by_head(DeviceView<Real, 2> all) {
-    return {all.data, all.rows * (all.cols / width), width};
   }
 };
 

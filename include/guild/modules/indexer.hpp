@@ -103,7 +103,7 @@ struct Indexer {
   template <class Device, class Store, class Cache, class QueryLatent, class Memory>
   static KeyChoice choose_of_caches(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
                                     DeviceView<const float, 2> x, QueryLatent&& query_latent, Memory& memory) {
-    using IndexKeys = typename Cache::IndexKeys;
+    using IndexKeys = std::remove_reference_t<decltype(caches[0].index_keys())>;
     Staged<Device, CachedRows<const typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
     const auto keys_of = [&](int sequence) -> IndexKeys& { return caches[sequence].index_keys(); };
     append_rows(pass, Caches<IndexKeys>(keys_of),
@@ -153,6 +153,7 @@ struct Indexer {
       IndexLossJob<Real> job = seen;
       const auto rows = [&](const auto& all) { return all.middle_rows(chunk.begin, chunk.count); };
       job.q = rows(seen.q), job.k_nope = rows(seen.k_nope), job.k_rope = rows(seen.k_rope), job.lse = rows(seen.lse);
+      if (seen.key_bias.data != nullptr) job.key_bias = rows(seen.key_bias);
       return job;
     };
     OfHeads::objective(pass, made, key, chosen, attention, attention_of, dmade, dkey);

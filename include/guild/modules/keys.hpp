@@ -89,6 +89,12 @@ concept PooledKeys = requires {
   typename Keys::Pooling;
 };
 
+/// Keys that count as much as what they stand for (guild/modules/weighted_keys.hpp).
+template <class Keys>
+concept WeighsKeys = requires {
+  Keys::weighted;
+};
+
 /// The cache whose rows attention reads.
 template <class Cache>
 [[nodiscard]] auto& attended_rows(Cache& cache) {

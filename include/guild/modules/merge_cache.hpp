@@ -36,7 +36,10 @@ struct MergeCache {
   InnerCache inner{};
 
   [[nodiscard]] Index length() const { return tokens.length(); }
-  [[nodiscard]] Index reserved() const { return tokens.reserved(); }
+  /// Of a copy, whose inner caches may have no room behind what they hold, no more than its length.
+  [[nodiscard]] Index reserved() const {
+    return inner.reserved() < Budget::max_slots(tokens.reserved()) ? length() : tokens.reserved();
+  }
   void reserve(Index count) {
     const Index most = Budget::max_slots(count);
     inner.reserve(most);

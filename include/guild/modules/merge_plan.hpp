@@ -22,6 +22,8 @@ struct MergeInput {
   std::span<const float> novelty{};         ///< [T]: p
   std::span<const std::int32_t> guarded{};  ///< [T]: 0 for tokens that are not protected; or empty: none is
   std::span<const std::int32_t> tokens{};   ///< [T]: ids, or empty: then slots have none
+  /// [T]: of tokens that are slots themselves, or empty: they count up from their chunk's first
+  std::span<const std::int32_t> positions{};
   float threshold = 0.5f;                   ///< tokens of no less novelty want to close their group
 };
 
@@ -66,9 +68,11 @@ class MergePlan {
 
   // Of each of the M slots that the pass closes, chunk by chunk.
   [[nodiscard]] Index size() const { return first_.size(); }
-  /// [M]: positions of its group's tokens in their sequence. The last is the position of the slot too.
+  /// [M]: its group's first and last token, counted in their sequence.
   [[nodiscard]] std::span<const std::int32_t> first() const { return first_.ready(); }
   [[nodiscard]] std::span<const std::int32_t> last() const { return last_.ready(); }
+  /// [M]: positions of the last tokens: those of the slots.
+  [[nodiscard]] std::span<const std::int32_t> positions() const { return positions_.ready(); }
   /// [M]: 1 for slots that are their last token alone, as it is protected, 0 for others.
   [[nodiscard]] std::span<const std::int32_t> closing_only() const { return closing_only_.ready(); }
   /// [M]: P, the weight of what the slot adds, against the slots before it: the last token's novelty, of a single
@@ -82,8 +86,9 @@ class MergePlan {
   /// The slots as a batch, of lists that lie here or in `memory`.
   template <class Memory>
   [[nodiscard]] Batch batch(Device& device, Memory& memory) const {
-    return {
-        .tokens = upload(device, tokens(), memory), .positions = upload(device, last(), memory), .chunks = chunks()};
+    return {.tokens = upload(device, tokens(), memory),
+            .positions = upload(device, positions(), memory),
+            .chunks = chunks()};
   }
 
  private:
@@ -98,6 +103,7 @@ class MergePlan {
         singles_(device, batch.size()),
         first_(device, slots),
         last_(device, slots),
+        positions_(device, slots),
         closing_only_(device, slots),
         shares_(device, slots),
         tokens_(device, input.tokens.empty() ? 0 : slots),
@@ -114,10 +120,12 @@ class MergePlan {
     check(batch);
     const auto bad = [&](std::size_t size) { return static_cast<Index>(size) != batch.size(); };
     if (bad(input.novelty.size()) || (!input.guarded.empty() && bad(input.guarded.size())) ||
-        (!input.tokens.empty() && bad(input.tokens.size())))
+        (!input.tokens.empty() && bad(input.tokens.size())) ||
+        (!input.positions.empty() && bad(input.positions.size())))
       detail::refuse(ErrorCode::op_shape,
                      {"a plan of ", batch.size(), " tokens needs as many of each list, and has ", input.novelty.size(),
-                      " of novelty, ", input.guarded.size(), " of protection and ", input.tokens.size(), " of ids"});
+                      " of novelty, ", input.guarded.size(), " of protection, ", input.tokens.size(), " of ids and ",
+                      input.positions.size(), " of positions"});
     return batch.size();
   }
 
@@ -137,6 +145,7 @@ class MergePlan {
       if (!closes) continue;
       first_.add(static_cast<std::int32_t>(position + 1 - group));
       last_.add(static_cast<std::int32_t>(position));
+      positions_.add(input.positions.empty() ? static_cast<std::int32_t>(position) : input.positions[row]);
       closing_only_.add(guarded ? 1 : 0);
       shares_.add(group == 1 ? 1.0f : std::clamp(novelty, least_share, 1.0f));
       if (!input.tokens.empty()) tokens_.add(input.tokens[row]);
@@ -144,7 +153,7 @@ class MergePlan {
     chunks_.add({chunk.sequence, begin, size() - begin, before});
   }
 
-  List<std::int32_t> closes_, slots_, singles_, first_, last_, closing_only_;
+  List<std::int32_t> closes_, slots_, singles_, first_, last_, positions_, closing_only_;
   List<float> shares_;
   List<std::int32_t> tokens_;
   List<Chunk> chunks_;

@@ -11,7 +11,6 @@
 #include <guild/core/config.hpp>
 #include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
-#include <guild/modules/append_rows.hpp>
 #include <guild/modules/cached_attention.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/gates.hpp>
@@ -21,6 +20,7 @@
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/weighted_keys.hpp>
 #include <guild/ops/attention/attention.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/rope/rope.hpp>
@@ -66,8 +66,7 @@ struct Mla {
 
   template <class Element>
   using Parts = LatentParts<Mla, Element>;
-  using RowsOfCache = std::remove_reference_t<decltype(attended_rows(std::declval<Cache&>()))>;
-  using CachedAttention = CachedLatentAttention<Mla, RowsOfCache>;
+  using CachedAttention = CachedLatentAttention<Mla, Cache>;
 
   template <class Store>
   struct Weights {
@@ -123,6 +122,7 @@ struct Mla {
     Saved<Real> here;
     Saved<Real>& saved = keep != nullptr ? *keep : here;
     auto room = pass.room(keep);
+    saved.branches.key_bias = key_bias_of<Keys, Real>(pass, room);
     saved.attended = room.template keep<Real>(x.rows, heads * value);
     project(device, weights, x, saved, room);
     rope(device, weights.rope, pass.batch.positions, saved.query, {heads, config.query_dim(), nope});
@@ -161,10 +161,7 @@ struct Mla {
       for (const Chunk& chunk : pass.batch.chunks) {
         const Parts<const Real> parts(chunk, saved.query, rotary_of(saved.latents), saved.keys_values);
         const Parts<Real> gradient(chunk, to[0], to[1], to[2]);
-        jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(branch.out),
-                  parts.rows(branch.lse), parts.rows(branch.dout), gradient.query, gradient.key, gradient.rotary_key,
-                  gradient.values, nope + value, nope + value, sinks_of<const Real>(weights), parts.rows(dsinks),
-                  branch.rows(branch.far_bias, chunk), branch.rows(branch.dfar_bias, chunk), chosen.next(chunk)});
+        jobs.add(parts.gradient_job(branch, gradient, sinks_of<const Real>(weights), dsinks, chosen.next(chunk)));
       }
       expanded_attention_backward(device, jobs.ready(), sizes(pass.mask, branch));
       if constexpr (config.sinks) bias_gradient(device, dsinks, gradients.sinks.view());
@@ -172,11 +169,15 @@ struct Mla {
     Branches::attend_backward(pass, saved.branches, dattended, dvalues, scratch,
                               std::array{dquery, rotary_of(dlatents), dkeys_values}, attend_back);
     const Parts<const Real> all({.count = tokens}, saved.query, rotary_of(saved.latents), saved.keys_values);
-    Indexer::backward(
-        pass, weights.indexer, x, query_latent_of(device, weights, saved), saved.chosen,
-        sizes(pass.mask, AttentionBranch<Real>{}),
-        IndexLossJob<Real>{all.query, all.key, all.rotary_key, saved.branches.lse[0], {}, {}, {}, {}, nope + value},
-        gradients.indexer);
+    Indexer::backward(pass, weights.indexer, x, query_latent_of(device, weights, saved), saved.chosen,
+                      sizes(pass.mask, AttentionBranch<Real>{}),
+                      IndexLossJob<Real>{.q = all.query,
+                                         .k_nope = all.key,
+                                         .k_rope = all.rotary_key,
+                                         .lse = saved.branches.lse[0],
+                                         .key_head_stride = nope + value,
+                                         .key_bias = saved.branches.key_bias},
+                      gradients.indexer);
     rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, config.query_dim(), nope});
     rope_backward(device, weights.rope, pass.batch.positions, dlatents, {1, width, latent});
 
@@ -235,9 +236,7 @@ struct Mla {
       ChosenBits chosen(saved.chosen, Indexer::top_k);
       for (const Chunk& chunk : pass.batch.chunks) {
         const Parts<const Real> parts(chunk, saved.query, rotary_of(saved.latents), saved.keys_values);
-        jobs.add({parts.query, parts.key, parts.rotary_key, parts.values, parts.rows(branch.out), 0, nope + value,
-                  nope + value, branch.rows(branch.lse, chunk), sinks_of<const Real>(weights), 0,
-                  branch.rows(branch.far_bias, chunk), chosen.next(chunk)});
+        jobs.add(parts.job(branch, sinks_of<const Real>(weights), chosen.next(chunk)));
       }
       expanded_attention(pass.device, jobs.ready(), sizes(pass.mask, branch));
     };
@@ -248,10 +247,9 @@ struct Mla {
   static void attend_to_caches(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
                                DeviceView<const float, 2> x, DeviceView<const float, 2> normed, Saved<float>& saved,
                                RoomOf& room) {
-    Staged<Device, CachedRows<const typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
-    const auto rows = [&](int sequence) -> RowsOfCache& { return attended_rows(caches[sequence]); };
-    append_rows(pass, Caches<RowsOfCache>(rows),
-                std::array<DeviceView<const float, 2>, 2>{normed, rotary_of(saved.latents)}, room, seen);
+    Staged<Device, AttendedRows<typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
+    append_attended(pass, caches, std::array<DeviceView<const float, 2>, 2>{normed, rotary_of(saved.latents)},
+                    saved.branches.key_bias, room, seen);
     const KeyChoice choice =
         Indexer::choose_of_caches(pass, weights.indexer, caches, x, query_latent_of(pass.device, weights, saved), room);
     Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, false,

@@ -15,6 +15,7 @@
 #include <guild/device/staged.hpp>
 #include <guild/modules/append_rows.hpp>
 #include <guild/modules/block_diagonal_linear.hpp>
+#include <guild/modules/by_head.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/keys.hpp>
@@ -23,6 +24,7 @@
 #include <guild/modules/pass.hpp>
 #include <guild/modules/pooled_attention.hpp>
 #include <guild/modules/shared_row_attention.hpp>
+#include <guild/modules/weighted_keys.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/rope/rope.hpp>
@@ -57,6 +59,7 @@ struct SharedKv {
                 "SharedKv: attention.query_rank and attention.output_rank must be positive");
 
   static_assert(!Keys::Indexer::chooses, "SparseTopK: keys of SharedKv cannot be chosen by an index; those of Mla can");
+  static_assert(!WeighsKeys<Keys>, "Weighted: keys of SharedKv all count alike; those of Mla and Gqa can be weighted");
   static_assert(!PooledKeys<Keys> || std::is_same_v<Gate, NoGate>,
                 "Compressed: attention over pooled keys has no gate");
   using Branches = GatedBranches<Gate, Keys, hidden, heads>;
@@ -125,6 +128,7 @@ struct SharedKv {
     Saved<Real> here;
     Saved<Real>& saved = keep != nullptr ? *keep : here;
     auto room = pass.room(keep);
+    saved.branches.key_bias = key_bias_of<Keys, Real>(pass, room);
     saved.attended = room.template keep<Real>(x.rows, heads * width);
     project(device, weights, x, saved, room);
     rope(device, weights.rope, pass.batch.positions, saved.query, rotated(heads));
@@ -195,8 +199,8 @@ struct SharedKv {
     Pooled::backward(pass, weights.pooled, weights.rope, x, latent, saved.query, whole, saved.pooled, dquery, dx,
                      gradients.pooled);
     rope_backward(device, weights.rope, positions, dquery, rotated(heads));
-    rms_norm_backward<NormGain::one>(device, {}, by_head(saved.projected_query), by_head(dquery), by_head(dquery), {},
-                                     norm_epsilon);
+    rms_norm_backward<NormGain::one>(device, {}, by_head<width>(saved.projected_query), by_head<width>(dquery),
+                                     by_head<width>(dquery), {}, norm_epsilon);
     const auto dcompressed = scratch.template take<Real>(x.rows, config.query_rank);
     QueryUp::backward(device, weights.query_up, normed_query(device, weights, saved, scratch), dquery, dcompressed,
                       gradients.query_up);
@@ -225,7 +229,8 @@ struct SharedKv {
                              BasicLinearJob<Real>{weights.key_value.weight.view(), x, saved.projected}};
     linear(device, std::span<const BasicLinearJob<Real>>(jobs));
     QueryUp::forward(device, weights.query_up, normed_query(device, weights, saved, room), saved.projected_query);
-    rms_norm<NormGain::one>(device, {}, by_head(saved.projected_query), by_head(saved.query), norm_epsilon);
+    rms_norm<NormGain::one>(device, {}, by_head<width>(saved.projected_query), by_head<width>(saved.query),
+                            norm_epsilon);
     KeyValueNorm::forward(device, weights.key_value_norm, saved.projected, saved.key_value, norm_epsilon);
   }
   template <class Device, class Store, class Real, class Memory>
@@ -272,11 +277,6 @@ struct SharedKv {
       return weights.sinks.view();
     else
       return {};
-  }
-  /// [T, heads * D] as [T * heads, D].
-  template <class Real>
-  static DeviceView<Real, 2> by_head(DeviceView<Real, 2> all) {
-    return {all.data, all.rows * (all.cols / width), width};
   }
 };
 

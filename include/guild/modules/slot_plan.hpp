@@ -58,6 +58,7 @@ class SlotPlan {
   template <class Real, class Memory, class States = MergeStates<1>>
   SlotPlan(const Pass<Device>& pass, DeviceView<Real> novelty, Memory& memory, Caches<States> states = {})
       : tokens_(pass.device, pass.batch.tokens),
+        positions_(pass.device, pass.batch.positions),
         novelty_(pass.device, pass.batch.size()),
         guarded_(pass.device, pass.batch.size()),
         plan_(pass.device, typename Policy::Budget{}, pass.batch, input_of(pass, novelty), states),
@@ -113,13 +114,19 @@ class SlotPlan {
   MergeInput input_of(const Pass<Device>& pass, DeviceView<Real> novelty) {
     const Download measured(pass.device, novelty);
     for (const auto p : measured.view()) novelty_.add(static_cast<float>(p));
-    const View<const std::int32_t> tokens = tokens_.view();
-    const std::span<const std::int32_t> ids(tokens.data, static_cast<std::size_t>(tokens.size));
+    const auto list = [](View<const std::int32_t> of) {
+      return std::span<const std::int32_t>(of.data, static_cast<std::size_t>(of.size));
+    };
+    const auto ids = list(tokens_.view());
     flag_protected<typename Policy::Protect>(ids, guarded_);
-    return {.novelty = novelty_.ready(), .guarded = guarded_.ready(), .tokens = ids, .threshold = Policy::threshold};
+    return {.novelty = novelty_.ready(),
+            .guarded = guarded_.ready(),
+            .tokens = ids,
+            .positions = list(positions_.view()),
+            .threshold = Policy::threshold};
   }
 
-  Download<Device, std::int32_t, 1> tokens_;
+  Download<Device, std::int32_t, 1> tokens_, positions_;
   Staged<Device, float> novelty_;
   Staged<Device, std::int32_t> guarded_;
   MergePlan<Device> plan_;

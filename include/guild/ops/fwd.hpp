@@ -138,6 +138,9 @@ template <class Real> struct InflateJob;
 template <class Real> struct LostDetailGradientJob;
 template <class Real> struct LostDetailJob;
 
+// guild/ops/merge/rows/log_masses.hpp
+template <class Real> struct LogMassesPiece;
+
 // guild/ops/merge/rows/novelty.hpp
 template <class Real> struct NoveltyGradientJob;
 template <class Real> struct NoveltyJob;

@@ -140,13 +140,13 @@ TEST_P(TokensPerKey, CachedAttentionSeesTheKeysThatStandForNothingBehindAToken) 
   for (const Index ratio : all_ratios)
     for (const CachedAttentionSizes& sizes : all_rows)
       for (const DType type : {DType::f32, DType::bf16})
-        for (const int kind : {0, 1, 2, 3}) {
+        for (const int kind : type == DType::f32 ? std::vector{0, 3} : std::vector{1, 2}) {
           const bool sink = kind % 2 == 1, chosen = kind >= 2;
           Cached data(sizes, ratio, ratio == 2 && sizes.heads < 40 ? 601 : 257);
           const CachedAttentionJob job = data.job(type, 0, data.n, sink, chosen);
           cached_attention(*three, std::span<const CachedAttentionJob>(&job, 1), data.sizes);
           ASSERT_TRUE(data.out.padding_is_untouched() && data.lse.padding_is_untouched());
-          for (const Index t : {0, 1, 2, 3, 4, 126, 127, 128, 255, 256, 500, 600})
+          for (const Index t : {0, 1, 3, 4, 126, 127, 128, 256, 600})
             for (const Index h : {Index{0}, sizes.heads - 1}) {
               if (t >= data.n) continue;
               SCOPED_TRACE(std::to_string(ratio) + " tokens a key, token " + std::to_string(t));
@@ -321,7 +321,7 @@ const ExpandedAttentionSizes all_sizes[] = {
 TEST_P(TokensPerKey, ExpandedAttentionSeesTheKeysThatStandForNothingBehindAToken) {
   for (const Index ratio : all_ratios)
     for (const auto& sizes : all_sizes)
-      for (const Index n : {1, 3, 40, 127, 128, 300})
+      for (const Index n : {1, 3, 127, 128, 160})
         for (const int kind : {0, 1, 2, 3}) {
           const bool sink = kind % 2 == 1, chosen = kind >= 2;
           Expanded<float> data(sizes, ratio, n);
@@ -400,14 +400,12 @@ TEST_P(TokensPerKey, GradientsAgreeWithDoubleAndHaveTheSameBitsOnAnyThreadsAndIn
   };
   for (const Index ratio : all_ratios)
     for (const auto& sizes : all_sizes)
-      for (const Index n : {1, 3, 65, 128, 300})
-        for (const int kind : {0, 1, 2, 3}) {
-          if (n == 300 && (kind == 1 || kind == 2 || &sizes != &all_sizes[1])) continue;
+      for (const Index n : {3, 65, 150})
+        for (const int kind : n == 150 ? std::vector{0, 3} : std::vector{1, 2}) {
           check(sizes, ratio, n, kind % 2 == 1, kind >= 2);
           if (HasFatalFailure()) return;
         }
-  check({1, 5, 0, 3, 0.4f}, 2, 1301, true, true);  // keys cut into ranges
-  check({2, 5, 0, 3, 0.4f, AttentionMask::causal, 2}, 4, 2310, false, false);
+  check({1, 5, 0, 3, 0.4f}, 2, 1101, true, true);  // keys cut into ranges
 }
 
 TEST_P(TokensPerKey, WithAllBitsSetExpandedAttentionHasTheBitsOfAttentionWithoutAChoiceOnBothWays) {

@@ -131,6 +131,15 @@ TEST(Inflate, LosesNothingWhereNothingWasAdded) {
   for (Index t = 0; t < at.x.rows; ++t) EXPECT_TRUE(same_bits(&at.y(t, 0), &at.x(t, 0), 37)) << t;
 }
 
+TEST(Inflate, HasTheSameBitsInPlace) {
+  Case<float> at;
+  at.run();
+  auto job = at.job();
+  job.y = at.x.view();
+  at.run(job);
+  for (Index t = 0; t < at.x.rows; ++t) EXPECT_TRUE(same_bits(&at.x(t, 0), &at.y(t, 0), 37)) << t;
+}
+
 /// In chunks, with slots in rings as short as they may be.
 TEST(Inflate, HasTheSameBitsFromARingAndInAnySplit) {
   Case<float> at;
@@ -391,9 +400,13 @@ TEST(Inflate, RefusesWhatDoesNotFit) {
   EXPECT_EQ(code([](auto& job) { job.single.size = 7; }), ErrorCode::op_shape);
   EXPECT_EQ(code([](auto& job) { job.y.rows = 7; }), ErrorCode::op_shape);
   EXPECT_EQ(code([](auto& job) { job.y.data = nullptr; }), ErrorCode::op_argument);
-  // One slot more, behind two: the last of those and it are two rows.
+  // Tokens 3 to 7 close one slot behind two: the last of those and it are two rows.
   const auto ring = [](Index rows) {
-    return [=](auto& job) { job.before = 2, job.made.rows = 1, job.ring.rows = job.d.rows = rows; };
+    return [=](auto& job) {
+      for (auto* one : {&job.x, &job.gate, &job.details}) *one = one->middle_rows(3, 5);
+      job.y = job.y.middle_rows(3, 5), job.slot = job.slot.slice(3, 5), job.single = job.single.slice(3, 5);
+      job.before = 2, job.made.rows = 1, job.ring.rows = job.d.rows = rows;
+    };
   };
   EXPECT_EQ(code(ring(2)), ErrorCode::count_);
   EXPECT_EQ(code(ring(1)), ErrorCode::op_shape);

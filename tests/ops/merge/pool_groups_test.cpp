@@ -102,10 +102,13 @@ TEST(PoolGroups, OfOneTokenAndMarkedOnesAreCopies) {
 
 TEST(PoolGroups, TakeScoresOfAnySize) {
   Case<float> at(Groups({4, 2}, 0), 18);
-  for (Index t = 0; t < 6; ++t) at.scores(t, 0) = t % 2 == 0 ? 3e4f : -3e4f;
+  for (Index t = 0; t < 4; ++t) at.scores(t, 0) = t % 2 == 0 ? 30000.0f : 29999.0f;
+  at.scores(4, 0) = 3e38f, at.scores(5, 0) = -3e38f;
   at.run();
   for (Index c = 0; c < 18; ++c) {
-    EXPECT_NEAR(at.z(0, c), (at.x(0, c) + at.x(2, c)) / 2, 1e-6);
+    EXPECT_NEAR(at.z(0, c),
+                (at.x(0, c) + at.x(2, c) + std::exp(-1.0) * (at.x(1, c) + at.x(3, c))) / (2 + 2 * std::exp(-1.0)),
+                1e-6);
     EXPECT_EQ(at.z(1, c), at.x(4, c));
   }
 }
@@ -114,6 +117,7 @@ TEST(PoolGroups, TakeScoresOfAnySize) {
 TEST(PoolGroups, KnowNothingOfTokensThatWeighNothing) {
   Case<float> with(Groups({5}, 0), 18), without(Groups({3}, 0), 18);
   for (const Index t : {0, 2}) {
+    for (Index c = 0; c < 18; ++c) with.x(t, c) = 3e38f;
     with.scores(t, 0) = -std::numeric_limits<float>::infinity();
     with.masses(t, 0) = 0;
   }

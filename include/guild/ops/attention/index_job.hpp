@@ -46,10 +46,10 @@ struct IndexLossJob {
   View<const Real, 2> k_nope;             ///< [L, (G - 1) * key_head_stride + N]
   View<const Real, 2> k_rope;             ///< [L, R]; not looked at where R = 0
   View<const Real, 2> lse;                ///< [n, H], as attention wrote it, over these keys or more
-  View<const Real, 2> scores;             ///< [n, L]: of the index; those of keys that a token does not see: not read
+  View<const Real, 2> scores{};           ///< [n, L]: of the index; those of keys that a token does not see: not read
   View<const std::uint32_t, 2> chosen{};  ///< [n, chosen_words(L)], or no data: all visible keys
-  View<Real, 2> dscores;                  ///< [n, L], overwritten for visible keys; 0 for those not chosen
-  View<Real> loss;                        ///< [n], overwritten: of each token, without the weight
+  View<Real, 2> dscores{};                ///< [n, L], overwritten for visible keys; 0 for those not chosen
+  View<Real> loss{};                      ///< [n], overwritten: of each token, without the weight
   Index key_head_stride = 0;              ///< 0: N
   View<const Real, 2> key_bias{};         ///< [L, 1], or no data: of the attention
 };
