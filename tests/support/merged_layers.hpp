@@ -38,6 +38,7 @@ struct Merge : guild::DefaultMerging {
   using Pool = PoolType;
   using Protect = ProtectType;
   static constexpr Index chunk = Chunk;
+  static constexpr bool proportional = false;
 };
 using Half = Merge<guild::TokenBucket<1, 2, 4, 8>>;
 using ThreeQuarters = Merge<guild::TokenBucket<3, 4, 2, 4>>;
