@@ -7,6 +7,7 @@
 #include <guild/inference/load.hpp>
 #include <guild/models/presets.hpp>
 #include <guild/modules/keys.hpp>
+#include <guild/modules/merge_span.hpp>
 
 #include <gtest/gtest.h>
 
@@ -44,6 +45,24 @@ struct WindowSpec : LongSpec {
   using Layers = guild::Stack<guild::Segment<Near<S>, 2>, guild::Segment<LongSpec::DenseLayer<S>, 1>>;
 };
 using WindowModel = guild::Transformer<WindowSpec>;
+
+/// The layer in the middle runs on merged tokens.
+struct MergedSpec : WindowSpec {
+  struct Merging : guild::DefaultMerging {
+    using Novelty = guild::CosineNovelty<16>;
+    using Budget = guild::TokenBucket<1, 2, 4, 9>;
+  };
+  struct Inflation : guild::DefaultInflation {
+    static constexpr Index gate_rank = 8, detail_rank = 8;
+  };
+  template <class S>
+  using Span = guild::MergeSpan<guild::Segment<WindowSpec::Near<S>, 1>, guild::SoftTokenMerging<S, Merging>,
+                                guild::TokenInflation<S, Inflation>>;
+  template <class S>
+  using Layers =
+      guild::Stack<guild::Segment<WindowSpec::Near<S>, 1>, Span<S>, guild::Segment<LongSpec::DenseLayer<S>, 1>>;
+};
+using MergedModel = guild::Transformer<MergedSpec>;
 
 TEST(Allocations, AreCounted) {
   NEEDS_COUNTS();
@@ -84,20 +103,20 @@ TEST(Allocations, ADecodingStepAllocatesNothing) {
   }
 }
 
-TEST(Allocations, ADecodingStepOverARingAllocatesNothing) {
-  NEEDS_COUNTS();
-  const auto weights = random_model<WindowModel>(guild::DType::bf16);
+template <class Model>
+void expect_decoding_to_allocate_nothing() {
+  const auto weights = random_model<Model>(guild::DType::bf16);
   guild::Cpu device({.threads = 3});
-  WindowModel::Cache cache;
-  WindowModel::Cache* caches[] = {&cache};
+  typename Model::Cache cache;
+  typename Model::Cache* caches[] = {&cache};
   const long none = guild_test::buffer_bytes;
   cache.reserve(320);
-  EXPECT_EQ(guild_test::buffer_bytes - none, WindowModel::Cache::bytes(320));
+  EXPECT_EQ(guild_test::buffer_bytes - none, Model::Cache::bytes(320));
   const Tokens tokens = random_tokens(320, 97, 1);
   Matrix states(16, 48);
   const auto step = [&](const Flat& flat) {
     const guild::View to = states.view().middle_rows(0, flat.batch().size());
-    WindowModel::forward(guild::Pass{.device = device, .batch = flat.batch()}, weights, caches, to);
+    Model::forward(guild::Pass{.device = device, .batch = flat.batch()}, weights, caches, to);
   };
   std::vector<Flat> chunks;  // one by one, and as many at once as the ring has rows for
   for (Index begin = 0; begin < 320; begin += chunks.back().batch().size())
@@ -109,6 +128,14 @@ TEST(Allocations, ADecodingStepOverARingAllocatesNothing) {
     for (const Flat& chunk : chunks) step(chunk);
     EXPECT_EQ(allocations - before, 0);
   }
+}
+TEST(Allocations, ADecodingStepOverARingAllocatesNothing) {
+  NEEDS_COUNTS();
+  expect_decoding_to_allocate_nothing<WindowModel>();
+}
+TEST(Allocations, ADecodingStepOverMergedTokensAllocatesNothing) {
+  NEEDS_COUNTS();
+  expect_decoding_to_allocate_nothing<MergedModel>();
 }
 
 TEST(Allocations, CachesTakeTheBytesTheySay) {
@@ -288,21 +315,21 @@ TEST(Allocations, AFailedOneInALaterPartOfALongPromptTakesTheEarlierPartsBack) {
                        });
 }
 
-TEST(Allocations, AFailedOneInABatchLeavesAllSequencesAsTheyWere) {
-  NEEDS_COUNTS();
-  const auto weights = random_model<LongModel>(guild::DType::f8_e4m3);
+template <class Model>
+void expect_failures_to_leave_all_sequences_as_they_were() {
+  const auto weights = random_model<Model>(guild::DType::f8_e4m3);
   const Tokens tokens = random_tokens(60, 97, 1);
   const Flat flat({{0, &tokens, 0, 40}, {1, &tokens, 0, 1}, {2, &tokens, 0, 20}});
   Matrix states(61, 48), expected(61, 48);
   std::unique_ptr<guild::Cpu> device;
-  LongModel::Cache caches[3];
-  LongModel::Cache* list[] = {&caches[0], &caches[1], &caches[2]};
+  typename Model::Cache caches[3];
+  typename Model::Cache* list[] = {&caches[0], &caches[1], &caches[2]};
   const auto renew = [&] {
     device = std::make_unique<guild::Cpu>(guild::CpuOptions{.threads = 2});
-    for (auto& cache : caches) cache = LongModel::Cache();
+    for (auto& cache : caches) cache = typename Model::Cache();
   };
   const auto run = [&](Matrix& to) {
-    LongModel::forward(guild::Pass{.device = *device, .batch = flat.batch()}, weights, list, to.view());
+    Model::forward(guild::Pass{.device = *device, .batch = flat.batch()}, weights, list, to.view());
   };
   renew();
   run(expected);
@@ -316,6 +343,14 @@ TEST(Allocations, AFailedOneInABatchLeavesAllSequencesAsTheyWere) {
                          EXPECT_TRUE(same_bits(states, expected));
                          renew();
                        });
+}
+TEST(Allocations, AFailedOneInABatchLeavesAllSequencesAsTheyWere) {
+  NEEDS_COUNTS();
+  expect_failures_to_leave_all_sequences_as_they_were<LongModel>();
+}
+TEST(Allocations, AFailedOneInABatchOfMergedTokensLeavesAllSequencesAsTheyWere) {
+  NEEDS_COUNTS();
+  expect_failures_to_leave_all_sequences_as_they_were<MergedModel>();
 }
 
 TEST(Allocations, AFailedOneInAGenerationMayBeTriedAgain) {

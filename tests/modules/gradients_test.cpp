@@ -7,6 +7,7 @@
 #include <guild/modules/compressor.hpp>
 #include <guild/modules/merge_span.hpp>
 #include <guild/modules/shared_kv.hpp>
+#include <guild/modules/weighted_keys.hpp>
 
 #include "../support/gradient_cases.hpp"
 #include "../support/whole_stack.hpp"
@@ -175,6 +176,8 @@ struct OnlyAdded : FewRanks {
 template <class Merge, class Inflate>
 struct MergeSpec : TinySpec {
   template <class S>
+  using Mixer = guild::Weighted<guild::Mla<S>>;
+  template <class S>
   using Layers = guild::MergeSpan<guild::DenseThenExperts<S>, guild::SoftTokenMerging<S, Merge>,
                                   guild::TokenInflation<S, Inflate>>;
 };
@@ -183,6 +186,8 @@ struct Pairs : HalfOfTokens {
 };
 /// Slots of slots.
 struct NestedSpec : TinySpec {
+  template <class S>
+  using Mixer = guild::Weighted<guild::Mla<S>>;
   template <class S>
   using Span = guild::MergeSpan<guild::Segment<typename S::template DenseLayer<S>, 1>,
                                 guild::SoftTokenMerging<S, Pairs>, guild::TokenInflation<S, FewRanks>>;

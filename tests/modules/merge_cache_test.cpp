@@ -8,7 +8,9 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/modules/parameters.hpp>
 #include <guild/modules/stack.hpp>
+#include <guild/training/allocate.hpp>
 
 #include "../core/code_of.hpp"
 #include "../support/far_device.hpp"
@@ -31,6 +33,8 @@ using GroupingSpan = Alone<SpanOf<SmallGqa, Grouping, ThreeQuarters>>;
 using NearSpan = Alone<SpanOf<SmallGqa, Near, Third>>;
 /// A span within a span, with layers before and behind it.
 using Nested = Alone<SpanOf<SmallGqa, Stack<Near, SpanOf<SmallGqa, Watched<Grouping>, Third>, Near>, ThreeQuarters>>;
+/// Its layers go back by two slots alone.
+using Impatient = Alone<SpanOf<SmallGqa, TwoOf<SmallGqa, Local<Gqa<SmallGqa>, 3, 0, 2>>, ThreeQuarters>>;
 static_assert(SequenceCache<LatentSpan::Cache> && SequenceCache<Nested::Cache>);
 
 TEST(MergeCache, ExtendingInAnySplitEqualsOneForward) {
@@ -91,16 +95,15 @@ void expect_same_future(Running<A>& running, typename A::Cache one, typename A::
   ASSERT_TRUE(same_bits(running.extend(one, story, begin + 1), running.extend(other, story, begin + 1)));
   ASSERT_TRUE(same_bits(running.extend(one, story, begin + 8), running.extend(other, story, begin + 8)));
 }
-template <class A>
+template <class A, Index chunk = 4>
 void expect_to_go_back() {
   Running<A> running;
   const Story story(60, width, 1), wrong(60, width, 2);
-  constexpr Index chunk = 4;
   auto never = running.cache_of(60);
   for (Index length = 0; length < 40; ++length) {
     if (length > 0) (void)running.extend(never, story, length);
     ASSERT_LE(never.oldest(), std::max(length - chunk, Index{0}));
-    for (const Index tokens : {Index{1}, Index{3}, chunk}) {  // at once, and one by one
+    for (const Index tokens : {Index{1}, (chunk + 1) / 2, chunk}) {  // at once, and one by one
       auto cache = never;
       (void)running.extend(cache, wrong, length + tokens);
       cache.rewind(cache.mark(length));
@@ -129,6 +132,7 @@ TEST(MergeCache, ForgetsWrongTokensAtEveryLength) {
   expect_to_go_back<LatentSpan>();
   expect_to_go_back<GroupingSpan>();
   expect_to_go_back<Nested>();
+  expect_to_go_back<Impatient, 2>();
 }
 
 /// A pass that stops in the middle, in layers of the innermost span, leaves no trace.
@@ -188,6 +192,71 @@ TEST(MergeCache, TakesNoMemoryThatGrowsButThatOfItsInnerCaches) {
            decltype(Nested::Cache::inner)::bytes(ThreeQuarters::Budget::max_slots(tokens));
   };
   EXPECT_EQ(of_nested(100), of_nested(100000));
+}
+
+// A device with memory of its own.
+
+template <class A>
+struct Learned {
+  Matrix y{}, dx{};
+  typename A::template Weights<Dense<float>> gradients;
+};
+template <class Device, class A>
+void learn(Running<A, Device>& running, Learned<A>& to) {
+  const Story story(40, width, 4);
+  const Flat flat({{0, &story.tokens, 0, 25}, {1, &story.tokens, 0, 40}});
+  Matrix x = story.x.middle_rows(0, 25);
+  x.append(story.x);
+  to.y = to.dx = Matrix(x.rows, width);
+  std::copy_n(random_values(x.rows * width, 6).data(), x.rows * width, to.dx.values.begin());
+  allocate<A>(to.gradients);
+  Arena arena;
+  Arena::Frame memory(arena);
+  const Pass<Device> pass{.device = running.device, .batch = flat.batch(), .memory = &memory};
+  typename A::template Saved<float> saved;
+  A::Layers::forward(pass, running.weights, {}, DeviceView<float, 2>(x.view()), DeviceView<float, 2>(to.y.view()),
+                     &saved);
+  A::Layers::backward(pass, running.weights, saved, DeviceView<float, 2>(to.dx.view()), to.gradients);
+}
+template <class A>
+void expect_the_same_on_a_far_device() {
+  Running<A> near;
+  Running<A, FarDevice> far;
+  const Story story(50, width, 3);
+  auto of_near = near.cache_of(50), of_far = far.cache_of(50);
+  EXPECT_TRUE(
+      same_bits(far.extend(of_far, story, {1, 2, 3, 20, 24, 50}), near.extend(of_near, story, {1, 2, 3, 20, 24, 50})));
+  Learned<A> by_near, by_far;
+  learn(near, by_near);
+  learn(far, by_far);
+  EXPECT_TRUE(same_bits(by_far.y, by_near.y));
+  EXPECT_TRUE(same_bits(by_far.dx, by_near.dx));
+  int tensors = 0;
+  for_each_tensor<A>(
+      [&](const Path& path, const TensorShape&, TensorRole role, const Buffer<float>& a, const Buffer<float>& b) {
+        EXPECT_TRUE(std::equal(a.view().begin(), a.view().end(), b.view().begin(), b.view().end())) << path.str();
+        if (role != TensorRole::parameter) return;
+        EXPECT_TRUE(std::any_of(a.view().begin(), a.view().end(), [](float g) { return g != 0.0f; })) << path.str();
+        ++tensors;
+      },
+      by_near.gradients, by_far.gradients);
+  EXPECT_GT(tensors, 20);
+}
+TEST(MergeCache, RunsOnADeviceWithMemoryOfItsOwn) {
+  expect_the_same_on_a_far_device<Alone<SpanOf<SmallMla, Latents, Half>>>();
+  expect_the_same_on_a_far_device<
+      Alone<SpanOf<SmallGqa, Stack<Near, SpanOf<SmallGqa, Grouping, Third>>, ThreeQuarters>>>();
+}
+/// The host waits for what it plans by, once for each span.
+TEST(MergeCache, TheHostReadsNoveltyAndTheLabelsOfTokensAlone) {
+  Running<NearSpan, FarDevice> running;
+  const Story story(50, width, 3);
+  auto cache = running.cache_of(50);
+  for (const Index end : {20, 21, 22, 50}) {
+    running.device.to_host = 0;
+    (void)running.extend(cache, story, end);
+    EXPECT_EQ(running.device.to_host, 3) << "novelty, ids and positions";
+  }
 }
 
 }  // namespace merge_cache_test

@@ -38,6 +38,7 @@ struct Merge : guild::DefaultMerging {
   using Pool = PoolType;
   using Protect = ProtectType;
   static constexpr Index chunk = Chunk;
+  static constexpr bool proportional = false;
 };
 using Half = Merge<guild::TokenBucket<1, 2, 4, 8>>;
 using ThreeQuarters = Merge<guild::TokenBucket<3, 4, 2, 4>>;
@@ -53,8 +54,9 @@ template <class S, class Layers, class Policy>
 using SpanOf = guild::MergeSpan<Layers, guild::SoftTokenMerging<S, Policy>, guild::TokenInflation<S, SmallInflation>>;
 
 /// A stack as a module that does not overwrite its input.
-template <class Layers, Index Width = Layers::width>
-struct Alone : WholeStack<Layers> {
+template <class LayersType, Index Width = LayersType::width>
+struct Alone : WholeStack<LayersType> {
+  using Layers = LayersType;
   static constexpr Index hidden = Width;
   template <class P, class W, class C, class Real, class... Keep>
   static void forward(const P& pass, const W& weights, C caches,

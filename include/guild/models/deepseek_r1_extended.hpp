@@ -27,6 +27,7 @@
 #include <guild/modules/soft_token_merging.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/modules/token_inflation.hpp>
+#include <guild/modules/weighted_keys.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -141,7 +142,7 @@ struct DeepSeekR1ExtendedDefaults : Base {
   template <class S>
   using Near = Local<Mla<S>, S::windows.window, S::pinned>;
   template <class Mixer>
-  using OnSlots = Mixer;  ///< attention inside the span
+  using OnSlots = Weighted<Mixer>;  ///< attention inside the span
   template <class S>
   using Merging = SoftTokenMerging<S>;
   template <class S>

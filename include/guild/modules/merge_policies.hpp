@@ -41,8 +41,9 @@ struct DefaultMerging {
   using Budget = TokenBucket<1, 2, 4, 8>;
   using Pool = SoftmaxPool;
   using Protect = NoProtect;
-  static constexpr float threshold = 0.5f;  ///< tokens of no less novelty want to close their group
-  static constexpr Index chunk = 16;        ///< tokens that may be decoded at once, or be forgotten, at no cost
+  static constexpr float threshold = 0.5f;    ///< tokens of no less novelty want to close their group
+  static constexpr bool proportional = true;  ///< attention weighs slots by their masses, as Weighted kinds do
+  static constexpr Index chunk = 16;          ///< tokens that may be decoded at once, or be forgotten, at no cost
 };
 
 /// Inflation as it is recommended.

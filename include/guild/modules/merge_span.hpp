@@ -52,6 +52,10 @@ struct MergeSpan {
   static_assert(detail::takes_slots<LayersType>,
                 "MergeSpan: attention inside a span is Mla or Gqa, or Local, SparseTopK or Weighted of them; a kind of "
                 "your own that may run on slots says static constexpr bool takes_slots = true");
+  static_assert(
+      !Merging::Policy::proportional || detail::weighs_slots<LayersType>,
+      "MergeSpan: attention inside a span weighs a slot by its mass: make it Weighted<...>, outermost, or let "
+      "the policy say proportional = false");
   static_assert(LayersType::layers > 0, "MergeSpan: a span of no layers merges for nothing");
   using Layers = LayersType;
   using LastLayer = typename Layers::LastLayer;

@@ -73,15 +73,13 @@ struct Pass {
   RoutingCounts counts{};                     ///< added to by backward, each layer once
 
   IndexingOptions indexing{};  ///< how the indices of sparse attention are trained
-  /// [T], or no data: how much each token weighs as a key of attention, what a merged token stands for (ToMe, arXiv
-  /// 2210.09461, section 3): positive, 1 of a single token. Kinds of attention that are Weighted heed it, others refuse
-  /// a pass that has any.
+  /// [T], or no data: 1 each. What each token stands for, positive: of a slot the tokens that were merged (ToMe, arXiv
+  /// 2210.09461, section 3). Merging takes means by it; kinds of attention that are Weighted heed it, others do not.
   DeviceView<const float> masses{};
 
   /// Where layers with an index write what they chose, for the layers after them that have none (SharedIndexer): memory
   /// of whoever starts the pass, see room_for_choice. Without it each index chooses for its own layer alone.
   KeyChoice keys{};
-  DeviceView<const float> masses{};
 
   /// Memory for a call that keeps what backward needs in `*keep`, or keeps nothing if that is null.
   template <class Saved>

@@ -1,6 +1,7 @@
 // Which layers may run on slots of merged tokens.
 #pragma once
 
+#include <guild/modules/keys.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
 #include <guild/modules/segment.hpp>
@@ -33,6 +34,21 @@ template <class Pattern, int Times>
 inline constexpr bool takes_slots<Repeat<Pattern, Times>> = takes_slots<Pattern>;
 template <class Part>
 inline constexpr bool takes_slots<Recompute<Part>> = takes_slots<Part>;
+
+/// True if attention of all layers weighs slots by their masses: that of Weighted kinds.
+template <class Layer>
+inline constexpr bool weighs_slots = true;
+template <class Layer>
+requires requires { typename Layer::Mixer::KeyPolicy; }
+inline constexpr bool weighs_slots<Layer> = WeighsKeys<typename Layer::Mixer::KeyPolicy>;
+template <class Layer, int Count>
+inline constexpr bool weighs_slots<Segment<Layer, Count>> = weighs_slots<Layer>;
+template <class... Parts>
+inline constexpr bool weighs_slots<Stack<Parts...>> = (weighs_slots<Parts> && ...);
+template <class Pattern, int Times>
+inline constexpr bool weighs_slots<Repeat<Pattern, Times>> = weighs_slots<Pattern>;
+template <class Part>
+inline constexpr bool weighs_slots<Recompute<Part>> = weighs_slots<Part>;
 
 }  // namespace detail
 }  // namespace v1

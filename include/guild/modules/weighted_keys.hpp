@@ -1,8 +1,7 @@
 // Keys that count as much as the tokens they stand for, as a type: attention over merged tokens (ToMe, arXiv
 // 2210.09461, section 3, "proportional attention"). What each token of a pass weighs is Pass::masses.
 //
-//   template <class S> using Mixer = Weighted<Local<Mla<S>, 128>>;   // outermost: Local of a Weighted kind is
-//   unweighted
+//   template <class S> using Mixer = Weighted<Local<Mla<S>, 128>>;   // outermost: Local of a Weighted kind is not
 #pragma once
 
 #include <array>
@@ -10,7 +9,6 @@
 #include <type_traits>
 #include <utility>
 
-#include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
 #include <guild/device/transfer.hpp>
 #include <guild/modules/append_rows.hpp>
@@ -37,24 +35,21 @@ struct WeightedKeys {
   using Cache = WeightedCache<typename Keys::template Cache<Element, Width>>;
 };
 
-/// An attention kind whose keys count as much as what they stand for. A kind that is not one refuses a pass with
-/// masses.
+/// An attention kind whose keys count as much as what they stand for.
 template <class Attention>
 using Weighted = typename Attention::template WithKeys<WeightedKeys<typename Attention::KeyPolicy>>;
 
-/// The bias of the key of each token of a pass [T, 1], which `room` keeps; no data for a pass without masses. Throws
-/// op_argument for one that has any where `Keys` are not weighted, op_shape for another number of them than T.
+/// The bias of the key of each token of a pass [T, 1], which `room` keeps; no data for a pass without masses, and where
+/// `Keys` are not weighted. Throws op_shape for another number of masses than T.
 template <class Keys, class Real, class Device, class RoomOf>
 [[nodiscard]] DeviceView<Real, 2> key_bias_of(const Pass<Device>& pass, RoomOf& room) {
-  if (pass.masses.data == nullptr) return {};
   if constexpr (WeighsKeys<Keys>) {
+    if (pass.masses.data == nullptr) return {};
     const auto bias = room.template keep<Real>(pass.batch.size(), 1);
     log_masses(pass.device, pass.masses, bias);
     return bias;
   } else {
-    detail::refuse(ErrorCode::op_argument,
-                   "the tokens of the pass have masses, but keys of this attention all count alike; make it Weighted",
-                   "Pass::masses");
+    return {};
   }
 }
 
