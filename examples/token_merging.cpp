@@ -77,11 +77,11 @@ void run(const char* name) {
   guild::DataLoader loader(guild::Mixture{.sources = {{.data = chats, .name = "chats"}}},
                            {.tokens_per_batch = 1024, .length = 256, .seed = 1});
   guild::TrainingBatch batch;
-  for (int step = 0; step < 100; ++step) {
+  for (int step = 0; step < 60; ++step) {
     loader.next(batch);
     trainer.step(batch);
   }
-  std::printf("%s: %.0f KiB of caches for 2048 tokens, loss %.3f, after 100 steps %.3f\n", name,
+  std::printf("%s: %.0f KiB of caches for 2048 tokens, loss %.3f, after 60 steps %.3f\n", name,
               static_cast<double>(Model::Cache::bytes(2048)) / 1024, before, trainer.evaluate(problems).loss());
   draw<Model>(device, trainer.weights(), encoder.tokenizer(), "What is 17 * 23? First 17 * 20 = 340.");
 }
