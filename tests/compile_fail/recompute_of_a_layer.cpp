@@ -1,4 +1,4 @@
-// expect: Recompute: takes a Segment, a Stack or a Repeat of such
+// expect: Recompute: takes a Segment, a Stack, a Repeat or a MergeSpan of such
 #include <guild/models/presets.hpp>
 #include <guild/modules/recompute.hpp>
 

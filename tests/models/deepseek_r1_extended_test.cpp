@@ -208,9 +208,10 @@ TEST(DeepSeekR1Extended, ExtensionsAreThereAsAWholeOrNotAtAll) {
 }
 
 /// The tensors of extensions by their paths.
-std::map<std::string, std::vector<float>> extensions(Half::Weights<guild::Dense<float>>& weights) {
+template <class Model>
+std::map<std::string, std::vector<float>> extensions(typename Model::template Weights<guild::Dense<float>>& weights) {
   std::map<std::string, std::vector<float>> all;
-  guild::for_each_tensor<Half>(
+  guild::for_each_tensor<Model>(
       [&](const guild::Path& path, const auto&, guild::TensorRole, const guild::Buffer<float>& data) {
         if (!guild::extension_of<HalfSpec::Names>(path).empty())
           all[path.str()] = std::vector<float>(data.data(), data.data() + data.size());
@@ -218,21 +219,36 @@ std::map<std::string, std::vector<float>> extensions(Half::Weights<guild::Dense<
       weights);
   return all;
 }
-TEST(DeepSeekR1Extended, TrainsAllOfItAndSavesAndLoadsAgain) {
-  auto weights = guild::load_dense<Half>(mini);
-  const auto before = extensions(weights);
-  EXPECT_EQ(before.size(), 11U);
-  guild::Cpu device({.threads = 2});
-  guild::Trainer<Half> trainer(device, std::move(weights),
-                               {.optimizer = guild::AdamW{.lr = 1e-3, .weight_decay = 0.0}});
+/// After three steps on a sequence each.
+template <class Model>
+guild::Trainer<Model> trained(typename Model::template Weights<guild::Dense<float>> weights) {
+  guild::Trainer<Model> trainer(guild::Cpu({.threads = 2}), std::move(weights),
+                                {.optimizer = guild::AdamW{.lr = 1e-3, .weight_decay = 0.0}});
   guild::TrainingBatch batch;
   for (int step = 0; step < 3; ++step) {
     batch.clear();
-    const Tokens tokens = random_tokens(60, Half::config.vocab, static_cast<std::uint64_t>(step));
+    const Tokens tokens = random_tokens(60, Model::config.vocab, static_cast<std::uint64_t>(step));
     batch.append(tokens, Tokens(tokens.rbegin(), tokens.rend()));
     (void)trainer.step(batch);
   }
-  auto after = extensions(trainer.weights());
+  return trainer;
+}
+struct RecomputedSpec : HalfSpec {
+  template <class LayerStack>
+  using Activations = guild::Recompute<LayerStack>;
+};
+TEST(DeepSeekR1Extended, RecomputedTrainsToTheSameBits) {
+  using Recomputed = guild::Transformer<RecomputedSpec>;
+  auto kept = trained<Half>(guild::load_dense<Half>(mini));
+  auto again = trained<Recomputed>(guild::load_dense<Recomputed>(mini));
+  EXPECT_EQ(extensions<Half>(kept.weights()), extensions<Recomputed>(again.weights()));
+}
+TEST(DeepSeekR1Extended, TrainsAllOfItAndSavesAndLoadsAgain) {
+  auto weights = guild::load_dense<Half>(mini);
+  const auto before = extensions<Half>(weights);
+  EXPECT_EQ(before.size(), 11U);
+  auto trainer = trained<Half>(std::move(weights));
+  auto after = extensions<Half>(trainer.weights());
   for (const auto& [path, values] : before) EXPECT_NE(after[path], values) << path << " has no gradient";
 
   const TempFolder home;
@@ -241,7 +257,7 @@ TEST(DeepSeekR1Extended, TrainsAllOfItAndSavesAndLoadsAgain) {
   guild::LoadOptions options;
   options.warn = [](const std::string& what) { ADD_FAILURE() << what; };
   auto again = guild::load_dense<Half>(folder, options);
-  EXPECT_EQ(extensions(again), after);
+  EXPECT_EQ(extensions<Half>(again), after);
   const auto checkpoint = guild::Checkpoint::open(folder);
   for (const char* name :
        {"model.layers.1.merging.project.weight", "model.layers.1.merging.novelty_score",

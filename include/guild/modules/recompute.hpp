@@ -62,11 +62,11 @@ struct RecomputedLayer : Layer {
   }
 };
 
-/// A Segment, Stack or Repeat all of whose layers are computed again, one at a time: their inputs stay, and the memory
-/// of one layer is all there is beside them.
+/// A Segment, Stack, Repeat or MergeSpan all of whose layers are computed again, one at a time: their inputs stay, and
+/// the memory of one layer is all there is beside them.
 template <class Part>
 struct Recompute {
-  static_assert(sizeof(Part*) == 0, "Recompute: takes a Segment, a Stack or a Repeat of such");
+  static_assert(sizeof(Part*) == 0, "Recompute: takes a Segment, a Stack, a Repeat or a MergeSpan of such");
 };
 template <class Layer, int Count>
 struct Recompute<Segment<Layer, Count>> : Segment<RecomputedLayer<Layer>, Count> {
@@ -78,6 +78,12 @@ template <class Pattern, int Times>
 struct Recompute<Repeat<Pattern, Times>> : Repeat<Recompute<Pattern>, Times> {};
 template <class Part>
 struct Recompute<Recompute<Part>> : Recompute<Part> {};
+
+template <class Layers, class Merging, class Inflation>
+struct MergeSpan;
+/// The layers inside; what merging keeps stays.
+template <class Layers, class Merging, class Inflation>
+struct Recompute<MergeSpan<Layers, Merging, Inflation>> : MergeSpan<Recompute<Layers>, Merging, Inflation> {};
 
 }  // namespace v1
 }  // namespace guild
