@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include <guild/modules/indexer.hpp>
+#include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/stack.hpp>
 
 #include "../support/exact_pass.hpp"
@@ -343,6 +345,28 @@ void expect_lossless() {
 TEST(MergeSpan, LosesNothingWhereItsLayersAddNothing) {
   expect_lossless<LatentSpan>();
   expect_lossless<Nested>();
+}
+
+struct Indexed : SmallMla {
+  static constexpr IndexerConfig indexer = {.heads = 2, .dim = 8, .top_k = 6};
+};
+/// What an index chooses of slots is not for layers of tokens behind them.
+TEST(MergeSpan, LeavesTheChoiceOfKeysBeforeItToTheLayersBehindIt) {
+  using Choosing = Segment<Block<Indexed, SparseTopK<Mla<Indexed>, Indexer<Indexed>>, DenseFeedForward<Indexed>>, 1>;
+  using Sharing =
+      Segment<Block<Indexed, SparseTopK<Mla<Indexed>, SharedIndexer<Indexed>>, DenseFeedForward<Indexed>>, 1>;
+  using Between = SpanOf<Indexed, Stack<Choosing, Sharing>, Half>;
+  Running<Alone<Stack<Choosing, Between, Sharing>>> with_span;
+  Running<Alone<Stack<Choosing, Sharing>>> without;
+  with_span.top_k = without.top_k = Indexed::indexer.top_k;
+  Between::visit(ZeroOutputs(), Path{} / "module", 1, std::get<1>(with_span.weights.parts));
+  Sharing::visit(RandomWeights(), Path{} / "module", 1, std::get<2>(with_span.weights.parts));
+  const Story story(60, width, 3);
+  const Matrix whole = without.whole(story);
+  EXPECT_TRUE(same_bits(with_span.whole(story), whole));
+  auto cache = with_span.cache_of(60);
+  auto plain = without.cache_of(60);
+  EXPECT_TRUE(same_bits(with_span.extend(cache, story, {3, 4, 40, 60}), without.extend(plain, story, {3, 4, 40, 60})));
 }
 
 // Sequences side by side.

@@ -124,7 +124,7 @@ struct MergeSpan {
 
     // dmade: of what came out of the inner layers; dslots: of slots, by all other ways.
     const auto masses = detail::as_float(pass, saved.merged.masses, scratch);
-    Layers::backward(plan.over_slots(pass, masses), weights.layers, saved.layers, dmade, gradients.layers);
+    Layers::backward(plan.over_slots(pass, masses, scratch), weights.layers, saved.layers, dmade, gradients.layers);
     add(device, dslots, dmade);
     const auto dpooled = take(tokens);
     const auto dscores = scratch.template take<Real>(tokens, 1);
@@ -186,7 +186,7 @@ struct MergeSpan {
       }
       pool_groups(device, jobs.ready());
     }
-    const auto of_slots = plan.over_slots(pass, detail::as_float(pass, saved.merged.masses, room));
+    const auto of_slots = plan.over_slots(pass, detail::as_float(pass, saved.merged.masses, room), room);
     Layers::forward(of_slots, weights.layers, {}, saved.merged.slots, saved.merged.made,
                     keep != nullptr ? &keep->layers : nullptr);
     const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
@@ -263,7 +263,7 @@ struct MergeSpan {
       }
       pool_groups(device, jobs.ready());
     }
-    const Pass<Device> of_slots = plan.over_slots(pass, saved.merged.masses);
+    const Pass<Device> of_slots = plan.over_slots(pass, saved.merged.masses, room);
     if (plan.size() > 0)  // where no group closes, the inner layers rest
       Layers::forward(of_slots, weights.layers, Caches<Inner>(inner_of), saved.merged.slots, saved.merged.made);
     const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
