@@ -52,6 +52,9 @@ struct MergeSpan {
   static_assert(detail::takes_slots<LayersType>,
                 "MergeSpan: attention inside a span is Mla or Gqa, or Local, SparseTopK or Weighted of them; a kind of "
                 "your own that may run on slots says static constexpr bool takes_slots = true");
+  static_assert(detail::first_choice<LayersType> != detail::FirstChoice::an_index_before,
+                "MergeSpan: a layer without an index sees the slots that an index chose: put one that has an index "
+                "before it, inside the span");
   static_assert(LayersType::layers > 0, "MergeSpan: a span of no layers merges for nothing");
   using Layers = LayersType;
   using LastLayer = typename Layers::LastLayer;

@@ -1,4 +1,4 @@
-// Which layers may run on slots of merged tokens.
+// Which layers may run on slots of merged tokens, and in which order.
 #pragma once
 
 #include <guild/modules/recompute.hpp>
@@ -33,6 +33,30 @@ template <class Pattern, int Times>
 inline constexpr bool takes_slots<Repeat<Pattern, Times>> = takes_slots<Pattern>;
 template <class Part>
 inline constexpr bool takes_slots<Recompute<Part>> = takes_slots<Part>;
+
+/// Where the first layer of a stack that sees chosen keys alone has them from.
+enum class FirstChoice { none, its_own_index, an_index_before };
+template <class Layer>
+inline constexpr FirstChoice first_choice = FirstChoice::none;
+template <class Layer>
+requires requires { typename Layer::Mixer::KeyPolicy::Indexer; }
+inline constexpr FirstChoice first_choice<Layer> = [] {
+  using Indexer = typename Layer::Mixer::KeyPolicy::Indexer;
+  if (!Indexer::chooses) return FirstChoice::none;
+  return Indexer::shares ? FirstChoice::an_index_before : FirstChoice::its_own_index;
+}();
+template <class Layer, int Count>
+inline constexpr FirstChoice first_choice<Segment<Layer, Count>> = Count > 0 ? first_choice<Layer> : FirstChoice::none;
+template <class... Parts>
+inline constexpr FirstChoice first_choice<Stack<Parts...>> = [] {
+  for (const FirstChoice one : {first_choice<Parts>...})
+    if (one != FirstChoice::none) return one;
+  return FirstChoice::none;
+}();
+template <class Pattern, int Times>
+inline constexpr FirstChoice first_choice<Repeat<Pattern, Times>> = first_choice<Pattern>;
+template <class Part>
+inline constexpr FirstChoice first_choice<Recompute<Part>> = first_choice<Part>;
 
 }  // namespace detail
 }  // namespace v1
