@@ -7,13 +7,17 @@
 #include <cmath>
 #include <cstdint>
 #include <numeric>
+#include <set>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include <guild/modules/indexer.hpp>
+#include <guild/modules/parameters.hpp>
 #include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/stack.hpp>
+#include <guild/training/allocate.hpp>
 
 #include "../support/exact_pass.hpp"
 #include "../support/merged_layers.hpp"
@@ -50,11 +54,32 @@ TEST(MergeSpan, WithoutMergedTokensHasTheBitsOfItsLayers) {
 }
 /// Positions too are those of tokens.
 TEST(MergeSpan, WithoutMergedSlotsHasTheBitsOfTheSpanAroundIt) {
-  Attention<Alone<SpanOf<SmallGqa, SpanOf<SmallGqa, Near, Whole>, Half>>> nested;
-  Attention<Alone<SpanOf<SmallGqa, Near, Half>>> one;
+  using Within = SpanOf<SmallGqa, Near, Whole>;
+  Attention<Alone<SpanOf<SmallGqa, Stack<Near, Within>, Half>>> nested;
+  Attention<Alone<SpanOf<SmallGqa, Stack<Near, Near>, Half>>> one;
   EXPECT_TRUE(same_bits(nested.alone(150), one.alone(150)));
   for (const auto& ends : {std::vector<Index>{150}, std::vector<Index>{3, 4, 100, 150}})
     EXPECT_TRUE(same_bits(nested.run(ends), one.run(ends)));
+}
+
+TEST(MergeSpan, TensorsOfSpansWithinSpansHaveNamesOfTheirOwn) {
+  using Two = SpanOf<SmallGqa, Stack<Segment<Near::Layer, 0>, SpanOf<SmallGqa, Near, Third>>, Half>;
+  using Module = WholeStack<SpanOf<SmallGqa, Stack<Two, Near>, Half>>;
+  static_assert(Module::spans_at_front == 3);
+  typename Module::Weights<Dense<float>> weights;
+  allocate<Module>(weights);
+  std::set<std::string> names;
+  std::size_t tensors = 0;
+  for_each_tensor<Module>(
+      [&](const Path& path, const TensorShape&, TensorRole, const Buffer<float>&) {
+        names.insert(path.str());
+        ++tensors;
+      },
+      weights);
+  EXPECT_EQ(names.size(), tensors);
+  EXPECT_EQ(names.count("0.merging.project.weight") + names.count("0.span.2.merging.project.weight") +
+                names.count("0.span.3.inflation.gate_up.weight"),
+            3U);
 }
 
 // What layers are given, and what becomes of it, by definition in double.

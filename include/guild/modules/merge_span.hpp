@@ -75,12 +75,18 @@ struct MergeSpan {
     typename Inflation::template Weights<Store> inflation;
   };
 
-  /// Paths are `path / layer`, and those of merging and inflation below that of the first one.
+  /// Spans that begin with its first layer, itself included.
+  static constexpr Index spans_at_front = 1 + detail::spans_at_front<Layers>;
+
+  /// Paths are `path / layer`, and those of merging and inflation below that of the first one: of a span around others
+  /// that begin with this layer too, below "span" and its number, which is 2 for the first around another.
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, Index first_layer, W&... weights) {
-    Merging::visit(visitor, path / first_layer / "merging", weights.merging...);
+    const Path first = path / first_layer, name = first / "span", numbered = name / spans_at_front;
+    const Path& own = spans_at_front > 1 ? numbered : first;
+    Merging::visit(visitor, own / "merging", weights.merging...);
     Layers::visit(visitor, path, first_layer, weights.layers...);
-    Inflation::visit(visitor, path / first_layer / "inflation", weights.inflation...);
+    Inflation::visit(visitor, own / "inflation", weights.inflation...);
   }
 
   template <class Real>

@@ -1,6 +1,9 @@
 // Which layers may run on slots of merged tokens, and in which order.
 #pragma once
 
+#include <cstddef>
+
+#include <guild/core/view.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
 #include <guild/modules/segment.hpp>
@@ -57,6 +60,25 @@ template <class Pattern, int Times>
 inline constexpr FirstChoice first_choice<Repeat<Pattern, Times>> = first_choice<Pattern>;
 template <class Part>
 inline constexpr FirstChoice first_choice<Recompute<Part>> = first_choice<Part>;
+
+/// Spans that begin with the first layer of a stack, one within the other: their tensors need names of their own.
+template <class Layers>
+inline constexpr Index spans_at_front = 0;
+template <class Layers>
+requires requires { Layers::spans_at_front; }
+inline constexpr Index spans_at_front<Layers> = Layers::spans_at_front;
+template <class... Parts>
+inline constexpr Index spans_at_front<Stack<Parts...>> = [] {
+  constexpr int layers[] = {Parts::layers...};
+  constexpr Index spans[] = {spans_at_front<Parts>...};
+  std::size_t part = 0;
+  while (part + 1 < sizeof...(Parts) && layers[part] == 0) ++part;
+  return spans[part];
+}();
+template <class Pattern, int Times>
+inline constexpr Index spans_at_front<Repeat<Pattern, Times>> = spans_at_front<Pattern>;
+template <class Part>
+inline constexpr Index spans_at_front<Recompute<Part>> = spans_at_front<Part>;
 
 }  // namespace detail
 }  // namespace v1
