@@ -101,8 +101,8 @@ struct ExtendedLayers {
           LayerList<kinds<Begin, End>, Block<S, Global, DenseFeedForward<S>>, Block<S, Near, DenseFeedForward<S>>,
                     Block<S, Global, Moe<S>>, Block<S, Near, Moe<S>>>>{};
   }
-  using Global = typename S::template Global<S>;
-  using Near = typename S::template Near<S>;
+  using Global = typename S::template GlobalAttention<S>;
+  using Near = typename S::template LocalAttention<S>;
   template <int Begin, int End>
   using OfTokens = typename decltype(part<Begin, End, Global, Near>())::type;
   template <int Begin, int End>
@@ -138,9 +138,9 @@ struct DeepSeekR1ExtendedDefaults : Base {
   static constexpr Index near = 128;  ///< keys without a bias in layers that see all
 
   template <class S>
-  using Global = Gated<Mla<S>, FarBiasGate<S::near>>;
+  using GlobalAttention = Gated<Mla<S>, FarBiasGate<S::near>>;
   template <class S>
-  using Near = Local<Mla<S>, S::windows.window, S::pinned>;
+  using LocalAttention = Local<Mla<S>, S::windows.window, S::pinned>;
   template <class Mixer>
   using OnSlots = Weighted<Mixer>;  ///< attention inside the span
   template <class S>
