@@ -49,16 +49,7 @@ struct MergeSpan {
   static_assert(LayerStack<LayersType>,
                 "MergeSpan: takes a Segment, a Stack, a Repeat or another LayerStack, see "
                 "guild/modules/layer_stack.hpp; a single layer is Segment<Layer, 1>");
-  static_assert(detail::takes_slots<LayersType>,
-                "MergeSpan: attention inside a span is Mla or Gqa, or Local, SparseTopK or Weighted of them; a kind of "
-                "your own that may run on slots says static constexpr bool takes_slots = true");
-  static_assert(
-      !Merging::Policy::proportional || detail::weighs_slots<LayersType>,
-      "MergeSpan: attention inside a span weighs a slot by its mass: make it Weighted<...>, outermost, or let "
-      "the policy say proportional = false");
-  static_assert(detail::first_choice<LayersType> != detail::FirstChoice::an_index_before,
-                "MergeSpan: a layer without an index sees the slots that an index chose: put one that has an index "
-                "before it, inside the span");
+  static_assert(sizeof(detail::LayersOfSlots<LayersType, typename Merging::Policy>) > 0);
   static_assert(LayersType::layers > 0, "MergeSpan: a span of no layers merges for nothing");
   using Layers = LayersType;
   using LastLayer = typename Layers::LastLayer;

@@ -96,6 +96,21 @@ inline constexpr Index spans_at_front<Repeat<Pattern, Times>> = spans_at_front<P
 template <class Part>
 inline constexpr Index spans_at_front<Recompute<Part>> = spans_at_front<Part>;
 
+/// What the layers of a MergeSpan must be.
+template <class Layers, class Policy>
+struct LayersOfSlots {
+  static_assert(detail::takes_slots<Layers>,
+                "MergeSpan: attention inside a span is Mla or Gqa, or Local, SparseTopK or Weighted of them; a kind of "
+                "your own that may run on slots says static constexpr bool takes_slots = true");
+  static_assert(
+      !Policy::proportional || detail::weighs_slots<Layers>,
+      "MergeSpan: attention inside a span weighs a slot by its mass: make it Weighted<...>, outermost, or let "
+      "the policy say proportional = false");
+  static_assert(detail::first_choice<Layers> != detail::FirstChoice::an_index_before,
+                "MergeSpan: a layer without an index sees the slots that an index chose: put one that has an index "
+                "before it, inside the span");
+};
+
 }  // namespace detail
 }  // namespace v1
 }  // namespace guild
