@@ -7,11 +7,17 @@
 #include <cmath>
 #include <cstdint>
 #include <numeric>
+#include <set>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include <guild/modules/indexer.hpp>
+#include <guild/modules/parameters.hpp>
+#include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/stack.hpp>
+#include <guild/training/allocate.hpp>
 
 #include "../support/exact_pass.hpp"
 #include "../support/merged_layers.hpp"
@@ -48,11 +54,32 @@ TEST(MergeSpan, WithoutMergedTokensHasTheBitsOfItsLayers) {
 }
 /// Positions too are those of tokens.
 TEST(MergeSpan, WithoutMergedSlotsHasTheBitsOfTheSpanAroundIt) {
-  Attention<Alone<SpanOf<SmallGqa, SpanOf<SmallGqa, Near, Whole>, Half>>> nested;
-  Attention<Alone<SpanOf<SmallGqa, Near, Half>>> one;
+  using Within = SpanOf<SmallGqa, Near, Whole>;
+  Attention<Alone<SpanOf<SmallGqa, Stack<Near, Within>, Half>>> nested;
+  Attention<Alone<SpanOf<SmallGqa, Stack<Near, Near>, Half>>> one;
   EXPECT_TRUE(same_bits(nested.alone(150), one.alone(150)));
   for (const auto& ends : {std::vector<Index>{150}, std::vector<Index>{3, 4, 100, 150}})
     EXPECT_TRUE(same_bits(nested.run(ends), one.run(ends)));
+}
+
+TEST(MergeSpan, TensorsOfSpansWithinSpansHaveNamesOfTheirOwn) {
+  using Two = SpanOf<SmallGqa, Stack<Segment<Near::Layer, 0>, SpanOf<SmallGqa, Near, Third>>, Half>;
+  using Module = WholeStack<SpanOf<SmallGqa, Stack<Two, Near>, Half>>;
+  static_assert(Module::spans_at_front == 3);
+  typename Module::Weights<Dense<float>> weights;
+  allocate<Module>(weights);
+  std::set<std::string> names;
+  std::size_t tensors = 0;
+  for_each_tensor<Module>(
+      [&](const Path& path, const TensorShape&, TensorRole, const Buffer<float>&) {
+        names.insert(path.str());
+        ++tensors;
+      },
+      weights);
+  EXPECT_EQ(names.size(), tensors);
+  EXPECT_EQ(names.count("0.merging.project.weight") + names.count("0.span.2.merging.project.weight") +
+                names.count("0.span.3.inflation.gate_up.weight"),
+            3U);
 }
 
 // What layers are given, and what becomes of it, by definition in double.
@@ -343,6 +370,28 @@ void expect_lossless() {
 TEST(MergeSpan, LosesNothingWhereItsLayersAddNothing) {
   expect_lossless<LatentSpan>();
   expect_lossless<Nested>();
+}
+
+struct Indexed : SmallMla {
+  static constexpr IndexerConfig indexer = {.heads = 2, .dim = 8, .top_k = 6};
+};
+/// What an index chooses of slots is not for layers of tokens behind them.
+TEST(MergeSpan, LeavesTheChoiceOfKeysBeforeItToTheLayersBehindIt) {
+  using Choosing = Segment<Block<Indexed, SparseTopK<Mla<Indexed>, Indexer<Indexed>>, DenseFeedForward<Indexed>>, 1>;
+  using Sharing =
+      Segment<Block<Indexed, SparseTopK<Mla<Indexed>, SharedIndexer<Indexed>>, DenseFeedForward<Indexed>>, 1>;
+  using Between = SpanOf<Indexed, Stack<Choosing, Sharing>, Half>;
+  Running<Alone<Stack<Choosing, Between, Sharing>>> with_span;
+  Running<Alone<Stack<Choosing, Sharing>>> without;
+  with_span.top_k = without.top_k = Indexed::indexer.top_k;
+  Between::visit(ZeroOutputs(), Path{} / "module", 1, std::get<1>(with_span.weights.parts));
+  Sharing::visit(RandomWeights(), Path{} / "module", 1, std::get<2>(with_span.weights.parts));
+  const Story story(60, width, 3);
+  const Matrix whole = without.whole(story);
+  EXPECT_TRUE(same_bits(with_span.whole(story), whole));
+  auto cache = with_span.cache_of(60);
+  auto plain = without.cache_of(60);
+  EXPECT_TRUE(same_bits(with_span.extend(cache, story, {3, 4, 40, 60}), without.extend(plain, story, {3, 4, 40, 60})));
 }
 
 // Sequences side by side.

@@ -177,6 +177,8 @@ struct Running {
   Device device{guild::CpuOptions{.threads = 2}};
   typename A::template Weights<guild::Published> weights = random_weights<A>(guild::DType::f32);
 
+  Index top_k = 0;  ///< of layers that share an index
+
   Matrix operator()(const std::vector<Part>& parts) {
     std::vector<Piece> pieces;
     Matrix x;
@@ -187,7 +189,9 @@ struct Running {
     const Flat flat(pieces);
     Matrix y(x.rows, A::hidden);
     const auto of = [&](int sequence) -> Cache& { return *parts[static_cast<std::size_t>(sequence)].cache; };
-    const guild::Pass<Device> pass{.device = device, .batch = flat.batch()};
+    auto scratch = device.scratch();
+    guild::Pass<Device> pass{.device = device, .batch = flat.batch()};
+    if (top_k > 0) pass.keys = guild::room_for_choice(pass.batch, top_k, scratch);
     if (parts[0].cache != nullptr)
       A::forward(pass, weights, guild::Caches<Cache>(of), std::as_const(x).view(), y.view());
     else

@@ -49,13 +49,7 @@ struct MergeSpan {
   static_assert(LayerStack<LayersType>,
                 "MergeSpan: takes a Segment, a Stack, a Repeat or another LayerStack, see "
                 "guild/modules/layer_stack.hpp; a single layer is Segment<Layer, 1>");
-  static_assert(detail::takes_slots<LayersType>,
-                "MergeSpan: attention inside a span is Mla or Gqa, or Local, SparseTopK or Weighted of them; a kind of "
-                "your own that may run on slots says static constexpr bool takes_slots = true");
-  static_assert(
-      !Merging::Policy::proportional || detail::weighs_slots<LayersType>,
-      "MergeSpan: attention inside a span weighs a slot by its mass: make it Weighted<...>, outermost, or let "
-      "the policy say proportional = false");
+  static_assert(sizeof(detail::LayersOfSlots<LayersType, typename Merging::Policy>) > 0);
   static_assert(LayersType::layers > 0, "MergeSpan: a span of no layers merges for nothing");
   using Layers = LayersType;
   using LastLayer = typename Layers::LastLayer;
@@ -76,12 +70,18 @@ struct MergeSpan {
     typename Inflation::template Weights<Store> inflation;
   };
 
-  /// Paths are `path / layer`, and those of merging and inflation below that of the first one.
+  /// Spans that begin with its first layer, itself included.
+  static constexpr Index spans_at_front = 1 + detail::spans_at_front<Layers>;
+
+  /// Paths are `path / layer`, and those of merging and inflation below that of the first one: of a span around others
+  /// that begin with this layer too, below "span" and its number, which is 2 for the first around another.
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, Index first_layer, W&... weights) {
-    Merging::visit(visitor, path / first_layer / "merging", weights.merging...);
+    const Path first = path / first_layer, name = first / "span", numbered = name / spans_at_front;
+    const Path& own = spans_at_front > 1 ? numbered : first;
+    Merging::visit(visitor, own / "merging", weights.merging...);
     Layers::visit(visitor, path, first_layer, weights.layers...);
-    Inflation::visit(visitor, path / first_layer / "inflation", weights.inflation...);
+    Inflation::visit(visitor, own / "inflation", weights.inflation...);
   }
 
   template <class Real>
@@ -128,7 +128,7 @@ struct MergeSpan {
 
     // dmade: of what came out of the inner layers; dslots: of slots, by all other ways.
     const auto masses = detail::as_float(pass, saved.merged.masses, scratch);
-    Layers::backward(plan.over_slots(pass, masses), weights.layers, saved.layers, dmade, gradients.layers);
+    Layers::backward(plan.over_slots(pass, masses, scratch), weights.layers, saved.layers, dmade, gradients.layers);
     add(device, dslots, dmade);
     const auto dpooled = take(tokens);
     const auto dscores = scratch.template take<Real>(tokens, 1);
@@ -190,7 +190,7 @@ struct MergeSpan {
       }
       pool_groups(device, jobs.ready());
     }
-    const auto of_slots = plan.over_slots(pass, detail::as_float(pass, saved.merged.masses, room));
+    const auto of_slots = plan.over_slots(pass, detail::as_float(pass, saved.merged.masses, room), room);
     Layers::forward(of_slots, weights.layers, {}, saved.merged.slots, saved.merged.made,
                     keep != nullptr ? &keep->layers : nullptr);
     const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
@@ -267,7 +267,7 @@ struct MergeSpan {
       }
       pool_groups(device, jobs.ready());
     }
-    const Pass<Device> of_slots = plan.over_slots(pass, saved.merged.masses);
+    const Pass<Device> of_slots = plan.over_slots(pass, saved.merged.masses, room);
     if (plan.size() > 0)  // where no group closes, the inner layers rest
       Layers::forward(of_slots, weights.layers, Caches<Inner>(inner_of), saved.merged.slots, saved.merged.made);
     const auto shares = Slots::shares_of(pass, plan, saved.merged, room);

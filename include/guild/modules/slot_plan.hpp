@@ -11,6 +11,7 @@
 #include <guild/device/transfer.hpp>
 #include <guild/modules/batch.hpp>
 #include <guild/modules/caches.hpp>
+#include <guild/modules/key_choice.hpp>
 #include <guild/modules/merge_plan.hpp>
 #include <guild/modules/merge_policies.hpp>
 #include <guild/modules/merge_states.hpp>
@@ -100,9 +101,12 @@ class SlotPlan {
   [[nodiscard]] Index first_position(const Chunk& of_slots) const {
     return plan_.first()[static_cast<std::size_t>(of_slots.begin)];
   }
-  /// `pass` over slots of so much mass [M].
-  [[nodiscard]] Pass<Device> over_slots(const Pass<Device>& pass, DeviceView<const float> masses) const {
+  /// `pass` over slots of so much mass [M]. What an index chooses of them it chooses for layers among them alone.
+  template <class Memory>
+  [[nodiscard]] Pass<Device> over_slots(const Pass<Device>& pass, DeviceView<const float> masses,
+                                        Memory& memory) const {
     Pass<Device> inner = pass;
+    if (pass.keys.chosen.data != nullptr) inner.keys = room_for_choice(batch_, pass.keys.chosen.cols, memory);
     inner.batch = batch_;
     inner.masses = masses;
     if (!pass.sequence_offsets.empty()) inner.sequence_offsets = offsets_.ready();
@@ -114,15 +118,16 @@ class SlotPlan {
   MergeInput input_of(const Pass<Device>& pass, DeviceView<Real> novelty) {
     const Download measured(pass.device, novelty);
     for (const auto p : measured.view()) novelty_.add(static_cast<float>(p));
-    const auto list = [](View<const std::int32_t> of) {
+    const auto list = [](const auto& downloaded) {
+      const auto of = downloaded.view();
       return std::span<const std::int32_t>(of.data, static_cast<std::size_t>(of.size));
     };
-    const auto ids = list(tokens_.view());
+    const auto ids = list(tokens_);
     flag_protected<typename Policy::Protect>(ids, guarded_);
     return {.novelty = novelty_.ready(),
             .guarded = guarded_.ready(),
             .tokens = ids,
-            .positions = list(positions_.view()),
+            .positions = list(positions_),
             .threshold = Policy::threshold};
   }
 

@@ -1,6 +1,9 @@
-// Which layers may run on slots of merged tokens.
+// Which layers may run on slots of merged tokens, and in which order.
 #pragma once
 
+#include <cstddef>
+
+#include <guild/core/view.hpp>
 #include <guild/modules/keys.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
@@ -49,6 +52,64 @@ template <class Pattern, int Times>
 inline constexpr bool weighs_slots<Repeat<Pattern, Times>> = weighs_slots<Pattern>;
 template <class Part>
 inline constexpr bool weighs_slots<Recompute<Part>> = weighs_slots<Part>;
+
+/// Where the first layer of a stack that sees chosen keys alone has them from.
+enum class FirstChoice { none, its_own_index, an_index_before };
+template <class Layer>
+inline constexpr FirstChoice first_choice = FirstChoice::none;
+template <class Layer>
+requires requires { typename Layer::Mixer::KeyPolicy::Indexer; }
+inline constexpr FirstChoice first_choice<Layer> = [] {
+  using Indexer = typename Layer::Mixer::KeyPolicy::Indexer;
+  if (!Indexer::chooses) return FirstChoice::none;
+  return Indexer::shares ? FirstChoice::an_index_before : FirstChoice::its_own_index;
+}();
+template <class Layer, int Count>
+inline constexpr FirstChoice first_choice<Segment<Layer, Count>> = Count > 0 ? first_choice<Layer> : FirstChoice::none;
+template <class... Parts>
+inline constexpr FirstChoice first_choice<Stack<Parts...>> = [] {
+  for (const FirstChoice one : {first_choice<Parts>...})
+    if (one != FirstChoice::none) return one;
+  return FirstChoice::none;
+}();
+template <class Pattern, int Times>
+inline constexpr FirstChoice first_choice<Repeat<Pattern, Times>> = first_choice<Pattern>;
+template <class Part>
+inline constexpr FirstChoice first_choice<Recompute<Part>> = first_choice<Part>;
+
+/// Spans that begin with the first layer of a stack, one within the other: their tensors need names of their own.
+template <class Layers>
+inline constexpr Index spans_at_front = 0;
+template <class Layers>
+requires requires { Layers::spans_at_front; }
+inline constexpr Index spans_at_front<Layers> = Layers::spans_at_front;
+template <class... Parts>
+inline constexpr Index spans_at_front<Stack<Parts...>> = [] {
+  constexpr int layers[] = {Parts::layers...};
+  constexpr Index spans[] = {spans_at_front<Parts>...};
+  std::size_t part = 0;
+  while (part + 1 < sizeof...(Parts) && layers[part] == 0) ++part;
+  return spans[part];
+}();
+template <class Pattern, int Times>
+inline constexpr Index spans_at_front<Repeat<Pattern, Times>> = spans_at_front<Pattern>;
+template <class Part>
+inline constexpr Index spans_at_front<Recompute<Part>> = spans_at_front<Part>;
+
+/// What the layers of a MergeSpan must be.
+template <class Layers, class Policy>
+struct LayersOfSlots {
+  static_assert(detail::takes_slots<Layers>,
+                "MergeSpan: attention inside a span is Mla or Gqa, or Local, SparseTopK or Weighted of them; a kind of "
+                "your own that may run on slots says static constexpr bool takes_slots = true");
+  static_assert(
+      !Policy::proportional || detail::weighs_slots<Layers>,
+      "MergeSpan: attention inside a span weighs a slot by its mass: make it Weighted<...>, outermost, or let "
+      "the policy say proportional = false");
+  static_assert(detail::first_choice<Layers> != detail::FirstChoice::an_index_before,
+                "MergeSpan: a layer without an index sees the slots that an index chose: put one that has an index "
+                "before it, inside the span");
+};
 
 }  // namespace detail
 }  // namespace v1
