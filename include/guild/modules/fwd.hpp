@@ -126,6 +126,9 @@ template <class LayersType, class Merging, class Inflation> struct MergeSpan;
 // guild/modules/merge_states.hpp
 template <Index Chunk> class MergeStates;
 
+// guild/modules/merging_options.hpp
+struct MergingOptions;
+
 // guild/modules/mla.hpp
 template <class S, const MlaConfig& Config, class Keys, class Gate> struct Mla;
 
