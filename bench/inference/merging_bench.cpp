@@ -1,11 +1,16 @@
 // What merging tokens saves: the middle shape with layers 1 to 7 on slots, half as many as tokens, and without.
 //   merging_bench [--tokens N,N...] [--decode N] [--threads N] [--chunk N] [--stride] [--ops N] [--no-model]
+//               [--inner 7|2] [--cpu-time]
 // Both run in turns, chunk by chunk and token by token, over the same weights (random ones, bf16) and rows (random
 // ones: half of the tokens would be novel, so all but few are wanted and the budget decides; --stride takes every
 // second token whatever it is). Analytic is what is left of the time without merging, measured in the same run, if the
 // layers on slots take M / N of what they take of rows, and (M / N)^2 of attention to all keys beyond that of each
 // token to itself. --ops: what the span takes beside its layers, as a share of one layer of the same pass, at this
-// width and at that of DeepSeek-R1, so many repeats.
+// width and at that of DeepSeek-R1, so many repeats. --inner 2: two layers on slots instead of seven, for long
+// prefills.
+// --cpu-time: of the process instead of the clock's, which with --threads 1 other work on the machine hardly touches.
+#include <time.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -59,6 +64,13 @@ using SpanOf = MergeSpan<Layers, SoftTokenMerging<S, Policy>, TokenInflation<S>>
 template <class S, class Mixer>
 using ExpertLayer = Block<S, Mixer, Moe<S>>;
 
+bool of_process = false;  // the clock, see --cpu-time
+double now() {
+  timespec time{};
+  clock_gettime(of_process ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
 /// Lends the weights of a module to another of the same shapes.
 struct Lend {
   void operator()(const Path&, MatrixShape, const StoredMatrix& from, StoredMatrix& to) { to = share(from); }
@@ -108,26 +120,27 @@ struct Part {
     for (Index i = 0; i < x.rows; ++i) positions[i] = static_cast<std::int32_t>(cache.length() + i);
     const Chunk chunk{0, 0, x.rows, cache.length()};
     const auto of = [this](int) -> auto& { return cache; };
-    const double begin = seconds();
+    const double begin = now();
     Layers::forward(Pass{.device = device, .batch = {positions, positions, {&chunk, 1}}, .layer = first_layer}, weights,
                     Caches<typename Layers::Cache>(of), x, y);
-    return seconds() - begin;
+    return now() - begin;
   }
 };
 
 constexpr Index hidden = MidSpec::config.hidden;
-constexpr int inner = MidSpec::config.layers - 2;
 using Attention = Mla<MidSpec>;
 using First = Segment<Block<MidSpec, Attention, DenseFeedForward<MidSpec>>, 1>;
-using Inner = Segment<ExpertLayer<MidSpec, Attention>, inner>;
+template <int Count>
+using Inner = Segment<ExpertLayer<MidSpec, Attention>, Count>;
 using Last = Segment<ExpertLayer<MidSpec, Attention>, 1>;
-using OnSlots = Segment<ExpertLayer<MidSpec, Weighted<Attention>>, inner>;
+template <int Count>
+using OnSlots = Segment<ExpertLayer<MidSpec, Weighted<Attention>>, Count>;
 
 /// The weights of both models.
 template <class Span>
 struct BothWeights {
   First::Weights<Published> first{};
-  Inner::Weights<Published> inner{};
+  typename Inner<Span::layers>::template Weights<Published> inner{};
   Last::Weights<Published> last{};
   typename Span::template Weights<Published> span{};
   StoredMatrix head{};
@@ -135,8 +148,8 @@ struct BothWeights {
   explicit BothWeights(Cpu& device) {
     FillRandom fill(device, DType::bf16);
     First::visit(fill, Path(), 0, first);
-    Inner::visit(fill, Path(), 1, inner);
-    Last::visit(fill, Path(), 1 + ::inner, last);
+    Inner<Span::layers>::visit(fill, Path(), 1, inner);
+    Last::visit(fill, Path(), 1 + Span::layers, last);
     fill(Path() / "head" / "weight", MatrixShape{MidSpec::config.vocab, hidden}, head);
     Span::Layers::visit(Lend{}, Path(), 1, inner, span.layers);
     const Path path, layer = path / Index{1};
@@ -175,16 +188,17 @@ struct Model {
     times.outer += first(device, x, x);
     times.inner += middle(device, x, x);
     times.outer += last(device, x, x);
-    const double begin = seconds();
+    const double begin = now();
     linear(device, head.view(), x.middle_rows(count - 1, 1), logits.view(1, logits.size()));
-    times.outer += seconds() - begin;
+    times.outer += now() - begin;
     return times;
   }
 };
 
 /// Seconds that attention of one layer to all of the last `count` tokens' keys takes beyond attention to themselves.
-double attention_time(Cpu& device, const Inner::Weights<Published>& weights, const Inner::Cache& cache,
-                      const Rows& rows, Index count) {
+template <class Layers>
+double attention_time(Cpu& device, const typename Layers::template Weights<Published>& weights,
+                      const typename Layers::Cache& cache, const Rows& rows, Index count) {
   using Element = Attention::Cache::Element;
   auto scratch = device.scratch();
   const Index length = cache.length();
@@ -198,10 +212,10 @@ double attention_time(Cpu& device, const Inner::Weights<Published>& weights, con
   const AttendedRows<Element> seen[] = {{cache.parts[0].rows(), {}}};
   const auto time = [&](KeyWindow keys) {
     const AttentionBranch<float> branch{.keys = keys, .out = out};
-    const double begin = seconds();
+    const double begin = now();
     Attention::CachedAttention::attend(Pass{.device = device, .batch = {positions, positions, {&chunk, 1}}},
                                        weights.layers[0].mixer.latent_up.weight.view(), {}, seen, query, branch);
-    return seconds() - begin;
+    return now() - begin;
   };
   return std::max(0.0, time({}) - time({.window = 1}));
 }
@@ -211,7 +225,7 @@ double quantile(std::vector<double> values, double share) {
   return values[std::min(values.size() - 1, static_cast<std::size_t>(share * static_cast<double>(values.size())))];
 }
 
-void report(const char* what, const Times& dense, const Times& merged, double attention, double ratio) {
+void report(const char* what, int inner, const Times& dense, const Times& merged, double attention, double ratio) {
   const double rows = dense.inner - inner * attention;
   const double analytic = dense.sum() / (dense.outer + ratio * rows + ratio * ratio * inner * attention);
   const double factor = dense.sum() / merged.sum();
@@ -226,7 +240,8 @@ void report(const char* what, const Times& dense, const Times& merged, double at
 template <class Span>
 void measure(Cpu& device, const BothWeights<Span>& weights, Index tokens, Index chunk, Index decoded) {
   const Rows rows(tokens + decoded, hidden);
-  Model<Inner> dense{device, {weights.first}, {weights.inner, 1}, {weights.last, 1 + inner}, weights.head, rows};
+  constexpr int inner = Span::layers;
+  Model<Inner<inner>> dense{device, {weights.first}, {weights.inner, 1}, {weights.last, 1 + inner}, weights.head, rows};
   Model<Span> merged{device, {weights.first}, {weights.span, 1}, {weights.last, 1 + inner}, weights.head, rows};
   dense.reserve(tokens + decoded), merged.reserve(tokens + decoded);
   Times of_dense, of_merged;
@@ -234,7 +249,7 @@ void measure(Cpu& device, const BothWeights<Span>& weights, Index tokens, Index 
   for (Index begin = 0; begin < tokens; begin += chunk) {
     const Index count = std::min(chunk, tokens - begin);
     of_dense += dense(count), of_merged += merged(count);
-    attention += attention_time(device, weights.inner, dense.middle.cache, rows, count);
+    attention += attention_time<Inner<inner>>(device, weights.inner, dense.middle.cache, rows, count);
   }
   const auto slots = [&] { return merged.middle.cache.inner.length(); };
   const double ratio = static_cast<double>(slots()) / static_cast<double>(tokens);
@@ -242,8 +257,8 @@ void measure(Cpu& device, const BothWeights<Span>& weights, Index tokens, Index 
               ratio);
   if (ratio < 0.48 || ratio > 0.5 + 4.0 / static_cast<double>(tokens))
     guild::detail::refuse(ErrorCode::op_argument, {"M / N is ", std::to_string(ratio), ", expected 0.48 to 0.5"});
-  report(guild::detail::text_of({tokens, " tokens, prefill by ", chunk, ":"}).c_str(), of_dense, of_merged, attention,
-         ratio);
+  report(guild::detail::text_of({tokens, " tokens, prefill by ", chunk, ":"}).c_str(), inner, of_dense, of_merged,
+         attention, ratio);
   const auto bytes = [](auto& model) { return static_cast<double>(model.middle.cache.bytes(model.length())); };
   // By hand: rows of 576 values in bf16 and a bias in float for each slot of each layer, and the rings.
   const Index most = Span::Policy::Budget::max_slots(tokens);
@@ -266,13 +281,13 @@ void measure(Cpu& device, const BothWeights<Span>& weights, Index tokens, Index 
     sum_dense += a, sum_merged += b;
     each_dense.push_back(a.sum()), each_merged.push_back(b.sum());
     (slots() > closed ? closing : open).push_back(b.sum());
-    attentions.push_back(attention_time(device, weights.inner, dense.middle.cache, rows, 1));
+    attentions.push_back(attention_time<Inner<inner>>(device, weights.inner, dense.middle.cache, rows, 1));
   }
   const double share = static_cast<double>(slots() - before) / static_cast<double>(decoded - 1);
   report(
       guild::detail::text_of({tokens, " tokens, decode of ", decoded - 1, " more (M / N ", std::to_string(share), "):"})
           .c_str(),
-      sum_dense, sum_merged, median(attentions) * static_cast<double>(decoded - 1), share);
+      inner, sum_dense, sum_merged, median(attentions) * static_cast<double>(decoded - 1), share);
   std::printf(
       "%lld tokens, a decoded token: mean %.2f ms without, %.2f merged (medians: %.2f; %.2f of those that close, %.2f "
       "of others); p99 %.2f and %.2f: %.3f times; closing median / median without %.3f\n",
@@ -344,12 +359,13 @@ struct Options {
   std::string lengths = "4096,16384";
   int threads = 0, ops = 9;
   Index chunk = 2048, decoded = 201;
+  int inner = 7;
   bool stride = false, model = true;
 };
 
-template <class Policy>
+template <class Policy, int Inner>
 void measure_model(Cpu& device, const Options& options) {
-  using Span = SpanOf<MidSpec, OnSlots, Policy>;
+  using Span = SpanOf<MidSpec, OnSlots<Inner>, Policy>;
   const BothWeights<Span> weights(device);
   measure(device, weights, 256, 256, 3);  // warm-up
   for (std::size_t at = 0; at != std::string::npos; at = options.lengths.find(',', at + 1)) {
@@ -365,12 +381,14 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view option = argv[i];
     if (option == "--stride") options.stride = true;
+    if (option == "--cpu-time") of_process = true;
     if (option == "--no-model") options.model = false;
     if (i + 1 == argc) continue;
     if (option == "--tokens") options.lengths = argv[i + 1];
     if (option == "--decode") options.decoded = std::atoll(argv[i + 1]);
     if (option == "--threads") options.threads = std::atoi(argv[i + 1]);
     if (option == "--chunk") options.chunk = std::atoll(argv[i + 1]);
+    if (option == "--inner") options.inner = std::atoi(argv[i + 1]);
     if (option == "--ops") options.ops = std::atoi(argv[i + 1]);
   }
   try {
@@ -382,8 +400,13 @@ int main(int argc, char** argv) {
         measure_ops<R1Spec>("R1", device, count, count == 1 ? 3 * options.ops : std::max(options.ops / 3, 1));
       }
     }
-    if (options.model && options.stride) measure_model<Pairs>(device, options);
-    if (options.model && !options.stride) measure_model<Halves>(device, options);
+    if (!options.model) return 0;
+    if (options.stride)
+      measure_model<Pairs, 7>(device, options);
+    else if (options.inner == 2)
+      measure_model<Halves, 2>(device, options);
+    else
+      measure_model<Halves, 7>(device, options);
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
