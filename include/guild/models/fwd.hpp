@@ -18,8 +18,7 @@ struct DeepSeekR1ExtendedFamily;
 struct DeepSeekR1ExtendedNames;
 struct DeepSeekR1ExtendedSpec;
 struct LayerSpan;
-template <class Base>
-struct DeepSeekR1ExtendedDefaults;
+template <class Base> struct DeepSeekR1ExtendedDefaults;
 
 // guild/models/deepseek_v2_lite.hpp
 struct DeepSeekV2LiteSpec;

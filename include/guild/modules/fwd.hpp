@@ -9,8 +9,7 @@ inline namespace v1 {
 // guild/modules/batch.hpp
 struct Batch;
 struct Chunk;
-template <class Element>
-class SequenceRows;
+template <class Element> class SequenceRows;
 
 // guild/modules/block.hpp
 template <class S, class MixerType, class FeedForwardType, class ResidualType> struct Block;
@@ -29,20 +28,15 @@ template <class Element> struct CachedRows;
 template <class Cache> class Caches;
 
 // guild/modules/compressed_cache.hpp
-template <class Element, Index Width, class Pooling, Index Chunk>
-struct CompressorCache;
-template <class Near, class... Pooled>
-struct CompressedCache;
+template <class Element, Index Width, class Pooling, Index Chunk> struct CompressorCache;
+template <class Near, class... Pooled> struct CompressedCache;
 
 // guild/modules/compressed_keys.hpp
-template <Index Tokens, PoolWindows Windows>
-struct Pooled;
-template <class Near, class PoolingType, class IndexerType>
-struct CompressedKeys;
+template <Index Tokens, PoolWindows Windows> struct Pooled;
+template <class Near, class PoolingType, class IndexerType> struct CompressedKeys;
 
 // guild/modules/compressor.hpp
-template <Index Hidden, Index Width, Index Ratio, PoolWindows Windows>
-struct Compressor;
+template <Index Hidden, Index Width, Index Ratio, PoolWindows Windows> struct Compressor;
 
 // guild/modules/dispatch.hpp
 struct Here;
@@ -72,8 +66,7 @@ template <Index Hidden, const HyperConfig& Config, StreamEnd End> struct StreamM
 template <class S, const HyperConfig& Config> struct HyperConnections;
 
 // guild/modules/index_heads.hpp
-template <Index Heads, Index Dim, Index TopK, Index TokensPerKey>
-struct IndexHeads;
+template <Index Heads, Index Dim, Index TopK, Index TokensPerKey> struct IndexHeads;
 
 // guild/modules/indexed_cache.hpp
 template <class ElementType, Index Width, Index IndexWidth> struct IndexedCache;
@@ -83,8 +76,7 @@ template <class S, const IndexerConfig& Config, const MlaConfig& Attention> stru
 
 // guild/modules/joint_cache.hpp
 template <class Self> struct JointCache;
-template <class... Caches>
-struct CacheTuple;
+template <class... Caches> struct CacheTuple;
 
 // guild/modules/key_choice.hpp
 class ChosenBits;
@@ -107,23 +99,17 @@ template <Index Outputs, Index Inputs> struct Linear;
 // guild/modules/merge_budget.hpp
 struct MergeState;
 struct NoProtect;
-template <Index G>
-struct Unbounded;
-template <Index Num, Index Den, Index Burst, Index G>
-struct TokenBucket;
-template <Index Stride>
-struct FixedStride;
-template <std::int32_t... Ids>
-struct ProtectTokens;
+template <Index G> struct Unbounded;
+template <Index Num, Index Den, Index Burst, Index G> struct TokenBucket;
+template <Index Stride> struct FixedStride;
+template <std::int32_t... Ids> struct ProtectTokens;
 
 // guild/modules/merge_cache.hpp
-template <class Merging, class InnerCache>
-struct MergeCache;
+template <class Merging, class InnerCache> struct MergeCache;
 
 // guild/modules/merge_plan.hpp
 struct MergeInput;
-template <class Device>
-class MergePlan;
+template <class Device> class MergePlan;
 
 // guild/modules/merge_policies.hpp
 struct DefaultInflation;
@@ -132,16 +118,13 @@ struct MassMean;
 struct NoNovelty;
 struct SelectClosing;
 struct SoftmaxPool;
-template <Index Rank>
-struct CosineNovelty;
+template <Index Rank> struct CosineNovelty;
 
 // guild/modules/merge_span.hpp
-template <class LayersType, class Merging, class Inflation>
-struct MergeSpan;
+template <class LayersType, class Merging, class Inflation> struct MergeSpan;
 
 // guild/modules/merge_states.hpp
-template <Index Chunk>
-class MergeStates;
+template <Index Chunk> class MergeStates;
 
 // guild/modules/merging_options.hpp
 struct MergingOptions;
@@ -180,21 +163,17 @@ template <class Device> struct Pass;
 template <class Frame> class Room;
 
 // guild/modules/pooled_attention.hpp
-template <class Attention, class Keys>
-struct PooledAttention;
+template <class Attention, class Keys> struct PooledAttention;
 
 // guild/modules/pooled_cache.hpp
-template <class ElementType, Index Width, Index Ratio>
-class PooledCache;
+template <class ElementType, Index Width, Index Ratio> class PooledCache;
 
 // guild/modules/pooled_indexer.hpp
-template <class S, const IndexerConfig& Config>
-struct PooledIndexer;
+template <class S, const IndexerConfig& Config> struct PooledIndexer;
 
 // guild/modules/recompute.hpp
 template <class Layer> struct RecomputedLayer;
-template <class Layers, class Merging, class Inflation>
-struct MergeSpan;
+template <class Layers, class Merging, class Inflation> struct MergeSpan;
 template <class Part> struct Recompute;
 
 // guild/modules/repeat.hpp
@@ -230,24 +209,18 @@ template <class S, const IndexerConfig& Config> struct SharedIndexer;
 template <class S, const SharedKvConfig& Config, class Keys, class Gate> struct SharedKv;
 
 // guild/modules/shared_row_attention.hpp
-template <Index Heads, Index Width, Index TokensPerKey>
-struct SharedRowAttention;
+template <Index Heads, Index Width, Index TokensPerKey> struct SharedRowAttention;
 
 // guild/modules/slot_inflation.hpp
-template <class Inflation>
-struct SlotInflation;
-template <class Real>
-struct SlotRows;
+template <class Inflation> struct SlotInflation;
+template <class Real> struct SlotRows;
 
 // guild/modules/slot_plan.hpp
-template <class Device, class Policy>
-class SlotPlan;
-template <class Real>
-struct MergedTokens;
+template <class Device, class Policy> class SlotPlan;
+template <class Real> struct MergedTokens;
 
 // guild/modules/soft_token_merging.hpp
-template <class S, class PolicyType>
-struct SoftTokenMerging;
+template <class S, class PolicyType> struct SoftTokenMerging;
 
 // guild/modules/stack.hpp
 template <class... Parts> struct Stack;
@@ -258,18 +231,14 @@ template <class S, class LayersType, const HyperConfig& Config> struct StreamedL
 template <class S, class LayersType, const HyperConfig& Config> struct Streams;
 
 // guild/modules/token_inflation.hpp
-template <class S, class PolicyType>
-struct TokenInflation;
+template <class S, class PolicyType> struct TokenInflation;
 
 // guild/modules/weighted_cache.hpp
-template <class Rows>
-struct WeightedCache;
+template <class Rows> struct WeightedCache;
 
 // guild/modules/weighted_keys.hpp
-template <class Element>
-struct AttendedRows;
-template <class Keys>
-struct WeightedKeys;
+template <class Element> struct AttendedRows;
+template <class Keys> struct WeightedKeys;
 
 }  // namespace v1
 }  // namespace guild

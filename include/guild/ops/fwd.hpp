@@ -37,8 +37,7 @@ struct MarkChosenJob;
 template <class Real> struct BasicChooseKeysJob;
 
 // guild/ops/attention/rows/join.hpp
-template <class Real>
-struct JoinAttentionRow;
+template <class Real> struct JoinAttentionRow;
 
 // guild/ops/common/add_sum.hpp
 template <class Real> struct AddSum;
@@ -129,57 +128,38 @@ template <class Real> struct SwigluBackwardRow;
 template <class Real> struct SwigluRow;
 
 // guild/ops/merge/rows/group_scores.hpp
-template <class Real>
-struct GroupScoresBackwardPiece;
-template <class Real>
-struct GroupScoresPiece;
+template <class Real> struct GroupScoresBackwardPiece;
+template <class Real> struct GroupScoresPiece;
 
 // guild/ops/merge/rows/inflate.hpp
-template <class Real>
-struct ConfidenceBackwardPiece;
-template <class Real>
-struct InflateGradientJob;
-template <class Real>
-struct InflateJob;
-template <class Real>
-struct LostDetailGradientJob;
-template <class Real>
-struct LostDetailJob;
+template <class Real> struct ConfidenceBackwardPiece;
+template <class Real> struct InflateGradientJob;
+template <class Real> struct InflateJob;
+template <class Real> struct LostDetailGradientJob;
+template <class Real> struct LostDetailJob;
 
 // guild/ops/merge/rows/log_masses.hpp
-template <class Real>
-struct LogMassesPiece;
+template <class Real> struct LogMassesPiece;
 
 // guild/ops/merge/rows/novelty.hpp
-template <class Real>
-struct NoveltyGradientJob;
-template <class Real>
-struct NoveltyJob;
+template <class Real> struct NoveltyGradientJob;
+template <class Real> struct NoveltyJob;
 
 // guild/ops/merge/rows/pool_groups.hpp
-template <class Real>
-struct PoolGroupsGradientJob;
-template <class Real>
-struct PoolGroupsJob;
+template <class Real> struct PoolGroupsGradientJob;
+template <class Real> struct PoolGroupsJob;
 
 // guild/ops/merge/rows/ratio_loss.hpp
 struct MergeTerms;
-template <class Real>
-struct AddSlopePiece;
-template <class Real>
-struct RatioLossRow;
+template <class Real> struct AddSlopePiece;
+template <class Real> struct RatioLossRow;
 
 // guild/ops/merge/rows/smooth_slots.hpp
-template <class Real>
-struct SmoothSlotsAdjointJob;
-template <class Real>
-struct SmoothSlotsGradientJob;
-template <class Real>
-struct SmoothSlotsJob;
-template <class Real>
-struct SmoothingWeightsBackwardPiece;
-template <class Real>
-struct SmoothingWeightsPiece;
+template <class Real> struct SmoothSlotsAdjointJob;
+template <class Real> struct SmoothSlotsGradientJob;
+template <class Real> struct SmoothSlotsJob;
+template <class Real> struct SmoothingWeightsBackwardPiece;
+template <class Real> struct SmoothingWeightsPiece;
 
 // guild/ops/norm/rows/layer_norm.hpp
 template <class Real> struct LayerNormBackwardBlock;
@@ -210,10 +190,8 @@ template <class Real> struct SumOfSquaresJob;
 
 // guild/ops/pool/rows/pool_rows.hpp
 struct PoolSizes;
-template <class Real>
-struct PoolRowsGradientJob;
-template <class Real>
-struct PoolRowsJob;
+template <class Real> struct PoolRowsGradientJob;
+template <class Real> struct PoolRowsJob;
 
 // guild/ops/residual/rows/stream_weights.hpp
 template <class Real, int Streams, bool All> struct StreamWeightsBackwardRow;
