@@ -112,6 +112,8 @@ void expect_to_go_back() {
       cache.rewind(cache.mark(length));
       expect_same_future(running, cache, never, story);
     }
+    auto back = never;
+    ASSERT_NO_THROW(back.rewind(back.mark(back.oldest()))) << length;
     auto cache = never;  // and many at once, to where they began
     const auto mark = cache.mark();
     (void)running.extend(cache, wrong, length + 19);

@@ -91,8 +91,9 @@ struct Watched : Layers {
   static void forward(const guild::Pass<Device>& pass, const W& weights, guild::Caches<typename Layers::Cache> caches,
                       guild::DeviceView<Real, 2> x, guild::DeviceView<Real, 2> y,
                       typename Layers::template Saved<std::type_identity_t<Real>>* keep = nullptr) {
-    const guild::Download rows(pass.device, x), masses(pass.device, pass.masses),
-        positions(pass.device, pass.batch.positions), tokens(pass.device, pass.batch.tokens);
+    const guild::Download rows(pass.device, x);
+    const guild::Download masses(pass.device, pass.masses);
+    const guild::Download positions(pass.device, pass.batch.positions), tokens(pass.device, pass.batch.tokens);
     for (const guild::Chunk& chunk : pass.batch.chunks) {
       given.resize(std::max(given.size(), static_cast<std::size_t>(chunk.sequence) + 1));
       Given& to = given[static_cast<std::size_t>(chunk.sequence)];

@@ -71,11 +71,10 @@ struct MergeSpan {
     typename Inflation::template Weights<Store> inflation;
   };
 
-  /// Spans that begin with its first layer, itself included.
-  static constexpr Index spans_at_front = 1 + detail::spans_at_front<Layers>;
+  static constexpr Index spans_at_front = 1 + detail::spans_at_front<Layers>;  ///< that begin with its first layer
 
-  /// Paths are `path / layer`, and those of merging and inflation below that of the first one: of a span around others
-  /// that begin with this layer too, below "span" and its number, which is 2 for the first around another.
+  /// Paths are `path / layer`, those of merging and inflation below the first one, or below its "span" and a number, 2
+  /// and more, for a span around others that begin with the same layer.
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, Index first_layer, W&... weights) {
     const Path first = path / first_layer, name = first / "span", numbered = name / spans_at_front;

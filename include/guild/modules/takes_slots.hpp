@@ -107,8 +107,7 @@ struct LayersOfSlots {
       "MergeSpan: attention inside a span weighs a slot by its mass: make it Weighted<...>, outermost, or let "
       "the policy say proportional = false");
   static_assert(detail::first_choice<Layers> != detail::FirstChoice::an_index_before,
-                "MergeSpan: a layer without an index sees the slots that an index chose: put one that has an index "
-                "before it, inside the span");
+                "MergeSpan: a layer without an index needs one with an index before it, inside the span");
 };
 
 }  // namespace detail
