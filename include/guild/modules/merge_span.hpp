@@ -297,5 +297,8 @@ struct MergeSpan {
   }
 };
 
+template <class Layers, class Merging, class Inflation>
+struct Recompute<MergeSpan<Layers, Merging, Inflation>> : MergeSpan<Recompute<Layers>, Merging, Inflation> {};
+
 }  // namespace v1
 }  // namespace guild

@@ -79,11 +79,5 @@ struct Recompute<Repeat<Pattern, Times>> : Repeat<Recompute<Pattern>, Times> {};
 template <class Part>
 struct Recompute<Recompute<Part>> : Recompute<Part> {};
 
-template <class Layers, class Merging, class Inflation>
-struct MergeSpan;
-/// The layers inside; what merging keeps stays.
-template <class Layers, class Merging, class Inflation>
-struct Recompute<MergeSpan<Layers, Merging, Inflation>> : MergeSpan<Recompute<Layers>, Merging, Inflation> {};
-
 }  // namespace v1
 }  // namespace guild
