@@ -185,6 +185,7 @@
 #include <guild/modules/merge_policies.hpp>
 #include <guild/modules/merge_span.hpp>
 #include <guild/modules/merge_states.hpp>
+#include <guild/modules/merging_options.hpp>
 #include <guild/modules/mla.hpp>
 #include <guild/modules/mlp.hpp>
 #include <guild/modules/module.hpp>
@@ -305,11 +306,13 @@
 #include <guild/ops/merge/log_masses.hpp>
 #include <guild/ops/merge/novelty.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
+#include <guild/ops/merge/ratio_loss.hpp>
 #include <guild/ops/merge/rows/group_scores.hpp>
 #include <guild/ops/merge/rows/inflate.hpp>
 #include <guild/ops/merge/rows/log_masses.hpp>
 #include <guild/ops/merge/rows/novelty.hpp>
 #include <guild/ops/merge/rows/pool_groups.hpp>
+#include <guild/ops/merge/rows/ratio_loss.hpp>
 #include <guild/ops/merge/rows/smooth_slots.hpp>
 #include <guild/ops/merge/smooth_slots.hpp>
 #include <guild/ops/norm/layer_norm.hpp>
@@ -367,6 +370,7 @@
 #include <guild/training/save_training.hpp>
 #include <guild/training/schedule.hpp>
 #include <guild/training/shuffle.hpp>
+#include <guild/training/span_counts.hpp>
 #include <guild/training/step_report.hpp>
 #include <guild/training/text_tokens.hpp>
 #include <guild/training/token_array.hpp>

@@ -6,5 +6,5 @@ using Mixer = guild::Local<guild::Mla<guild::MiniR1Spec>, 8>;
 #if defined(GUILD_FIXED)
 Mixer::Weights<guild::Published> weights;
 #else
-guild::Compressed<Mixer, guild::Pooled<4>>::Weights<guild::Published> weights;
+guild::Compressed<Mixer, guild::Pooled<4> >::Weights<guild::Published> weights;
 #endif

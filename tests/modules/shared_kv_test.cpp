@@ -35,7 +35,8 @@ TEST(SharedKv, ExtendingInAnySplitEqualsOneForward) {
   expect_any_split<Local<SharedKv<Shared>, 9>>(2e-6);
   expect_any_split<Compressed<Local<SharedKv<Shared>, 9>, Pooled<7>>>(2e-6);
   expect_any_split<Compressed<Local<SharedKv<Shared>, 9>, Pooled<4, PoolWindows::overlapping>>>(2e-6);
-  expect_any_split<Compressed<Local<SharedKv<Shared>, 9>, Pooled<4, PoolWindows::overlapping>, PooledIndexer<Indexed>>>(2e-6);
+  expect_any_split<Compressed<Local<SharedKv<Shared>, 9>, Pooled<4, PoolWindows::overlapping>, PooledIndexer<Indexed>>>(
+      2e-6);
   expect_any_split<Compressed<Local<SharedKv<Shared>, 9, 0, 1>, Pooled<160>>>(2e-6);
 }
 

@@ -149,7 +149,8 @@ struct HyperSpec : TinySpec {
   }
 };
 
-/// All that DeepSeek-V4 has, in a layer of windows alone and one of pooled rows: streams, a shared row with sinks, both routers, limits.
+/// All that DeepSeek-V4 has, in a layer of windows alone and one of pooled rows: streams, a shared row with sinks, both
+/// routers, limits.
 struct DeepSeekV4Spec : guild::DeepSeekV4Defaults {
   static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};
   static constexpr guild::SharedKvConfig attention = {

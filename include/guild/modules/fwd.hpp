@@ -126,6 +126,9 @@ template <class LayersType, class Merging, class Inflation> struct MergeSpan;
 // guild/modules/merge_states.hpp
 template <Index Chunk> class MergeStates;
 
+// guild/modules/merging_options.hpp
+struct MergingOptions;
+
 // guild/modules/mla.hpp
 template <class S, const MlaConfig& Config, class Keys, class Gate> struct Mla;
 
@@ -170,6 +173,7 @@ template <class S, const IndexerConfig& Config> struct PooledIndexer;
 
 // guild/modules/recompute.hpp
 template <class Layer> struct RecomputedLayer;
+template <class Layers, class Merging, class Inflation> struct MergeSpan;
 template <class Part> struct Recompute;
 
 // guild/modules/repeat.hpp

@@ -30,7 +30,8 @@ struct MergeState {
 };
 
 /// The interface of budgets: pure functions. The first token of a sequence closes a group of itself, and no group is
-/// longer than `longest`. `wanted`: the token is novel or protected.
+/// longer than `longest`. `wanted`: the token is novel or protected. A budget may say `ratio`, the share of tokens that
+/// are meant to close a group, for the ratio loss (MergingOptions).
 template <class B>
 concept MergeBudget = requires(MergeState& state, bool wanted, Index tokens) {
   { B::step(state, wanted) } -> std::same_as<bool>;   // whether the next token closes a group
@@ -50,6 +51,7 @@ struct TokenBucket {
                 "TokenBucket: G tokens must bring at least one closing, Num * G >= Den: a budget that cannot hold");
   static_assert(Burst >= 1, "TokenBucket: Burst must be at least 1: the first token closes a group");
   static constexpr Index longest = G;
+  static constexpr double ratio = static_cast<double>(Num) / static_cast<double>(Den);
   static constexpr bool causal = true, prefix_stable = true;
 
   [[nodiscard]] static constexpr Index max_slots(Index tokens) {

@@ -24,7 +24,7 @@ struct MergeInput {
   std::span<const std::int32_t> tokens{};   ///< [T]: ids, or empty: then slots have none
   /// [T]: of tokens that are slots themselves, or empty: they count up from their chunk's first
   std::span<const std::int32_t> positions{};
-  float threshold = 0.5f;                   ///< tokens of no less novelty want to close their group
+  float threshold = 0.5f;  ///< tokens of no less novelty want to close their group
 };
 
 /// The groups of a pass: consecutive tokens of a sequence, each closed by its last one, which is novel. A group may

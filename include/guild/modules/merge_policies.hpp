@@ -35,7 +35,8 @@ struct SelectClosing {  ///< the token that closed the group (H-Net; ConceptMoE)
   static constexpr bool learned = false, closing_only = true;
 };
 
-/// Merging as it is recommended: half of the tokens, groups of up to eight.
+/// Merging as it is recommended: half of the tokens, groups of up to eight. `static constexpr double ratio` is another
+/// aim of the ratio loss than the budget's (MergingOptions), or one for a budget that has none.
 struct DefaultMerging {
   using Novelty = CosineNovelty<128>;
   using Budget = TokenBucket<1, 2, 4, 8>;

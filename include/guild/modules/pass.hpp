@@ -9,6 +9,7 @@
 #include <guild/core/refuse.hpp>
 #include <guild/modules/batch.hpp>
 #include <guild/modules/key_choice.hpp>
+#include <guild/modules/merging_options.hpp>
 #include <guild/modules/observer.hpp>
 #include <guild/modules/routing.hpp>
 #include <guild/modules/routing_statistics.hpp>
@@ -73,6 +74,7 @@ struct Pass {
   RoutingCounts counts{};                     ///< added to by backward, each layer once
 
   IndexingOptions indexing{};  ///< how the indices of sparse attention are trained
+  MergingOptions merging{};    ///< the ratio loss of merging, added to the gradient of what it measures
   /// [T], or no data: 1 each. What each token stands for, positive: of a slot the tokens that were merged (ToMe, arXiv
   /// 2210.09461, section 3). Merging takes means by it; kinds of attention that are Weighted heed it, others do not.
   DeviceView<const float> masses{};

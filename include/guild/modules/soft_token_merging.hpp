@@ -100,12 +100,15 @@ struct SoftTokenMerging {
     if constexpr (measures || learns_pool) {
       const auto normed = room.template take<Real>(x.rows, hidden);
       rms_norm<NormGain::one>(device, {}, x, normed, epsilon);
+      std::array<BasicLinearJob<Real>, 3> jobs;
+      std::size_t count = 0;
       if constexpr (measures) {
-        Project::forward(device, weights.project, normed, saved.query);
-        Shift::forward(device, weights.shift, normed, saved.key);
-        add(device, saved.key, saved.query);
+        jobs[count++] = {weights.project.weight.view(), normed, saved.query};
+        jobs[count++] = {weights.shift.weight.view(), normed, saved.key};
       }
-      if constexpr (learns_pool) Score::forward(device, weights.score, normed, saved.scores);
+      if constexpr (learns_pool) jobs[count++] = {weights.score.weight.view(), normed, saved.scores};
+      linear(device, std::span<const BasicLinearJob<Real>>(jobs.data(), count));
+      if constexpr (measures) add(device, saved.key, saved.query);
     }
     if constexpr (!measures) fill(device, saved.novelty, Real(1));
     if constexpr (!learns_pool) fill(device, {saved.scores.data, x.rows}, Real(0));

@@ -2,6 +2,8 @@
 // what merging lost of the token, and something made of that loss. Shapes: T tokens, D hidden, A and B ranks.
 #pragma once
 
+#include <array>
+#include <span>
 #include <type_traits>
 
 #include <guild/core/config.hpp>
@@ -58,20 +60,26 @@ struct TokenInflation {
   template <class Device, class Store, class Real, class Memory>
   static Made<Real> make(Device& device, const Weights<Store>& weights, DeviceView<const Real, 2> r, Memory& memory) {
     Made<Real> made;
+    std::array<BasicLinearJob<Real>, 2> down, up;
+    std::size_t count = 0;
     if constexpr (has_gate) {
       made.gate_inner = memory.template take<Real>(r.rows, gate_rank);
       made.gate = memory.template take<Real>(r.rows, hidden);
-      GateDown::forward(device, weights.gate_down, r, made.gate_inner);
-      GateUp::forward(device, weights.gate_up, made.gate_inner, made.gate);
+      down[count] = {weights.gate_down.weight.view(), r, made.gate_inner};
+      up[count++] = {weights.gate_up.weight.view(), made.gate_inner, made.gate};
     }
     if constexpr (has_detail) {
       made.detail_inner = memory.template take<Real>(r.rows, detail_rank);
       made.detail = memory.template take<Real>(r.rows, hidden);
       const auto active = memory.template take<Real>(r.rows, detail_rank);
-      DetailDown::forward(device, weights.detail_down, r, made.detail_inner);
+      down[count] = {weights.detail_down.weight.view(), r, made.detail_inner};
+      up[count++] = {weights.detail_up.weight.view(), active, made.detail};
+      linear(device, std::span<const BasicLinearJob<Real>>(down.data(), count));
       swiglu(device, made.detail_inner, ones<Real>(device, r.rows, memory), active);
-      DetailUp::forward(device, weights.detail_up, active, made.detail);
+    } else {
+      linear(device, std::span<const BasicLinearJob<Real>>(down.data(), count));
     }
+    linear(device, std::span<const BasicLinearJob<Real>>(up.data(), count));
     return made;
   }
 

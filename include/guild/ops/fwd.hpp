@@ -149,6 +149,11 @@ template <class Real> struct NoveltyJob;
 template <class Real> struct PoolGroupsGradientJob;
 template <class Real> struct PoolGroupsJob;
 
+// guild/ops/merge/rows/ratio_loss.hpp
+struct MergeTerms;
+template <class Real> struct AddSlopePiece;
+template <class Real> struct RatioLossRow;
+
 // guild/ops/merge/rows/smooth_slots.hpp
 template <class Real> struct SmoothSlotsAdjointJob;
 template <class Real> struct SmoothSlotsGradientJob;

@@ -93,6 +93,9 @@ struct SchedulePiece;
 // guild/training/shuffle.hpp
 class Permutation;
 
+// guild/training/span_counts.hpp
+struct SpanCounts;
+
 // guild/training/step_report.hpp
 enum class StepOutcome : std::uint8_t;
 struct StepReport;

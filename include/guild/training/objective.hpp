@@ -20,6 +20,7 @@
 #include <guild/ops/common/fault.hpp>
 #include <guild/ops/head/cross_entropy_head.hpp>
 #include <guild/training/objective_options.hpp>
+#include <guild/training/span_counts.hpp>
 #include <guild/training/training_batch.hpp>
 
 namespace guild {
@@ -48,7 +49,9 @@ struct LossReport {
   LossSums next;    ///< the main model's predictions
   LossSums second;  ///< the first prediction layer's: the tokens after the next
   std::array<LossSums, most_prediction_layers - 1> later{};  ///< further prediction layers'
-  double index = 0.0;  ///< the objective of sparse attention's indices, of the mean token, summed over layers
+  double index = 0.0;    ///< the objective of sparse attention's indices, of the mean token, summed over layers
+  double merging = 0.0;  ///< ratio losses of spans of merged tokens, summed over spans; of learning alone
+  SpanCounts spans{};    ///< what each of them merged; of learning alone
   [[nodiscard]] double loss() const { return next.mean_loss(); }
   [[nodiscard]] double second_loss() const { return second.mean_loss(); }
   /// Of prediction layer `depth`, from 0.
@@ -61,6 +64,8 @@ struct LossReport {
     second += other.second;
     for (std::size_t i = 0; i < later.size(); ++i) later[i] += other.later[i];
     index += other.index;
+    merging += other.merging;
+    spans += other.spans;
     return *this;
   }
 };
@@ -120,7 +125,7 @@ class Objective {
     pass.balance_scale = static_cast<double>(batch.size()) / static_cast<double>(size.tokens);
     pass.counts = counts;
     pass.memory = &memory;
-    train_indices(pass, weights.mtp.size(), memory);
+    add_objectives(pass, weights.mtp.size(), memory);
     auto& saved = saved_;
     const auto states = memory.template take<Real>(batch.size(), Model::config.hidden);
     const auto dstates = memory.template take<Real>(batch.size(), Model::config.hidden);
@@ -163,6 +168,11 @@ class Objective {
     if (pass.indexing.weight > 0.0) {
       const Download losses(device, pass.indexing.loss_l);
       for (const double loss : losses.view()) report.index += loss;
+    }
+    const Download merged(device, pass.merging.terms_l);
+    for (Index layer = 0; layer < merged.view().size; ++layer) {
+      report.merging += merged.view()[layer].loss;
+      report.spans.add(static_cast<int>(layer), merged.view()[layer]);
     }
     return report;
   }
@@ -257,13 +267,13 @@ class Objective {
     return pass;
   }
 
-  /// Lets a pass train the indices, and count their objective from 0.
+  /// Lets a pass train indices and what merging measures, and count their objectives from 0.
   template <class Device>
-  void train_indices(Pass<Device>& pass, std::size_t prediction_layers, Frame& memory) {
-    pass.indexing.weight = options_.index_weight;
-    if (!(options_.index_weight > 0.0)) return;
+  void add_objectives(Pass<Device>& pass, std::size_t prediction_layers, Frame& memory) {
     const Index layers = Model::config.layers + static_cast<Index>(prediction_layers);
-    pass.indexing.loss_l = zeros<double>(pass.device, layers, memory);
+    pass.merging = {options_.merge_weight, zeros<MergeTerms>(pass.device, layers, memory)};
+    pass.indexing.weight = options_.index_weight;
+    if (options_.index_weight > 0.0) pass.indexing.loss_l = zeros<double>(pass.device, layers, memory);
   }
 
   HeadLossOptions head_options(double weight, Index count) const {

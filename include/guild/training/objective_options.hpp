@@ -22,6 +22,9 @@ struct ObjectiveOptions {
   /// are not trained. It has no gradient for anything but the indices, whose learning rate may be a group's of its own.
   double index_weight = 0.0;
   KeySight index_sight = KeySight::chosen;  ///< `all` while indices are warmed up: then attention sees all keys too
+  /// Of the ratio loss of each span of merged tokens (MergingOptions): 0.03 is usual; 0: what is novel learns from the
+  /// other terms alone.
+  double merge_weight = 0.0;
 };
 
 /// Throws op_argument, with the option's name, unless all coefficients are usable.
@@ -34,6 +37,7 @@ inline void check(const ObjectiveOptions& options) {
   require(options.z_loss, "ObjectiveOptions::z_loss");
   require(options.mtp_weight, "ObjectiveOptions::mtp_weight");
   require(options.index_weight, "ObjectiveOptions::index_weight");
+  require(options.merge_weight, "ObjectiveOptions::merge_weight");
   require(options.balance.importance, "BalanceOptions::importance");
   require(options.balance.load, "BalanceOptions::load");
   require(options.balance.auxiliary, "BalanceOptions::auxiliary");

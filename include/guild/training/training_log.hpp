@@ -25,7 +25,8 @@ namespace guild {
 inline namespace v1 {
 
 /// {"step":1,"outcome":"applied","loss":..,...,"expert_load":[[..],..]}: loads as shares of a layer's tokens, layer by
-/// layer, [] for layers without experts. A number that is not finite is null.
+/// layer, [] for layers without experts; "slot_share":[..]: slots a token, span by span, of models that merge. A number
+/// that is not finite is null.
 [[nodiscard]] inline std::string json_line(const StepReport& report, const RoutingStatistics& routing) {
   JsonWriter writer({.indent = -1});
   const auto number = [&](const char* key, double value) {
@@ -41,6 +42,13 @@ inline namespace v1 {
   number("accuracy", report.losses.accuracy());
   if (report.losses.second.count > 0) number("second_loss", report.losses.second_loss());
   if (report.losses.index > 0.0) number("index_loss", report.losses.index);
+  if (report.losses.spans.size() > 0) {
+    number("merging_loss", report.losses.merging);
+    writer.key("slot_share").begin_array();
+    for (std::size_t i = 0; i < report.losses.spans.size(); ++i)
+      writer.value(std::round(report.losses.spans[i].share() * 1e5) / 1e5);
+    writer.end_array();
+  }
   number("importance_loss", report.balance.importance);
   number("load_loss", report.balance.load);
   number("auxiliary_loss", report.balance.auxiliary);

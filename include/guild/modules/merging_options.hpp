@@ -1,0 +1,43 @@
+// How what merging measures is kept near what its budget can close, and what is counted of it.
+#pragma once
+
+#include <guild/core/view.hpp>
+#include <guild/ops/merge/ratio_loss.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+/// The ratio loss of a pass's spans of merged tokens (H-Net, arXiv 2507.07955). A span's loss is of the tokens of the
+/// pass that come to it: slots, where spans nest.
+struct MergingOptions {
+  double weight = 0.0;               ///< of each span's loss, usually 0.03; 0: there is none
+  DeviceView<MergeTerms> terms_l{};  ///< [layers], or no data: backward adds what a span counts where its layers begin
+};
+
+namespace detail {
+
+/// The share of tokens that a policy means to close a group: Policy::ratio, or else its budget's; 1 if neither says
+/// one, and then there is no loss.
+template <class Policy>
+[[nodiscard]] constexpr double ratio_of() {
+  if constexpr (requires { Policy::ratio; })
+    return Policy::ratio;
+  else if constexpr (requires { Policy::Budget::ratio; })
+    return Policy::Budget::ratio;
+  else
+    return 1.0;
+}
+
+/// Adds to dnovelty the gradient of the loss of the span that a pass is at, `slots` of whose tokens closed a group.
+template <class Policy, class Pass, class Real>
+void add_ratio_loss(const Pass& pass, Index slots, DeviceView<const Real> novelty, DeviceView<Real> dnovelty) {
+  constexpr double ratio = Policy::Novelty::rank > 0 ? ratio_of<Policy>() : 1.0;  // what is not measured learns nothing
+  static_assert(ratio > 0.0 && ratio <= 1.0, "MergeSpan: Policy::ratio must be above 0 and not above 1");
+  DeviceView<MergeTerms> terms{};
+  if (pass.merging.terms_l.data != nullptr) terms = pass.merging.terms_l.slice(pass.layer, 1);
+  ratio_loss(pass.device, novelty, slots, ratio, pass.merging.weight, pass.balance_scale, dnovelty, terms);
+}
+
+}  // namespace detail
+}  // namespace v1
+}  // namespace guild
