@@ -299,8 +299,5 @@ struct MergeSpan {
   }
 };
 
-template <class Layers, class Merging, class Inflation>
-struct Recompute<MergeSpan<Layers, Merging, Inflation>> : MergeSpan<Recompute<Layers>, Merging, Inflation> {};
-
 }  // namespace v1
 }  // namespace guild
