@@ -173,7 +173,6 @@ template <class S, const IndexerConfig& Config> struct PooledIndexer;
 
 // guild/modules/recompute.hpp
 template <class Layer> struct RecomputedLayer;
-template <class Layers, class Merging, class Inflation> struct MergeSpan;
 template <class Part> struct Recompute;
 
 // guild/modules/repeat.hpp

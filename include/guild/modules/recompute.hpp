@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include <guild/modules/caches.hpp>
+#include <guild/modules/fwd.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/repeat.hpp>
 #include <guild/modules/segment.hpp>
@@ -79,9 +80,6 @@ struct Recompute<Repeat<Pattern, Times>> : Repeat<Recompute<Pattern>, Times> {};
 template <class Part>
 struct Recompute<Recompute<Part>> : Recompute<Part> {};
 
-template <class Layers, class Merging, class Inflation>
-struct MergeSpan;
-/// The layers inside; what merging keeps stays.
 template <class Layers, class Merging, class Inflation>
 struct Recompute<MergeSpan<Layers, Merging, Inflation>> : MergeSpan<Recompute<Layers>, Merging, Inflation> {};
 
