@@ -5,6 +5,7 @@
 #include <guild/ops/merge/inflate.hpp>
 #include <guild/ops/merge/novelty.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
+#include <guild/ops/merge/ratio_loss.hpp>
 #include <guild/ops/merge/smooth_slots.hpp>
 #include <span>
 
@@ -176,6 +177,25 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
   compare(dk, 20 * wide, "novelty_backward: dk");
 }
 
+/// Terms are three doubles.
+template <class Real>
+void ratio_losses(guild::Cpu& cpu, guild::Cuda& cuda, Index tokens, double tolerance) {
+  std::mt19937 random(13);
+  auto p = matrix<Real>(cuda, random, 1, tokens, 0), dp = matrix<Real>(cuda, random, 1, tokens, 0);
+  Twin<double> terms(cuda, 1, 3, 3, {1.0, 2.0, 3.0});
+  const auto run = [&](auto& device) {
+    guild::DeviceView<guild::MergeTerms> to{reinterpret_cast<guild::MergeTerms*>(seen(device, terms).data), 1};
+    guild::ratio_loss(device, guild::DeviceView<Real>(seen(device, p).row(0)), tokens / 3, 0.5, 0.7, 0.25,
+                      guild::DeviceView<Real>(seen(device, dp).row(0)), to);
+  };
+  run(cpu);
+  run(cuda);
+  char what[96];
+  std::snprintf(what, sizeof what, "ratio_loss of %d tokens and %d bytes", int(tokens), int(sizeof(Real)));
+  terms.compare(cuda, 1e-12, what);
+  dp.compare(cuda, tolerance, what);
+}
+
 /// The last slot of a ring, and a token that reads it.
 void rings(guild::Cpu& cpu, guild::Cuda& cuda) {
   std::mt19937 random(12);
@@ -217,6 +237,8 @@ int run() {
     merges<double>(cpu, cuda, 60, width, 1e-14);
   }
   rings(cpu, cuda);
+  ratio_losses<float>(cpu, cuda, 10001, 1e-7);
+  ratio_losses<double>(cpu, cuda, 10001, 1e-15);
   cuda.synchronize();
   std::printf("%d failures\n", failures);
   return failures == 0 ? 0 : 1;
