@@ -84,7 +84,7 @@ class Layer {
     const auto query = scratch.template take<float>(rows, Mixer::heads * MidSpec::attention.query_dim());
     for (Index i = 0; i < query.rows * query.cols; ++i) query.data[i] = x_[i % x_.size()];
     const auto out = scratch.template take<float>(rows, Mixer::heads * MidSpec::attention.value_dim);
-    const AttendedRows<typename Type::Cache::Element> seen[] = {{std::as_const(cache_).rows(), {}}};
+    const AttendedRows<typename Type::Cache::Element> seen[] = {{.rows = {std::as_const(cache_).rows()}}};
     const AttentionBranch<float> branch{.keys = keys, .out = out};
     const double begin = seconds();
     Mixer::CachedAttention::attend(Pass{.device = device_, .batch = {positions, positions, {&chunk, 1}}},

@@ -208,7 +208,7 @@ double attention_time(Cpu& device, const typename Layers::template Weights<Publi
   const float* values = rows(0, 1).data;
   for (Index i = 0; i < query.rows * query.cols; ++i) query.data[i] = values[i % hidden];
   const auto out = scratch.take<float>(count, Attention::heads * MidSpec::attention.value_dim);
-  const AttendedRows<Element> seen[] = {{cache.parts[0].rows(), {}}};
+  const AttendedRows<Element> seen[] = {{.rows = {cache.parts[0].rows()}}};
   const auto time = [&](KeyWindow keys) {
     const AttentionBranch<float> branch{.keys = keys, .out = out};
     const double begin = now();
