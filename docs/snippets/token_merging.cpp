@@ -6,7 +6,7 @@
 // [begin]
 struct Careful : guild::DefaultMerging {
   using Budget = guild::TokenBucket<3, 4, 4, 8>;  // at most 4 + floor(3 / 4 (N - 1)) slots of N tokens, groups of 8
-  using Protect = guild::ProtectTokens<0, 1>;     // ids that close their group and are not blended
+  using Protect = guild::ProtectTokens<0, 1>;     // ids that close their group where the budget lets them
   static constexpr float threshold = 0.3f;        // tokens of no less novelty want to close their group
 };
 struct MergedSpec : guild::DeepSeekR1ExtendedDefaults<guild::MiniR1Spec> {  // or DeepSeekR1Spec, or numbers of yours

@@ -5,6 +5,7 @@
 #include <guild/modules/keys.hpp>
 #include <guild/modules/merge_span.hpp>
 #include <guild/modules/shared_indexer.hpp>
+#include <guild/modules/weighted_keys.hpp>
 
 struct Spec : guild::SpecDefaults {
   static constexpr guild::TrunkConfig config = {.vocab = 7, .hidden = 16, .layers = 2, .context = 32};
@@ -14,8 +15,8 @@ struct Spec : guild::SpecDefaults {
   static constexpr guild::IndexerConfig indexer = {.heads = 2, .dim = 8, .top_k = 4};
 };
 template <class Index>
-using One =
-    guild::Segment<guild::Block<Spec, guild::SparseTopK<guild::Mla<Spec>, Index>, guild::DenseFeedForward<Spec>>, 1>;
+using One = guild::Segment<
+    guild::Block<Spec, guild::Weighted<guild::SparseTopK<guild::Mla<Spec>, Index>>, guild::DenseFeedForward<Spec>>, 1>;
 using Shared = One<guild::SharedIndexer<Spec>>;
 #if defined(GUILD_FIXED)
 using Inner = guild::Stack<One<guild::Indexer<Spec>>, Shared>;

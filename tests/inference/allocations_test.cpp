@@ -56,7 +56,9 @@ struct MergedSpec : WindowSpec {
     static constexpr Index gate_rank = 8, detail_rank = 8;
   };
   template <class S>
-  using Span = guild::MergeSpan<guild::Segment<WindowSpec::Near<S>, 1>, guild::SoftTokenMerging<S, Merging>,
+  using OnSlots = guild::Block<S, guild::Weighted<guild::Local<guild::Mla<S>, 29, 4>>, guild::DenseFeedForward<S>>;
+  template <class S>
+  using Span = guild::MergeSpan<guild::Segment<OnSlots<S>, 1>, guild::SoftTokenMerging<S, Merging>,
                                 guild::TokenInflation<S, Inflation>>;
   template <class S>
   using Layers =
@@ -120,7 +122,8 @@ void expect_decoding_to_allocate_nothing() {
   };
   std::vector<Flat> chunks;  // one by one, and as many at once as the ring has rows for
   for (Index begin = 0; begin < 320; begin += chunks.back().batch().size())
-    chunks.emplace_back(std::vector<Piece>{{0, &tokens, begin, begin % 5 == 0 ? std::min<Index>(begin + 16, 320) : begin + 1}});
+    chunks.emplace_back(
+        std::vector<Piece>{{0, &tokens, begin, begin % 5 == 0 ? std::min<Index>(begin + 16, 320) : begin + 1}});
   for (const Flat& chunk : chunks) step(chunk);
   for (int round = 0; round < 2; ++round) {
     cache.rewind(cache.mark(0));

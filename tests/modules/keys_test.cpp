@@ -129,6 +129,21 @@ TEST(RingCache, ALongPassCanBeUndone) {
   EXPECT_TRUE(same_bits(attention.extend(cache, 30, 31), attention.extend(other, 30, 31)));
 }
 
+TEST(RingCache, ALongPassThatIsUndoneAfterRoomWasMadeLeavesTheRoom) {
+  using A = Local<guild::Mla<Latent>, 128, 0, 16>;
+  Attention<A> attention;
+  A::Cache cache, straight;
+  cache.reserve(50);
+  straight.reserve(200);
+  (void)attention.extend(cache, 0, 30);
+  const auto mark = cache.mark();
+  (void)attention.extend(cache, 30, 50);
+  cache.reserve(200);
+  cache.rewind(mark);
+  (void)attention.extend(straight, 0, 30);
+  EXPECT_TRUE(same_bits(attention.extend(cache, 30, 130), attention.extend(straight, 30, 130)));
+}
+
 TEST(RingCache, TakesTheBytesOfItsFormula) {
   using Cache = Local<guild::Gqa<GroupedBf16>, 128, 4, 16>::Cache;
   static_assert(guild::SequenceCache<Cache>);

@@ -56,6 +56,8 @@ struct PlainSpec : guild::SpecDefaults {
   static constexpr guild::MlaConfig attention = {
       .heads = 2, .query_rank = 4, .latent_rank = 4, .nope_dim = 2, .rope_dim = 2, .value_dim = 3};
   static constexpr guild::DenseConfig dense = {.hidden = 6, .layers = 3};
+  template <class S>
+  using Mixer = guild::Weighted<guild::Mla<S>>;
 };
 template <class S>
 using One = guild::Segment<typename S::template DenseLayer<S>, 1>;

@@ -34,7 +34,8 @@ class Session {
   }
 
   /// Appends tokens and computes the logits of the one to follow. Long texts run in parts of `prefill_rows` rows, which
-  /// bounds scratch memory. Throws in_context (nothing is appended), in_token, in_empty.
+  /// bounds scratch memory. Throws in_context, in_token, in_empty. A session that throws is as before, or empty where a
+  /// later part failed and its caches are rings, which do not go back over several parts.
   void append(std::span<const std::int32_t> tokens) {
     if (tokens.empty()) detail::refuse(ErrorCode::in_empty, "no tokens to append; give the model at least one");
     // A span of this session's own tokens, perhaps of some that were rewound, would not survive their growth.
@@ -50,13 +51,19 @@ class Session {
         detail::refuse(ErrorCode::in_token, {"token id ", token, " is not in the vocabulary of ", Model::config.vocab});
     reserve(length() + count);
     const auto before = cache_.mark();
+    const Index held = length();
     try {
       for (Index begin = 0; begin < count; begin += prefill_rows)
         run(tokens.subspan(static_cast<std::size_t>(begin),
                            static_cast<std::size_t>(std::min(prefill_rows, count - begin))),
             begin + prefill_rows >= count);
     } catch (...) {
-      cache_.rewind(before);
+      if (tokens_.empty() || cache_.length() == held || held >= cache_.oldest()) {
+        cache_.rewind(before);
+      } else {  // rings have gone on too far: the session begins anew
+        cache_.rewind(cache_.mark(0));
+        tokens_.clear();
+      }
       throw;
     }
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());

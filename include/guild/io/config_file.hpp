@@ -120,16 +120,16 @@ class ConfigFile {
     list.for_each_element([&](const Json& one) { all.push_back(to_int(one)); });
     return all;
   }
-  /// How many words of a list come before the first other one; 0 for what is no list.
-  [[nodiscard]] int leading_words(std::string_view key, std::string_view word) const {
+  /// How many words of a list come before the first other one; nothing for what is no list.
+  [[nodiscard]] std::optional<int> leading_words(std::string_view key, std::string_view word) const {
     int count = 0;
     bool leads = true;
     const auto list = find(key);
-    if (list && list->is_array())
-      list->for_each_element([&](const Json& one) {
-        leads = leads && to_text(one) == word;
-        count += leads ? 1 : 0;
-      });
+    if (!list || !list->is_array()) return std::nullopt;
+    list->for_each_element([&](const Json& one) {
+      leads = leads && to_text(one) == word;
+      count += leads ? 1 : 0;
+    });
     return count;
   }
 
@@ -202,8 +202,10 @@ class ConfigFile {
     r.truncate = bool_or(value("truncate"), true);
     r.mscale = r.mscale_all_dim = 1.0;
     if (keys.keeps_lengths) {
-      if (within && to_number(require_value(*scaling, "attention_factor", "1")) != 1.0)
-        published::refuse(*value("attention_factor"), ErrorCode::cf_rope_unsupported, "1: lengths are kept");
+      if (within)
+        (void)require_value(*scaling, "attention_factor", "1");  // without it lengths would follow from factor
+      if (const auto own = value("attention_factor"); own && to_number(*own) != 1.0)
+        published::refuse(*own, ErrorCode::cf_rope_unsupported, "1: lengths are kept");
       return;
     }
     r.mscale = number_or(value("mscale"), 1.0);

@@ -66,8 +66,9 @@ struct DeepSeekR1ExtendedFamily : DeepSeekFamily {
 };
 
 struct DeepSeekR1ExtendedNames : DeepSeekNames {
-  static constexpr std::string_view extensions[] = {"layers.*.merging", "layers.*.inflation",
-                                                    "layers.*.mixer.far_bias"};
+  static constexpr std::string_view extensions[] = {
+      "layers.*.merging",        "layers.*.inflation",       "layers.*.span.*.merging",   "layers.*.span.*.inflation",
+      "layers.*.mixer.far_bias", "layers.*.mixer.head_gate", "layers.*.mixer.branch_gate"};
 };
 
 namespace detail {
@@ -80,10 +81,19 @@ struct ExtendedLayers {
                 "DeepSeekR1Extended: span must be layers of the model, 0 <= span.begin <= span.end <= config.layers");
   static_assert(S::windows.types.size() == 0 || S::windows.types.size() == layers,
                 "DeepSeekR1Extended: windows.types must name config.layers layers, or none: see hybrid_layers");
+  static_assert(!S::windows.types.has(LayerType::compressed_sparse_attention) &&
+                    !S::windows.types.has(LayerType::heavily_compressed_attention),
+                "DeepSeekR1Extended: windows.types has the letters f and s alone");
+  static_assert(
+      S::windows.rope_base == 0.0,
+      "DeepSeekR1Extended: windows.rope_base is not read; name it in LocalAttention, with sliding_attention<S>");
+  static_assert(S::period > 0, "DeepSeekR1Extended: period must be positive");
+  /// Where layers that see all keys are looked for.
+  static constexpr LayerSpan hybrid = span.begin == span.end ? LayerSpan{0, layers} : span;
 
   /// What layer i is, of the four below.
   static constexpr int kind(int i) {
-    const LayerTypes types = S::windows.types.size() > 0 ? S::windows.types : hybrid_layers(layers, span, S::period);
+    const LayerTypes types = S::windows.types.size() > 0 ? S::windows.types : hybrid_layers(layers, hybrid, S::period);
     return (types[i] == LayerType::full_attention ? 0 : 1) + (i < dense ? 0 : 2);
   }
   template <int Begin, int End>

@@ -70,8 +70,8 @@ struct DeepSeekV4Family {
   template <class File>
   static void complete(Config& config, const File& file) {
     CompressionConfig& compression = std::get<CompressionConfig>(config);
-    file.read_at({"compress_rates", "compressed_sparse_attention"}, compression.sparse_rate);
-    file.read_at({"compress_rates", "heavily_compressed_attention"}, compression.heavy_rate);
+    read_rate(file, "compress_rate_csa", "compressed_sparse_attention", compression.sparse_rate);
+    read_rate(file, "compress_rate_hca", "heavily_compressed_attention", compression.heavy_rate);
     if (std::get<ExpertConfig>(config).activation.limit == 0.0) file.refuse("swiglu_limit", "a number above 0");
     complete_rotation(std::get<SharedKvConfig>(config), file);
     complete_kinds(config, file);
@@ -91,6 +91,16 @@ struct DeepSeekV4Family {
   static std::string_view architecture(std::string_view) { return "DeepseekV4ForCausalLM"; }
 
  private:
+  /// A rate has two spellings, which must not say two things.
+  template <class File>
+  static void read_rate(const File& file, const char* own, const char* kind, int& value) {
+    int of_kind = 0, of_own = 0;
+    if (!file.read_at({"compress_rates", kind}, of_kind)) return;
+    if (file.read_at({own}, of_own) && of_own != of_kind)
+      file.refuse("compress_rates", {"the number that \"", own, "\" has, ", of_own});
+    value = of_kind;
+  }
+
   /// The word for a kind in `compress_ratios`, whatever its rate is.
   static constexpr int ratio_of(LayerType type) {
     if (type == LayerType::sliding_attention) return 0;
@@ -102,8 +112,11 @@ struct DeepSeekV4Family {
   static void complete_rotation(SharedKvConfig& attention, const File& file) {
     double factor = 1.0 / 8;
     const bool has_factor = file.read_at({"partial_rotary_factor"}, factor);
-    const auto width = [&] { return static_cast<int>(attention.head_dim * factor); };
-    if (!file.has("qk_rope_head_dim")) attention.rope_dim = width();
+    const auto width = [&] {  // -1, which no head has, for factors that are none
+      const double turning = attention.head_dim * factor;
+      return turning >= 0.0 && turning <= attention.head_dim ? static_cast<int>(turning) : -1;
+    };
+    if (int said = 0; !file.read_at({"qk_rope_head_dim"}, said)) attention.rope_dim = width();
     const auto check = [&](const char* key) {
       if (width() != attention.rope_dim)
         file.refuse(key, {"a factor that makes ", attention.rope_dim, " of head_dim = ", attention.head_dim, " turn"});
@@ -129,8 +142,8 @@ struct DeepSeekV4Family {
       }
     }
     int& hashed = std::get<HashConfig>(config).layers;
-    if (!file.has("num_hash_layers") && file.has("mlp_layer_types"))
-      hashed = file.leading_words("mlp_layer_types", "hash_moe");
+    if (int said = 0; !file.read_at({"num_hash_layers"}, said))
+      hashed = file.leading_words("mlp_layer_types", "hash_moe").value_or(hashed);
     hashed = std::min(hashed, layers);
     file.require_words("mlp_layer_types", layers, [&](int layer) { return layer < hashed ? "hash_moe" : "moe"; });
   }

@@ -46,8 +46,8 @@ void mark_all(const Pass<Device>& pass, const KeyChoice& choice, DeviceView<std:
 }  // namespace detail
 
 /// Scores of token t and key s:
-///   sum over h of w[t, h] relu(q[t, h] . k[s]) / sqrt(H I). A key stands for `TokensPerKey`
-/// tokens.
+///   sum over h of w[t, h] relu(q[t, h] . k[s]) / sqrt(H I).
+/// A key stands for `TokensPerKey` tokens.
 template <Index Heads, Index Dim, Index TopK, Index TokensPerKey = 1>
 struct IndexHeads {
   static_assert(Heads > 0 && Dim > 0 && TopK > 0,

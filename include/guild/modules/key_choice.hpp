@@ -10,9 +10,9 @@
 namespace guild {
 inline namespace v1 {
 
-/// Of T tokens, up to K keys each. Tokens of sequences of up to K see all keys: nothing is written for them.
+/// Of T tokens, up to K keys each. Tokens of sequences of up to K keys see all of them: nothing is written for them.
 struct KeyChoice {
-  DeviceView<std::int32_t, 2> chosen{};  ///< [T, K]: positions in ascending order
+  DeviceView<std::int32_t, 2> chosen{};  ///< [T, K]: keys in ascending order, positions where each stands for one token
   DeviceView<std::int32_t> counts{};     ///< [T]: how many
 
   /// True if tokens in a context of `length` see chosen keys alone.

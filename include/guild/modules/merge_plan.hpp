@@ -107,7 +107,8 @@ class MergePlan {
         closing_only_(device, slots),
         shares_(device, slots),
         tokens_(device, input.tokens.empty() ? 0 : slots),
-        chunks_(device, batch.chunk_count()) {}
+        chunks_(device, batch.chunk_count()),
+        most_(slots) {}
 
   template <class Budget>
   [[nodiscard]] static Index most_slots(const Batch& batch) {
@@ -143,6 +144,10 @@ class MergePlan {
       slots_.add(static_cast<std::int32_t>(state.slots - 1));
       singles_.add(closes && group == 1 ? 1 : 0);
       if (!closes) continue;
+      if (size() == most_)
+        detail::refuse(ErrorCode::op_argument,
+                       {"a budget closes more groups than the ", most_, " that its max_slots says of these tokens"},
+                       "MergePlan: Budget");
       first_.add(static_cast<std::int32_t>(position + 1 - group));
       last_.add(static_cast<std::int32_t>(position));
       positions_.add(input.positions.empty() ? static_cast<std::int32_t>(position) : input.positions[row]);
@@ -157,6 +162,7 @@ class MergePlan {
   List<float> shares_;
   List<std::int32_t> tokens_;
   List<Chunk> chunks_;
+  Index most_;
 };
 
 }  // namespace v1

@@ -2,7 +2,7 @@
 //
 //   struct Careful : guild::DefaultMerging {
 //     using Budget = guild::TokenBucket<3, 4, 4, 8>;        // at most 4 + floor(3/4 (N - 1)) slots of N tokens
-//     using Protect = guild::ProtectTokens<0, 17>;          // tokens that are not to be blended
+//     using Protect = guild::ProtectTokens<0, 17>;          // tokens that shall not be blended
 //   };
 #pragma once
 

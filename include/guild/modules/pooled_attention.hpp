@@ -20,6 +20,7 @@
 #include <guild/modules/compressor.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/key_choice.hpp>
+#include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/shared_row_attention.hpp>
 #include <guild/ops/attention/index_job.hpp>
@@ -60,6 +61,9 @@ struct PooledAttention<Attention, Keys> {
   using RowCompressor = Compressor<hidden, width, tokens_per_key, Pooling::windows>;
   using RowAttention = SharedRowAttention<heads, width, tokens_per_key>;
   using Indexer = typename Keys::PooledIndexer::template Of<Attention, Pooling>;
+
+  static_assert(std::is_same_v<typename Attention::KeyValueNorm, RmsNorm<width>>,
+                "Compressed: config.norm.gain must be weight: pooled rows are normalised by weights alone");
 
   template <class Store>
   struct Weights {

@@ -40,6 +40,9 @@ struct PooledIndexer {
     static constexpr Index hidden = S::config.hidden, query_rank = Attention::config.query_rank,
                            rotary = Attention::config.rope_dim, tokens_per_key = Pooling::tokens;
     static_assert(query_rank > 0, "PooledIndexer: attention.query_rank must be positive: it reads the query latent");
+    static_assert(config.pairs == Attention::config.rope.pairs,
+                  "PooledIndexer: indexer.pairs must equal attention.rope.pairs: it turns by attention's table");
+    static_assert(!config.types.has(IndexerType::shared), "PooledIndexer: layers cannot share a choice of pooled rows");
     static_assert(rotary <= dim, "PooledIndexer: attention.rope_dim must not exceed indexer.dim: it turns that many");
 
     using KeyCompressor = Compressor<hidden, dim, Pooling::tokens, Pooling::windows>;

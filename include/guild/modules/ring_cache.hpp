@@ -52,9 +52,13 @@ class RingCache {
     if (tokens <= room_) return;
     const Index rows = std::min(tokens, Pinned + ring);
     if (rows * Width > rows_.size()) {
-      Buffer<Element> grown = Buffer<Element>::uninitialized(rows * Width);
-      copy_rows(rows_, grown);
-      rows_ = std::move(grown);
+      const auto grown_from = [rows](const Buffer<Element>& from) {
+        Buffer<Element> grown = Buffer<Element>::uninitialized(rows * Width);
+        copy_rows(from, grown);
+        return grown;
+      };
+      Buffer<Element> grown = grown_from(rows_), before = before_.empty() ? Buffer<Element>{} : grown_from(before_);
+      rows_ = std::move(grown), before_ = std::move(before);  // going back must not lose the room
     }
     room_ = tokens;
   }

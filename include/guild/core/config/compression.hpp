@@ -1,4 +1,4 @@
-// How many tokens become one row where attention sees rows pooled from keys.
+// How many tokens become one row where attention sees pooled rows.
 #pragma once
 
 #include <optional>
@@ -8,7 +8,7 @@
 namespace guild {
 inline namespace v1 {
 
-/// Layers that see, besides a window of keys, rows pooled from all of them (DeepSeek-V4). Which layers do, says
+/// Layers that see, besides a window of keys, rows pooled of all tokens (DeepSeek-V4). Which layers do, says
 /// WindowConfig::types; a token at position p sees a row pooled from the tokens up to p or earlier.
 struct CompressionConfig {
   int sparse_rate = 4;   ///< `compress_rate_csa`: tokens a row, where windows overlap and an index chooses rows
@@ -26,8 +26,8 @@ struct CompressionConfig {
 
   [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
     const detail::ConfigRange ranges[] = {
-        {"compress_rate_csa", "compress_rate_csa must be from 1 to 65536", sparse_rate, 1, 1 << 16},
-        {"compress_rate_hca", "compress_rate_hca must be from 1 to 65536", heavy_rate, 1, 1 << 16},
+        {"compress_rate_csa", "compress_rate_csa must be from 2 to 65536", sparse_rate, 2, 1 << 16},
+        {"compress_rate_hca", "compress_rate_hca must be from 2 to 65536", heavy_rate, 2, 1 << 16},
     };
     return detail::problem_of(ranges);
   }

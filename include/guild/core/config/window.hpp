@@ -18,8 +18,8 @@ inline namespace v1 {
 enum class LayerType : std::uint8_t {
   full_attention,                ///< all keys up to the token's own; letter f
   sliding_attention,             ///< a window of them; letter s
-  compressed_sparse_attention,   ///< a window, and those rows pooled from the keys that an index chooses; letter c
-  heavily_compressed_attention,  ///< a window, and all rows pooled from the keys; letter h
+  compressed_sparse_attention,   ///< a window, and those pooled rows that an index chooses; letter c
+  heavily_compressed_attention,  ///< a window, and all pooled rows; letter h
 };
 inline constexpr int layer_type_count = 4;
 

@@ -13,6 +13,7 @@ inline namespace v1 {
 /// L = N / (N - 1) [(N - 1) F G + (1 - F) (1 - G)] for one closing in N = 1 / ratio tokens, F the share of the n tokens
 /// that close a group, `closed` of them, and G the mean of their novelty p [n]. F = G = 1 / N gives 1. F is a constant
 /// in the gradient, so it is the same for all tokens: N / (N - 1) (N F - 1) / n, which lowers p where too many close.
+/// Where a budget lets no more close, F is 1 / N and nothing is learned, however many tokens are novel.
 /// Adds scale * weight * the gradient to dp [n], unless weight is 0, and scale * L, `closed` and n to terms [1], each
 /// unless it has no data. At ratio 1 there is no loss, and so for no tokens. The sum over p is in double, by one team.
 /// Throws op_shape, and op_argument for a ratio that is not above 0 and up to 1.
