@@ -5,12 +5,16 @@
 #include <guild/checkpoint/save_model.hpp>
 #include <guild/cpu.hpp>
 #include <guild/inference/load.hpp>
+#include <guild/inference/session.hpp>
 #include <guild/models/presets.hpp>
 #include <guild/training/trainer.hpp>
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <string>
 #include <utility>
@@ -269,6 +273,27 @@ TEST(DeepSeekR1Extended, TrainsAllOfItAndSavesAndLoadsAgain) {
   EXPECT_EQ(config.model, canonical(guild::config_of<guild::MiniR1Spec>));
   EXPECT_NO_THROW(guild::check_config<HalfSpec>(config));
   EXPECT_EQ(code_of([&] { (void)guild::read_config<guild::DeepSeekFamily>(folder); }), ErrorCode::cf_model_type);
+}
+
+/// Rings do not go back over several parts of a prompt: what is left is an empty session and the error itself.
+TEST(DeepSeekR1Extended, AFailureInALaterPartOfALongPromptLeavesAnEmptySession) {
+  guild::Cpu device({.threads = 2});
+  const auto model = guild::load<guild::Transformer<HalfSpec>>(device, mini);
+  // The weights are shared and constant; only this test knows that the memory behind them is not. Token 7 is spoilt.
+  auto* embedding =
+      reinterpret_cast<guild::bf16*>(const_cast<std::byte*>(model.weights().embedding.weight.data.data()));
+  embedding[7 * HalfSpec::config.hidden] = guild::bf16(std::numeric_limits<float>::quiet_NaN());
+  Tokens first = random_tokens(20, 7, 2), tokens = random_tokens(1000, 7, 3);  // none of these is token 7
+  guild::Session session(model), fresh(model);
+  session.append(first);
+  tokens[700] = 7;
+  EXPECT_THROW(session.append(tokens), guild::Error);
+  EXPECT_EQ(session.length(), 0);
+  EXPECT_TRUE(session.tokens().empty());
+  tokens[700] = 5;
+  session.append(tokens);
+  fresh.append(tokens);
+  EXPECT_TRUE(std::equal(fresh.logits().begin(), fresh.logits().end(), session.logits().begin()));
 }
 
 }  // namespace deepseek_r1_extended_test
