@@ -56,6 +56,7 @@ struct MergeSpan {
   using LastLayer = typename Layers::LastLayer;
   using Policy = typename Merging::Policy;
   static constexpr int layers = Layers::layers;
+  static constexpr bool merges_tokens = true;
   static constexpr Index width = Merging::hidden;
   static_assert(detail::takes_rows_of<Layers>(width), "MergeSpan: its layers take rows of another width than hidden");
   static_assert(Inflation::hidden == width, "MergeSpan: merging and inflation were made for models of other widths");

@@ -96,6 +96,18 @@ inline constexpr Index spans_at_front<Repeat<Pattern, Times>> = spans_at_front<P
 template <class Part>
 inline constexpr Index spans_at_front<Recompute<Part>> = spans_at_front<Part>;
 
+/// True if a stack has a MergeSpan.
+template <class Layers>
+inline constexpr bool merges_tokens = requires {
+  requires Layers::merges_tokens;
+};
+template <class... Parts>
+inline constexpr bool merges_tokens<Stack<Parts...>> = (merges_tokens<Parts> || ...);
+template <class Pattern, int Times>
+inline constexpr bool merges_tokens<Repeat<Pattern, Times>> = merges_tokens<Pattern>;
+template <class Part>
+inline constexpr bool merges_tokens<Recompute<Part>> = merges_tokens<Part>;
+
 /// What the layers of a MergeSpan must be.
 template <class Layers, class Policy>
 struct LayersOfSlots {

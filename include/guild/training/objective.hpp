@@ -16,6 +16,7 @@
 #include <guild/device/arena.hpp>
 #include <guild/device/transfer.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/takes_slots.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/fault.hpp>
 #include <guild/ops/head/cross_entropy_head.hpp>
@@ -169,10 +170,12 @@ class Objective {
       const Download losses(device, pass.indexing.loss_l);
       for (const double loss : losses.view()) report.index += loss;
     }
-    const Download merged(device, pass.merging.terms_l);
-    for (Index layer = 0; layer < merged.view().size; ++layer) {
-      report.merging += merged.view()[layer].loss;
-      report.spans.add(static_cast<int>(layer), merged.view()[layer]);
+    if constexpr (detail::merges_tokens<typename Model::Layers>) {
+      const Download merged(device, pass.merging.terms_l);
+      for (Index layer = 0; layer < merged.view().size; ++layer) {
+        report.merging += merged.view()[layer].loss;
+        report.spans.add(static_cast<int>(layer), merged.view()[layer]);
+      }
     }
     return report;
   }
@@ -271,7 +274,8 @@ class Objective {
   template <class Device>
   void add_objectives(Pass<Device>& pass, std::size_t prediction_layers, Frame& memory) {
     const Index layers = Model::config.layers + static_cast<Index>(prediction_layers);
-    pass.merging = {options_.merge_weight, zeros<MergeTerms>(pass.device, layers, memory)};
+    if constexpr (detail::merges_tokens<typename Model::Layers>)
+      pass.merging = {options_.merge_weight, zeros<MergeTerms>(pass.device, layers, memory)};
     pass.indexing.weight = options_.index_weight;
     if (options_.index_weight > 0.0) pass.indexing.loss_l = zeros<double>(pass.device, layers, memory);
   }
