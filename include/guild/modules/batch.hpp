@@ -34,11 +34,6 @@ class SequenceRows {
  public:
   SequenceRows(DeviceView<Element, 2> all, Index tokens) : rest_(all), tokens_(tokens) {}
 
-  [[nodiscard]] static Index count(const Batch& batch, Index tokens) {
-    Index sum = 0;
-    for (const Chunk& chunk : batch.chunks) sum += chunk.count / tokens;
-    return sum;
-  }
   /// Those of the next chunk.
   [[nodiscard]] DeviceView<Element, 2> next(const Chunk& chunk) {
     const Index count = chunk.count / tokens_;

@@ -139,7 +139,6 @@ struct PooledAttention<Attention, Keys> {
     Device& device = pass.device;
     auto scratch = device.scratch();
     AttentionBranch<Real> far = all;
-    far.keys = {};
     const auto dfar = scratch.template take<Real>(dquery.rows, dquery.cols);
     const auto dkey = scratch.template take<Real>(saved.rows.rows, width),
                dvalue = scratch.template take<Real>(saved.rows.rows, width);

@@ -24,7 +24,6 @@
 #include <guild/modules/pass.hpp>
 #include <guild/modules/pooled_attention.hpp>
 #include <guild/modules/shared_row_attention.hpp>
-#include <guild/modules/weighted_keys.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/rope/rope.hpp>
@@ -128,16 +127,15 @@ struct SharedKv {
     Saved<Real> here;
     Saved<Real>& saved = keep != nullptr ? *keep : here;
     auto room = pass.room(keep);
-    saved.branches.key_bias = key_bias_of<Keys, Real>(pass, room);
     saved.attended = room.template keep<Real>(x.rows, heads * width);
-    project(device, weights, x, saved, room);
+    const auto normed = project(device, weights, x, saved, room);
     rope(device, weights.rope, pass.batch.positions, saved.query, rotated(heads));
     rope(device, weights.rope, pass.batch.positions, saved.key_value, rotated(1));
-    const auto latent = [&](auto& memory) { return normed_query(device, weights, saved, memory); };
+    const auto latent = [&](auto&) { return normed; };
     if (!caches) {
       Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, keep != nullptr || Pooled::sees,
                        [&](const auto& branch) {
-                         RowAttention::attend(pass, saved.query, saved.key_value, sinks_of<const Real>(weights), all,
+                         RowAttention::attend(pass, saved.query, saved.key_value, sinks_of<const Real>(weights), all(),
                                               branch);
                        });
       Pooled::attend_to_itself(pass, weights.pooled, weights.rope, x, latent, saved.query, near_of(saved), saved.pooled,
@@ -178,7 +176,7 @@ struct SharedKv {
     const auto dsinks = scratch.template take<Real>(x.rows, config.sinks ? heads : 0);
     const auto dvalues = scratch.template take<Real>(x.rows, Branches::values);
     const auto attend_back = [&](const AttentionBranch<Real>& branch, const auto& to) {
-      RowAttention::attend_backward(pass, saved.query, saved.key_value, sinks_of<const Real>(weights), all, branch,
+      RowAttention::attend_backward(pass, saved.query, saved.key_value, sinks_of<const Real>(weights), all(), branch,
                                     to[0], to[1], to[2], dsinks);
       if constexpr (config.sinks) bias_gradient(device, dsinks, gradients.sinks.view());
     };
@@ -212,14 +210,15 @@ struct SharedKv {
   }
 
  private:
-  inline static const ChosenBits all{{}, 0};
+  /// No index chooses among the rows of tokens.
+  static ChosenBits all() { return {{}, 0}; }
   /// The rotary part of each head: its last dimensions.
   static constexpr RopeHeads rotated(Index count) { return {count, width, width - rotary}; }
 
-  /// Queries of all heads and the shared row, normalised, not rotated.
+  /// Queries of all heads and the shared row, normalised, not rotated. Returns the normed query latent.
   template <class Device, class Store, class Real, class RoomOf>
-  static void project(Device& device, const Weights<Store>& weights, DeviceView<const Real, 2> x, Saved<Real>& saved,
-                      RoomOf& room) {
+  static DeviceView<Real, 2> project(Device& device, const Weights<Store>& weights, DeviceView<const Real, 2> x,
+                                     Saved<Real>& saved, RoomOf& room) {
     saved.compressed = room.template keep<Real>(x.rows, config.query_rank);
     saved.projected_query = room.template keep<Real>(x.rows, heads * width);
     saved.query = room.template keep<Real>(x.rows, heads * width);
@@ -228,10 +227,12 @@ struct SharedKv {
     const std::array jobs = {BasicLinearJob<Real>{weights.query_down.weight.view(), x, saved.compressed},
                              BasicLinearJob<Real>{weights.key_value.weight.view(), x, saved.projected}};
     linear(device, std::span<const BasicLinearJob<Real>>(jobs));
-    QueryUp::forward(device, weights.query_up, normed_query(device, weights, saved, room), saved.projected_query);
+    const auto normed = normed_query(device, weights, saved, room);
+    QueryUp::forward(device, weights.query_up, normed, saved.projected_query);
     rms_norm<NormGain::one>(device, {}, by_head<width>(saved.projected_query), by_head<width>(saved.query),
                             norm_epsilon);
     KeyValueNorm::forward(device, weights.key_value_norm, saved.projected, saved.key_value, norm_epsilon);
+    return normed;
   }
   template <class Device, class Store, class Real, class Memory>
   static DeviceView<Real, 2> normed_query(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,

@@ -31,7 +31,7 @@ struct SharedRowAttention {
             .nope = Width,
             .rope = 0,
             .value = Width,
-            .scale = static_cast<Real>(scale),
+            .scale = static_cast<Real>(scale()),
             .mask = mask,
             .heads_per_key = Heads,
             .keys = branch.keys,
@@ -125,14 +125,14 @@ struct SharedRowAttention {
                       .key = Width,
                       .value = Width,
                       .value_offset = 0,
-                      .scale = static_cast<float>(scale),
+                      .scale = static_cast<float>(scale()),
                       .keys = branch.keys,
                       .near = branch.near,
                       .tokens_per_key = TokensPerKey});
   }
 
  private:
-  inline static const double scale = 1.0 / std::sqrt(static_cast<double>(Width));
+  static double scale() { return 1.0 / std::sqrt(static_cast<double>(Width)); }
 };
 
 }  // namespace v1

@@ -84,7 +84,6 @@ class SlotPlan {
     last = upload(device, plan_.last(), memory);
     marked = upload(device, Policy::Pool::closing_only ? all_.ready() : plan_.closing_only(), memory);
     closing = upload(device, closing_.ready(), memory);
-    shares = upload(device, plan_.shares(), memory);
     batch_ = plan_.batch(device, memory);
   }
   SlotPlan(const SlotPlan&) = delete;
@@ -92,7 +91,6 @@ class SlotPlan {
 
   // Of tokens [T], and of slots [M]: see MergePlan. `closing` are rows of the pass, not positions.
   DeviceView<const std::int32_t> closes, slot, single, first, last, marked, closing;
-  DeviceView<const float> shares;
 
   /// M
   [[nodiscard]] Index size() const { return plan_.size(); }
