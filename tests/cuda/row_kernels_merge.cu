@@ -177,15 +177,15 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
   compare(dk, 20 * wide, "novelty_backward: dk");
 }
 
-/// Terms are three doubles.
+/// Terms are four doubles.
 template <class Real>
 void ratio_losses(guild::Cpu& cpu, guild::Cuda& cuda, Index tokens, double tolerance) {
   std::mt19937 random(13);
   auto p = matrix<Real>(cuda, random, 1, tokens, 0), dp = matrix<Real>(cuda, random, 1, tokens, 0);
-  Twin<double> terms(cuda, 1, 3, 3, {1.0, 2.0, 3.0});
+  Twin<double> terms(cuda, 1, 4, 4, {1.0, 2.0, 3.0, 4.0});
   const auto run = [&](auto& device) {
     guild::DeviceView<guild::MergeTerms> to{reinterpret_cast<guild::MergeTerms*>(seen(device, terms).data), 1};
-    guild::ratio_loss(device, guild::DeviceView<Real>(seen(device, p).row(0)), tokens / 3, 0.5, 0.7, 0.25,
+    guild::ratio_loss(device, guild::DeviceView<Real>(seen(device, p).row(0)), tokens / 2, tokens / 3, 0.5, 0.7, 0.25,
                       guild::DeviceView<Real>(seen(device, dp).row(0)), to);
   };
   run(cpu);

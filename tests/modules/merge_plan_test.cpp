@@ -356,10 +356,15 @@ TEST(MergePlan, TheThresholdDecidesWhatIsNovel) {
   const MergePlan plan(device, Unbounded<>{}, batch, {.novelty = novelty, .threshold = 0.25f});
   EXPECT_TRUE(std::ranges::equal(plan.closes(), Tokens{1, 1, 0, 0}));
   EXPECT_TRUE(plan.tokens().empty()) << "none were given";
+  EXPECT_EQ(plan.novel(), 2);
   const Tokens guarded = {0, 0, 1, 1};
   const MergePlan other(device, Unbounded<>{}, batch, {.novelty = novelty, .guarded = guarded, .threshold = 2.0f});
   EXPECT_TRUE(std::ranges::equal(other.closes(), Tokens{1, 0, 1, 1}));
   EXPECT_TRUE(std::ranges::equal(other.closing_only(), Tokens{0, 1, 1}));
+  EXPECT_EQ(other.novel(), 0) << "of none but its novelty";
+  const MergePlan poor(device, TokenBucket<1, 4, 1, 8>{}, batch, {.novelty = novelty, .threshold = 0.1f});
+  EXPECT_EQ(poor.size(), 1);
+  EXPECT_EQ(poor.novel(), 3) << "granted or not";
 }
 
 TEST(MergePlan, GoesWhereTheSlotsAreComputed) {

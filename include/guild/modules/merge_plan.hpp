@@ -66,6 +66,9 @@ class MergePlan {
   /// [T]: 1 for tokens that are a group of their own, 0 for others.
   [[nodiscard]] std::span<const std::int32_t> singles() const { return singles_.ready(); }
 
+  /// How many tokens are novel enough to want to close a group, whether the budget let them or not.
+  [[nodiscard]] Index novel() const { return novel_; }
+
   // Of each of the M slots that the pass closes, chunk by chunk.
   [[nodiscard]] Index size() const { return first_.size(); }
   /// [M]: its group's first and last token, counted in their sequence.
@@ -138,7 +141,9 @@ class MergePlan {
       const bool guarded = !input.guarded.empty() && input.guarded[row] != 0;
       const float novelty = input.novelty[row];
       const Index position = chunk.first_position + i, group = state.length + 1;
-      const bool closes = Budget::step(state, guarded || novelty >= input.threshold);
+      const bool novel = novelty >= input.threshold;
+      novel_ += novel ? 1 : 0;
+      const bool closes = Budget::step(state, guarded || novel);
       write(state);
       closes_.add(closes ? 1 : 0);
       slots_.add(static_cast<std::int32_t>(state.slots - 1));
@@ -163,6 +168,7 @@ class MergePlan {
   List<std::int32_t> tokens_;
   List<Chunk> chunks_;
   Index most_;
+  Index novel_ = 0;
 };
 
 }  // namespace v1

@@ -126,7 +126,7 @@ struct MergeSpan {
     const auto dnovelty = zeros<Real>(device, tokens, scratch);
     Slots::backward(pass, weights.inflation, plan, saved.merged, dx, dadded, dmade, dslots, dnovelty,
                     gradients.inflation);
-    detail::add_ratio_loss<Policy>(pass, slots, DeviceView<const Real>(saved.merging.novelty), dnovelty);
+    detail::add_ratio_loss<Policy>(pass, plan, DeviceView<const Real>(saved.merging.novelty), dnovelty);
 
     // dmade: of what came out of the inner layers; dslots: of slots, by all other ways.
     const auto masses = detail::as_float(pass, saved.merged.masses, scratch);

@@ -94,6 +94,7 @@ class SlotPlan {
 
   /// M
   [[nodiscard]] Index size() const { return plan_.size(); }
+  [[nodiscard]] Index novel() const { return plan_.novel(); }
   /// The slots of chunk i.
   [[nodiscard]] const Chunk& chunk(std::size_t i) const { return plan_.chunks()[i]; }
   [[nodiscard]] Index first_position(const Chunk& of_slots) const {
