@@ -161,7 +161,7 @@ struct Defined {
       // What lies at the threshold may go either way.
       const bool wanted =
           std::fabs(novelty - double{Policy::threshold}) < 1e-5 ? closes : novelty >= double{Policy::threshold};
-      ASSERT_EQ(Budget::step(state, guarded || wanted), closes) << "token " << t;
+      ASSERT_EQ(Budget::step(state, Wish(wanted, guarded)), closes) << "token " << t;
       const bool single = closes && first == t;
       if (closes) {
         ++slot;
@@ -242,7 +242,7 @@ TEST(MergeSpan, IsItsDefinition) {
   Defined<Third>().expect_all();
   Defined<Merge<TokenBucket<1, 2, 4, 8>, MassMean>>().expect_all();
   Defined<Merge<Unbounded<3>, MassMean>>().expect_all();
-  Defined<Merge<TokenBucket<3, 7, 3, 5>, SelectClosing, ProtectTokens<1, 2, 30, 40>>>().expect_all();
+  Defined<Merge<Reserve<TokenBucket<3, 7, 3, 5>, 2>, SelectClosing, ProtectTokens<1, 2, 30, 40>>>().expect_all();
 }
 
 /// No token is lost on the way through two spans.

@@ -99,9 +99,11 @@ template <Index Outputs, Index Inputs> struct Linear;
 // guild/modules/merge_budget.hpp
 struct MergeState;
 struct NoProtect;
+struct Wish;
 template <Index G> struct Unbounded;
 template <Index Num, Index Den, Index Burst, Index G> struct TokenBucket;
 template <Index Stride> struct FixedStride;
+template <class Bucket, Index R> struct Reserve;
 template <std::int32_t... Ids> struct ProtectTokens;
 
 // guild/modules/merge_cache.hpp

@@ -143,7 +143,7 @@ class MergePlan {
       const Index position = chunk.first_position + i, group = state.length + 1;
       const bool novel = novelty >= input.threshold;
       novel_ += novel ? 1 : 0;
-      const bool closes = Budget::step(state, guarded || novel);
+      const bool closes = Budget::step(state, Wish(novel, guarded));
       write(state);
       closes_.add(closes ? 1 : 0);
       slots_.add(static_cast<std::int32_t>(state.slots - 1));
