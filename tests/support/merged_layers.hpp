@@ -43,6 +43,13 @@ struct Merge : guild::DefaultMerging {
 using Half = Merge<guild::TokenBucket<1, 2, 4, 8>>;
 using ThreeQuarters = Merge<guild::TokenBucket<3, 4, 2, 4>>;
 using Third = Merge<guild::TokenBucket<1, 3, 2, 5>, guild::SoftmaxPool, guild::ProtectTokens<3, 5, 8, 13, 21>>;
+/// The same, whose slots stand in the middle of their tokens, or with the first of them.
+struct ThirdAtCentre : Third {
+  using Position = guild::CentroidPosition;
+};
+struct ThreeQuartersAtFirst : ThreeQuarters {
+  using Position = guild::FirstPosition;
+};
 /// All tokens are novel, and may be.
 struct Whole : Merge<guild::TokenBucket<1, 1, 1, 8>> {
   static constexpr float threshold = 0.0f;

@@ -122,6 +122,11 @@ struct SelectClosing;
 struct SoftmaxPool;
 template <Index Rank> struct CosineNovelty;
 
+// guild/modules/merge_position.hpp
+struct CentroidPosition;
+struct FirstPosition;
+struct LastPosition;
+
 // guild/modules/merge_span.hpp
 template <class LayersType, class Merging, class Inflation> struct MergeSpan;
 

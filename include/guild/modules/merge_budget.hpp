@@ -18,6 +18,8 @@ struct MergeState {
   Index length = 0;  ///< tokens since the last that closed a group: the open ones
   Index slots = 0;   ///< groups closed
   Index tokens = 0;
+  double place = 0.0;  ///< of the open tokens' positions what a MergePosition keeps
+  double mass = 0.0;   ///< of the open tokens, if it weighs them
 
   /// Takes in one more token; returns `closes`, whether it closes the open group, itself included.
   constexpr bool take(bool closes) {

@@ -8,6 +8,7 @@
 
 #include <guild/core/view.hpp>
 #include <guild/modules/merge_budget.hpp>
+#include <guild/modules/merge_position.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -41,6 +42,7 @@ struct DefaultMerging {
   using Novelty = CosineNovelty<128>;
   using Budget = TokenBucket<1, 2, 4, 8>;
   using Pool = SoftmaxPool;
+  using Position = LastPosition;
   using Protect = NoProtect;
   static constexpr float threshold = 0.5f;    ///< tokens of no less novelty want to close their group
   static constexpr bool proportional = true;  ///< attention weighs slots by their masses, as Weighted kinds do

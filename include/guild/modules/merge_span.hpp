@@ -42,9 +42,9 @@ namespace guild {
 inline namespace v1 {
 
 /// A LayerStack of the usual width whose layers see fewer rows: `Merging` is a SoftTokenMerging, `Inflation` a
-/// TokenInflation. Inside, windows and caches count slots, a slot has the position of its last token and says its
-/// mass by Pass::masses, and its experts are routed once. Where no token is merged, the layers' results have the same
-/// bits as without a span. Spans nest.
+/// TokenInflation. Inside, windows and caches count slots, a slot has the position of its last token, or another
+/// of the policy, and says its mass by Pass::masses, and its experts are routed once. Where no token is merged, the
+/// layers' results have the same bits as without a span. Spans nest.
 template <class LayersType, class Merging, class Inflation>
 struct MergeSpan {
   static_assert(LayerStack<LayersType>,

@@ -62,7 +62,9 @@ class SlotPlan {
         positions_(pass.device, pass.batch.positions),
         novelty_(pass.device, pass.batch.size()),
         guarded_(pass.device, pass.batch.size()),
-        plan_(pass.device, typename Policy::Budget{}, pass.batch, input_of(pass, novelty), states),
+        masses_(pass.device, Policy::Position::weighs_tokens ? pass.masses : DeviceView<const float>{}),
+        plan_(pass.device, typename Policy::Budget{}, pass.batch, input_of(pass, novelty), states,
+              typename Policy::Position{}),
         all_(pass.device, plan_.size()),
         closing_(pass.device, plan_.size()),
         offsets_(pass.device, pass.batch.chunk_count() + 1) {
@@ -119,7 +121,7 @@ class SlotPlan {
     for (const auto p : measured.view()) novelty_.add(static_cast<float>(p));
     const auto list = [](const auto& downloaded) {
       const auto of = downloaded.view();
-      return std::span<const std::int32_t>(of.data, static_cast<std::size_t>(of.size));
+      return std::span(of.data, static_cast<std::size_t>(of.size));
     };
     const auto ids = list(tokens_);
     flag_protected<typename Policy::Protect>(ids, guarded_);
@@ -127,12 +129,14 @@ class SlotPlan {
             .guarded = guarded_.ready(),
             .tokens = ids,
             .positions = list(positions_),
+            .masses = list(masses_),
             .threshold = Policy::threshold};
   }
 
   Download<Device, std::int32_t, 1> tokens_, positions_;
   Staged<Device, float> novelty_;
   Staged<Device, std::int32_t> guarded_;
+  Download<Device, float, 1> masses_;
   MergePlan<Device> plan_;
   Staged<Device, std::int32_t> all_, closing_;
   Staged<Device, Index> offsets_;
