@@ -19,6 +19,7 @@
 #include <guild/modules/stack.hpp>
 #include <guild/training/allocate.hpp>
 
+#include "../core/code_of.hpp"
 #include "../support/exact_pass.hpp"
 #include "../support/merged_layers.hpp"
 
@@ -167,12 +168,14 @@ struct Defined {
         ++slot;
         ASSERT_EQ(given.tokens[static_cast<std::size_t>(slot)], story.tokens[static_cast<std::size_t>(t)]);
         ASSERT_LE(t + 1 - first, Budget::longest);
-        EXPECT_EQ(given.masses[static_cast<std::size_t>(slot)], static_cast<float>(t + 1 - first));
+        float weighs = 0.0f;
+        for (Index i = first; i <= t; ++i) weighs += story.mass(i);
+        EXPECT_EQ(given.masses[static_cast<std::size_t>(slot)], weighs);
         const bool last_alone = guarded || Policy::Pool::closing_only;
         double weights = 0.0;
         std::vector<double> mean(width, 0.0);
         for (Index i = last_alone ? t : first; i <= t; ++i) {
-          const double weight = std::exp(measured.scores[static_cast<std::size_t>(i)]);
+          const double weight = double{story.mass(i)} * std::exp(measured.scores[static_cast<std::size_t>(i)]);
           weights += weight;
           for (Index c = 0; c < width; ++c) mean[static_cast<std::size_t>(c)] += weight * double{story.at(i, c)};
         }
@@ -188,7 +191,8 @@ struct Defined {
         }
         mass += double{given.masses[static_cast<std::size_t>(slot)]};
         for (Index i = first; i <= t; ++i)
-          for (Index c = 0; c < width; ++c) of_closed[static_cast<std::size_t>(c)] += double{story.at(i, c)};
+          for (Index c = 0; c < width; ++c)
+            of_closed[static_cast<std::size_t>(c)] += double{story.mass(i)} * double{story.at(i, c)};
         merged += single ? 0 : 1;
         blended += single || last_alone ? 0 : 1;
         first = t + 1;
@@ -210,7 +214,12 @@ struct Defined {
       open += closes ? 0 : 1;
     }
     EXPECT_EQ(slot + 1, slots) << "slots of no token";
-    EXPECT_EQ(mass + static_cast<double>(state.length), static_cast<double>(tokens));
+    double of_all = 0.0, of_tail = 0.0;
+    for (Index t = 0; t < tokens; ++t) {
+      of_all += double{story.mass(t)};
+      if (t >= tokens - state.length) of_tail += double{story.mass(t)};
+    }
+    EXPECT_EQ(mass + of_tail, of_all);
     left_open += state.length;
     if (!Policy::Pool::learned && !Policy::Pool::closing_only && blended == merged) {
       EXPECT_LE(apart(sum, of_closed), 1e-5 * static_cast<double>(tokens));
@@ -218,7 +227,8 @@ struct Defined {
   }
   void expect_all() {
     for (std::uint64_t seed = 0; seed < 8; ++seed) {
-      const Story story(1 + static_cast<Index>(seed) * 11, width, seed);
+      Story story(1 + static_cast<Index>(seed) * 11, width, seed);
+      if (seed % 2 == 1) story.weigh();
       Given given, in_pieces;
       const Matrix y = run(story, {}, given);
       expect(story, y, given);
@@ -409,6 +419,32 @@ TEST(MergeSpan, LeavesTheChoiceOfKeysBeforeItToTheLayersBehindIt) {
   auto cache = with_span.cache_of(60);
   auto plain = without.cache_of(60);
   EXPECT_TRUE(same_bits(with_span.extend(cache, story, {3, 4, 40, 60}), without.extend(plain, story, {3, 4, 40, 60})));
+}
+
+/// Not by the kinds of attention alone that heed them: by a mean of nothing all else would be no number.
+TEST(MergeSpan, MassesThatAreNoneAreRefusedBeforeAnythingIsAppended) {
+  Running<NearSpan> running;
+  Story story(20, width, 1);
+  story.weigh();
+  const auto code = [&](Index count, float mass) {
+    Story changed = story;
+    changed.masses[7] = mass;
+    Flat flat({{0, &changed.tokens, 0, 20}});
+    auto cache = running.cache_of(20);
+    Pass<Cpu> pass{.device = running.device, .batch = flat.batch(), .masses = {changed.masses.data(), count}};
+    const auto of = [&](int) -> NearSpan::Cache& { return cache; };
+    const auto over = [&](Caches<NearSpan::Cache> caches) {
+      return code_of(
+          [&] { NearSpan::forward(pass, running.weights, caches, std::as_const(changed.x).view(), changed.x.view()); });
+    };
+    const ErrorCode whole = over({});
+    EXPECT_EQ(over(of), whole);
+    EXPECT_EQ(cache.length(), whole == ErrorCode::count_ ? 20 : 0);
+    return whole;
+  };
+  EXPECT_EQ(code(20, 2.5f), ErrorCode::count_);
+  EXPECT_EQ(code(19, 1.0f), ErrorCode::op_shape);
+  for (const float bad : {0.0f, -1.0f, INFINITY, NAN}) EXPECT_EQ(code(20, bad), ErrorCode::op_argument) << bad;
 }
 
 // Sequences side by side.

@@ -152,6 +152,7 @@ struct Times {
 struct Story {
   Tokens tokens;
   Matrix x;
+  std::vector<float> masses{};  ///< of the tokens, or none: 1 each
   Story(Index count, Index width, std::uint64_t seed) : tokens(random_tokens(count, 97, seed)), x(count, width) {
     guild::Random random(seed, 0x73746f7279);
     bool near = false;
@@ -161,6 +162,13 @@ struct Story {
         at(t, c) = static_cast<float>(near ? 0.9 * static_cast<double>(at(t - 1, c)) + 0.3 * fresh : fresh);
       }
   }
+  /// Tokens that stand for 1 to 5 others each.
+  void weigh() {
+    guild::Random random(static_cast<std::uint64_t>(x.rows), 0x6d6173736573);
+    for (Index t = 0; t < x.rows; ++t)
+      masses.push_back(1.0f + static_cast<float>(static_cast<int>(5 * random.uniform())));
+  }
+  [[nodiscard]] float mass(Index t) const { return masses.empty() ? 1.0f : masses[static_cast<std::size_t>(t)]; }
   [[nodiscard]] Index size() const { return x.rows; }
   [[nodiscard]] float& at(Index t, Index c) { return x.values[static_cast<std::size_t>(t * x.cols + c)]; }
   [[nodiscard]] float at(Index t, Index c) const { return x.values[static_cast<std::size_t>(t * x.cols + c)]; }
@@ -190,15 +198,19 @@ struct Running {
   Matrix operator()(const std::vector<Part>& parts) {
     std::vector<Piece> pieces;
     Matrix x;
+    std::vector<float> masses;
     for (const Part& part : parts) {
       pieces.push_back({static_cast<int>(pieces.size()), &part.story->tokens, part.begin, part.end});
       x.append(part.story->x.middle_rows(part.begin, part.end - part.begin));
+      const auto& all = part.story->masses;
+      if (!all.empty()) masses.insert(masses.end(), all.begin() + part.begin, all.begin() + part.end);
     }
     const Flat flat(pieces);
     Matrix y(x.rows, A::hidden);
     const auto of = [&](int sequence) -> Cache& { return *parts[static_cast<std::size_t>(sequence)].cache; };
     auto scratch = device.scratch();
     guild::Pass<Device> pass{.device = device, .batch = flat.batch()};
+    if (!masses.empty()) pass.masses = {masses.data(), static_cast<Index>(masses.size())};
     if (top_k > 0) pass.keys = guild::room_for_choice(pass.batch, top_k, scratch);
     if (parts[0].cache != nullptr)
       A::forward(pass, weights, guild::Caches<Cache>(of), std::as_const(x).view(), y.view());

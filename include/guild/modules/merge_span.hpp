@@ -98,6 +98,7 @@ struct MergeSpan {
                       DeviceView<Real, 2> x, DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
     if (pass.mask != AttentionMask::causal)
       detail::refuse(ErrorCode::op_argument, "merging by what came before is of causal models", "Pass::mask");
+    check_masses(pass);
     Saved<Real> here;
     Saved<Real>& saved = keep != nullptr ? *keep : here;
     auto room = pass.room(keep);
