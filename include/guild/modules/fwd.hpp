@@ -120,6 +120,15 @@ struct SelectClosing;
 struct SoftmaxPool;
 template <Index Rank> struct CosineNovelty;
 
+// guild/modules/merge_references.hpp
+struct CopyUnmerge;
+struct DynamicPoolingInflation;
+struct HNetInflation;
+struct HourglassInflation;
+template <Index Rank, Index Longest> struct DynamicPoolingMerging;
+template <Index Rank, Index Longest> struct HNetMerging;
+template <Index Stride> struct HourglassMerging;
+
 // guild/modules/merge_span.hpp
 template <class LayersType, class Merging, class Inflation> struct MergeSpan;
 
