@@ -41,7 +41,7 @@ TEST(RowTeams, ColumnsOfSlotsHaveTheSameBitsInEveryTeam) {
              dy = random_matrix<float>(random, x.rows, 37);
   const auto weights = normal_vector<float>(random, groups.slots());
   const auto all = [&](guild::HostTeams device) {
-    Matrix<float> z(made.rows, 37), d = z, y(x.rows, 37), dx = y, dgate = y, dd = z, dmade = z;
+    Matrix<float> z(made.rows, 37), d = z, whole = z, y(x.rows, 37), dx = y, dgate = y, dd = z, dmade = z;
     run_one(device,
             guild::PoolGroupsJob<float>{.x = x.view(),
                                         .scores = scores.view(),
@@ -52,6 +52,8 @@ TEST(RowTeams, ColumnsOfSlotsHaveTheSameBitsInEveryTeam) {
             [](auto&&... of_all) { guild::pool_groups(of_all...); });
     run_one(device,
             guild::SmoothSlotsJob<float>{.y = made.view(), .z = z.view(), .weights = view_of(weights), .d = d.view()},
+            [](auto&&... of_all) { guild::smooth_slots(of_all...); });
+    run_one(device, guild::SmoothSlotsJob<float>{.y = made.view(), .weights = view_of(weights), .d = whole.view()},
             [](auto&&... of_all) { guild::smooth_slots(of_all...); });
     run_one(device,
             guild::InflateJob<float>{.x = x.view(),
@@ -74,7 +76,7 @@ TEST(RowTeams, ColumnsOfSlotsHaveTheSameBitsInEveryTeam) {
                                              .dmade = dmade.view()},
             [](auto&&... of_all) { guild::inflate_backward(of_all...); });
     std::vector<float> joined;
-    for (const auto* one : {&z, &d, &y, &dx, &dgate, &dd, &dmade})
+    for (const auto* one : {&z, &d, &whole, &y, &dx, &dgate, &dd, &dmade})
       joined.insert(joined.end(), one->data.begin(), one->data.end());
     return joined;
   };

@@ -127,6 +127,15 @@ struct CentroidPosition;
 struct FirstPosition;
 struct LastPosition;
 
+// guild/modules/merge_references.hpp
+struct CopyUnmerge;
+struct DynamicPoolingInflation;
+struct HNetInflation;
+struct HourglassInflation;
+template <Index Rank, Index Longest> struct DynamicPoolingMerging;
+template <Index Rank, Index Longest> struct HNetMerging;
+template <Index Stride> struct HourglassMerging;
+
 // guild/modules/merge_span.hpp
 template <class LayersType, class Merging, class Inflation> struct MergeSpan;
 

@@ -198,13 +198,7 @@ struct MergeSpan {
                     keep != nullptr ? &keep->layers : nullptr);
     const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
     Staged<Device, SmoothSlotsJob<Real>> jobs(device, pass.batch.chunk_count());
-    for (std::size_t i = 0; i < chunks.size(); ++i) {
-      const Chunk& of = plan.chunk(i);
-      jobs.add({.y = detail::rows_of(saved.merged.made, of),
-                .z = detail::rows_of(saved.merged.slots, of),
-                .weights = detail::rows_of(shares, of),
-                .d = detail::rows_of(saved.merged.added, of)});
-    }
+    for (std::size_t i = 0; i < chunks.size(); ++i) jobs.add(Slots::smoothing_of(plan, saved.merged, shares, i));
     smooth_slots(device, jobs.ready());
     Slots::forward(pass, weights.inflation, plan, saved.merged, y, room, [&](std::size_t i) -> SlotRows<Real> {
       return {
@@ -280,10 +274,7 @@ struct MergeSpan {
         const Chunk& of = plan.chunk(i);
         if (of.count == 0) continue;
         const CachedRows<const float> before = std::as_const(slots_of(of.sequence)).rows();
-        SmoothSlotsJob<float> job{.y = detail::rows_of(saved.merged.made, of),
-                                  .z = detail::rows_of(saved.merged.slots, of),
-                                  .weights = detail::rows_of(shares, of),
-                                  .d = detail::rows_of(saved.merged.added, of)};
+        SmoothSlotsJob<float> job = Slots::smoothing_of(plan, saved.merged, shares, i);
         if (of.first_position > 0)
           job.before = before.rows.row(before.ring.row_of(of.first_position - 1)).slice(width, width);
         jobs.add(job);

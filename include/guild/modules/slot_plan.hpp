@@ -28,7 +28,7 @@ struct MergedTokens {
   DeviceView<Real, 2> slots;  ///< [M, D]
   DeviceView<Real> masses;    ///< [M]
   DeviceView<Real, 2> made;   ///< [M, D]: what the inner layers made of the slots
-  DeviceView<Real, 2> added;  ///< [M, D]: made - slots, smoothed
+  DeviceView<Real, 2> added;  ///< [M, D]: made - slots, or all of made, smoothed
 };
 
 namespace detail {
@@ -41,8 +41,8 @@ DeviceView<T> rows_of(DeviceView<T> all, const Chunk& chunk) {
   return all.slice(chunk.begin, chunk.count);
 }
 /// Rows that may not be there.
-template <class T>
-DeviceView<T, 2> some_rows(DeviceView<T, 2> all, const Chunk& chunk) {
+template <class View>
+View some_rows(View all, const Chunk& chunk) {
   return all.data != nullptr ? rows_of(all, chunk) : all;
 }
 template <class T>
