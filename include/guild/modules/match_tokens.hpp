@@ -126,7 +126,8 @@ class TokenMatch {
       }
       best_partners(pass_.device, jobs.ready());
     }
-    const Download partners(pass_.device, partner_), similarities(pass_.device, likeness_);
+    const Download partners(pass_.device, partner_);
+    const Download similarities(pass_.device, likeness_);
     for (const Part& part : parts_) {
       std::int32_t* const edges = free_.data + part.begin;  // tokens of A by number, no longer those that are free
       for (Index i = 0; i < part.go; ++i) edges[i] = static_cast<std::int32_t>(i);
