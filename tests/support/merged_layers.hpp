@@ -194,6 +194,7 @@ struct Running {
   typename A::template Weights<guild::Published> weights = random_weights<A>(guild::DType::f32);
 
   Index top_k = 0;  ///< of layers that share an index
+  guild::AttentionMask mask = guild::AttentionMask::causal;
 
   Matrix operator()(const std::vector<Part>& parts) {
     std::vector<Piece> pieces;
@@ -209,7 +210,7 @@ struct Running {
     Matrix y(x.rows, A::hidden);
     const auto of = [&](int sequence) -> Cache& { return *parts[static_cast<std::size_t>(sequence)].cache; };
     auto scratch = device.scratch();
-    guild::Pass<Device> pass{.device = device, .batch = flat.batch()};
+    guild::Pass<Device> pass{.device = device, .batch = flat.batch(), .mask = mask};
     if (!masses.empty()) pass.masses = {masses.data(), static_cast<Index>(masses.size())};
     if (top_k > 0) pass.keys = guild::room_for_choice(pass.batch, top_k, scratch);
     if (parts[0].cache != nullptr)

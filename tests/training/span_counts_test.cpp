@@ -12,6 +12,8 @@
 
 #include <guild/cpu.hpp>
 #include <guild/models/deepseek_r1_extended.hpp>
+#include <guild/modules/match_span.hpp>
+#include <guild/training/masking.hpp>
 #include <guild/training/training_log.hpp>
 
 #include "../support/gradient_check.hpp"
@@ -233,6 +235,74 @@ TEST(SpanCounts, ATrainerReportsThem) {
   const auto without = plain.step(batches[0]);
   EXPECT_EQ(without.losses.spans.size(), 0u);
   EXPECT_FALSE(guild::Json::parse(guild::json_line(without, plain.routing()), {}).find("slot_share"));
+}
+
+// Masked language models on matched tokens.
+
+constexpr std::int32_t mask_token = 16;
+struct MatchedSpec : guild_test::KeptSpec {
+  struct Matching : guild::DefaultMatching {
+    using Protect = guild::ProtectTokens<mask_token>;
+  };
+  struct Inflate : guild::MatchedInflation {
+    static constexpr Index gate_rank = 4, detail_rank = 3;
+  };
+  template <class S>
+  using Mixer = guild::Weighted<guild::Mla<S>>;
+  template <class S>
+  using Span = guild::MatchSpan<guild::Segment<typename S::template DenseLayer<S>, 1>, Matching,
+                                guild::TokenInflation<S, Inflate>>;
+  template <class S>
+  using Layers = guild::Stack<guild::Segment<typename S::template DenseLayer<S>, 1>, Span<S>,
+                              guild::Segment<typename S::template ExpertLayer<S>, 1>>;
+};
+/// Sequences of one token each, repeated, some of them hidden.
+guild::TrainingBatch hidden_tokens(std::uint64_t draw) {
+  guild::Random random(draw, 77);
+  guild::TrainingBatch batch;
+  for (int s = 0; s < 24; ++s) {
+    const std::vector<std::int32_t> tokens(static_cast<std::size_t>(7 + s % 3),
+                                           static_cast<std::int32_t>(random.uniform() * 12.0));
+    batch.append(tokens, tokens);
+  }
+  guild::mask_tokens(batch, {.mask_token = mask_token, .vocab = 17, .picked = 0.3}, 1, draw);
+  return batch;
+}
+TEST(SpanCounts, AMaskedLanguageModelOnMatchedTokensLearns) {
+  using Model = guild::Transformer<MatchedSpec>;
+  guild::Trainer<Model> trainer(
+      guild::Cpu({.threads = 2}), guild_test::first_weights<Model>(8, guild_test::Second::without),
+      {.optimizer = guild::AdamW{.lr = 1e-2}, .objective = {.mask = guild::AttentionMask::bidirectional}});
+  double first = 0.0, last = 0.0;
+  constexpr std::uint64_t steps = 150;
+  for (std::uint64_t step = 0; step < steps; ++step) {
+    const guild::TrainingBatch batch = hidden_tokens(step);
+    Index slots = 0;
+    for (const guild::Chunk& chunk : batch.chunks) {
+      const auto tokens =
+          std::span(batch.tokens).subspan(static_cast<std::size_t>(chunk.begin), static_cast<std::size_t>(chunk.count));
+      const Index free = chunk.count - std::count(tokens.begin(), tokens.end(), mask_token);
+      slots += chunk.count - std::min(chunk.count / 2, free / 2);
+    }
+    const auto report = trainer.step(batch);
+    ASSERT_EQ(report.outcome, guild::StepOutcome::applied);
+    ASSERT_EQ(report.losses.spans.size(), 1u);
+    ASSERT_EQ(report.losses.spans[0].terms.slots, static_cast<double>(slots)) << "[MASK] never merges";
+    ASSERT_EQ(report.losses.spans[0].terms.tokens, static_cast<double>(batch.size()));
+    ASSERT_EQ(report.losses.merging, 0.0);
+    if (step == 0) first = report.losses.loss();
+    if (step + 10 >= steps) last += report.losses.loss() / 10.0;
+  }
+  EXPECT_GT(first, 2.3);
+  EXPECT_LT(last, 0.6);
+
+  trainer.objective().mask = guild::AttentionMask::causal;
+  try {
+    (void)trainer.evaluate(hidden_tokens(0));
+    FAIL() << "nothing was thrown";
+  } catch (const guild::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("a merging that is not causal in a causal model"), std::string::npos);
+  }
 }
 
 TEST(SpanCounts, AWeightIsFiniteAndNotNegative) {

@@ -93,8 +93,24 @@ template <class IndexerType> struct ChosenKeys;
 // guild/modules/latent_parts.hpp
 template <class Attention, class Element> struct LatentParts;
 
+// guild/modules/learned_slots.hpp
+template <class LayersType, class S, Index M> struct LearnedSlots;
+
 // guild/modules/linear.hpp
 template <Index Outputs, Index Inputs> struct Linear;
+
+// guild/modules/match_plan.hpp
+template <class Device> class MatchPlan;
+
+// guild/modules/match_policies.hpp
+struct DefaultMatching;
+struct MatchedInflation;
+template <Index Num, Index Den, int Parity> struct BipartiteSoftMatch;
+template <Index Num, Index Den, int Parity> struct EnergyMatch;
+template <Index Num, Index Den, int Parity> struct SequenceTopR;
+
+// guild/modules/match_span.hpp
+template <class LayersType, class MatchingType, class Inflation> struct MatchSpan;
 
 // guild/modules/merge_budget.hpp
 struct MergeState;
