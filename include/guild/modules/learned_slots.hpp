@@ -8,7 +8,6 @@
 // Shapes: T tokens of a pass, D hidden, M slots a sequence, N of all sequences.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -21,12 +20,12 @@
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/match_span.hpp>
+#include <guild/modules/merging_options.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/slot_masses.hpp>
 #include <guild/modules/takes_slots.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/merge/learned_slots.hpp>
-#include <guild/ops/merge/ratio_loss.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
 
 namespace guild {
@@ -153,9 +152,7 @@ struct LearnedSlots {
                   .dz = detail::rows_of(dslots, of.chunk(i))});
       combine_slots_backward(device, jobs.ready());
     }
-    if (pass.merging.terms_l.data != nullptr)  // without a loss
-      ratio_loss(device, DeviceView<const Real>{dx.data, dx.rows}, std::min(of.size(), dx.rows), 1.0, 0.0,
-                 pass.balance_scale, DeviceView<Real>{}, pass.merging.terms_l.slice(pass.layer, 1));
+    detail::count_slots(pass, of.size(), dx);
     Layers::backward(of.over_slots(pass), weights.layers, saved.layers, dmade, gradients.layers);
     add(device, dslots, dmade);
     {

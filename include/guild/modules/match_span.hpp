@@ -21,6 +21,7 @@
 #include <guild/modules/match_plan.hpp>
 #include <guild/modules/match_policies.hpp>
 #include <guild/modules/match_tokens.hpp>
+#include <guild/modules/merging_options.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/slot_inflation.hpp>
 #include <guild/modules/slot_masses.hpp>
@@ -31,7 +32,6 @@
 #include <guild/ops/common/scatter_rows.hpp>
 #include <guild/ops/merge/log_masses.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
-#include <guild/ops/merge/ratio_loss.hpp>
 #include <guild/ops/merge/smooth_slots.hpp>
 
 namespace guild {
@@ -220,9 +220,7 @@ struct MatchSpan {
     scatter_rows(device, dx, plan.place, dplaced);
     Slots::backward(pass, weights.inflation, plan, saved.merged, dplaced, dadded, dmade, dslots, DeviceView<Real>{},
                     gradients.inflation);
-    if (pass.merging.terms_l.data != nullptr)  // without a loss
-      ratio_loss(device, DeviceView<const Real>{dx.data, dx.rows}, plan.size(), 1.0, 0.0, pass.balance_scale,
-                 DeviceView<Real>{}, pass.merging.terms_l.slice(pass.layer, 1));
+    detail::count_slots(pass, plan.size(), dx);
     const auto masses = detail::as_float(pass, saved.merged.masses, scratch);
     Layers::backward(plan.over_slots(pass, masses), weights.layers, saved.layers, dmade, gradients.layers);
     add(device, dslots, dmade);

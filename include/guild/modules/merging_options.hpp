@@ -1,6 +1,8 @@
 // How what merging measures is kept near what its budget can close, and what is counted of it.
 #pragma once
 
+#include <algorithm>
+
 #include <guild/core/view.hpp>
 #include <guild/ops/merge/ratio_loss.hpp>
 
@@ -37,6 +39,14 @@ void add_ratio_loss(const Pass& pass, const Plan& plan, DeviceView<const Real> n
   if (pass.merging.terms_l.data != nullptr) terms = pass.merging.terms_l.slice(pass.layer, 1);
   ratio_loss(pass.device, novelty, plan.novel(), plan.size(), ratio, pass.merging.weight, pass.balance_scale, dnovelty,
              terms);
+}
+
+/// Of a span without novelty, and so without a loss: counts that `slots` came of the `tokens` that a pass has there.
+template <class Pass, class Real>
+void count_slots(const Pass& pass, Index slots, DeviceView<Real, 2> tokens) {
+  if (pass.merging.terms_l.data == nullptr) return;
+  ratio_loss(pass.device, DeviceView<const Real>{tokens.data, tokens.rows}, 0, std::min(slots, tokens.rows), 1.0, 0.0,
+             pass.balance_scale, DeviceView<Real>{}, pass.merging.terms_l.slice(pass.layer, 1));
 }
 
 }  // namespace detail
