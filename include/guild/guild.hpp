@@ -188,6 +188,8 @@
 #include <guild/modules/merge_cache.hpp>
 #include <guild/modules/merge_plan.hpp>
 #include <guild/modules/merge_policies.hpp>
+#include <guild/modules/merge_position.hpp>
+#include <guild/modules/merge_references.hpp>
 #include <guild/modules/merge_span.hpp>
 #include <guild/modules/merge_states.hpp>
 #include <guild/modules/merging_options.hpp>

@@ -69,7 +69,8 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
   for (auto& mass : masses.host) mass = Real(1) + static_cast<Real>(static_cast<int>(std::abs(mass) * 3));
   guild::copy_to_device<Real>(cuda, masses.flat_host(), masses.device.view());
   auto p = rows(1, tokens, 0), a = rows(tokens, 1, 2), z = rows(slots, width, 3), mass = rows(1, slots, 0),
-       weights = rows(1, slots, 0), d = rows(slots, width), r = rows(tokens, width), y = rows(tokens, width);
+       weights = rows(1, slots, 0), bounded = rows(1, slots, 0), d = rows(slots, width), whole = rows(slots, width),
+       r = rows(tokens, width), y = rows(tokens, width);
   auto dx = rows(tokens, width), dgate = rows(tokens, width), ddetails = rows(tokens, width), dd = rows(slots, width),
        dmade = rows(slots, width), dz = rows(slots, width), dpooled = rows(tokens, width), da = rows(tokens, 1),
        ds = rows(tokens, 1), dconfidence = rows(1, tokens, 0), dweights = rows(1, slots, 0), dp = rows(1, tokens, 0),
@@ -93,6 +94,9 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
     guild::smoothing_weights(device, list(p), list(last), list(single), list(weights));
     const guild::SmoothSlotsJob<Real> of_d{.y = at(made), .z = at(z), .weights = list(weights), .d = at(d)};
     guild::smooth_slots(device, std::span(&of_d, 1));
+    guild::smoothing_weights(device, list(p), list(last), {}, list(bounded));
+    const guild::SmoothSlotsJob<Real> of_whole{.y = at(made), .weights = list(bounded), .d = at(whole)};
+    guild::smooth_slots(device, std::span(&of_whole, 1));
     const guild::LostDetailJob<Real> of_r{.x = at(x), .z = at(z), .length = slots, .slot = list(slot), .r = at(r)};
     guild::lost_detail(device, std::span(&of_r, 1));
     const guild::InflateJob<Real> of_y{.x = at(x),
@@ -157,6 +161,8 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
   compare(mass, 0, "pool_groups: mass");
   compare(weights, 1, "smoothing_weights");
   compare(d, 20, "smooth_slots");
+  compare(bounded, 1, "smoothing_weights of all slots");
+  compare(whole, 20, "smooth_slots of whole slots");
   compare(r, 10, "lost_detail");
   compare(y, 40, "inflate");
   compare(dx, 100, "inflate_backward and lost_detail_backward: dx");
@@ -177,15 +183,15 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
   compare(dk, 20 * wide, "novelty_backward: dk");
 }
 
-/// Terms are three doubles.
+/// Terms are four doubles.
 template <class Real>
 void ratio_losses(guild::Cpu& cpu, guild::Cuda& cuda, Index tokens, double tolerance) {
   std::mt19937 random(13);
   auto p = matrix<Real>(cuda, random, 1, tokens, 0), dp = matrix<Real>(cuda, random, 1, tokens, 0);
-  Twin<double> terms(cuda, 1, 3, 3, {1.0, 2.0, 3.0});
+  Twin<double> terms(cuda, 1, 4, 4, {1.0, 2.0, 3.0, 4.0});
   const auto run = [&](auto& device) {
     guild::DeviceView<guild::MergeTerms> to{reinterpret_cast<guild::MergeTerms*>(seen(device, terms).data), 1};
-    guild::ratio_loss(device, guild::DeviceView<Real>(seen(device, p).row(0)), tokens / 3, 0.5, 0.7, 0.25,
+    guild::ratio_loss(device, guild::DeviceView<Real>(seen(device, p).row(0)), tokens / 2, tokens / 3, 0.5, 0.7, 0.25,
                       guild::DeviceView<Real>(seen(device, dp).row(0)), to);
   };
   run(cpu);

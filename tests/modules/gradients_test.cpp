@@ -175,6 +175,10 @@ struct OnlyAdded : FewRanks {
   static constexpr bool smooths = false;
   static constexpr Index gate_rank = 0, detail_rank = 0;
 };
+/// All that a policy of inflation can choose.
+struct WholeSlots : FewRanks {
+  static constexpr bool whole_slots = true, maps_residual = true;
+};
 template <class Merge, class Inflate>
 struct MergeSpec : TinySpec {
   template <class S>
@@ -246,8 +250,13 @@ using Cases = testing::Types<
     LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
     StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>, MoeRootCase, MoeHashCase,
     StackCase<HashSpec>, StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase,
+<<<<<<< HEAD
     StackCase<MergeSpec<HalfOfTokens, FewRanks>>, StackCase<MergeSpec<EverySecond, OnlyAdded>>, StackCase<NestedSpec>,
     BothWays<MatchedSpec>>;
+=======
+    StackCase<MergeSpec<HalfOfTokens, FewRanks>>, StackCase<MergeSpec<HalfOfTokens, WholeSlots>>,
+    StackCase<NestedSpec>>;
+>>>>>>> main
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

@@ -43,6 +43,13 @@ struct Merge : guild::DefaultMerging {
 using Half = Merge<guild::TokenBucket<1, 2, 4, 8>>;
 using ThreeQuarters = Merge<guild::TokenBucket<3, 4, 2, 4>>;
 using Third = Merge<guild::TokenBucket<1, 3, 2, 5>, guild::SoftmaxPool, guild::ProtectTokens<3, 5, 8, 13, 21>>;
+/// The same, whose slots stand in the middle of their tokens, or with the first of them.
+struct ThirdAtCentre : Third {
+  using Position = guild::CentroidPosition;
+};
+struct ThreeQuartersAtFirst : ThreeQuarters {
+  using Position = guild::FirstPosition;
+};
 /// All tokens are novel, and may be.
 struct Whole : Merge<guild::TokenBucket<1, 1, 1, 8>> {
   static constexpr float threshold = 0.0f;
@@ -145,6 +152,7 @@ struct Times {
 struct Story {
   Tokens tokens;
   Matrix x;
+  std::vector<float> masses{};  ///< of the tokens, or none: 1 each
   Story(Index count, Index width, std::uint64_t seed) : tokens(random_tokens(count, 97, seed)), x(count, width) {
     guild::Random random(seed, 0x73746f7279);
     bool near = false;
@@ -154,6 +162,13 @@ struct Story {
         at(t, c) = static_cast<float>(near ? 0.9 * static_cast<double>(at(t - 1, c)) + 0.3 * fresh : fresh);
       }
   }
+  /// Tokens that stand for 1 to 5 others each.
+  void weigh() {
+    guild::Random random(static_cast<std::uint64_t>(x.rows), 0x6d6173736573);
+    for (Index t = 0; t < x.rows; ++t)
+      masses.push_back(1.0f + static_cast<float>(static_cast<int>(5 * random.uniform())));
+  }
+  [[nodiscard]] float mass(Index t) const { return masses.empty() ? 1.0f : masses[static_cast<std::size_t>(t)]; }
   [[nodiscard]] Index size() const { return x.rows; }
   [[nodiscard]] float& at(Index t, Index c) { return x.values[static_cast<std::size_t>(t * x.cols + c)]; }
   [[nodiscard]] float at(Index t, Index c) const { return x.values[static_cast<std::size_t>(t * x.cols + c)]; }
@@ -184,15 +199,19 @@ struct Running {
   Matrix operator()(const std::vector<Part>& parts) {
     std::vector<Piece> pieces;
     Matrix x;
+    std::vector<float> masses;
     for (const Part& part : parts) {
       pieces.push_back({static_cast<int>(pieces.size()), &part.story->tokens, part.begin, part.end});
       x.append(part.story->x.middle_rows(part.begin, part.end - part.begin));
+      const auto& all = part.story->masses;
+      if (!all.empty()) masses.insert(masses.end(), all.begin() + part.begin, all.begin() + part.end);
     }
     const Flat flat(pieces);
     Matrix y(x.rows, A::hidden);
     const auto of = [&](int sequence) -> Cache& { return *parts[static_cast<std::size_t>(sequence)].cache; };
     auto scratch = device.scratch();
     guild::Pass<Device> pass{.device = device, .batch = flat.batch(), .mask = mask};
+    if (!masses.empty()) pass.masses = {masses.data(), static_cast<Index>(masses.size())};
     if (top_k > 0) pass.keys = guild::room_for_choice(pass.batch, top_k, scratch);
     if (parts[0].cache != nullptr)
       A::forward(pass, weights, guild::Caches<Cache>(of), std::as_const(x).view(), y.view());

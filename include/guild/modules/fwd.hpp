@@ -115,9 +115,11 @@ template <class LayersType, class MatchingType, class Inflation> struct MatchSpa
 // guild/modules/merge_budget.hpp
 struct MergeState;
 struct NoProtect;
+struct Wish;
 template <Index G> struct Unbounded;
 template <Index Num, Index Den, Index Burst, Index G> struct TokenBucket;
 template <Index Stride> struct FixedStride;
+template <class Bucket, Index R> struct Reserve;
 template <std::int32_t... Ids> struct ProtectTokens;
 
 // guild/modules/merge_cache.hpp
@@ -135,6 +137,20 @@ struct NoNovelty;
 struct SelectClosing;
 struct SoftmaxPool;
 template <Index Rank> struct CosineNovelty;
+
+// guild/modules/merge_position.hpp
+struct CentroidPosition;
+struct FirstPosition;
+struct LastPosition;
+
+// guild/modules/merge_references.hpp
+struct CopyUnmerge;
+struct DynamicPoolingInflation;
+struct HNetInflation;
+struct HourglassInflation;
+template <Index Rank, Index Longest> struct DynamicPoolingMerging;
+template <Index Rank, Index Longest> struct HNetMerging;
+template <Index Stride> struct HourglassMerging;
 
 // guild/modules/merge_span.hpp
 template <class LayersType, class Merging, class Inflation> struct MergeSpan;

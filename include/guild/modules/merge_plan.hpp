@@ -11,6 +11,7 @@
 #include <guild/modules/batch.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/merge_budget.hpp>
+#include <guild/modules/merge_position.hpp>
 #include <guild/modules/merge_states.hpp>
 #include <guild/modules/pass.hpp>
 
@@ -24,6 +25,7 @@ struct MergeInput {
   std::span<const std::int32_t> tokens{};   ///< [T]: ids, or empty: then slots have none
   /// [T]: of tokens that are slots themselves, or empty: they count up from their chunk's first
   std::span<const std::int32_t> positions{};
+  std::span<const float> masses{};  ///< [T]: or empty: 1 each
   float threshold = 0.5f;  ///< tokens of no less novelty want to close their group
 };
 
@@ -36,8 +38,9 @@ class MergePlan {
  public:
   /// Continues the sequences of `states`, which takes in the chunks' tokens; without, the chunks are whole sequences.
   /// Throws op_shape for chunks and lists that do not go together.
-  template <MergeBudget Budget, class States = MergeStates<1>>
-  MergePlan(Device& device, Budget, const Batch& batch, const MergeInput& input, Caches<States> states = {})
+  template <MergeBudget Budget, class States = MergeStates<1>, MergePosition Position = LastPosition>
+  MergePlan(Device& device, Budget, const Batch& batch, const MergeInput& input, Caches<States> states = {},
+            Position = {})
       : MergePlan(device, batch, most_slots<Budget>(batch), input) {
     static_assert(Budget::causal && Budget::prefix_stable,
                   "MergePlan: a budget that looks ahead cannot tell what a token closes when it comes");
@@ -51,9 +54,9 @@ class MergePlan {
                                                ", but its tokens are merged up to ", cache.length()});
         state = cache.state();
         if (chunk.count > 0) cache.append(chunk.count);
-        add<Budget>(chunk, input, state, [&](const MergeState& now) { cache.write(now.tokens, now); });
+        add<Budget, Position>(chunk, input, state, [&](const MergeState& now) { cache.write(now.tokens, now); });
       } else {
-        add<Budget>(chunk, input, state, [](const MergeState&) {});
+        add<Budget, Position>(chunk, input, state, [](const MergeState&) {});
       }
     }
   }
@@ -66,12 +69,16 @@ class MergePlan {
   /// [T]: 1 for tokens that are a group of their own, 0 for others.
   [[nodiscard]] std::span<const std::int32_t> singles() const { return singles_.ready(); }
 
+  /// How many tokens are novel enough to want to close a group, whether the budget let them or not.
+  [[nodiscard]] Index novel() const { return novel_; }
+
   // Of each of the M slots that the pass closes, chunk by chunk.
   [[nodiscard]] Index size() const { return first_.size(); }
   /// [M]: its group's first and last token, counted in their sequence.
   [[nodiscard]] std::span<const std::int32_t> first() const { return first_.ready(); }
   [[nodiscard]] std::span<const std::int32_t> last() const { return last_.ready(); }
-  /// [M]: positions of the last tokens: those of the slots.
+  /// [M]: where the slots stand, as Position says; one that is its last token alone, as it is protected, where that
+  /// does.
   [[nodiscard]] std::span<const std::int32_t> positions() const { return positions_.ready(); }
   /// [M]: 1 for slots that are their last token alone, as it is protected, 0 for others.
   [[nodiscard]] std::span<const std::int32_t> closing_only() const { return closing_only_.ready(); }
@@ -122,23 +129,28 @@ class MergePlan {
     const auto bad = [&](std::size_t size) { return static_cast<Index>(size) != batch.size(); };
     if (bad(input.novelty.size()) || (!input.guarded.empty() && bad(input.guarded.size())) ||
         (!input.tokens.empty() && bad(input.tokens.size())) ||
-        (!input.positions.empty() && bad(input.positions.size())))
+        (!input.positions.empty() && bad(input.positions.size())) ||
+        (!input.masses.empty() && bad(input.masses.size())))
       detail::refuse(ErrorCode::op_shape,
                      {"a plan of ", batch.size(), " tokens needs as many of each list, and has ", input.novelty.size(),
-                      " of novelty, ", input.guarded.size(), " of protection, ", input.tokens.size(), " of ids and ",
-                      input.positions.size(), " of positions"});
+                      " of novelty, ", input.guarded.size(), " of protection, ", input.tokens.size(), " of ids, ",
+                      input.positions.size(), " of positions and ", input.masses.size(), " of masses"});
     return batch.size();
   }
 
-  template <class Budget, class Write>
+  template <class Budget, class Position, class Write>
   void add(const Chunk& chunk, const MergeInput& input, MergeState state, Write&& write) {
     const Index begin = size(), before = state.slots;
     for (Index i = 0; i < chunk.count; ++i) {
       const auto row = static_cast<std::size_t>(chunk.begin + i);
       const bool guarded = !input.guarded.empty() && input.guarded[row] != 0;
       const float novelty = input.novelty[row];
-      const Index position = chunk.first_position + i, group = state.length + 1;
-      const bool closes = Budget::step(state, guarded || novelty >= input.threshold);
+      const Index token = chunk.first_position + i, group = state.length + 1;
+      const Index position = input.positions.empty() ? token : Index{input.positions[row]};
+      Position::take(state, position, input.masses.empty() ? 1.0f : input.masses[row]);
+      const bool novel = novelty >= input.threshold;
+      novel_ += novel ? 1 : 0;
+      const bool closes = Budget::step(state, Wish(novel, guarded));
       write(state);
       closes_.add(closes ? 1 : 0);
       slots_.add(static_cast<std::int32_t>(state.slots - 1));
@@ -148,9 +160,9 @@ class MergePlan {
         detail::refuse(ErrorCode::op_argument,
                        {"a budget closes more groups than the ", most_, " that its max_slots says of these tokens"},
                        "MergePlan: Budget");
-      first_.add(static_cast<std::int32_t>(position + 1 - group));
-      last_.add(static_cast<std::int32_t>(position));
-      positions_.add(input.positions.empty() ? static_cast<std::int32_t>(position) : input.positions[row]);
+      first_.add(static_cast<std::int32_t>(token + 1 - group));
+      last_.add(static_cast<std::int32_t>(token));
+      positions_.add(static_cast<std::int32_t>(guarded ? position : Position::of(state)));
       closing_only_.add(guarded ? 1 : 0);
       shares_.add(group == 1 ? 1.0f : std::clamp(novelty, least_share, 1.0f));
       if (!input.tokens.empty()) tokens_.add(input.tokens[row]);
@@ -163,6 +175,7 @@ class MergePlan {
   List<std::int32_t> tokens_;
   List<Chunk> chunks_;
   Index most_;
+  Index novel_ = 0;
 };
 
 }  // namespace v1

@@ -8,6 +8,7 @@
 
 #include <guild/core/view.hpp>
 #include <guild/modules/merge_budget.hpp>
+#include <guild/modules/merge_position.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -41,18 +42,21 @@ struct DefaultMerging {
   using Novelty = CosineNovelty<128>;
   using Budget = TokenBucket<1, 2, 4, 8>;
   using Pool = SoftmaxPool;
+  using Position = LastPosition;
   using Protect = NoProtect;
   static constexpr float threshold = 0.5f;    ///< tokens of no less novelty want to close their group
   static constexpr bool proportional = true;  ///< attention weighs slots by their masses, as Weighted kinds do
   static constexpr Index chunk = 16;          ///< tokens that may be decoded at once, or be forgotten, at no cost
 };
 
-/// Inflation as it is recommended.
+/// Inflation as it is recommended. merge_references.hpp has that of published methods.
 struct DefaultInflation {
-  static constexpr bool smooths = true;      ///< what was added is averaged over slots, by their novelty
-  static constexpr Index gate_rank = 128;    ///< of what is added by what merging lost; 0: no gate
-  static constexpr Index detail_rank = 128;  ///< of what is made of what merging lost; 0: nothing
-  static constexpr bool confidence = true;   ///< novelty learns from what is added (straight-through estimator)
+  static constexpr bool smooths = true;         ///< what slots give is averaged over slots, by their novelty
+  static constexpr bool whole_slots = false;    ///< slots give all that their layers made of them, not what they added
+  static constexpr bool maps_residual = false;  ///< what slots give is added to a product of x, 0 at first, not to x
+  static constexpr Index gate_rank = 128;       ///< of what is added by what merging lost; 0: no gate
+  static constexpr Index detail_rank = 128;     ///< of what is made of what merging lost; 0: nothing
+  static constexpr bool confidence = true;      ///< novelty learns from what is added (straight-through estimator)
 };
 
 }  // namespace v1

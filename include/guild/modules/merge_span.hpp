@@ -42,9 +42,9 @@ namespace guild {
 inline namespace v1 {
 
 /// A LayerStack of the usual width whose layers see fewer rows: `Merging` is a SoftTokenMerging, `Inflation` a
-/// TokenInflation. Inside, windows and caches count slots, a slot has the position of its last token and says its
-/// mass by Pass::masses, and its experts are routed once. Where no token is merged, the layers' results have the same
-/// bits as without a span. Spans nest.
+/// TokenInflation. Inside, windows and caches count slots, a slot has the position of its last token, or another
+/// of the policy, and says its mass by Pass::masses, and its experts are routed once. Where no token is merged, the
+/// layers' results have the same bits as without a span. Spans nest.
 template <class LayersType, class Merging, class Inflation>
 struct MergeSpan {
   static_assert(LayerStack<LayersType>,
@@ -98,6 +98,7 @@ struct MergeSpan {
                       DeviceView<Real, 2> x, DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
     if (pass.mask != AttentionMask::causal)
       detail::refuse(ErrorCode::op_argument, "merging by what came before is of causal models", "Pass::mask");
+    check_masses(pass);
     Saved<Real> here;
     Saved<Real>& saved = keep != nullptr ? *keep : here;
     auto room = pass.room(keep);
@@ -126,7 +127,7 @@ struct MergeSpan {
     const auto dnovelty = zeros<Real>(device, tokens, scratch);
     Slots::backward(pass, weights.inflation, plan, saved.merged, dx, dadded, dmade, dslots, dnovelty,
                     gradients.inflation);
-    detail::add_ratio_loss<Policy>(pass, slots, DeviceView<const Real>(saved.merging.novelty), dnovelty);
+    detail::add_ratio_loss<Policy>(pass, plan, DeviceView<const Real>(saved.merging.novelty), dnovelty);
 
     // dmade: of what came out of the inner layers; dslots: of slots, by all other ways.
     const auto masses = detail::as_float(pass, saved.merged.masses, scratch);
@@ -197,13 +198,7 @@ struct MergeSpan {
                     keep != nullptr ? &keep->layers : nullptr);
     const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
     Staged<Device, SmoothSlotsJob<Real>> jobs(device, pass.batch.chunk_count());
-    for (std::size_t i = 0; i < chunks.size(); ++i) {
-      const Chunk& of = plan.chunk(i);
-      jobs.add({.y = detail::rows_of(saved.merged.made, of),
-                .z = detail::rows_of(saved.merged.slots, of),
-                .weights = detail::rows_of(shares, of),
-                .d = detail::rows_of(saved.merged.added, of)});
-    }
+    for (std::size_t i = 0; i < chunks.size(); ++i) jobs.add(Slots::smoothing_of(plan, saved.merged, shares, i));
     smooth_slots(device, jobs.ready());
     Slots::forward(pass, weights.inflation, plan, saved.merged, y, room, [&](std::size_t i) -> SlotRows<Real> {
       return {
@@ -279,10 +274,7 @@ struct MergeSpan {
         const Chunk& of = plan.chunk(i);
         if (of.count == 0) continue;
         const CachedRows<const float> before = std::as_const(slots_of(of.sequence)).rows();
-        SmoothSlotsJob<float> job{.y = detail::rows_of(saved.merged.made, of),
-                                  .z = detail::rows_of(saved.merged.slots, of),
-                                  .weights = detail::rows_of(shares, of),
-                                  .d = detail::rows_of(saved.merged.added, of)};
+        SmoothSlotsJob<float> job = Slots::smoothing_of(plan, saved.merged, shares, i);
         if (of.first_position > 0)
           job.before = before.rows.row(before.ring.row_of(of.first_position - 1)).slice(width, width);
         jobs.add(job);

@@ -28,7 +28,7 @@ struct MergedTokens {
   DeviceView<Real, 2> slots;  ///< [M, D]
   DeviceView<Real> masses;    ///< [M]
   DeviceView<Real, 2> made;   ///< [M, D]: what the inner layers made of the slots
-  DeviceView<Real, 2> added;  ///< [M, D]: made - slots, smoothed
+  DeviceView<Real, 2> added;  ///< [M, D]: made - slots, or all of made, smoothed
 };
 
 namespace detail {
@@ -41,8 +41,8 @@ DeviceView<T> rows_of(DeviceView<T> all, const Chunk& chunk) {
   return all.slice(chunk.begin, chunk.count);
 }
 /// Rows that may not be there.
-template <class T>
-DeviceView<T, 2> some_rows(DeviceView<T, 2> all, const Chunk& chunk) {
+template <class View>
+View some_rows(View all, const Chunk& chunk) {
   return all.data != nullptr ? rows_of(all, chunk) : all;
 }
 template <class T>
@@ -62,7 +62,9 @@ class SlotPlan {
         positions_(pass.device, pass.batch.positions),
         novelty_(pass.device, pass.batch.size()),
         guarded_(pass.device, pass.batch.size()),
-        plan_(pass.device, typename Policy::Budget{}, pass.batch, input_of(pass, novelty), states),
+        masses_(pass.device, Policy::Position::weighs_tokens ? pass.masses : DeviceView<const float>{}),
+        plan_(pass.device, typename Policy::Budget{}, pass.batch, input_of(pass, novelty), states,
+              typename Policy::Position{}),
         all_(pass.device, plan_.size()),
         closing_(pass.device, plan_.size()),
         offsets_(pass.device, pass.batch.chunk_count() + 1) {
@@ -94,6 +96,7 @@ class SlotPlan {
 
   /// M
   [[nodiscard]] Index size() const { return plan_.size(); }
+  [[nodiscard]] Index novel() const { return plan_.novel(); }
   /// The slots of chunk i.
   [[nodiscard]] const Chunk& chunk(std::size_t i) const { return plan_.chunks()[i]; }
   [[nodiscard]] Index first_position(const Chunk& of_slots) const {
@@ -118,7 +121,7 @@ class SlotPlan {
     for (const auto p : measured.view()) novelty_.add(static_cast<float>(p));
     const auto list = [](const auto& downloaded) {
       const auto of = downloaded.view();
-      return std::span<const std::int32_t>(of.data, static_cast<std::size_t>(of.size));
+      return std::span(of.data, static_cast<std::size_t>(of.size));
     };
     const auto ids = list(tokens_);
     flag_protected<typename Policy::Protect>(ids, guarded_);
@@ -126,12 +129,14 @@ class SlotPlan {
             .guarded = guarded_.ready(),
             .tokens = ids,
             .positions = list(positions_),
+            .masses = list(masses_),
             .threshold = Policy::threshold};
   }
 
   Download<Device, std::int32_t, 1> tokens_, positions_;
   Staged<Device, float> novelty_;
   Staged<Device, std::int32_t> guarded_;
+  Download<Device, float, 1> masses_;
   MergePlan<Device> plan_;
   Staged<Device, std::int32_t> all_, closing_;
   Staged<Device, Index> offsets_;
