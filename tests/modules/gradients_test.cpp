@@ -250,13 +250,8 @@ using Cases = testing::Types<
     LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
     StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>, MoeRootCase, MoeHashCase,
     StackCase<HashSpec>, StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase,
-<<<<<<< HEAD
-    StackCase<MergeSpec<HalfOfTokens, FewRanks>>, StackCase<MergeSpec<EverySecond, OnlyAdded>>, StackCase<NestedSpec>,
+    StackCase<MergeSpec<HalfOfTokens, FewRanks>>, StackCase<MergeSpec<HalfOfTokens, WholeSlots>>, StackCase<NestedSpec>,
     BothWays<MatchedSpec>>;
-=======
-    StackCase<MergeSpec<HalfOfTokens, FewRanks>>, StackCase<MergeSpec<HalfOfTokens, WholeSlots>>,
-    StackCase<NestedSpec>>;
->>>>>>> main
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }
