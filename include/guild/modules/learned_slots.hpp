@@ -87,6 +87,7 @@ struct LearnedSlots {
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
                       DeviceView<Real, 2> x, DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
     detail::require_whole_sight(pass, static_cast<bool>(caches), "LearnedSlots");
+    check_masses(pass);
     check_whole(pass.batch);
     Device& device = pass.device;
     Saved<Real> here;
@@ -152,7 +153,11 @@ struct LearnedSlots {
                   .dz = detail::rows_of(dslots, of.chunk(i))});
       combine_slots_backward(device, jobs.ready());
     }
+<<<<<<< HEAD
     detail::count_slots(pass, of.size(), dx);
+=======
+    detail::count_slots(pass, dx.rows, std::min(of.size(), dx.rows));
+>>>>>>> bidi
     Layers::backward(of.over_slots(pass), weights.layers, saved.layers, dmade, gradients.layers);
     add(device, dslots, dmade);
     {
