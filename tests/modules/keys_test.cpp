@@ -144,6 +144,15 @@ TEST(RingCache, ALongPassThatIsUndoneAfterRoomWasMadeLeavesTheRoom) {
   EXPECT_TRUE(same_bits(attention.extend(cache, 30, 130), attention.extend(straight, 30, 130)));
 }
 
+/// Window - 1 + Chunk rows are as many as it takes: with one less the same chunks go wrong.
+TEST(RingCache, OneRowLessIsTooFew) {
+  const auto goes_wrong_in_chunks = []<class A>(Attention<A> attention) {
+    return goes_wrong(attention.alone(40), [&] { return attention.run({4, 8, 12, 16, 20, 24, 28, 32, 36, 40}); });
+  };
+  EXPECT_FALSE(goes_wrong_in_chunks(Attention<Local<guild::Gqa<Grouped>, 9, 2, 4>>()));
+  EXPECT_TRUE(goes_wrong_in_chunks(Attention<guild::Gqa<Grouped>::WithKeys<ShortOfARow<9, 2, 4>>>()));
+}
+
 TEST(RingCache, TakesTheBytesOfItsFormula) {
   using Cache = Local<guild::Gqa<GroupedBf16>, 128, 4, 16>::Cache;
   static_assert(guild::SequenceCache<Cache>);

@@ -300,13 +300,6 @@ TEST(MergeSpan, SlotsOfSlotsHaveTheMassOfTheirTokens) {
 
 // What a token may depend on.
 
-/// The kernels whose products have the same bits for any number of rows.
-template <class A>
-Running<A> plain_running() {
-  Running<A> running{Cpu({.threads = 2, .isa = Isa::baseline})};
-  running.device.tuning().latent_form = LatentForm::expanded;
-  return running;
-}
 using LatentSpan = Alone<SpanOf<SmallMla, Latents, Half>>;
 using NearSpan = Alone<SpanOf<SmallGqa, Near, Third>>;
 using GroupingSpan = Alone<SpanOf<SmallGqa, Grouping, ThreeQuarters>>;

@@ -239,4 +239,12 @@ struct Running {
   }
 };
 
+/// The kernels whose products have the same bits for any number of rows.
+template <class A>
+Running<A> plain_running() {
+  Running<A> running{guild::Cpu({.threads = 2, .isa = guild::Isa::baseline})};
+  running.device.tuning().latent_form = LatentForm::expanded;
+  return running;
+}
+
 }  // namespace guild_test
