@@ -159,10 +159,8 @@ template <class Real> struct AddSlopePiece;
 template <class Real> struct RatioLossRow;
 
 // guild/ops/merge/rows/running_means.hpp
-template <class Real>
-struct RunningMeansGradientJob;
-template <class Real>
-struct RunningMeansJob;
+template <class Real> struct RunningMeansGradientJob;
+template <class Real> struct RunningMeansJob;
 
 // guild/ops/merge/rows/smooth_slots.hpp
 template <class Real> struct SmoothSlotsAdjointJob;

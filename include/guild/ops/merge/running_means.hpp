@@ -1,5 +1,5 @@
 // Means of the tokens of a group up to each of them: what a cache that merges its keys holds of a group while it grows
-// (dynamic memory compression, arXiv 2403.09636, equation 3, where all tokens weigh the same). Shapes: n tokens of D
+// (dynamic memory compression, arXiv 2403.09636, section 3; here all tokens weigh the same). Shapes: n tokens of D
 // columns.
 #pragma once
 
