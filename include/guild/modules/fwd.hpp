@@ -90,8 +90,14 @@ struct NoIndexer;
 template <Index Window, Index Pinned, Index Chunk> struct LocalKeys;
 template <class IndexerType> struct ChosenKeys;
 
+// guild/modules/latent_norms.hpp
+template <class Attention> struct LatentNorms;
+
 // guild/modules/latent_parts.hpp
 template <class Attention, class Element> struct LatentParts;
+
+// guild/modules/latent_rows.hpp
+template <class Attention, class Keys> struct LatentRows;
 
 // guild/modules/learned_slots.hpp
 template <class LayersType, class S, Index M> struct LearnedSlots;
@@ -229,6 +235,23 @@ struct RoutingCounts;
 
 // guild/modules/row_cache.hpp
 template <class ElementType, Index Width> class RowCache;
+
+// guild/modules/running_attention.hpp
+template <class Keys, class Device, class Cache> struct RunningAttention;
+
+// guild/modules/running_cache.hpp
+template <class ElementType, Index Width, Index Latent, class Policy> struct RunningCache;
+
+// guild/modules/running_keys.hpp
+struct DefaultKeyMerging;
+struct LatentNovelty;
+template <class Keys, class Policy, Index Latent> struct RunningKeys;
+
+// guild/modules/running_plan.hpp
+template <class Device> class RunningPlan;
+
+// guild/modules/running_rows.hpp
+template <class Keys, class Device, class Real> class RunningRows;
 
 // guild/modules/segment.hpp
 template <class LayerType, int Count> struct Segment;

@@ -8,6 +8,7 @@
 // Shapes: T tokens of a pass, D hidden, M slots a sequence, N of all sequences.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -153,11 +154,7 @@ struct LearnedSlots {
                   .dz = detail::rows_of(dslots, of.chunk(i))});
       combine_slots_backward(device, jobs.ready());
     }
-<<<<<<< HEAD
-    detail::count_slots(pass, of.size(), dx);
-=======
     detail::count_slots(pass, dx.rows, std::min(of.size(), dx.rows));
->>>>>>> bidi
     Layers::backward(of.over_slots(pass), weights.layers, saved.layers, dmade, gradients.layers);
     add(device, dslots, dmade);
     {

@@ -240,11 +240,7 @@ struct MatchSpan {
     scatter_rows(device, dx, plan.place, dplaced);
     Slots::backward(pass, weights.inflation, plan, saved.merged, dplaced, dadded, dmade, dslots, DeviceView<Real>{},
                     gradients.inflation);
-<<<<<<< HEAD
-    detail::count_slots(pass, plan.size(), dx);
-=======
     detail::count_slots(pass, dx.rows, plan.size());
->>>>>>> bidi
     const auto masses = detail::as_float(pass, saved.merged.masses, scratch);
     Layers::backward(plan.over_slots(pass, masses), weights.layers, saved.layers, dmade, gradients.layers);
     add(device, dslots, dmade);

@@ -1,8 +1,6 @@
 // How what merging measures is kept near what its budget can close, and what is counted of it.
 #pragma once
 
-#include <algorithm>
-
 #include <guild/core/view.hpp>
 #include <guild/device/transfer.hpp>
 #include <guild/ops/merge/ratio_loss.hpp>
@@ -42,14 +40,6 @@ void add_ratio_loss(const Pass& pass, const Plan& plan, DeviceView<const Real> n
              terms);
 }
 
-<<<<<<< HEAD
-/// Of a span without novelty, and so without a loss: counts that `slots` came of the `tokens` that a pass has there.
-template <class Pass, class Real>
-void count_slots(const Pass& pass, Index slots, DeviceView<Real, 2> tokens) {
-  if (pass.merging.terms_l.data == nullptr) return;
-  ratio_loss(pass.device, DeviceView<const Real>{tokens.data, tokens.rows}, 0, std::min(slots, tokens.rows), 1.0, 0.0,
-             pass.balance_scale, DeviceView<Real>{}, pass.merging.terms_l.slice(pass.layer, 1));
-=======
 /// Counts the slots of a span without novelty, which has no loss.
 template <class Pass>
 void count_slots(const Pass& pass, Index tokens, Index slots) {
@@ -58,7 +48,6 @@ void count_slots(const Pass& pass, Index tokens, Index slots) {
   const DeviceView<const float> none = zeros<float>(pass.device, tokens, scratch);
   ratio_loss(pass.device, none, slots, slots, 1.0, 0.0, pass.balance_scale, DeviceView<float>{},
              pass.merging.terms_l.slice(pass.layer, 1));
->>>>>>> bidi
 }
 
 }  // namespace detail

@@ -132,6 +132,10 @@ template <class Real> struct BestPartnersJob;
 template <class Real> struct MatchEnergyJob;
 template <class Real> struct UnitRow;
 
+// guild/ops/merge/rows/group_keys.hpp
+struct ListGroupKeysJob;
+struct MarkGroupKeysJob;
+
 // guild/ops/merge/rows/group_scores.hpp
 template <class Real> struct GroupScoresBackwardPiece;
 template <class Real> struct GroupScoresPiece;
@@ -164,6 +168,10 @@ template <class Real> struct PoolGroupsJob;
 struct MergeTerms;
 template <class Real> struct AddSlopePiece;
 template <class Real> struct RatioLossRow;
+
+// guild/ops/merge/rows/running_means.hpp
+template <class Real> struct RunningMeansGradientJob;
+template <class Real> struct RunningMeansJob;
 
 // guild/ops/merge/rows/smooth_slots.hpp
 template <class Real> struct SmoothSlotsAdjointJob;
