@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <guild/device/host_team.hpp>
 #include <guild/ops/merge/best_partners.hpp>
-#include <guild/ops/merge/learned_slots.hpp>
 #include <guild/ops/merge/group_keys.hpp>
+#include <guild/ops/merge/learned_slots.hpp>
 #include <guild/ops/merge/running_means.hpp>
 #include <tuple>
 
@@ -159,9 +159,11 @@ TEST(RowTeams, MatchesAndLearnedSlotsAgree) {
               [](auto&&... of) { guild::best_partners(of...); });
     }
     run_one(device,
-            guild::MatchEnergyJob<float>{
-                .unit = unit.view(), .of = view_of(from), .margin = 0.1f, .alpha = 1.0f,
-                .energy = view_of(likeness).slice(12, 6)},
+            guild::MatchEnergyJob<float>{.unit = unit.view(),
+                                         .of = view_of(from),
+                                         .margin = 0.1f,
+                                         .alpha = 1.0f,
+                                         .energy = view_of(likeness).slice(12, 6)},
             [](auto&&... of) { guild::match_energies(of...); });
     run_one(device,
             guild::DispatchSlotsJob<float>{.logits = logits.view(),
