@@ -233,6 +233,7 @@
 #include <guild/modules/streams.hpp>
 #include <guild/modules/takes_slots.hpp>
 #include <guild/modules/token_inflation.hpp>
+#include <guild/modules/token_novelty.hpp>
 #include <guild/modules/weighted_cache.hpp>
 #include <guild/modules/weighted_keys.hpp>
 #include <guild/ops/attention/attention.hpp>

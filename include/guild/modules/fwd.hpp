@@ -139,10 +139,8 @@ template <class Device> class MergePlan;
 struct DefaultInflation;
 struct DefaultMerging;
 struct MassMean;
-struct NoNovelty;
 struct SelectClosing;
 struct SoftmaxPool;
-template <Index Rank> struct CosineNovelty;
 
 // guild/modules/merge_position.hpp
 struct CentroidPosition;
@@ -286,6 +284,12 @@ template <class S, class LayersType, const HyperConfig& Config> struct Streams;
 
 // guild/modules/token_inflation.hpp
 template <class S, class PolicyType> struct TokenInflation;
+
+// guild/modules/token_novelty.hpp
+struct FullRankCosine;
+struct NoNovelty;
+template <Index Rank> struct CosineNovelty;
+template <int Offset> struct LearnedSigmoid;
 
 // guild/modules/weighted_cache.hpp
 template <class Rows> struct WeightedCache;

@@ -159,6 +159,8 @@ template <class Real> struct LogMassesPiece;
 // guild/ops/merge/rows/novelty.hpp
 template <class Real> struct NoveltyGradientJob;
 template <class Real> struct NoveltyJob;
+template <class Real> struct SigmoidNoveltyGradientJob;
+template <class Real> struct SigmoidNoveltyJob;
 
 // guild/ops/merge/rows/pool_groups.hpp
 template <class Real> struct PoolGroupsGradientJob;
