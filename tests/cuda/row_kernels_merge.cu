@@ -260,13 +260,17 @@ void rings(guild::Cpu& cpu, guild::Cuda& cuda) {
   const Index width = 515;
   auto kept = matrix<float>(cuda, random, 11, width, 2), scores = matrix<float>(cuda, random, 11, 1);
   auto q = matrix<float>(cuda, random, 2, width), z = matrix<float>(cuda, random, 1, width);
-  auto p = matrix<float>(cuda, random, 1, 2), r = matrix<float>(cuda, random, 2, width);
+  auto p = matrix<float>(cuda, random, 1, 2), e = matrix<float>(cuda, random, 1, 2),
+       r = matrix<float>(cuda, random, 2, width);
   Twin<std::int32_t> ends(cuda, 2, 1, 1, {95, 101}), slots(cuda, 1, 2, 2, {100, 101});
   const guild::RingRows ring{2, 9};
   const auto run = [&](auto& device) {
     const auto at = [&](auto& twin) { return seen(device, twin); };
     const guild::NoveltyJob<float> of_p{.q = at(q), .keys = at(kept), .first = 100, .p = at(p).row(0), .ring = ring};
     guild::novelty(device, std::span(&of_p, 1));
+    const guild::TokenEnergyJob<float> of_e{
+        .x = at(kept), .first = 100, .window = 6, .margin = 0.0f, .alpha = 1.0f, .e = at(e).row(0), .ring = ring};
+    guild::token_energy(device, std::span(&of_e, 1));
     const guild::PoolGroupsJob<float> of_z{.x = at(kept),
                                            .scores = at(scores),
                                            .begin = 95,
@@ -283,6 +287,7 @@ void rings(guild::Cpu& cpu, guild::Cuda& cuda) {
   run(cpu);
   run(cuda);
   p.compare(cuda, 1e-6, "novelty of a ring");
+  e.compare(cuda, 1e-6, "token_energy of a ring");
   z.compare(cuda, 1e-5, "pool_groups of a ring");
   r.compare(cuda, 0, "lost_detail of a ring");
 }

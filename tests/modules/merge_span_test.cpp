@@ -136,6 +136,25 @@ struct Measured {
   }
 };
 
+/// Whether token t is protected.
+template <class Protect>
+bool guards(const Story& story, Index t) {
+  if constexpr (requires { Protect::window; }) {
+    double energy = 0.0;
+    const Index begin = std::max(t - Protect::window, Index{0});
+    const auto own = row_of(story.x, t);
+    for (Index s = begin; s < t; ++s) {
+      const auto other = row_of(story.x, s);
+      const double cosine = dot(own, other) / std::sqrt(dot(own, own) * dot(other, other));
+      energy += cosine >= 0.5 ? cosine : std::exp(cosine - 0.5) - 1.0;
+    }
+    energy /= static_cast<double>(std::max(t - begin, Index{1}));
+    EXPECT_GT(std::fabs(energy + 0.25), 1e-5) << "too near to tell";
+    return energy < -0.25;
+  } else {
+    return Protect::protects(story.tokens[static_cast<std::size_t>(t)]);
+  }
+}
 /// One sequence through a span whose layers double their rows.
 template <class Policy>
 struct Defined {
@@ -165,7 +184,7 @@ struct Defined {
     Index slot = -1;
     std::vector<double> z(width), added(width, 0.0);
     for (Index t = 0, first = 0; t < tokens; ++t) {
-      const bool guarded = Policy::Protect::protects(story.tokens[static_cast<std::size_t>(t)]);
+      const bool guarded = guards<typename Policy::Protect>(story, t);
       const double novelty = measured.novelty[static_cast<std::size_t>(t)];
       const bool closes = slot + 1 < slots && given.positions[static_cast<std::size_t>(slot + 1)] == t;
       // What lies at the threshold may go either way.
@@ -263,7 +282,7 @@ struct BySigmoid : Merge<Unbounded<3>, MassMean> {
 };
 TEST(MergeSpan, IsItsDefinition) {
   Defined<Half>().expect_all();
-  Defined<ThreeQuarters>().expect_all();
+  Defined<ThreeQuartersByEnergy>().expect_all();
   Defined<Third>().expect_all();
   Defined<ByFullRank>().expect_all();
   Defined<BySigmoid>().expect_all();
@@ -316,7 +335,7 @@ TEST(MergeSpan, SlotsOfSlotsHaveTheMassOfTheirTokens) {
 // What a token may depend on.
 
 using LatentSpan = Alone<SpanOf<SmallMla, Latents, Half>>;
-using NearSpan = Alone<SpanOf<SmallGqa, Near, Third>>;
+using NearSpan = Alone<SpanOf<SmallGqa, Near, ThreeQuartersByEnergy>>;
 using GroupingSpan = Alone<SpanOf<SmallGqa, Grouping, ThreeQuartersBySigmoid>>;
 /// A span within a span, with layers before and behind it.
 using Nested =

@@ -54,6 +54,10 @@ struct ThreeQuartersAtFirst : ThreeQuarters {
 struct ThreeQuartersBySigmoid : ThreeQuarters {
   using Novelty = guild::LearnedSigmoid<>;
 };
+/// Protects tokens that are unlike the six before them.
+struct ThreeQuartersByEnergy : ThreeQuarters {
+  using Protect = guild::CausalEnergy<6>;
+};
 /// All tokens are novel, and may be.
 struct Whole : Merge<guild::TokenBucket<1, 1, 1, 8>> {
   static constexpr float threshold = 0.0f;

@@ -125,6 +125,7 @@ struct Wish;
 template <Index G> struct Unbounded;
 template <Index Num, Index Den, Index Burst, Index G> struct TokenBucket;
 template <Index Stride> struct FixedStride;
+template <Index W> struct CausalEnergy;
 template <class Bucket, Index R> struct Reserve;
 template <std::int32_t... Ids> struct ProtectTokens;
 
@@ -289,6 +290,8 @@ template <class S, class PolicyType> struct TokenInflation;
 struct FullRankCosine;
 struct NoNovelty;
 template <Index Rank> struct CosineNovelty;
+template <class Real> struct TokenNovelty;
+template <class Real> struct TokenRows;
 template <int Offset> struct LearnedSigmoid;
 
 // guild/modules/weighted_cache.hpp

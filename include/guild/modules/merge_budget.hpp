@@ -130,6 +130,23 @@ struct ProtectTokens {
   [[nodiscard]] static constexpr bool protects(std::int32_t token) { return ((token == Ids) || ...); }
 };
 
+/// Tokens whose rows are unlike the W ones before them: of an energy (token_energy) below `least`. Protected as those
+/// of ProtectTokens are. A policy may derive from it and say other numbers.
+template <Index W>
+struct CausalEnergy {
+  static_assert(W > 0, "CausalEnergy: W must be positive: a token is compared with the W before it");
+  static constexpr Index window = W;
+  static constexpr float margin = 0.5f, alpha = 1.0f, least = -0.25f;
+};
+namespace detail {
+/// How many rows before a token say whether it is protected.
+template <class Protect>
+inline constexpr Index energy_window = 0;
+template <class Protect>
+requires requires { Protect::window; }
+inline constexpr Index energy_window<Protect> = Protect::window;
+}  // namespace detail
+
 /// Adds to a list, such as Staged, for each token 1 if it is protected and 0 if not; under NoProtect nothing at all,
 /// which says the same.
 template <class Protect, class List>

@@ -34,7 +34,6 @@
 #include <guild/modules/token_inflation.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/copy_rows.hpp>
-#include <guild/ops/merge/novelty.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
 #include <guild/ops/merge/smooth_slots.hpp>
 
@@ -121,7 +120,7 @@ struct MergeSpan {
     auto scratch = device.scratch();
     const Index tokens = dx.rows;
     const auto take = [&](Index rows) { return scratch.template take<Real>(rows, width); };
-    const Plan<Device> plan(pass, saved.merging.novelty, scratch);
+    const Plan<Device> plan(pass, saved.merging, scratch);
     const Index slots = plan.size();
     const auto dadded = take(slots), dmade = take(slots), dslots = take(slots);
     const auto dnovelty = zeros<Real>(device, tokens, scratch);
@@ -162,16 +161,11 @@ struct MergeSpan {
     check_whole(pass.batch);
     const auto chunks = pass.batch.chunks;
     const DeviceView<const Real> masses = detail::masses_of<Real>(pass, room);
-    if constexpr (Merging::rank > 0) {
-      Staged<Device, NoveltyJob<Real>> jobs(device, pass.batch.chunk_count());
-      for (const Chunk& chunk : chunks)
-        jobs.add({.q = detail::rows_of(saved.merging.query, chunk),
-                  .keys = detail::rows_of(saved.merging.key, chunk),
-                  .p = detail::rows_of(saved.merging.novelty, chunk)});
-      novelty(device, jobs.ready());
-    }
+    Merging::compare(pass, room, saved.merging, [&](std::size_t i) -> TokenRows<Real> {
+      return {detail::rows_of(saved.merged.x, chunks[i]), detail::rows_of(saved.merging.key, chunks[i])};
+    });
     Merging::score(pass, weights.merging, masses, saved.merging, room);
-    const Plan<Device> plan(pass, saved.merging.novelty, room);
+    const Plan<Device> plan(pass, saved.merging, room);
     saved.merged.slots = room.template keep<Real>(plan.size(), width);
     saved.merged.masses = room.template keep<Real>(plan.size());
     saved.merged.made = room.template keep<Real>(plan.size(), width);
@@ -226,21 +220,15 @@ struct MergeSpan {
     const auto inner_of = [&](int sequence) -> Inner& { return caches[sequence].inner; };
     Seen seen(device, count), scored(device, count);
     append_rows(pass, Caches<Tokens>(tokens_of), Columns{saved.merged.x, saved.merging.key}, room, seen);
-    if constexpr (Merging::rank > 0) {
-      Staged<Device, NoveltyJob<float>> jobs(device, count);
-      for (std::size_t i = 0; i < chunks.size(); ++i)
-        if (chunks[i].count > 0)
-          jobs.add({.q = detail::rows_of(saved.merging.query, chunks[i]),
-                    .keys = seen.ready()[i].rows.middle_cols(width, Merging::rank),
-                    .first = chunks[i].first_position,
-                    .p = detail::rows_of(saved.merging.novelty, chunks[i]),
-                    .ring = seen.ready()[i].ring});
-      novelty(device, jobs.ready());
-    }
+    Merging::compare(pass, room, saved.merging, [&](std::size_t i) -> TokenRows<float> {
+      const CachedRows<const float>& all = seen.ready()[i];
+      return {all.rows.middle_cols(0, width), all.rows.middle_cols(width, Merging::rank), chunks[i].first_position,
+              all.ring};
+    });
     Merging::score(pass, weights.merging, pass.masses, saved.merging, room);
     append_rows(pass, Caches<Scores>(scores_of),
                 Columns{saved.merging.scores, detail::column(detail::masses_or_ones(pass, room))}, room, scored);
-    const Plan<Device> plan(pass, saved.merging.novelty, room, Caches<States>(states_of));
+    const Plan<Device> plan(pass, saved.merging, room, Caches<States>(states_of));
     saved.merged.slots = room.template take<float>(plan.size(), width);
     saved.merged.masses = room.template take<float>(plan.size());
     saved.merged.made = room.template take<float>(plan.size(), width);

@@ -17,6 +17,7 @@
 #include <guild/modules/merge_policies.hpp>
 #include <guild/modules/merge_states.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/token_novelty.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -52,18 +53,18 @@ DeviceView<T, 2> column(DeviceView<T> all) {
 }
 }  // namespace detail
 
-/// Made of the novelty [T] of a pass's tokens: on the host, so the host waits for it. The same novelty gives the same
+/// Made of what is measured of a pass's tokens, on the host, so the host waits for it. The same numbers give the same
 /// slots. Lists on the device lie in the memory that it was made with.
 template <class Device, class Policy>
 class SlotPlan {
  public:
   template <class Real, class Memory, class States = MergeStates<1>>
-  SlotPlan(const Pass<Device>& pass, DeviceView<Real> novelty, Memory& memory, Caches<States> states = {})
+  SlotPlan(const Pass<Device>& pass, const TokenNovelty<Real>& measured, Memory& memory, Caches<States> states = {})
       : tokens_(pass.device, pass.batch.tokens),
         positions_(pass.device, pass.batch.positions),
         novelty_(pass.device, pass.batch.size()),
         guarded_(pass.device, pass.batch.size()),
-        plan_(pass.device, typename Policy::Budget{}, pass.batch, input_of(pass, novelty), states,
+        plan_(pass.device, typename Policy::Budget{}, pass.batch, input_of(pass, measured), states,
               typename Policy::Position{}),
         all_(pass.device, plan_.size()),
         closing_(pass.device, plan_.size()),
@@ -116,16 +117,22 @@ class SlotPlan {
 
  private:
   template <class Real>
-  MergeInput input_of(const Pass<Device>& pass, DeviceView<Real> novelty) {
-    const Download measured(pass.device, novelty);
-    for (const auto p : measured.view()) novelty_.add(static_cast<float>(p));
+  MergeInput input_of(const Pass<Device>& pass, const TokenNovelty<Real>& measured) {
+    using Protect = typename Policy::Protect;
+    const Download novelty(pass.device, measured.novelty);
+    for (const auto p : novelty.view()) novelty_.add(static_cast<float>(p));
     const auto list = [](const auto& downloaded) {
       const auto of = downloaded.view();
       return std::span(of.data, static_cast<std::size_t>(of.size));
     };
     const auto ids = list(tokens_);
     if (Policy::Position::weighs_tokens && pass.masses.data != nullptr) masses_.emplace(pass.device, pass.masses);
-    flag_protected<typename Policy::Protect>(ids, guarded_);
+    if constexpr (detail::energy_window < Protect >> 0) {
+      const Download energy(pass.device, measured.energy);
+      for (const auto e : energy.view()) guarded_.add(static_cast<float>(e) < Protect::least ? 1 : 0);
+    } else {
+      flag_protected<Protect>(ids, guarded_);
+    }
     return {.novelty = novelty_.ready(),
             .guarded = guarded_.ready(),
             .tokens = ids,

@@ -3,12 +3,15 @@
 // token and is there at once. Shapes: T tokens of a pass, D hidden, R router width, M slots that the pass closes.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <type_traits>
 
 #include <guild/core/config.hpp>
+#include <guild/device/staged.hpp>
 #include <guild/device/transfer.hpp>
 #include <guild/modules/batch.hpp>
 #include <guild/modules/linear.hpp>
@@ -20,6 +23,7 @@
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/merge/group_scores.hpp>
+#include <guild/ops/merge/novelty.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
 
@@ -44,7 +48,9 @@ struct SoftTokenMerging {
                 "SoftTokenMerging: a budget that looks ahead is no budget of a causal model");
   static_assert(longest > 0, "SoftTokenMerging: Budget::longest must be positive: a cache keeps the open group");
   static constexpr bool measures = Policy::Novelty::measures, learns_pool = Policy::Pool::learned;
-  static constexpr Index kept = longest < 2 ? 2 : longest;  ///< tokens whose rows later ones need, their own included
+  static constexpr Index energy_window = detail::energy_window<typename Policy::Protect>;
+  /// Tokens whose rows later ones need, their own included.
+  static constexpr Index kept = std::max({Index{2}, longest, 1 + energy_window});
 
   using Score = detail::ZeroLinear<1, hidden>;
 
@@ -63,7 +69,7 @@ struct SoftTokenMerging {
   }
 
   template <class Real>
-  struct Saved : detail::TokenNovelty<Real> {
+  struct Saved : TokenNovelty<Real> {
     DeviceView<Real, 2> scores;  ///< [T, 1]: logits of the softmax within groups
   };
 
@@ -88,6 +94,35 @@ struct SoftTokenMerging {
       Novelty::finish(pass, weights, x, saved);
     }
     if constexpr (!learns_pool) fill(device, {saved.scores.data, x.rows}, Real(0));
+  }
+  /// Novelty and energy that are of several rows, those of chunk i in rows_of(i).
+  template <class Device, class Real, class RoomOf, class RowsOf>
+  static void compare(const Pass<Device>& pass, RoomOf& room, Saved<Real>& saved, RowsOf&& rows_of) {
+    const Index count = pass.batch.chunk_count();
+    if constexpr (energy_window > 0) saved.energy = room.template keep<Real>(saved.novelty.size);
+    Staged<Device, NoveltyJob<Real>> angles(pass.device, rank > 0 ? count : 0);
+    Staged<Device, TokenEnergyJob<Real>> energies(pass.device, energy_window > 0 ? count : 0);
+    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
+      const Chunk& chunk = pass.batch.chunks[i];
+      if (chunk.count == 0) continue;
+      const TokenRows<Real> rows = rows_of(i);
+      if constexpr (rank > 0)
+        angles.add({.q = saved.query.middle_rows(chunk.begin, chunk.count),
+                    .keys = rows.key,
+                    .first = rows.first,
+                    .p = saved.novelty.slice(chunk.begin, chunk.count),
+                    .ring = rows.ring});
+      if constexpr (energy_window > 0)
+        energies.add({.x = rows.x,
+                      .first = rows.first,
+                      .window = energy_window,
+                      .margin = Policy::Protect::margin,
+                      .alpha = Policy::Protect::alpha,
+                      .e = saved.energy.slice(chunk.begin, chunk.count),
+                      .ring = rows.ring});
+    }
+    if constexpr (rank > 0) novelty(pass.device, angles.ready());
+    if constexpr (energy_window > 0) token_energy(pass.device, energies.ready());
   }
   /// The logits of the softmax within groups, of what `project` left and of masses [T], which may be none: 1 each.
   template <class Device, class Store, class Real, class Memory>

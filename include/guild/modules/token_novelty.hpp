@@ -19,6 +19,22 @@
 namespace guild {
 inline namespace v1 {
 
+/// What is measured of tokens. Rows q and k wait for those before them (novelty); where R is 0, p is there already.
+template <class Real>
+struct TokenNovelty {
+  DeviceView<Real, 2> query;  ///< [T, R]
+  DeviceView<Real, 2> key;    ///< [T, R]
+  DeviceView<Real> novelty;   ///< [T]: p
+  DeviceView<Real> energy;    ///< [T], where tokens are protected by it
+};
+/// Where the rows of a chunk's tokens lie, and of those before them, by position.
+template <class Real>
+struct TokenRows {
+  DeviceView<const Real, 2> x, key;
+  Index first = 0;  ///< position of the chunk's first token
+  RingRows ring{};
+};
+
 namespace detail {
 
 /// A linear layer whose matrix begins as zeros.
@@ -28,14 +44,6 @@ struct ZeroLinear : Linear<Outputs, Inputs> {
   static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     visitor(path / "weight", MatrixShape{.rows = Outputs, .cols = Inputs, .first = 0.0f}, weights.weight...);
   }
-};
-
-/// What is measured of tokens. Rows q and k wait for those before them (novelty); where R is 0, p is there already.
-template <class Real>
-struct TokenNovelty {
-  DeviceView<Real, 2> query;  ///< [T, R]
-  DeviceView<Real, 2> key;    ///< [T, R]
-  DeviceView<Real> novelty;   ///< [T]: p
 };
 
 /// p of the angle between q and the k before it. With n normalised rows [T, D]:

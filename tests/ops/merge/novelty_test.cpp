@@ -132,6 +132,55 @@ TEST(Novelty, HasTheGradientOfAProductWhereARowIsShort) {
   }
 }
 
+/// By the definition, of rings as short as they may be, by teams of several threads.
+TEST(TokenEnergy, FollowsTheFormulaFromARingAndInAnySplit) {
+  const Index tokens = 23, width = 5;
+  std::mt19937 random(8);
+  Matrix<double> x(tokens, width, width + 2), e(1, tokens);
+  x.fill_normal(random);
+  for (Index c = 0; c < width; ++c) x(9, c) = 2 * x(8, c), x(10, c) = 0;
+  const auto energy = [](auto&&... of_all) { guild::token_energy(of_all...); };
+  for (const Index window : {1, 4, 40})
+    for (const Index chunk : {1, 5, 23})
+      for (const int team : {1, 4}) {
+        guild::HostTeams device(team);
+        for (Index first = 0; first < tokens; first += chunk) {
+          const Index count = std::min(chunk, tokens - first);
+          const RingRows ring{0, chunk + window};
+          const auto rows = in_ring(x, ring, first + count);
+          run_one(device,
+                  guild::TokenEnergyJob<double>{.x = rows.view(),
+                                                .first = first,
+                                                .window = window,
+                                                .margin = 0.4,
+                                                .alpha = 0.7,
+                                                .e = e.view().row(0).slice(first, count),
+                                                .ring = ring},
+                  energy);
+        }
+        EXPECT_EQ(e(0, 0), 0.0);
+        for (Index t = 1; t < tokens; ++t) {
+          double sum = 0;
+          const Index begin = std::max(t - window, Index{0});
+          for (Index s = begin; s < t; ++s) {
+            double own = 0, other = 0, both = 0;
+            for (Index c = 0; c < width; ++c)
+              own += x(t, c) * x(t, c), other += x(s, c) * x(s, c), both += x(t, c) * x(s, c);
+            const double cosine = both / std::max(std::sqrt(own * other), 1e-30);
+            sum += cosine >= 0.4 ? cosine : 0.7 * (std::exp(cosine - 0.4) - 1);
+          }
+          ASSERT_NEAR(e(0, t), sum / static_cast<double>(t - begin), 1e-14) << t;
+        }
+      }
+  guild::HostTeams device(1);
+  guild::TokenEnergyJob<double> job{
+      .x = x.view(), .first = 6, .window = 4, .margin = 0.4, .alpha = 0.7, .e = e.view().row(0).slice(0, 3)};
+  EXPECT_EQ(code_of([&] { run_one(device, job, energy); }), ErrorCode::count_);
+  job.ring = {0, 6};
+  job.x.rows = 6;
+  EXPECT_EQ(code_of([&] { run_one(device, job, energy); }), ErrorCode::op_shape) << "a ring that forgets the first";
+}
+
 struct Sigmoid {
   guild::HostTeams device;
   Matrix<double> s, offset{1, 1}, p, dp;

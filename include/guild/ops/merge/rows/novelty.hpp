@@ -93,6 +93,31 @@ struct NoveltyGradientJob {
   }
 };
 
+/// e[t] = the mean of f(cos(x[t], x[s])) over the `window` tokens s before t, see token_energy. A piece is a token.
+template <class Real>
+struct TokenEnergyJob {
+  View<const Real, 2> x;  ///< [.., D]: the row of each position, as `ring` says
+  Index first = 0;        ///< position of token 0
+  Index window = 0;
+  Real margin, alpha;
+  View<Real> e;  ///< [n]
+  RingRows ring{};
+
+  [[nodiscard]] GUILD_HD Index pieces() const { return e.size; }
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index token) const {
+    const Index position = first + token, begin = position > window ? position - window : 0;
+    const Real* const own = x.data + ring.row_of(position) * x.pitch;
+    Real sum = Real(0);
+    for (Index before = begin; before < position; ++before) {
+      const Real cosine = detail::angle_of(team, own, x.data + ring.row_of(before) * x.pitch, x.cols).cosine;
+      sum += cosine >= margin ? cosine : alpha * (std::exp(cosine - margin) - Real(1));
+    }
+    if (team.rank() == 0) e.data[token] = position > begin ? sum / static_cast<Real>(position - begin) : Real(0);
+  }
+};
+
 /// p[t] = sigmoid(p[t] + offset), in place; 1 for the token at position 0. Pieces of tokens.
 template <class Real>
 struct SigmoidNoveltyJob {
