@@ -15,5 +15,6 @@ using Policy = guild::MatchedInflation;
 using Policy = guild::DefaultInflation;
 #endif
 using Layer = guild::Block<Spec, guild::Weighted<guild::Mla<Spec>>, guild::DenseFeedForward<Spec>>;
-static_assert(guild::MatchSpan<guild::Segment<Layer, 1>, guild::DefaultMatching,
-                               guild::TokenInflation<Spec, Policy>>::layers == 1);
+static_assert(
+    guild::MatchSpan<guild::Segment<Layer, 1>, guild::DefaultMatching, guild::TokenInflation<Spec, Policy>>::layers ==
+    1);

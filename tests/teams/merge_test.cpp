@@ -1,9 +1,13 @@
 // The row kernels of merging and inflation by teams of several threads.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <guild/device/host_team.hpp>
 #include <guild/ops/merge/best_partners.hpp>
+#include <guild/ops/merge/group_keys.hpp>
 #include <guild/ops/merge/learned_slots.hpp>
+#include <guild/ops/merge/running_means.hpp>
+#include <tuple>
 
 #include "../ops/merge/merged_span.hpp"
 
@@ -32,6 +36,38 @@ TEST(RowTeams, MergingAndInflationAgree) {
     expect_same(got.ds, expected.ds, 1e-4, "ds");
     expect_same(got.deta, expected.deta, 1e-4, "deta");
   }
+}
+
+/// Running means and lists of groups, which are the same in every team.
+TEST(RowTeams, KeysThatAreMergedHaveTheSameBitsInEveryTeam) {
+  const std::vector<std::int32_t> counts = counts_of({1, 2, 40, 5, 1}), ends = {0, 2, 42, 47, 48};
+  std::mt19937 random(3);
+  const auto x = random_matrix<float>(random, 49, 37);
+  std::vector<std::int32_t> sees;
+  for (std::int32_t t = 0; t < 49; ++t)
+    sees.push_back(3 + static_cast<std::int32_t>(std::ranges::lower_bound(ends, t) - ends.begin()));
+  const auto all = [&](guild::HostTeams device) {
+    Matrix<float> z(49, 37), d = x;
+    run_one(device, guild::RunningMeansJob<float>{.x = x.view(), .counts = view_of(counts), .z = z.view()},
+            [](auto&&... of_all) { guild::running_means(of_all...); });
+    run_one(device, guild::RunningMeansGradientJob<float>{.counts = view_of(counts), .d = d.view()},
+            [](auto&&... of_all) { guild::running_means_backward(of_all...); });
+    std::vector<std::uint32_t> bits(49 * 2);
+    run_one(device, guild::MarkGroupKeysJob{.counts = view_of(counts), .bits = {bits.data(), 49, 2}},
+            [](auto&&... of_all) { guild::mark_group_keys(of_all...); });
+    std::vector<std::int32_t> lists(49 * 7), seen(49);
+    run_one(device,
+            guild::ListGroupKeysJob{.before = 2,
+                                    .ends = view_of(ends),
+                                    .sees = view_of(sees),
+                                    .chosen = {lists.data(), 49, 7},
+                                    .counts = view_of(seen)},
+            [](auto&&... of_all) { guild::list_group_keys(of_all...); });
+    return std::tuple(z.data, d.data, bits, lists, seen);
+  };
+  const auto one = all(guild::HostTeams(1));
+  EXPECT_EQ(std::get<4>(one), sees);
+  for (const int size : {2, 4, 7}) EXPECT_EQ(all(guild::HostTeams(size)), one) << size;
 }
 
 /// What is computed column by column has the bits of a team of one.
@@ -123,9 +159,11 @@ TEST(RowTeams, MatchesAndLearnedSlotsAgree) {
               [](auto&&... of) { guild::best_partners(of...); });
     }
     run_one(device,
-            guild::MatchEnergyJob<float>{
-                .unit = unit.view(), .of = view_of(from), .margin = 0.1f, .alpha = 1.0f,
-                .energy = view_of(likeness).slice(12, 6)},
+            guild::MatchEnergyJob<float>{.unit = unit.view(),
+                                         .of = view_of(from),
+                                         .margin = 0.1f,
+                                         .alpha = 1.0f,
+                                         .energy = view_of(likeness).slice(12, 6)},
             [](auto&&... of) { guild::match_energies(of...); });
     run_one(device,
             guild::DispatchSlotsJob<float>{.logits = logits.view(),

@@ -65,7 +65,7 @@ struct EnergyMatch : BipartiteSoftMatch<Num, Den, Parity> {
 /// Matching as it is recommended: half of the tokens.
 struct DefaultMatching {
   using Match = BipartiteSoftMatch<1, 2>;
-  using Protect = NoProtect;                  ///< [MASK] of a masked language model
+  using Protect = NoProtect;  ///< [MASK] of a masked language model
   /// That of a slot's first token: apart from all others and ascending, as slots are. Centroids of tokens that lie far
   /// from each other may be equal and change the order.
   using Position = FirstPosition;

@@ -32,7 +32,7 @@ template <class Policy>
 /// Adds to dnovelty the gradient of the loss of the span that a pass is at and whose plan this is.
 template <class Policy, class Pass, class Plan, class Real>
 void add_ratio_loss(const Pass& pass, const Plan& plan, DeviceView<const Real> novelty, DeviceView<Real> dnovelty) {
-  constexpr double ratio = Policy::Novelty::rank > 0 ? ratio_of<Policy>() : 1.0;  // what is not measured learns nothing
+  constexpr double ratio = Policy::Novelty::measures ? ratio_of<Policy>() : 1.0;  // what is not measured learns nothing
   static_assert(ratio > 0.0 && ratio <= 1.0, "MergeSpan: Policy::ratio must be above 0 and not above 1");
   DeviceView<MergeTerms> terms{};
   if (pass.merging.terms_l.data != nullptr) terms = pass.merging.terms_l.slice(pass.layer, 1);
