@@ -1,9 +1,11 @@
 // Row kernels of merging and inflation on the GPU against the same kernels on the CPU, forward and backward. Exits with
 // 0 (all agree), 1 (some differ) or 77 (no GPU: nothing was tested).
 #include <guild/device/cpu.hpp>
+#include <guild/ops/merge/best_partners.hpp>
 #include <guild/ops/merge/group_keys.hpp>
 #include <guild/ops/merge/group_scores.hpp>
 #include <guild/ops/merge/inflate.hpp>
+#include <guild/ops/merge/learned_slots.hpp>
 #include <guild/ops/merge/novelty.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
 #include <guild/ops/merge/ratio_loss.hpp>
@@ -185,6 +187,70 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
   compare(dk, 20 * wide, "novelty_backward: dk");
 }
 
+/// Whole sequences: who is like whom, and learned slots with their gradients.
+template <class Real>
+void whole_sequences(guild::Cpu& cpu, guild::Cuda& cuda, Index tokens, Index width, double tolerance) {
+  std::mt19937 random(17);
+  const Index slots = 9, half = tokens / 2;
+  std::vector<std::int32_t> even, odd;
+  for (Index t = 0; t < half; ++t)
+    even.push_back(static_cast<std::int32_t>(2 * t)), odd.push_back(static_cast<std::int32_t>(2 * t + 1));
+  Twin<std::int32_t> from(cuda, 1, half, half, even), to(cuda, 1, half, half, odd), partner(cuda, 1, half, half, even);
+  const auto rows = [&](Index count, Index columns, Index spare = 1) {
+    return matrix<Real>(cuda, random, count, columns, spare);
+  };
+  auto x = rows(tokens, width), logits = rows(tokens, slots), made = rows(slots, width), dz = rows(slots, width),
+       dy = rows(tokens, width);
+  auto unit = rows(tokens, width), dispatch = rows(tokens, slots), combine = rows(tokens, slots),
+       z = rows(slots, width), y = rows(tokens, width), dmade = rows(slots, width), opposite = rows(slots, width),
+       dx = rows(tokens, width), dlogits = rows(tokens, slots);
+  auto similarity = matrix<float>(cuda, random, 1, half, 0), energy = matrix<float>(cuda, random, 1, half, 0);
+  const auto run = [&](auto& device) {
+    const auto at = [&](auto& twin) { return seen(device, twin); };
+    const auto list = [&](auto& twin) { return seen(device, twin).row(0); };
+    guild::unit_rows(device, at(x), guild::DeviceView<Real, 2>(at(unit)));
+    const guild::BestPartnersJob<Real> partners{
+        .unit = at(unit), .from = list(from), .to = list(to), .partner = list(partner), .similarity = list(similarity)};
+    guild::best_partners(device, std::span(&partners, 1));
+    const guild::MatchEnergyJob<Real> energies{
+        .unit = at(unit), .of = list(from), .margin = Real(0.1), .alpha = Real(1), .energy = list(energy)};
+    guild::match_energies(device, std::span(&energies, 1));
+    const guild::DispatchSlotsJob<Real> of_z{.logits = at(logits), .x = at(x), .dispatch = at(dispatch), .z = at(z)};
+    guild::dispatch_slots(device, std::span(&of_z, 1));
+    const guild::CombineSlotsJob<Real> of_y{
+        .logits = at(logits), .x = at(x), .made = at(made), .z = at(z), .combine = at(combine), .y = at(y)};
+    guild::combine_slots(device, std::span(&of_y, 1));
+    const guild::CombineSlotsGradientJob<Real> of_dy{
+        .combine = at(combine), .dy = at(dy), .dmade = at(dmade), .dz = at(opposite)};
+    guild::combine_slots_backward(device, std::span(&of_dy, 1));
+    const guild::LearnedSlotsGradientJob<Real> of_all{.x = at(x),
+                                                      .dispatch = at(dispatch),
+                                                      .combine = at(combine),
+                                                      .z = at(z),
+                                                      .dz = at(dz),
+                                                      .made = at(made),
+                                                      .dy = at(dy),
+                                                      .dx = at(dx),
+                                                      .dlogits = at(dlogits)};
+    guild::learned_slots_backward(device, std::span(&of_all, 1));
+  };
+  run(cpu);
+  run(cuda);
+  const double wide = static_cast<double>(width);
+  partner.compare(cuda, 0, "best_partners");
+  similarity.compare(cuda, 1e-5, "best_partners: similarity");
+  energy.compare(cuda, 1e-5, "match_energies");
+  unit.compare(cuda, 10 * tolerance, "unit_rows");
+  dispatch.compare(cuda, 10 * tolerance, "dispatch_slots");
+  z.compare(cuda, 20 * tolerance, "dispatch_slots: z");
+  combine.compare(cuda, 10 * tolerance, "combine_slots");
+  y.compare(cuda, 40 * tolerance, "combine_slots: y");
+  dmade.compare(cuda, 40 * tolerance, "combine_slots_backward: dmade");
+  opposite.compare(cuda, 40 * tolerance, "combine_slots_backward: dz");
+  dx.compare(cuda, 40 * tolerance, "learned_slots_backward: dx");
+  dlogits.compare(cuda, 20 * wide * tolerance, "learned_slots_backward: dlogits");
+}
+
 /// Terms are four doubles. Then p becomes novelty by a sigmoid.
 template <class Real>
 void ratio_losses(guild::Cpu& cpu, guild::Cuda& cuda, Index tokens, double tolerance) {
@@ -302,6 +368,8 @@ int run() {
     merged_keys<double>(cpu, cuda, 83, width, 6);
   }
   rings(cpu, cuda);
+  whole_sequences<float>(cpu, cuda, 60, 75, 1e-6);
+  whole_sequences<double>(cpu, cuda, 60, 75, 1e-14);
   ratio_losses<float>(cpu, cuda, 10001, 1e-7);
   ratio_losses<double>(cpu, cuda, 10001, 1e-15);
   cuda.synchronize();
