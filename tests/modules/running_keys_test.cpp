@@ -122,7 +122,8 @@ void expect_the_bits_of_the_whole() {
   EXPECT_LE(relative_error(whole, alone), rounds ? 1e-2 : 2e-6);
   EXPECT_EQ(same_bits(expanded.run({150}), alone), !rounds);
   EXPECT_LE(relative_error(expanded.run({150}), whole), 2e-6);
-  EXPECT_LE(relative_error(expanded.run({60, 61, 64, 150}), whole), 2e-6);
+  const Matrix later = expanded.run({60, 64, 150});  // they run absorbed, whatever is asked for
+  EXPECT_TRUE(same_bits(later.middle_rows(60, 90), whole.middle_rows(60, 90)));
   EXPECT_GT(relative_error(whole, Layer<Plain>().alone(150)), 0.05) << "nothing was merged";
 }
 TEST(RunningKeys, DecodingInAnySplitHasTheBitsOfTheWhole) { expect_the_bits_of_the_whole<Merged>(); }
