@@ -176,7 +176,7 @@ TEST(MergeCache, APassThatFailsLeavesNoTrace) {
   expect_no_trace_of_failure<Nested, Watched<Grouping>>();
 }
 
-/// A copy of rows has no room behind them: it grows when it goes on.
+/// A copy of rows has no room behind them: it grows when it goes on, and says how far that reaches.
 TEST(MergeCache, ACopyIsAnotherSequence) {
   Running<Nested> running;
   const Story one(60, width, 1), other(60, width, 2);
@@ -184,6 +184,10 @@ TEST(MergeCache, ACopyIsAnotherSequence) {
     auto original = running.cache_of(60);
     (void)running.extend(original, one, length);
     auto copy = original, untouched = original;
+    EXPECT_EQ(copy.reserved(), length);
+    copy.reserve(length + 3);
+    EXPECT_GE(copy.reserved(), length + 3);
+    EXPECT_LT(copy.reserved(), 60);
     (void)running.extend(copy, other, {length + 1, length + 9, length + 20});
     expect_same_future(running, original, untouched, one);
     copy = original;

@@ -36,9 +36,17 @@ struct MergeCache {
   InnerCache inner{};
 
   [[nodiscard]] Index length() const { return tokens.length(); }
-  /// Of a copy, whose inner caches may have no room behind what they hold, no more than its length.
+  /// Whatever so many tokens close has room: of a copy, whose inner caches may have none behind what they hold, few
+  /// more than its length.
   [[nodiscard]] Index reserved() const {
-    return inner.reserved() < Budget::max_slots(tokens.reserved()) ? length() : tokens.reserved();
+    const Index slots_fit = inner.reserved();
+    Index has = length(), lacks = tokens.reserved();
+    if (Budget::max_slots(lacks) <= slots_fit) return lacks;
+    while (lacks - has > 1) {
+      const Index between = has + (lacks - has) / 2;
+      (Budget::max_slots(between) <= slots_fit ? has : lacks) = between;
+    }
+    return has;
   }
   void reserve(Index count) {
     const Index most = Budget::max_slots(count);
