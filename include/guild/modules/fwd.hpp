@@ -151,12 +151,18 @@ struct HourglassInflation;
 template <Index Rank, Index Longest> struct DynamicPoolingMerging;
 template <Index Rank, Index Longest> struct HNetMerging;
 template <Index Stride> struct HourglassMerging;
+template <Index W, Index R, Index Rank> struct ToMeMerging;
 
 // guild/modules/merge_span.hpp
 template <class LayersType, class Merging, class Inflation> struct MergeSpan;
 
 // guild/modules/merge_states.hpp
-template <Index Chunk> class MergeStates;
+template <Index Chunk, class State> class MergeStates;
+
+// guild/modules/merge_window.hpp
+struct OpenToken;
+template <Index W, Index R> struct WindowQuota;
+template <Index W> struct WindowState;
 
 // guild/modules/merging_options.hpp
 struct MergingOptions;

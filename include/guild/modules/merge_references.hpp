@@ -4,13 +4,15 @@
 //   template <class S>
 //   using HNet = MergeSpan<Layers<S>, SoftTokenMerging<S, HNetMerging<>>, TokenInflation<S, HNetInflation>>;
 //
-// Groups end with the token that closes them and are read from it on, as in all of these methods: where a publication
-// says that a token begins a segment, the slot that it may read is that of the group which it closes here.
+// Groups end with the token that closes them and are read from it on, as in these methods: where a publication says
+// that a token begins a segment, the slot that it may read is that of the group which it closes here. ToMe's wait for
+// the end of their window.
 #pragma once
 
 #include <guild/core/view.hpp>
 #include <guild/modules/merge_budget.hpp>
 #include <guild/modules/merge_policies.hpp>
+#include <guild/modules/merge_window.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -20,6 +22,16 @@ inline namespace v1 {
 struct CopyUnmerge : DefaultInflation {
   static constexpr bool smooths = false, confidence = false;
   static constexpr Index gate_rank = 0, detail_rank = 0;
+};
+
+/// ToMe (arXiv 2210.09461) within windows of W tokens, R of which merge, as a mean by mass; attention is proportional.
+/// ToMe measures by the keys of its attention; here the rows that novelty compares. With CopyUnmerge: tokens read the
+/// last slot of the last complete window, those of the first window none.
+template <Index W, Index R, Index Rank = 128>
+struct ToMeMerging : DefaultMerging {
+  using Novelty = CosineNovelty<Rank>;
+  using Budget = WindowQuota<W, R>;
+  using Pool = MassMean;
 };
 
 /// H-Net's chunking (arXiv 2507.07955, section 2.2.1): tokens with p > 1/2 are the slots, those between them are left
