@@ -175,7 +175,9 @@
 #include <guild/modules/joint_cache.hpp>
 #include <guild/modules/key_choice.hpp>
 #include <guild/modules/keys.hpp>
+#include <guild/modules/latent_norms.hpp>
 #include <guild/modules/latent_parts.hpp>
+#include <guild/modules/latent_rows.hpp>
 #include <guild/modules/layer_list.hpp>
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/learned_slots.hpp>
@@ -214,6 +216,11 @@
 #include <guild/modules/routing.hpp>
 #include <guild/modules/routing_statistics.hpp>
 #include <guild/modules/row_cache.hpp>
+#include <guild/modules/running_attention.hpp>
+#include <guild/modules/running_cache.hpp>
+#include <guild/modules/running_keys.hpp>
+#include <guild/modules/running_plan.hpp>
+#include <guild/modules/running_rows.hpp>
 #include <guild/modules/segment.hpp>
 #include <guild/modules/sequence_cache.hpp>
 #include <guild/modules/shared_indexer.hpp>
@@ -227,6 +234,7 @@
 #include <guild/modules/streams.hpp>
 #include <guild/modules/takes_slots.hpp>
 #include <guild/modules/token_inflation.hpp>
+#include <guild/modules/token_novelty.hpp>
 #include <guild/modules/weighted_cache.hpp>
 #include <guild/modules/weighted_keys.hpp>
 #include <guild/ops/attention/attention.hpp>
@@ -310,6 +318,7 @@
 #include <guild/ops/linear/rows/swiglu.hpp>
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/merge/best_partners.hpp>
+#include <guild/ops/merge/group_keys.hpp>
 #include <guild/ops/merge/group_scores.hpp>
 #include <guild/ops/merge/inflate.hpp>
 #include <guild/ops/merge/learned_slots.hpp>
@@ -318,6 +327,7 @@
 #include <guild/ops/merge/pool_groups.hpp>
 #include <guild/ops/merge/ratio_loss.hpp>
 #include <guild/ops/merge/rows/best_partners.hpp>
+#include <guild/ops/merge/rows/group_keys.hpp>
 #include <guild/ops/merge/rows/group_scores.hpp>
 #include <guild/ops/merge/rows/inflate.hpp>
 #include <guild/ops/merge/rows/learned_slots.hpp>
@@ -325,7 +335,9 @@
 #include <guild/ops/merge/rows/novelty.hpp>
 #include <guild/ops/merge/rows/pool_groups.hpp>
 #include <guild/ops/merge/rows/ratio_loss.hpp>
+#include <guild/ops/merge/rows/running_means.hpp>
 #include <guild/ops/merge/rows/smooth_slots.hpp>
+#include <guild/ops/merge/running_means.hpp>
 #include <guild/ops/merge/smooth_slots.hpp>
 #include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>

@@ -1,11 +1,13 @@
 // Row kernels of merging and inflation on the GPU against the same kernels on the CPU, forward and backward. Exits with
 // 0 (all agree), 1 (some differ) or 77 (no GPU: nothing was tested).
 #include <guild/device/cpu.hpp>
+#include <guild/ops/merge/group_keys.hpp>
 #include <guild/ops/merge/group_scores.hpp>
 #include <guild/ops/merge/inflate.hpp>
 #include <guild/ops/merge/novelty.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
 #include <guild/ops/merge/ratio_loss.hpp>
+#include <guild/ops/merge/running_means.hpp>
 #include <guild/ops/merge/smooth_slots.hpp>
 #include <span>
 
@@ -183,23 +185,73 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
   compare(dk, 20 * wide, "novelty_backward: dk");
 }
 
-/// Terms are four doubles.
+/// Terms are four doubles. Then p becomes novelty by a sigmoid.
 template <class Real>
 void ratio_losses(guild::Cpu& cpu, guild::Cuda& cuda, Index tokens, double tolerance) {
   std::mt19937 random(13);
-  auto p = matrix<Real>(cuda, random, 1, tokens, 0), dp = matrix<Real>(cuda, random, 1, tokens, 0);
+  auto p = matrix<Real>(cuda, random, 1, tokens, 0), dp = matrix<Real>(cuda, random, 1, tokens, 0),
+       offset = matrix<Real>(cuda, random, 1, 1, 0);
   Twin<double> terms(cuda, 1, 4, 4, {1.0, 2.0, 3.0, 4.0});
   const auto run = [&](auto& device) {
     guild::DeviceView<guild::MergeTerms> to{reinterpret_cast<guild::MergeTerms*>(seen(device, terms).data), 1};
     guild::ratio_loss(device, guild::DeviceView<Real>(seen(device, p).row(0)), tokens / 2, tokens / 3, 0.5, 0.7, 0.25,
                       guild::DeviceView<Real>(seen(device, dp).row(0)), to);
+    const guild::SigmoidNoveltyJob<Real> forward{seen(device, offset).row(0), 0, seen(device, p).row(0)};
+    guild::sigmoid_novelty(device, std::span(&forward, 1));
+    const guild::SigmoidNoveltyGradientJob<Real> backward{seen(device, p).row(0), seen(device, dp).row(0)};
+    guild::sigmoid_novelty_backward(device, std::span(&backward, 1));
   };
   run(cpu);
   run(cuda);
   char what[96];
   std::snprintf(what, sizeof what, "ratio_loss of %d tokens and %d bytes", int(tokens), int(sizeof(Real)));
   terms.compare(cuda, 1e-12, what);
+  p.compare(cuda, 10 * tolerance, what);
   dp.compare(cuda, tolerance, what);
+}
+
+/// Keys that are merged in a cache: groups of `length` tokens, of which the first began before.
+template <class Real>
+void merged_keys(guild::Cpu& cpu, guild::Cuda& cuda, Index tokens, Index width, std::int32_t length) {
+  std::mt19937 random(14);
+  auto x = matrix<Real>(cuda, random, tokens, width, 1), before = matrix<Real>(cuda, random, 1, width),
+       z = matrix<Real>(cuda, random, tokens, width, 2), d = matrix<Real>(cuda, random, tokens, width);
+  std::vector<std::int32_t> of, whole, ends, sees;
+  for (std::int32_t t = 0; t < tokens; ++t) {
+    of.push_back((t + 1) % length + 1), whole.push_back(t % length + 1);
+    sees.push_back(4 + static_cast<std::int32_t>(ends.size()));
+    if (of.back() == length || t + 1 == tokens) ends.push_back(t);
+  }
+  const auto integers = [&](Index rows, Index cols, const std::vector<std::int32_t>& values) {
+    return Twin<std::int32_t>(cuda, rows, cols, cols, values);
+  };
+  const Index words = guild::chosen_words(tokens), most = sees.back();
+  auto counts = integers(1, tokens, of), of_whole = integers(1, tokens, whole), seen_by = integers(1, tokens, sees),
+       last = integers(1, static_cast<Index>(ends.size()), ends), found = integers(1, tokens, of),
+       lists = integers(tokens, most, std::vector<std::int32_t>(static_cast<std::size_t>(tokens * most)));
+  Twin<std::uint32_t> bits(cuda, tokens, words, words,
+                           std::vector<std::uint32_t>(static_cast<std::size_t>(tokens * words)));
+  const auto run = [&](auto& device) {
+    const auto at = [&](auto& twin) { return seen(device, twin); };
+    const auto list = [&](auto& twin) { return seen(device, twin).row(0); };
+    const guild::RunningMeansJob<Real> of_z{.x = at(x), .counts = list(counts), .before = at(before), .z = at(z)};
+    guild::running_means(device, std::span(&of_z, 1));
+    const guild::RunningMeansGradientJob<Real> of_d{.counts = list(of_whole), .d = at(d)};
+    guild::running_means_backward(device, std::span(&of_d, 1));
+    const guild::MarkGroupKeysJob of_bits{.counts = list(of_whole), .bits = at(bits)};
+    guild::mark_group_keys(device, std::span(&of_bits, 1));
+    const guild::ListGroupKeysJob of_lists{
+        .before = 3, .ends = list(last), .sees = list(seen_by), .chosen = at(lists), .counts = list(found)};
+    guild::list_group_keys(device, std::span(&of_lists, 1));
+  };
+  run(cpu);
+  run(cuda);
+  const double tolerance = sizeof(Real) == 4 ? 1e-6 : 1e-14;
+  z.compare(cuda, tolerance, "running_means");
+  d.compare(cuda, 4 * tolerance, "running_means_backward");
+  bits.compare(cuda, 0, "mark_group_keys");
+  lists.compare(cuda, 0, "list_group_keys");
+  found.compare(cuda, 0, "list_group_keys: counts");
 }
 
 /// The last slot of a ring, and a token that reads it.
@@ -241,6 +293,8 @@ int run() {
   for (const Index width : {1, 75, 1536}) {
     merges<float>(cpu, cuda, 60, width, 1e-6);
     merges<double>(cpu, cuda, 60, width, 1e-14);
+    merged_keys<float>(cpu, cuda, 83, width, 6);
+    merged_keys<double>(cpu, cuda, 83, width, 6);
   }
   rings(cpu, cuda);
   ratio_losses<float>(cpu, cuda, 10001, 1e-7);

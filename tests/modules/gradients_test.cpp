@@ -189,6 +189,10 @@ struct MergeSpec : TinySpec {
 };
 struct Pairs : HalfOfTokens {
   using Budget = guild::FixedStride<2>;
+  using Novelty = guild::FullRankCosine;
+};
+struct PairsBySigmoid : Pairs {
+  using Novelty = guild::LearnedSigmoid<-1>;
 };
 /// Slots of slots.
 struct NestedSpec : TinySpec {
@@ -199,7 +203,7 @@ struct NestedSpec : TinySpec {
                                 guild::SoftTokenMerging<S, Pairs>, guild::TokenInflation<S, FewRanks>>;
   template <class S>
   using Layers = guild::MergeSpan<guild::Stack<guild::Segment<typename S::template DenseLayer<S>, 1>, Span<S>>,
-                                  guild::SoftTokenMerging<S, EverySecond>, guild::TokenInflation<S, OnlyAdded>>;
+                                  guild::SoftTokenMerging<S, PairsBySigmoid>, guild::TokenInflation<S, FewRanks>>;
 };
 struct Unsmoothed : FewRanks {
   static constexpr bool smooths = false;

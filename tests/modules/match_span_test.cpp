@@ -44,6 +44,9 @@ using Redundant = Matching<EnergyMatch<1, 4>, Masks>;
 using Neighbours = Matching<SequenceTopR<1, 4>>;
 using OddNeighbours = Matching<SequenceTopR<1, 3, 1>, Masks>;
 using Nothing = Matching<BipartiteSoftMatch<0, 1>>;
+struct Centroids : Matching<BipartiteSoftMatch<1, 4>> {
+  using Position = CentroidPosition;
+};
 
 template <class S, class Layers, class Policy>
 using SpanOfAll = MatchSpan<Layers, Policy, TokenInflation<S, Inflate>>;
@@ -178,6 +181,8 @@ TEST(MatchSpan, EqualTokensMergeInTheirOrder) {
   const Given slots = shared(story, running).slots;
   EXPECT_EQ(slots.positions, (Tokens{0, 3, 5, 6, 7, 8, 9, 10, 11})) << "0, 2 and 4 go to 1";
   EXPECT_EQ(slots.masses[0], 4.0f);
+  auto centroids = running_both_ways<Shown<Centroids>>();
+  EXPECT_EQ(shared(story, centroids).slots.positions, (Tokens{1, 3, 5, 6, 7, 8, 9, 10, 11})) << "(0 + 1 + 2 + 4) / 4";
 }
 TEST(MatchSpan, RowsOfZerosAndOfNoNumbersAreLikeNoOther) {
   auto running = running_both_ways<Shown<Half>>();

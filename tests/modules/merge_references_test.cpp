@@ -68,11 +68,11 @@ struct Known : Times<width> {
 };
 template <class Merging, class Inflation>
 using Arm = MergeSpan<Known, SoftTokenMerging<Spec, Merging>, TokenInflation<Spec, Inflation>>;
-using HNet = Arm<HNetMerging<width>, HNetInflation>;
-using DynamicPooling = Arm<DynamicPoolingMerging<width>, DynamicPoolingInflation>;
+using HNet = Arm<HNetMerging<>, HNetInflation>;
+using DynamicPooling = Arm<DynamicPoolingMerging<>, DynamicPoolingInflation>;
 using Hourglass = Arm<HourglassMerging<3>, HourglassInflation>;
 using ToMeSd = Arm<HourglassMerging<3>, CopyUnmerge>;
-using ToMe = Arm<ToMeMerging<8, 3, width>, CopyUnmerge>;
+using ToMe = Arm<ToMeMerging<8, 3, FullRankCosine>, CopyUnmerge>;
 
 /// An arm in double, forward and back.
 template <class Span>
@@ -92,7 +92,7 @@ struct Frozen {
     Buffer<double> x(tokens * width);
     frozen.load("x", x.view());
     frozen.load("dy", dx.view());
-    if constexpr (Span::Policy::Novelty::rank > 0) {
+    if constexpr (Span::Policy::Novelty::measures) {
       frozen.load("project", weights.merging.project.weight.data.view());
       frozen.load("shift", weights.merging.shift.weight.data.view());
     }

@@ -116,10 +116,19 @@ struct Measured {
       std::vector<double> normed = row_of(story.x, t);
       const double scale = 1.0 / std::sqrt(dot(normed, normed) / double{width} + SmallMla::config.norm.epsilon);
       for (double& value : normed) value *= scale;
-      const std::vector<double> query = product(weights.project.weight, normed);
-      novelty.push_back(t == 0 ? 1.0 : 0.5 - 0.5 * dot(query, key) / std::sqrt(dot(query, query) * dot(key, key)));
-      key = product(weights.shift.weight, normed);
-      for (std::size_t i = 0; i < key.size(); ++i) key[i] += query[i];
+      if constexpr (requires { weights.level; }) {
+        const double level = product(weights.level.weight, normed)[0] + double{weights.level_offset.data[0]};
+        novelty.push_back(t == 0 ? 1.0 : 1.0 / (1.0 + std::exp(-level)));
+      } else {
+        std::vector<double> query = product(weights.project.weight, normed),
+                            shift = product(weights.shift.weight, normed);
+        const bool full_rank = weights.project.weight.rows == width;
+        if (full_rank)
+          for (std::size_t i = 0; i < query.size(); ++i) query[i] += normed[i];
+        novelty.push_back(t == 0 ? 1.0 : 0.5 - 0.5 * dot(query, key) / std::sqrt(dot(query, query) * dot(key, key)));
+        for (std::size_t i = 0; i < query.size(); ++i) shift[i] += full_rank ? normed[i] : query[i];
+        key = shift;
+      }
       scores.push_back(learned ? product(weights.score.weight, normed)[0] +
                                      double{weights.novelty_score.data[0]} * novelty.back()
                                : 0.0);
@@ -246,12 +255,18 @@ struct Defined {
     EXPECT_GT(left_open, 2);
   }
 };
+struct ByFullRank : Merge<TokenBucket<1, 2, 4, 8>, MassMean> {
+  using Novelty = FullRankCosine;
+};
+struct BySigmoid : Merge<Unbounded<3>, MassMean> {
+  using Novelty = LearnedSigmoid<>;
+};
 TEST(MergeSpan, IsItsDefinition) {
   Defined<Half>().expect_all();
   Defined<ThreeQuarters>().expect_all();
   Defined<Third>().expect_all();
-  Defined<Merge<TokenBucket<1, 2, 4, 8>, MassMean>>().expect_all();
-  Defined<Merge<Unbounded<3>, MassMean>>().expect_all();
+  Defined<ByFullRank>().expect_all();
+  Defined<BySigmoid>().expect_all();
   Defined<Merge<Reserve<TokenBucket<3, 7, 3, 5>, 2>, SelectClosing, ProtectTokens<1, 2, 30, 40>>>().expect_all();
 }
 
@@ -300,16 +315,9 @@ TEST(MergeSpan, SlotsOfSlotsHaveTheMassOfTheirTokens) {
 
 // What a token may depend on.
 
-/// The kernels whose products have the same bits for any number of rows.
-template <class A>
-Running<A> plain_running() {
-  Running<A> running{Cpu({.threads = 2, .isa = Isa::baseline})};
-  running.device.tuning().latent_form = LatentForm::expanded;
-  return running;
-}
 using LatentSpan = Alone<SpanOf<SmallMla, Latents, Half>>;
 using NearSpan = Alone<SpanOf<SmallGqa, Near, Third>>;
-using GroupingSpan = Alone<SpanOf<SmallGqa, Grouping, ThreeQuarters>>;
+using GroupingSpan = Alone<SpanOf<SmallGqa, Grouping, ThreeQuartersBySigmoid>>;
 /// A span within a span, with layers before and behind it.
 using Nested =
     Alone<SpanOf<SmallGqa, Stack<Near, SpanOf<SmallGqa, Grouping, ThirdAtCentre>, Near>, ThreeQuartersAtFirst>>;

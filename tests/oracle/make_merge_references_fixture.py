@@ -5,7 +5,7 @@ their formulas, with the gradients that autograd finds. Random numbers are float
 
 x [T, D] are the tokens and the loss is the sum of y * dy. The layers between are z + z^2 / 2 of each number, and a
 quarter of the sum of the slots before.
-project and shift: the routers' matrices are W_k = project and W_q = project + shift, residual is H-Net's.
+The routers' matrices are W_k = 1 + project and W_q = 1 + shift, residual is H-Net's.
 """
 
 import sys
@@ -25,16 +25,22 @@ def layers(z):
     return z + z * z / 2 + (z.cumsum(0) - z) / 4
 
 
-def boundary_probabilities(x, w_q, w_k):
+def rows_compared(x, project, shift):
+    """q and k."""
+    return x + x @ shift.T, x + x @ project.T
+
+
+def boundary_probabilities(x, project, shift):
     """H-Net, equation 4: q of a token and k of the next one."""
-    q, k = x[:-1] @ w_q.T, x[1:] @ w_k.T
+    q, k = rows_compared(x, project, shift)
+    q, k = q[:-1], k[1:]
     cosine = (q * k).sum(-1) / (q.norm(dim=-1) * k.norm(dim=-1))
     return torch.cat([torch.ones(1, dtype=x.dtype), (1 - cosine) / 2])
 
 
 def hnet(x, project, shift, residual):
     """Sections 2.2.1 and 2.2.2, and modules/dc.py, models/hnet.py of goombalab/hnet."""
-    p = boundary_probabilities(x, project + shift, project)
+    p = boundary_probabilities(x, project, shift)
     chosen = p > 0.5
     assert (p[1:] - 0.5).abs().min() > 1e-3 and 5 < chosen.sum() < TOKENS - 5
     inner, weight = layers(x[chosen]), p[chosen].clamp(1e-4, 1 - 1e-4)
@@ -102,7 +108,7 @@ def bipartite_groups(earlier, later, quota):
 
 def tome(x, project, shift):
     """Merged within complete windows; a token reads the last slot of the windows that are complete with it."""
-    earlier, later = x.detach() @ (project + shift).T, x.detach() @ project.T
+    earlier, later = rows_compared(x.detach(), project, shift)
     y, last, slots = [], None, x[:0]
     for begin in range(0, TOKENS, WINDOW):
         window = slice(begin, begin + WINDOW)
@@ -123,10 +129,10 @@ def main(path):
     for t in range(1, TOKENS):
         if t % 5 in (1, 2, 4):  # near the token before
             x[t] = (0.9 * x[t - 1] + 0.3 * x[t]).float().double()
-    given = {"x": x, "project": numbers(WIDTH, WIDTH), "shift": numbers(WIDTH, WIDTH, spread=0.2),
+    given = {"x": x, "project": numbers(WIDTH, WIDTH, spread=0.3), "shift": numbers(WIDTH, WIDTH, spread=0.3),
              "residual": numbers(WIDTH, WIDTH, spread=0.5), "dy": numbers(TOKENS, WIDTH)}
     with torch.no_grad():
-        boundaries = (boundary_probabilities(x, given["project"] + given["shift"], given["project"]) > 0.5).long()
+        boundaries = (boundary_probabilities(x, given["project"], given["shift"]) > 0.5).long()
     null = numbers(1, WIDTH)
     arms = {"hnet": (hnet, ("x", "project", "shift", "residual")),
             "dynamic": (lambda rows: dynamic_pooling(rows, boundaries, null), ("x",)),

@@ -46,10 +46,14 @@ using ThreeQuarters = Merge<guild::TokenBucket<3, 4, 2, 4>>;
 using Third = Merge<guild::TokenBucket<1, 3, 2, 5>, guild::SoftmaxPool, guild::ProtectTokens<3, 5, 8, 13, 21>>;
 /// The same, whose slots stand in the middle of their tokens, or with the first of them.
 struct ThirdAtCentre : Third {
+  using Novelty = guild::FullRankCosine;
   using Position = guild::CentroidPosition;
 };
 struct ThreeQuartersAtFirst : ThreeQuarters {
   using Position = guild::FirstPosition;
+};
+struct ThreeQuartersBySigmoid : ThreeQuarters {
+  using Novelty = guild::LearnedSigmoid<>;
 };
 /// All tokens are novel, and may be.
 struct Whole : Merge<guild::TokenBucket<1, 1, 1, 8>> {
@@ -245,5 +249,13 @@ struct Running {
     return cache;
   }
 };
+
+/// The kernels whose products have the same bits for any number of rows.
+template <class A>
+Running<A> plain_running() {
+  Running<A> running{guild::Cpu({.threads = 2, .isa = guild::Isa::baseline})};
+  running.device.tuning().latent_form = LatentForm::expanded;
+  return running;
+}
 
 }  // namespace guild_test

@@ -47,7 +47,8 @@ struct CachedLatentAttention {
                      const AttentionBranch<float>& branch) {
     const auto chunks = pass.batch.chunk_count();
     Staged<Device, Context> absorbed(pass.device, chunks), expanded(pass.device, chunks);
-    const Tuning& tuning = pass.device.tuning();
+    Tuning tuning = pass.device.tuning();
+    if (branch.form != LatentForm::automatic) tuning.latent_form = branch.form;
     for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
       const Context chunk{pass.batch.chunks[i], seen[i]};
       if (chunk.count > 0)

@@ -90,8 +90,14 @@ struct NoIndexer;
 template <Index Window, Index Pinned, Index Chunk> struct LocalKeys;
 template <class IndexerType> struct ChosenKeys;
 
+// guild/modules/latent_norms.hpp
+template <class Attention> struct LatentNorms;
+
 // guild/modules/latent_parts.hpp
 template <class Attention, class Element> struct LatentParts;
+
+// guild/modules/latent_rows.hpp
+template <class Attention, class Keys> struct LatentRows;
 
 // guild/modules/learned_slots.hpp
 template <class LayersType, class S, Index M> struct LearnedSlots;
@@ -133,10 +139,8 @@ template <class Device> class MergePlan;
 struct DefaultInflation;
 struct DefaultMerging;
 struct MassMean;
-struct NoNovelty;
 struct SelectClosing;
 struct SoftmaxPool;
-template <Index Rank> struct CosineNovelty;
 
 // guild/modules/merge_position.hpp
 struct CentroidPosition;
@@ -148,10 +152,10 @@ struct CopyUnmerge;
 struct DynamicPoolingInflation;
 struct HNetInflation;
 struct HourglassInflation;
-template <Index Rank, Index Longest> struct DynamicPoolingMerging;
-template <Index Rank, Index Longest> struct HNetMerging;
+template <Index Longest> struct HNetMerging;
 template <Index Stride> struct HourglassMerging;
-template <Index W, Index R, Index Rank> struct ToMeMerging;
+template <Index W, Index R, class NoveltyType> struct ToMeMerging;
+template <class NoveltyType, Index Longest> struct DynamicPoolingMerging;
 
 // guild/modules/merge_span.hpp
 template <class LayersType, class Merging, class Inflation> struct MergeSpan;
@@ -236,6 +240,23 @@ struct RoutingCounts;
 // guild/modules/row_cache.hpp
 template <class ElementType, Index Width> class RowCache;
 
+// guild/modules/running_attention.hpp
+template <class Keys, class Device, class Cache> struct RunningAttention;
+
+// guild/modules/running_cache.hpp
+template <class ElementType, Index Width, Index Latent, class Policy> struct RunningCache;
+
+// guild/modules/running_keys.hpp
+struct DefaultKeyMerging;
+struct LatentNovelty;
+template <class Keys, class Policy, Index Latent> struct RunningKeys;
+
+// guild/modules/running_plan.hpp
+template <class Device> class RunningPlan;
+
+// guild/modules/running_rows.hpp
+template <class Keys, class Device, class Real> class RunningRows;
+
 // guild/modules/segment.hpp
 template <class LayerType, int Count> struct Segment;
 
@@ -269,6 +290,12 @@ template <class S, class LayersType, const HyperConfig& Config> struct Streams;
 
 // guild/modules/token_inflation.hpp
 template <class S, class PolicyType> struct TokenInflation;
+
+// guild/modules/token_novelty.hpp
+struct FullRankCosine;
+struct NoNovelty;
+template <Index Rank> struct CosineNovelty;
+template <int Offset> struct LearnedSigmoid;
 
 // guild/modules/weighted_cache.hpp
 template <class Rows> struct WeightedCache;

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include <guild/device/transfer.hpp>
+#include <guild/device/tuning.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/attention/gates.hpp>
@@ -179,6 +180,7 @@ struct AttentionBranch {
   DeviceView<Real, 2> dfar_bias{};       ///< [T, H], on the way back, where there is a far bias
   DeviceView<const Real, 2> key_bias{};  ///< [T, 1] of the keys of the pass, or no data; over caches: not looked at
   KeyChoice choice{};                    ///< over caches: the keys that tokens see alone, or no data
+  LatentForm form = LatentForm::automatic;  ///< over cached latents: automatic as Tuning says
 
   /// The rows of a chunk, of views that may have no data.
   template <class Any>

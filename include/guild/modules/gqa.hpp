@@ -44,10 +44,10 @@ struct Gqa {
   static_assert(config.head_dim > 0 && config.head_dim % 2 == 0,
                 "Gqa: attention.head_dim must be even: rotary dimensions come in pairs");
   static constexpr Index group = heads / key_heads;  ///< heads that share a key head
-
   static_assert(!Keys::Indexer::chooses, "SparseTopK: an indexer reads the query latent of Mla; Gqa has none");
   static_assert(!PooledKeys<Keys>,
                 "Compressed: pooled rows are keys of SharedKv, whose rows are key and value at once");
+  static_assert(!MergesKeys<Keys>, "RunningMerge: merged keys are latents of Mla, in which keys and values are linear");
   using Branches = GatedBranches<Gate, Keys, hidden, heads>;
   using Query = Linear<heads * width, hidden>;
   using Key = Linear<key_heads * width, hidden>;

@@ -10,15 +10,19 @@
 namespace guild {
 inline namespace v1 {
 
-/// Of T tokens, up to K keys each. Tokens of sequences of up to K keys see all of them: nothing is written for them.
+/// Of T tokens, up to K keys each. Tokens of sequences of up to K keys see all of them: nothing is written for them,
+/// unless keys are chosen `everywhere`.
 struct KeyChoice {
   DeviceView<std::int32_t, 2> chosen{};  ///< [T, K]: keys in ascending order, positions where each stands for one token
   DeviceView<std::int32_t> counts{};     ///< [T]: how many
+  bool everywhere = false;
 
   /// True if tokens in a context of `length` see chosen keys alone.
-  [[nodiscard]] bool limits(Index length) const { return chosen.data != nullptr && length > chosen.cols; }
+  [[nodiscard]] bool limits(Index length) const {
+    return chosen.data != nullptr && (everywhere || length > chosen.cols);
+  }
   [[nodiscard]] KeyChoice rows(const Chunk& chunk) const {
-    return {chosen.middle_rows(chunk.begin, chunk.count), counts.slice(chunk.begin, chunk.count)};
+    return {chosen.middle_rows(chunk.begin, chunk.count), counts.slice(chunk.begin, chunk.count), everywhere};
   }
 };
 

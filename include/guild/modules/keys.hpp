@@ -95,6 +95,12 @@ concept WeighsKeys = requires {
   Keys::weighted;
 };
 
+/// Keys that are merged in the cache (guild/modules/running_keys.hpp).
+template <class Keys>
+concept MergesKeys = requires {
+  typename Keys::Merging;
+};
+
 /// The cache whose rows attention reads.
 template <class Cache>
 [[nodiscard]] auto& attended_rows(Cache& cache) {

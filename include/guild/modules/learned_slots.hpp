@@ -21,12 +21,12 @@
 #include <guild/modules/layer_stack.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/match_span.hpp>
+#include <guild/modules/merging_options.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/slot_masses.hpp>
 #include <guild/modules/takes_slots.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/merge/learned_slots.hpp>
-#include <guild/ops/merge/ratio_loss.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
 
 namespace guild {
@@ -88,6 +88,7 @@ struct LearnedSlots {
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
                       DeviceView<Real, 2> x, DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
     detail::require_whole_sight(pass, static_cast<bool>(caches), "LearnedSlots");
+    check_masses(pass);
     check_whole(pass.batch);
     Device& device = pass.device;
     Saved<Real> here;
@@ -153,9 +154,7 @@ struct LearnedSlots {
                   .dz = detail::rows_of(dslots, of.chunk(i))});
       combine_slots_backward(device, jobs.ready());
     }
-    if (pass.merging.terms_l.data != nullptr)  // without a loss
-      ratio_loss(device, DeviceView<const Real>{dx.data, dx.rows}, std::min(of.size(), dx.rows), 1.0, 0.0,
-                 pass.balance_scale, DeviceView<Real>{}, pass.merging.terms_l.slice(pass.layer, 1));
+    detail::count_slots(pass, dx.rows, std::min(of.size(), dx.rows));
     Layers::backward(of.over_slots(pass), weights.layers, saved.layers, dmade, gradients.layers);
     add(device, dslots, dmade);
     {

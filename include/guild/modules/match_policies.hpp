@@ -12,6 +12,7 @@
 #include <guild/core/view.hpp>
 #include <guild/modules/merge_budget.hpp>
 #include <guild/modules/merge_policies.hpp>
+#include <guild/modules/merge_position.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -64,11 +65,15 @@ struct EnergyMatch : BipartiteSoftMatch<Num, Den, Parity> {
 /// Matching as it is recommended: half of the tokens.
 struct DefaultMatching {
   using Match = BipartiteSoftMatch<1, 2>;
-  using Protect = NoProtect;                  ///< [MASK] of a masked language model
+  using Protect = NoProtect;  ///< [MASK] of a masked language model
+  /// That of a slot's first token: apart from all others and ascending, as slots are. Centroids of tokens that lie far
+  /// from each other may be equal and change the order.
+  using Position = FirstPosition;
   static constexpr bool proportional = true;  ///< attention weighs slots by their masses, as Weighted kinds do
 };
 
 /// Inflation of matched tokens: slots of a whole sequence have no order to be smoothed in, nor novelty to learn from.
+/// CopyUnmerge is another one: that of ToMe-SD.
 struct MatchedInflation : DefaultInflation {
   static constexpr bool smooths = false, confidence = false;
 };

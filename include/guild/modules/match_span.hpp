@@ -21,6 +21,7 @@
 #include <guild/modules/match_plan.hpp>
 #include <guild/modules/match_policies.hpp>
 #include <guild/modules/match_tokens.hpp>
+#include <guild/modules/merging_options.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/slot_inflation.hpp>
 #include <guild/modules/slot_masses.hpp>
@@ -31,7 +32,6 @@
 #include <guild/ops/common/scatter_rows.hpp>
 #include <guild/ops/merge/log_masses.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
-#include <guild/ops/merge/ratio_loss.hpp>
 #include <guild/ops/merge/smooth_slots.hpp>
 
 namespace guild {
@@ -53,7 +53,7 @@ void require_whole_sight(const Pass<Device>& pass, bool caches, const char* wher
 
 /// A MatchPlan's lists on the device. Tokens lie in its order, so a slot's are the ones from its first up to the next
 /// slot's: with `last` for the first, what inflation knows of slots that were closed by a token holds here too.
-template <class Device>
+template <class Device, class Position>
 class MatchedSlots {
  public:
   template <class Memory>
@@ -61,13 +61,19 @@ class MatchedSlots {
       : tokens_(pass.device, pass.batch.tokens),
         positions_(pass.device, pass.batch.positions),
         into_(pass.device, into),
+        masses_(pass.device, Position::weighs_tokens ? pass.masses : DeviceView<const float>{}),
         plan_(pass.device, pass.batch, into_.view()),
         ids_(pass.device, plan_.size()),
         places_(pass.device, plan_.size()),
         offsets_(pass.device, pass.batch.chunk_count() + 1) {
     Device& device = pass.device;
-    for (const std::int32_t row : plan_.leader()) ids_.add(tokens_.view()[row]), places_.add(positions_.view()[row]);
-    for (const Chunk& of_slots : plan_.chunks()) offsets_.add(of_slots.begin);
+    for (const std::int32_t row : plan_.leader()) ids_.add(tokens_.view()[row]);
+    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
+      const Chunk& of_slots = plan_.chunks()[i];
+      offsets_.add(of_slots.begin);
+      for (Index j = of_slots.begin; j < of_slots.begin + of_slots.count; ++j)
+        places_.add(position_of(pass.batch.chunks[i].begin, static_cast<std::size_t>(j)));
+    }
     offsets_.add(plan_.size());
     place = upload(device, plan_.place(), memory);
     order = upload(device, plan_.order(), memory);
@@ -82,8 +88,7 @@ class MatchedSlots {
 
   [[nodiscard]] Index size() const { return plan_.size(); }
   [[nodiscard]] const Chunk& chunk(std::size_t i) const { return plan_.chunks()[i]; }
-  /// `pass` over slots of so much mass [M], which have the id and the position of their first token: positions stay
-  /// those of tokens, apart and ascending.
+  /// `pass` over slots of so much mass [M], which have the ids of their first tokens.
   [[nodiscard]] Pass<Device> over_slots(const Pass<Device>& pass, DeviceView<const float> masses) const {
     Pass<Device> inner = pass;
     inner.keys = {};
@@ -94,7 +99,19 @@ class MatchedSlots {
   }
 
  private:
+  /// That of slot j, whose tokens' places count from `begin`.
+  [[nodiscard]] std::int32_t position_of(Index begin, std::size_t j) const {
+    MergeState group{};
+    for (Index at = begin + plan_.first()[j]; at <= begin + plan_.last()[j]; ++at) {
+      const Index row = plan_.order()[static_cast<std::size_t>(at)];
+      Position::take(group, positions_.view()[row], masses_.view().size > 0 ? masses_.view()[row] : 1.0f);
+      ++group.length;
+    }
+    return static_cast<std::int32_t>(Position::of(group));
+  }
+
   Download<Device, std::int32_t, 1> tokens_, positions_, into_;
+  Download<Device, float, 1> masses_;
   MatchPlan<Device> plan_;
   Staged<Device, std::int32_t> ids_, places_;
   Staged<Device, Index> offsets_;
@@ -103,8 +120,9 @@ class MatchedSlots {
 }  // namespace detail
 
 /// A LayerStack of the usual width whose layers see fewer rows: what DefaultMatching says of `MatchingType`, and a
-/// TokenInflation whose policy neither smooths nor has a confidence. A slot is the mean of its tokens by mass, its id
-/// and position are those of its first token, and it gives all of them what its layers added:
+/// TokenInflation whose policy neither smooths nor has a confidence. A slot is the mean of its tokens by mass, its
+/// id and position are those of its first token (or another position of the policy), and it gives all of them what its
+/// layers added:
 ///   y = x + (1 + tanh(gate(r))) d + detail(r), r = x - slot, d = layers(slot) - slot.
 /// A token that is a slot of its own is a copy on both ways, so where none is merged the layers' results have the bits
 /// that they have without a span. Which tokens merge has no gradient. Passes are bidirectional and have no caches;
@@ -129,7 +147,7 @@ struct MatchSpan {
   static_assert(detail::takes_rows_of<Layers>(width), "MatchSpan: its layers take rows of another width than hidden");
   using Cache = typename Layers::Cache;
   template <class Device>
-  using Plan = detail::MatchedSlots<Device>;
+  using Plan = detail::MatchedSlots<Device, typename Policy::Position>;
   using Slots = SlotInflation<Inflation>;
 
   template <class Store>
@@ -162,6 +180,7 @@ struct MatchSpan {
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
                       DeviceView<Real, 2> x, DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
     detail::require_whole_sight(pass, static_cast<bool>(caches), "MatchSpan");
+    check_masses(pass);
     Device& device = pass.device;
     Saved<Real> here;
     Saved<Real>& saved = keep != nullptr ? *keep : here;
@@ -195,9 +214,10 @@ struct MatchSpan {
     Layers::forward(plan.over_slots(pass, detail::as_float(pass, saved.merged.masses, room)), weights.layers, {},
                     saved.merged.slots, saved.merged.made, keep != nullptr ? &keep->layers : nullptr);
     const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
-    const SmoothSlotsJob<Real> added{
-        .y = saved.merged.made, .z = saved.merged.slots, .weights = shares, .d = saved.merged.added};
-    smooth_slots(device, std::span<const SmoothSlotsJob<Real>>(&added, 1));
+    Staged<Device, SmoothSlotsJob<Real>> added(device, pass.batch.chunk_count());
+    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i)
+      added.add(Slots::smoothing_of(plan, saved.merged, shares, i));
+    smooth_slots(device, added.ready());
     const auto placed = room.template take<Real>(x.rows, width);
     Slots::forward(pass, weights.inflation, plan, saved.merged, placed, room, [&](std::size_t i) -> SlotRows<Real> {
       return {
@@ -220,9 +240,7 @@ struct MatchSpan {
     scatter_rows(device, dx, plan.place, dplaced);
     Slots::backward(pass, weights.inflation, plan, saved.merged, dplaced, dadded, dmade, dslots, DeviceView<Real>{},
                     gradients.inflation);
-    if (pass.merging.terms_l.data != nullptr)  // without a loss
-      ratio_loss(device, DeviceView<const Real>{dx.data, dx.rows}, plan.size(), 1.0, 0.0, pass.balance_scale,
-                 DeviceView<Real>{}, pass.merging.terms_l.slice(pass.layer, 1));
+    detail::count_slots(pass, dx.rows, plan.size());
     const auto masses = detail::as_float(pass, saved.merged.masses, scratch);
     Layers::backward(plan.over_slots(pass, masses), weights.layers, saved.layers, dmade, gradients.layers);
     add(device, dslots, dmade);

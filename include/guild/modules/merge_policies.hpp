@@ -9,21 +9,10 @@
 #include <guild/core/view.hpp>
 #include <guild/modules/merge_budget.hpp>
 #include <guild/modules/merge_position.hpp>
+#include <guild/modules/token_novelty.hpp>
 
 namespace guild {
 inline namespace v1 {
-
-/// How novel a token is: p = (1 - cos(q, k of the token before)) / 2 with q and k of `Rank` values, products of its
-/// normalised row (the router of H-Net, arXiv 2507.07955, equation 4, of low rank). q and k begin as the same product.
-template <Index Rank>
-struct CosineNovelty {
-  static_assert(Rank > 0, "CosineNovelty: Rank must be positive");
-  static constexpr Index rank = Rank;
-};
-/// All tokens are novel: for budgets that do not ask.
-struct NoNovelty {
-  static constexpr Index rank = 0;
-};
 
 /// What a slot is of the tokens of its group.
 struct SoftmaxPool {  ///< a sum with weights of a softmax over learned scores, the mean by mass at first

@@ -166,7 +166,7 @@ struct MergeSpan {
     check_whole(pass.batch);
     const auto chunks = pass.batch.chunks;
     const DeviceView<const Real> masses = detail::masses_of<Real>(pass, room);
-    if constexpr (Merging::measures) {
+    if constexpr (Merging::rank > 0) {
       Staged<Device, NoveltyJob<Real>> jobs(device, pass.batch.chunk_count());
       for (const Chunk& chunk : chunks)
         jobs.add({.q = detail::rows_of(saved.merging.query, chunk),
@@ -230,7 +230,7 @@ struct MergeSpan {
     const auto inner_of = [&](int sequence) -> Inner& { return caches[sequence].inner; };
     Seen seen(device, count), scored(device, count);
     append_rows(pass, Caches<Tokens>(tokens_of), Columns{saved.merged.x, saved.merging.key}, room, seen);
-    if constexpr (Merging::measures) {
+    if constexpr (Merging::rank > 0) {
       Staged<Device, NoveltyJob<float>> jobs(device, count);
       for (std::size_t i = 0; i < chunks.size(); ++i)
         if (chunks[i].count > 0)

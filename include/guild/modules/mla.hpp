@@ -16,7 +16,9 @@
 #include <guild/modules/gates.hpp>
 #include <guild/modules/indexer.hpp>
 #include <guild/modules/keys.hpp>
+#include <guild/modules/latent_norms.hpp>
 #include <guild/modules/latent_parts.hpp>
+#include <guild/modules/latent_rows.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
@@ -52,7 +54,10 @@ struct Mla {
 
   static_assert(!PooledKeys<Keys>,
                 "Compressed: pooled rows are keys of SharedKv, whose rows are key and value at once");
+  static_assert(!MergesKeys<Keys> || std::is_same_v<Gate, NoGate>, "RunningMerge: merged keys have no gate");
   using Branches = GatedBranches<Gate, Keys, hidden, heads>;
+  using Norms = LatentNorms<Mla>;
+  using Rows = LatentRows<Mla, Keys>;
   using QueryDown = Linear<config.query_rank, hidden>;
   using QueryNorm = RmsNorm<config.query_rank, S::config.norm.gain>;
   using QueryUp = Linear<heads * config.query_dim(), has_query_latent ? Index{config.query_rank} : hidden>;
@@ -109,7 +114,8 @@ struct Mla {
     DeviceView<Real, 2> keys_values;  ///< [T, H * (N + V)]; empty with caches
     DeviceView<Real, 2> attended;     ///< [T, H * V]
     typename Branches::template Saved<Real> branches;
-    DeviceView<std::uint32_t> chosen;  ///< ChosenBits, where an index chose keys
+    DeviceView<std::uint32_t> chosen;  ///< ChosenBits, where an index chose keys or keys are merged
+    typename Rows::template Saved<Real> rows;
   };
 
   /// x and y [T, hidden]. With caches the pass is appended to them, and each token attends to its sequence so far;
@@ -126,12 +132,13 @@ struct Mla {
     saved.attended = room.template keep<Real>(x.rows, heads * value);
     project(device, weights, x, saved, room);
     rope(device, weights.rope, pass.batch.positions, saved.query, {heads, config.query_dim(), nope});
+    const auto normed = Norms::latents(device, weights, saved, room);
+    const typename Rows::template OfPass<Device, Real> rows(pass, caches, normed, saved, room);
     rope(device, weights.rope, pass.batch.positions, saved.latents, {1, width, latent});
-    const auto normed = normed_latents(device, weights, saved, room);
     if (!caches)
-      attend_to_itself(pass, weights, x, normed, saved, room, keep != nullptr);
+      attend_to_itself(pass, weights, x, rows.latents, saved, room, keep != nullptr);
     else if constexpr (std::is_same_v<Real, float>)
-      attend_to_caches(pass, weights, caches, x, normed, saved, room);
+      attend_to_caches(pass, weights, caches, x, rows, saved, room);
     else
       detail::refuse(ErrorCode::op_argument, "attention over caches is in float", "Mla: caches");
     Output::forward(device, weights.output, saved.attended, y);
@@ -169,7 +176,7 @@ struct Mla {
     Branches::attend_backward(pass, saved.branches, dattended, dvalues, scratch,
                               std::array{dquery, rotary_of(dlatents), dkeys_values}, attend_back);
     const Parts<const Real> all({.count = tokens}, saved.query, rotary_of(saved.latents), saved.keys_values);
-    Indexer::backward(pass, weights.indexer, x, query_latent_of(device, weights, saved), saved.chosen,
+    Indexer::backward(pass, weights.indexer, x, Norms::query_of(device, weights, saved), saved.chosen,
                       sizes(pass.mask, AttentionBranch<Real>{}),
                       IndexLossJob<Real>{.q = all.query,
                                          .k_nope = all.key,
@@ -182,17 +189,19 @@ struct Mla {
     rope_backward(device, weights.rope, pass.batch.positions, dlatents, {1, width, latent});
 
     const auto latent_part = saved.latents.middle_cols(0, latent), dlatent_part = dlatents.middle_cols(0, latent);
-    LatentUp::backward(device, weights.latent_up, normed_latents(device, weights, saved, scratch), dkeys_values,
-                       dlatent_part, gradients.latent_up);
+    const auto normed = Norms::latents(device, weights, saved, scratch);
+    Rows::merge_again(pass, saved.rows, normed);
+    LatentUp::backward(device, weights.latent_up, normed, dkeys_values, dlatent_part, gradients.latent_up);
+    Rows::backward(pass, saved.rows, dlatents);
     LatentNorm::backward(device, weights.latent_norm, latent_part, dlatent_part, dlatent_part, gradients.latent_norm,
-                         latent_norm_epsilon);
+                         Norms::epsilon);
     LatentDown::backward(device, weights.latent_down, x, dlatents, dx, gradients.latent_down);
     if constexpr (has_query_latent) {
       const auto dcompressed = scratch.template take<Real>(tokens, config.query_rank);
-      QueryUp::backward(device, weights.query_up, normed_query(device, weights, saved, scratch), dquery, dcompressed,
+      QueryUp::backward(device, weights.query_up, Norms::query(device, weights, saved, scratch), dquery, dcompressed,
                         gradients.query_up);
       QueryNorm::backward(device, weights.query_norm, saved.compressed, dcompressed, dcompressed, gradients.query_norm,
-                          latent_norm_epsilon);
+                          Norms::epsilon);
       QueryDown::backward(device, weights.query_down, x, dcompressed, dx, gradients.query_down, Update::add);
     } else {
       QueryUp::backward(device, weights.query_up, x, dquery, dx, gradients.query_up, Update::add);
@@ -202,9 +211,6 @@ struct Mla {
   }
 
  private:
-  // The reference constructs these two norms with their class default, whatever the config's epsilon says.
-  static constexpr double latent_norm_epsilon = 1e-6;
-
   /// Queries of all heads, latents and the shared key, neither normalised nor rotated.
   template <class Device, class Store, class Real, class RoomOf>
   static void project(Device& device, const Weights<Store>& weights, DeviceView<const Real, 2> x, Saved<Real>& saved,
@@ -218,7 +224,7 @@ struct Mla {
         BasicLinearJob<Real>{weights.latent_down.weight.view(), x, saved.latents}};
     linear(device, std::span<const BasicLinearJob<Real>>(jobs));
     if constexpr (has_query_latent)
-      QueryUp::forward(device, weights.query_up, normed_query(device, weights, saved, room), saved.query);
+      QueryUp::forward(device, weights.query_up, Norms::query(device, weights, saved, room), saved.query);
   }
 
   /// The expanded form over the keys and values of the pass alone.
@@ -229,8 +235,9 @@ struct Mla {
                                bool with_lse) {
     saved.keys_values = room.template keep<Real>(normed.rows, heads * (nope + value));
     LatentUp::forward(pass.device, weights.latent_up, normed, saved.keys_values);
-    saved.chosen =
-        Indexer::choose_of_itself(pass, weights.indexer, x, query_latent_of(pass.device, weights, saved), room);
+    if constexpr (Indexer::chooses)
+      saved.chosen =
+          Indexer::choose_of_itself(pass, weights.indexer, x, Norms::query_of(pass.device, weights, saved), room);
     const auto attend = [&](const AttentionBranch<Real>& branch) {
       Staged<Device, BasicExpandedAttentionJob<Real>> jobs(pass.device, pass.batch.chunk_count());
       ChosenBits chosen(saved.chosen, Indexer::top_k);
@@ -245,19 +252,20 @@ struct Mla {
 
   template <class Device, class Store, class RoomOf>
   static void attend_to_caches(const Pass<Device>& pass, const Weights<Store>& weights, Caches<Cache> caches,
-                               DeviceView<const float, 2> x, DeviceView<const float, 2> normed, Saved<float>& saved,
-                               RoomOf& room) {
-    Staged<Device, AttendedRows<typename Cache::Element>> seen(pass.device, pass.batch.chunk_count());
-    append_attended(pass, caches, std::array<DeviceView<const float, 2>, 2>{normed, rotary_of(saved.latents)},
-                    saved.branches.key_bias, room, seen);
-    const KeyChoice choice =
-        Indexer::choose_of_caches(pass, weights.indexer, caches, x, query_latent_of(pass.device, weights, saved), room);
-    Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, false,
-                     [&](AttentionBranch<float> branch) {
-                       branch.choice = choice;
-                       CachedAttention::attend(pass, weights.latent_up.weight.view(), sinks_of<const float>(weights),
-                                               seen.ready(), saved.query, branch);
-                     });
+                               DeviceView<const float, 2> x, const typename Rows::template OfPass<Device, float>& rows,
+                               Saved<float>& saved, RoomOf& room) {
+    const auto attend = [&](const Pass<Device>& some, const auto& seen, KeyChoice choice, LatentForm form) {
+      if constexpr (Indexer::chooses)
+        choice = Indexer::choose_of_caches(pass, weights.indexer, caches, x,
+                                           Norms::query_of(pass.device, weights, saved), room);
+      Branches::attend(pass, weights.gate, x, saved.attended, saved.branches, room, false,
+                       [&](AttentionBranch<float> branch) {
+                         branch.choice = choice, branch.form = form;
+                         CachedAttention::attend(some, weights.latent_up.weight.view(), sinks_of<const float>(weights),
+                                                 seen, saved.query, branch);
+                       });
+    };
+    rows.attend_to_caches(pass, caches, rotary_of(saved.latents), saved.branches.key_bias, room, attend);
   }
   /// The rotated shared key's columns.
   template <class Real>
@@ -276,25 +284,6 @@ struct Mla {
   template <class Real>
   static BasicExpandedAttentionSizes<Real> sizes(AttentionMask mask, const AttentionBranch<Real>& branch) {
     return {heads, nope, rotary, value, static_cast<Real>(softmax_scale(config)), mask, 1, branch.keys, branch.near};
-  }
-
-  template <class Device, class Store, class Real, class Memory>
-  static DeviceView<Real, 2> normed_latents(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
-                                            Memory& memory) {
-    const auto normed = memory.template take<Real>(saved.latents.rows, latent);
-    LatentNorm::forward(device, weights.latent_norm, saved.latents.middle_cols(0, latent), normed, latent_norm_epsilon);
-    return normed;
-  }
-  template <class Device, class Store, class Real, class Memory>
-  static DeviceView<Real, 2> normed_query(Device& device, const Weights<Store>& weights, const Saved<Real>& saved,
-                                          Memory& memory) {
-    const auto normed = memory.template take<Real>(saved.compressed.rows, config.query_rank);
-    QueryNorm::forward(device, weights.query_norm, saved.compressed, normed, latent_norm_epsilon);
-    return normed;
-  }
-  template <class Device, class Store, class Real>
-  static auto query_latent_of(Device& device, const Weights<Store>& weights, const Saved<Real>& saved) {
-    return [&](auto& memory) { return normed_query(device, weights, saved, memory); };
   }
 };
 

@@ -59,6 +59,7 @@ struct SharedKv {
 
   static_assert(!Keys::Indexer::chooses, "SparseTopK: keys of SharedKv cannot be chosen by an index; those of Mla can");
   static_assert(!WeighsKeys<Keys>, "Weighted: keys of SharedKv all count alike; those of Mla and Gqa can be weighted");
+  static_assert(!MergesKeys<Keys>, "RunningMerge: merged keys are latents of Mla, in which keys and values are linear");
   static_assert(!PooledKeys<Keys> || std::is_same_v<Gate, NoGate>,
                 "Compressed: attention over pooled keys has no gate");
   using Branches = GatedBranches<Gate, Keys, hidden, heads>;

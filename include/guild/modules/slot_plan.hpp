@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include <guild/core/view.hpp>
@@ -62,7 +63,6 @@ class SlotPlan {
         positions_(pass.device, pass.batch.positions),
         novelty_(pass.device, pass.batch.size()),
         guarded_(pass.device, pass.batch.size()),
-        masses_(pass.device, Policy::Position::weighs_tokens ? pass.masses : DeviceView<const float>{}),
         plan_(pass.device, typename Policy::Budget{}, pass.batch, input_of(pass, novelty), states,
               typename Policy::Position{}),
         all_(pass.device, plan_.size()),
@@ -125,19 +125,20 @@ class SlotPlan {
       return std::span(of.data, static_cast<std::size_t>(of.size));
     };
     const auto ids = list(tokens_);
+    if (Policy::Position::weighs_tokens && pass.masses.data != nullptr) masses_.emplace(pass.device, pass.masses);
     flag_protected<typename Policy::Protect>(ids, guarded_);
     return {.novelty = novelty_.ready(),
             .guarded = guarded_.ready(),
             .tokens = ids,
             .positions = list(positions_),
-            .masses = list(masses_),
+            .masses = masses_ ? list(*masses_) : std::span<const float>{},
             .threshold = Policy::threshold};
   }
 
   Download<Device, std::int32_t, 1> tokens_, positions_;
   Staged<Device, float> novelty_;
   Staged<Device, std::int32_t> guarded_;
-  Download<Device, float, 1> masses_;
+  std::optional<Download<Device, float, 1>> masses_;  ///< where positions are weighed by them
   MergePlan<Device> plan_;
   Staged<Device, std::int32_t> all_, closing_;
   Staged<Device, Index> offsets_;

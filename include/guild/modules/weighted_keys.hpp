@@ -28,6 +28,7 @@ template <class Keys>
 struct WeightedKeys {
   static_assert(!WeighsKeys<Keys>, "Weighted: these keys are weighted already");
   static_assert(!PooledKeys<Keys>, "Weighted: pooled rows have no masses");
+  static_assert(!MergesKeys<Keys>, "Weighted: merged keys weigh what was merged, and nothing else");
   static constexpr bool weighted = true;
   static constexpr KeyWindow window = Keys::window;
   using Indexer = typename Keys::Indexer;

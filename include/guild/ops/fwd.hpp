@@ -132,6 +132,10 @@ template <class Real> struct BestPartnersJob;
 template <class Real> struct MatchEnergyJob;
 template <class Real> struct UnitRow;
 
+// guild/ops/merge/rows/group_keys.hpp
+struct ListGroupKeysJob;
+struct MarkGroupKeysJob;
+
 // guild/ops/merge/rows/group_scores.hpp
 template <class Real> struct GroupScoresBackwardPiece;
 template <class Real> struct GroupScoresPiece;
@@ -155,6 +159,8 @@ template <class Real> struct LogMassesPiece;
 // guild/ops/merge/rows/novelty.hpp
 template <class Real> struct NoveltyGradientJob;
 template <class Real> struct NoveltyJob;
+template <class Real> struct SigmoidNoveltyGradientJob;
+template <class Real> struct SigmoidNoveltyJob;
 
 // guild/ops/merge/rows/pool_groups.hpp
 template <class Real> struct PoolGroupsGradientJob;
@@ -164,6 +170,10 @@ template <class Real> struct PoolGroupsJob;
 struct MergeTerms;
 template <class Real> struct AddSlopePiece;
 template <class Real> struct RatioLossRow;
+
+// guild/ops/merge/rows/running_means.hpp
+template <class Real> struct RunningMeansGradientJob;
+template <class Real> struct RunningMeansJob;
 
 // guild/ops/merge/rows/smooth_slots.hpp
 template <class Real> struct SmoothSlotsAdjointJob;

@@ -43,6 +43,14 @@ struct Groups {
   [[nodiscard]] Index tokens() const { return static_cast<Index>(slot.size()); }
 };
 
+/// How many tokens of its group there are up to each token, of groups of these lengths.
+inline std::vector<std::int32_t> counts_of(const std::vector<std::int32_t>& lengths) {
+  std::vector<std::int32_t> counts;
+  for (const std::int32_t length : lengths)
+    for (std::int32_t i = 1; i <= length; ++i) counts.push_back(i);
+  return counts;
+}
+
 template <class Real>
 Matrix<Real> random_matrix(std::mt19937& random, Index rows, Index cols, Index spare = 1) {
   Matrix<Real> out(rows, cols, cols + spare);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <guild/device/team.hpp>
 #include <guild/ops/attention/job.hpp>
+#include <guild/ops/common/pieces.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -89,6 +90,44 @@ struct NoveltyGradientJob {
       to_q[i] = along * a * (unit_k - pull_q * unit_q);
       to_k[i] = along * b * (unit_q - pull_k * unit_k);
     });
+  }
+};
+
+/// p[t] = sigmoid(p[t] + offset), in place; 1 for the token at position 0. Pieces of tokens.
+template <class Real>
+struct SigmoidNoveltyJob {
+  View<const Real> offset;  ///< [1]
+  Index first = 0;          ///< position of token 0
+  View<Real> p;             ///< [n]
+
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(p.size); }
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, p.size);
+    Real* const to = p.data + range.begin;
+    const Real by = offset.data[0];
+    const bool begins = first + range.begin == 0;
+    team.for_each(range.count,
+                  [=](Index i) { to[i] = begins && i == 0 ? Real(1) : Real(1) / (Real(1) + std::exp(-(to[i] + by))); });
+  }
+};
+
+/// A whole sequence on the way back, in place: dp[t] *= p[t] (1 - p[t]), 0 for the first token.
+template <class Real>
+struct SigmoidNoveltyGradientJob {
+  View<const Real> p;  ///< [n]
+  View<Real> dp;       ///< [n]
+
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(dp.size); }
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, dp.size);
+    const Real* const of = p.data + range.begin;
+    Real* const to = dp.data + range.begin;
+    const bool begins = range.begin == 0;
+    team.for_each(range.count, [=](Index i) { to[i] *= begins && i == 0 ? Real(0) : of[i] * (Real(1) - of[i]); });
   }
 };
 
