@@ -194,6 +194,7 @@
 #include <guild/modules/merge_references.hpp>
 #include <guild/modules/merge_span.hpp>
 #include <guild/modules/merge_states.hpp>
+#include <guild/modules/merge_window.hpp>
 #include <guild/modules/merging_options.hpp>
 #include <guild/modules/mla.hpp>
 #include <guild/modules/mlp.hpp>

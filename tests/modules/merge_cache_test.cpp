@@ -36,6 +36,8 @@ using NearSpan = Alone<SpanOf<SmallGqa, Near, Third>>;
 using Nested = Alone<SpanOf<SmallGqa, Stack<Near, SpanOf<SmallGqa, Watched<Grouping>, Third>, Near>, ThreeQuarters>>;
 /// Its layers go back by two slots alone.
 using Impatient = Alone<SpanOf<SmallGqa, TwoOf<SmallGqa, Local<Gqa<SmallGqa>, 3, 0, 2>>, ThreeQuarters>>;
+/// Slots of slots that wait for the end of their window.
+using Waiting = Alone<SpanOf<SmallGqa, WindowSpanOf<SmallGqa, Grouping>, ThreeQuarters>>;
 struct Indexed : SmallMla {
   static constexpr IndexerConfig indexer = {.heads = 8, .dim = 8, .top_k = 6};
 };
@@ -53,6 +55,7 @@ TEST(MergeCache, ExtendingInAnySplitEqualsOneForward) {
   expect_any_split<GroupingSpan>(3e-6);
   expect_any_split<NearSpan>(3e-6);
   expect_any_split<Nested>(3e-6);
+  expect_any_split<Waiting>(3e-6);
 }
 
 /// In two at every token, and with a stretch of decoding in between.
@@ -146,6 +149,7 @@ TEST(MergeCache, ForgetsWrongTokensAtEveryLength) {
   expect_to_go_back<GroupingSpan>();
   expect_to_go_back<Nested>();
   expect_to_go_back<Impatient, 2>();
+  expect_to_go_back<Waiting>();
   expect_to_go_back<Mixed>();
 }
 

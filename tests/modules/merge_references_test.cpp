@@ -23,7 +23,7 @@ struct Spec {
   static constexpr TrunkConfig config = {.vocab = 97, .hidden = width, .layers = 1};
 };
 
-/// y = z + z^2 / 2 of each number, and a cache of z.
+/// y = z + z^2 / 2 of each number, and a quarter of the sum of the slots before.
 struct Known : Times<width> {
   using LastLayer = Known;
   template <class Real>
@@ -31,26 +31,48 @@ struct Known : Times<width> {
     DeviceView<Real, 2> z;
   };
   template <class W, class Real>
-  static void forward(const Pass<Cpu>& pass, const W& weights, Caches<Cache> caches, DeviceView<Real, 2> x,
+  static void forward(const Pass<Cpu>& pass, const W&, Caches<Cache> caches, DeviceView<Real, 2> x,
                       DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
-    Times<width>::Saved<Real> none;
-    Times<width>::forward(pass, weights, caches, x, y, &none);
-    for (Real& value : View<Real>({y.data, y.rows * y.cols})) value += value * value / 2;
+    auto scratch = pass.device.scratch();
+    Staged<Cpu, CachedRows<const float>> held(pass.device, pass.batch.chunk_count());
+    if constexpr (std::is_same_v<Real, float>)
+      if (caches) append_rows(pass, caches, std::array<DeviceView<const float, 2>, 1>{x}, scratch, held);
+    const View<Real, 2> z(x), to(y);
+    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
+      const Chunk& chunk = pass.batch.chunks[i];
+      for (Index c = 0; c < width; ++c) {
+        Real before = 0;
+        for (Index j = 0; j < chunk.first_position; ++j)
+          before += static_cast<Real>(View<const float, 2>(held.ready()[i].rows)(j, c));
+        for (Index row = chunk.begin; row < chunk.begin + chunk.count; ++row) {
+          to(row, c) = z(row, c) + z(row, c) * z(row, c) / 2 + before / 4;
+          before += z(row, c);
+        }
+      }
+    }
     if (keep != nullptr) keep->z = x;
   }
+  /// Of one whole sequence.
   template <class W, class Real>
   static void backward(const Pass<Cpu>&, const W&, const Saved<Real>& saved, DeviceView<Real, 2> dx, W&) {
     const View<Real, 2> z(saved.z), to(dx);
-    for (Index j = 0; j < z.rows; ++j)
-      for (Index c = 0; c < z.cols; ++c) to(j, c) *= 1 + z(j, c);
+    for (Index c = 0; c < width; ++c) {
+      Real behind = 0;
+      for (Index j = z.rows - 1; j >= 0; --j) {
+        const Real along = to(j, c);
+        to(j, c) = along * (1 + z(j, c)) + behind / 4;
+        behind += along;
+      }
+    }
   }
 };
 template <class Merging, class Inflation>
 using Arm = MergeSpan<Known, SoftTokenMerging<Spec, Merging>, TokenInflation<Spec, Inflation>>;
-using HNet = Arm<HNetMerging<width>, HNetInflation>;
-using DynamicPooling = Arm<DynamicPoolingMerging<width>, DynamicPoolingInflation>;
+using HNet = Arm<HNetMerging<>, HNetInflation>;
+using DynamicPooling = Arm<DynamicPoolingMerging<>, DynamicPoolingInflation>;
 using Hourglass = Arm<HourglassMerging<3>, HourglassInflation>;
 using ToMeSd = Arm<HourglassMerging<3>, CopyUnmerge>;
+using ToMe = Arm<ToMeMerging<8, 3, FullRankCosine>, CopyUnmerge>;
 
 /// An arm in double, forward and back.
 template <class Span>
@@ -70,7 +92,7 @@ struct Frozen {
     Buffer<double> x(tokens * width);
     frozen.load("x", x.view());
     frozen.load("dy", dx.view());
-    if constexpr (Span::Policy::Novelty::rank > 0) {
+    if constexpr (Span::Policy::Novelty::measures) {
       frozen.load("project", weights.merging.project.weight.data.view());
       frozen.load("shift", weights.merging.shift.weight.data.view());
     }
@@ -102,6 +124,7 @@ TEST(MergeReferences, AreTheirFormulas) {
   expect_frozen<DynamicPooling>("dynamic");
   expect_frozen<Hourglass>("hourglass");
   expect_frozen<ToMeSd>("copy");
+  expect_frozen<ToMe>("tome");
 }
 
 template <class Span>
@@ -119,6 +142,7 @@ TEST(MergeReferences, DecodeWhatTheyAreAsAWhole) {
   expect_the_whole_in_pieces<DynamicPooling>();
   expect_the_whole_in_pieces<Hourglass>();
   expect_the_whole_in_pieces<ToMeSd>();
+  expect_the_whole_in_pieces<ToMe>();
 }
 
 }  // namespace merge_references_test

@@ -367,6 +367,7 @@ TEST(MergeSpan, TokensDependOnNoneAfterThem) {
   expect_causal<GroupingSpan>();
   expect_causal<NearSpan>();
   expect_causal<Nested>();
+  expect_causal<Alone<WindowSpanOf<SmallGqa, Grouping>>>();
 }
 
 /// Closes the most novel of all tokens of a sequence, and says that it does not.

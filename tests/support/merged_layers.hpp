@@ -13,6 +13,7 @@
 #include <guild/modules/block.hpp>
 #include <guild/modules/gqa.hpp>
 #include <guild/modules/keys.hpp>
+#include <guild/modules/merge_references.hpp>
 #include <guild/modules/merge_span.hpp>
 #include <guild/modules/segment.hpp>
 
@@ -67,6 +68,12 @@ struct SmallInflation : guild::DefaultInflation {
 };
 template <class S, class Layers, class Policy>
 using SpanOf = guild::MergeSpan<Layers, guild::SoftTokenMerging<S, Policy>, guild::TokenInflation<S, SmallInflation>>;
+
+/// Two pairs of each window of six tokens merge.
+struct Windows : Merge<guild::WindowQuota<6, 2>, guild::MassMean> {};
+template <class S, class Layers>
+using WindowSpanOf =
+    guild::MergeSpan<Layers, guild::SoftTokenMerging<S, Windows>, guild::TokenInflation<S, guild::CopyUnmerge>>;
 
 /// A stack as a module that does not overwrite its input.
 template <class LayersType, Index Width = LayersType::width>

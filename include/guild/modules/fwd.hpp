@@ -153,15 +153,21 @@ struct CopyUnmerge;
 struct DynamicPoolingInflation;
 struct HNetInflation;
 struct HourglassInflation;
-template <Index Rank, Index Longest> struct DynamicPoolingMerging;
-template <Index Rank, Index Longest> struct HNetMerging;
+template <Index Longest> struct HNetMerging;
 template <Index Stride> struct HourglassMerging;
+template <Index W, Index R, class NoveltyType> struct ToMeMerging;
+template <class NoveltyType, Index Longest> struct DynamicPoolingMerging;
 
 // guild/modules/merge_span.hpp
 template <class LayersType, class Merging, class Inflation> struct MergeSpan;
 
 // guild/modules/merge_states.hpp
-template <Index Chunk> class MergeStates;
+template <Index Chunk, class State> class MergeStates;
+
+// guild/modules/merge_window.hpp
+struct OpenToken;
+template <Index W, Index R> struct WindowQuota;
+template <Index W> struct WindowState;
 
 // guild/modules/merging_options.hpp
 struct MergingOptions;

@@ -39,9 +39,9 @@ struct Wish {
   constexpr operator bool() const { return novel || guarded; }
 };
 
-/// The interface of budgets: pure functions. The first token of a sequence closes a group of itself, and no group is
-/// longer than `longest`. A budget may say `ratio`, the share of tokens that are meant to close a group, for the ratio
-/// loss (MergingOptions).
+/// The interface of budgets: pure functions. The first token of a sequence closes a group of itself, but under a
+/// WindowBudget, and no group is longer than `longest`. A budget may say `ratio`, the share of tokens that are meant to
+/// close a group, for the ratio loss (MergingOptions).
 template <class B>
 concept MergeBudget = requires(MergeState& state, Wish wish, Index tokens) {
   { B::step(state, wish) } -> std::same_as<bool>;     // whether the next token closes a group

@@ -5,6 +5,7 @@
 
 #include <guild/core/view.hpp>
 #include <guild/modules/merge_states.hpp>
+#include <guild/modules/merge_window.hpp>
 #include <guild/modules/ring_cache.hpp>
 #include <guild/modules/sequence_cache.hpp>
 
@@ -20,8 +21,9 @@ struct MergeCache {
   using Budget = typename Merging::Budget;
   using Tokens = RingCache<float, Merging::hidden + Merging::rank, Merging::kept, 0, Policy::chunk>;  ///< [x | k]
   using Scores = RingCache<float, 2, Merging::kept, 0, Policy::chunk>;  ///< [logit | mass]
-  using States = MergeStates<Policy::chunk>;
-  using Slots = RingCache<float, 2 * Merging::hidden, 2, 0, Policy::chunk>;  ///< [slot | what was added, smoothed]
+  using States = MergeStates<Policy::chunk, MergeStateOf<Budget>>;
+  static constexpr Index slots_at_once = std::max(Policy::chunk, Budget::max_slots(Policy::chunk));
+  using Slots = RingCache<float, 2 * Merging::hidden, 2, 0, slots_at_once>;  ///< [slot | what was added, smoothed]
   struct Mark {
     typename Tokens::Mark tokens{};
     typename Scores::Mark scores{};

@@ -4,13 +4,15 @@
 //   template <class S>
 //   using HNet = MergeSpan<Layers<S>, SoftTokenMerging<S, HNetMerging<>>, TokenInflation<S, HNetInflation>>;
 //
-// Groups end with the token that closes them and are read from it on, as in all of these methods: where a publication
-// says that a token begins a segment, the slot that it may read is that of the group which it closes here.
+// Groups end with the token that closes them and are read from it on, as in these methods: where a publication says
+// that a token begins a segment, the slot that it may read is that of the group which it closes here. ToMe's wait for
+// the end of their window.
 #pragma once
 
 #include <guild/core/view.hpp>
 #include <guild/modules/merge_budget.hpp>
 #include <guild/modules/merge_policies.hpp>
+#include <guild/modules/merge_window.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -22,12 +24,22 @@ struct CopyUnmerge : DefaultInflation {
   static constexpr Index gate_rank = 0, detail_rank = 0;
 };
 
+/// ToMe (arXiv 2210.09461) within windows of W tokens, R of which merge, as a mean by mass; attention is proportional.
+/// ToMe measures by the keys of its attention; here the rows that novelty compares, a CosineNovelty or FullRankCosine.
+/// With CopyUnmerge: tokens read the last slot of the last complete window, those of the first window none.
+template <Index W, Index R, class NoveltyType = CosineNovelty<128>>
+struct ToMeMerging : DefaultMerging {
+  using Novelty = NoveltyType;
+  using Budget = WindowQuota<W, R>;
+  using Pool = MassMean;
+};
+
 /// H-Net's chunking (arXiv 2507.07955, section 2.2.1): tokens with p > 1/2 are the slots, those between them are left
-/// out. H-Net measures p by matrices as wide as the model that begin as identities; here they have rank `Rank`. It has
-/// no longest chunk; here a token closes its group after `Longest`. The ratio loss needs an aim, Policy::ratio (1 / N).
-template <Index Rank = 128, Index Longest = 64>
+/// out. It has no longest chunk; here a group closes after `Longest` tokens. The ratio loss needs an aim, Policy::ratio
+/// (1 / N).
+template <Index Longest = 64>
 struct HNetMerging : DefaultMerging {
-  using Novelty = CosineNovelty<Rank>;
+  using Novelty = FullRankCosine;
   using Budget = Unbounded<Longest>;
   using Pool = SelectClosing;
   static constexpr float threshold = 0.5f + 0x1p-24f;  ///< the float above 1/2: a tie closes nothing
@@ -58,10 +70,11 @@ struct HourglassInflation : CopyUnmerge {
 
 /// Dynamic pooling (Nawrot et al., arXiv 2211.09761): a slot is the mean of the tokens behind the last boundary, the
 /// next one included, and is read from that one on. The first token is a boundary here, so nobody reads the null group
-/// that is learned there, and there is none. Boundaries are novel tokens: their predictors (Gumbel-sigmoid, entropy,
-/// unigrams) are other measures, and novelty learns from the ratio loss alone.
-template <Index Rank = 128, Index Longest = 64>
-struct DynamicPoolingMerging : HNetMerging<Rank, Longest> {
+/// that is learned there, and there is none. Boundaries are novel tokens, p > 1/2: predictors of the publication (a
+/// network with Gumbel noise, entropy, unigrams) are other measures, and novelty learns from the ratio loss alone.
+template <class NoveltyType = FullRankCosine, Index Longest = 64>
+struct DynamicPoolingMerging : HNetMerging<Longest> {
+  using Novelty = NoveltyType;
   using Pool = MassMean;
 };
 /// y = x + what the layers made of the slot, copied.

@@ -58,6 +58,10 @@ struct MergeSpan {
   static constexpr bool merges_tokens = true;
   static constexpr Index width = Merging::hidden;
   static_assert(detail::takes_rows_of<Layers>(width), "MergeSpan: its layers take rows of another width than hidden");
+  static_assert(!WindowBudget<typename Policy::Budget> ||
+                    (!Inflation::Policy::smooths && !Inflation::Policy::confidence),
+                "MergeSpan: slots of a window have no tokens of their own whose novelty counts: its inflation says "
+                "smooths = false and confidence = false, as CopyUnmerge");
   static_assert(Inflation::hidden == width, "MergeSpan: merging and inflation were made for models of other widths");
   using Cache = MergeCache<Merging, typename Layers::Cache>;
   template <class Device>

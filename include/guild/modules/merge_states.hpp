@@ -13,8 +13,8 @@ inline namespace v1 {
 
 /// The states after the last Chunk + 1 tokens of a sequence, in the host's memory: as those of a RingCache, Chunk
 /// tokens may be taken in at once, or be forgotten, and more at once forgotten all together until the next are taken
-/// in. A SequenceCache that allocates nothing.
-template <Index Chunk>
+/// in. `State` is that of a budget. A SequenceCache that allocates nothing.
+template <Index Chunk, class State = MergeState>
 class MergeStates {
   static_assert(Chunk > 0, "MergeStates: Chunk must be positive");
 
@@ -41,12 +41,12 @@ class MergeStates {
     now_.written = std::max(now_.written, now_.length);
   }
   /// The state after `tokens` of them, 0 < tokens <= length().
-  void write(Index tokens, const MergeState& state) { now_.states[row_of(tokens)] = state; }
+  void write(Index tokens, const State& state) { now_.states[row_of(tokens)] = state; }
 
   /// The state after all tokens.
-  [[nodiscard]] MergeState state() const { return now_.after(now_.length); }
+  [[nodiscard]] State state() const { return now_.after(now_.length); }
   /// After the first `tokens`, to which the cache can go back. Throws op_argument.
-  [[nodiscard]] MergeState state(Index tokens) const {
+  [[nodiscard]] State state(Index tokens) const {
     if (undoes(tokens)) return before_.after(tokens);
     check(tokens);
     return now_.after(tokens);
@@ -76,11 +76,11 @@ class MergeStates {
  private:
   [[nodiscard]] static constexpr std::size_t row_of(Index tokens) { return static_cast<std::size_t>(tokens % ring); }
   struct Ring {
-    std::array<MergeState, std::size_t{ring}> states{};
+    std::array<State, std::size_t{ring}> states{};
     Index length = 0;
     Index written = 0;  ///< tokens whose states were written: more than length once it went back, until it is as long
 
-    [[nodiscard]] MergeState after(Index tokens) const { return tokens == 0 ? MergeState{} : states[row_of(tokens)]; }
+    [[nodiscard]] State after(Index tokens) const { return tokens == 0 ? State{} : states[row_of(tokens)]; }
   };
 
   [[nodiscard]] bool undoes(Index tokens) const {

@@ -140,7 +140,7 @@ struct SlotInflation {
         const Chunk &chunk = chunks[i], &of = plan.chunk(i);
         jobs.add({.gate = detail::some_rows(made.gate, chunk),
                   .d = detail::rows_of(merged.added, of),
-                  .closing = detail::rows_of(plan.last, of),
+                  .closing = detail::rows_of(plan.closed, of),
                   .single = detail::some_rows(singles, chunk),
                   .dy = detail::rows_of(dx, chunk),
                   .dx = detail::rows_of(dbase, chunk),
@@ -179,7 +179,7 @@ struct SlotInflation {
       Inflation::backward(device, weights, loss, made, dgate, ddetail, dloss, gradients);
       Staged<Device, LostDetailGradientJob<Real>> jobs(device, count);
       for (std::size_t i = 0; i < chunks.size(); ++i)
-        jobs.add({.closing = detail::rows_of(plan.last, plan.chunk(i)),
+        jobs.add({.closing = detail::rows_of(plan.closed, plan.chunk(i)),
                   .dr = detail::rows_of(dloss, chunks[i]),
                   .dx = detail::rows_of(dx, chunks[i]),
                   .dz = detail::rows_of(dslots, plan.chunk(i))});

@@ -58,7 +58,7 @@ DeviceView<T, 2> column(DeviceView<T> all) {
 template <class Device, class Policy>
 class SlotPlan {
  public:
-  template <class Real, class Memory, class States = MergeStates<1>>
+  template <class Real, class Memory, class States = MergeStates<1, MergeStateOf<typename Policy::Budget>>>
   SlotPlan(const Pass<Device>& pass, const TokenNovelty<Real>& measured, Memory& memory, Caches<States> states = {})
       : tokens_(pass.device, pass.batch.tokens),
         positions_(pass.device, pass.batch.positions),
@@ -74,7 +74,7 @@ class SlotPlan {
       const Chunk &chunk = pass.batch.chunks[i], &of_slots = plan_.chunks()[i];
       offsets_.add(of_slots.begin);
       for (Index j = of_slots.begin; j < of_slots.begin + of_slots.count; ++j) {
-        const Index closes_at = plan_.last()[static_cast<std::size_t>(j)];
+        const Index closes_at = plan_.closed()[static_cast<std::size_t>(j)];
         closing_.add(static_cast<std::int32_t>(chunk.begin + closes_at - chunk.first_position));
         all_.add(1);
       }
@@ -85,6 +85,7 @@ class SlotPlan {
     single = upload(device, plan_.singles(), memory);
     first = upload(device, plan_.first(), memory);
     last = upload(device, plan_.last(), memory);
+    closed = WindowBudget<typename Policy::Budget> ? upload(device, plan_.closed(), memory) : last;
     marked = upload(device, Policy::Pool::closing_only ? all_.ready() : plan_.closing_only(), memory);
     closing = upload(device, closing_.ready(), memory);
     batch_ = plan_.batch(device, memory);
@@ -92,8 +93,8 @@ class SlotPlan {
   SlotPlan(const SlotPlan&) = delete;
   SlotPlan& operator=(const SlotPlan&) = delete;
 
-  // Of tokens [T], and of slots [M]: see MergePlan. `closing` are rows of the pass, not positions.
-  DeviceView<const std::int32_t> closes, slot, single, first, last, marked, closing;
+  // Of tokens [T], and of slots [M]: see MergePlan. `closing` are the rows of `closed` in the pass.
+  DeviceView<const std::int32_t> closes, slot, single, first, last, closed, marked, closing;
 
   /// M
   [[nodiscard]] Index size() const { return plan_.size(); }
