@@ -130,7 +130,7 @@ void train(Log& log, const std::string& arm, std::uint64_t seed, const Options& 
                          {.optimizer = Muon{.lr = options.number("lr"),
                                             .weight_decay = 0.02,
                                             .rest = {.lr = options.number("lr"), .beta2 = 0.98, .weight_decay = 0}},
-                          .schedule = Schedule::warmup_cosine(20, steps + 1, 0.02),
+                          .schedule = Schedule::warmup_cosine(std::min<Index>(20, steps), steps + 1, 0.02),
                           .objective = {.merge_weight = options.number("merge_weight")}});
   const GeneratedChats chats(
       seed, [](Index, Random& random) { return arithmetic::conversation(random); }, encoder);

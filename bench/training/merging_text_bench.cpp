@@ -178,14 +178,14 @@ void train(Log& log, const char* arm, const Setting& setting) {
   Transformer<DenseModel>::Weights<Dense<float>> dense;
   initialize<Transformer<DenseModel>>(device, dense, {.seed = setting.seed, .deviation = 0.05});
   initialize<Model>(device, weights, {.seed = setting.seed + 1000, .deviation = 0.05});
-  std::map<std::string, const Buffer<float>*> first;
-  for_each_tensor<Transformer<DenseModel>>(
-      [&](const Path& path, const TensorShape&, TensorRole, const Buffer<float>& data) { first[path.str()] = &data; },
-      dense);
+  std::map<std::string, const float*> first;
+  for_each_tensor<Transformer<DenseModel>>([&](const Path& path, const TensorShape&, TensorRole,
+                                               const Buffer<float>& data) { first[path.str()] = data.data(); },
+                                           dense);
   for_each_tensor<Model>(
       [&](const Path& path, const TensorShape&, TensorRole, Buffer<float>& data) {
         if (const auto found = first.find(path.str()); found != first.end())
-          std::copy_n(found->second->data(), data.size(), data.data());
+          std::copy_n(found->second, data.size(), data.data());
       },
       weights);
   const double dense_operations = operations<Transformer<DenseModel>>(dense, 1.0);
