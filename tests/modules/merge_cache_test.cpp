@@ -153,6 +153,26 @@ TEST(MergeCache, ForgetsWrongTokensAtEveryLength) {
   expect_to_go_back<Mixed>();
 }
 
+/// Where rings of tokens go back and those of the layers, which keep fewer slots, do not.
+TEST(MergeCache, GoesBackAsAWholeOrNotAtAll) {
+  Running<Impatient> running;
+  const Story story(60, width, 1);
+  int refused = 0;
+  for (Index begin = 8; begin < 40; ++begin) {
+    auto cache = running.cache_of(60);
+    (void)running.extend(cache, story, begin);
+    const auto mark = cache.mark();
+    for (Index t = 1; t <= 4; ++t) (void)running.extend(cache, story, begin + t);
+    if (cache.oldest() <= begin) continue;
+    ++refused;
+    const auto never = cache;
+    EXPECT_EQ(code_of([&] { cache.rewind(mark); }), ErrorCode::op_argument);
+    EXPECT_EQ(cache.length(), begin + 4);
+    expect_same_future(running, cache, never, story);
+  }
+  EXPECT_GT(refused, 0);
+}
+
 /// A pass that stops in the middle, in layers of the innermost span, leaves no trace.
 template <class A, class Layers>
 void expect_no_trace_of_failure() {

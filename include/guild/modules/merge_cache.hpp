@@ -69,7 +69,17 @@ struct MergeCache {
     const Index of_tokens = std::max({tokens.oldest(), scores.oldest(), states.oldest()});
     return of_slots == 0 ? of_tokens : std::max(of_tokens, states.fewest_tokens(of_slots));
   }
+  /// Throws what a part does that cannot go back so far.
+  void check_rewind(const Mark& mark) const {
+    tokens.check_rewind(mark.tokens);
+    scores.check_rewind(mark.scores);
+    states.check_rewind(mark.states);
+    slots.check_rewind(mark.slots);
+    detail::check_rewind(inner, mark.inner);
+  }
+  /// Throws as `check_rewind` does, and then changes nothing.
   void rewind(const Mark& mark) {
+    check_rewind(mark);
     tokens.rewind(mark.tokens);
     scores.rewind(mark.scores);
     states.rewind(mark.states);

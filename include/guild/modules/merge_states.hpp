@@ -63,11 +63,13 @@ class MergeStates {
   [[nodiscard]] Mark mark(Index tokens) const { return {tokens}; }
   [[nodiscard]] Index oldest() const { return now_.written <= ring ? 0 : now_.written - Chunk; }
   /// Throws op_argument for a mark of states that are not there, or no longer.
+  void check_rewind(const Mark& mark) const {
+    if (!undoes(mark.length)) check(mark.length);
+  }
+  /// Throws as `check_rewind` does.
   void rewind(const Mark& mark) {
-    if (undoes(mark.length))
-      now_ = before_;
-    else
-      check(mark.length);
+    check_rewind(mark);
+    if (undoes(mark.length)) now_ = before_;
     now_.length = mark.length;
     if (now_.length == 0) now_.written = 0;
     can_undo_ = false;
