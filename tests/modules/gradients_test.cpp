@@ -208,8 +208,11 @@ struct NestedSpec : TinySpec {
 struct Unsmoothed : FewRanks {
   static constexpr bool smooths = false;
 };
-/// Tokens of whole sequences, matched, and slots of slots, learned ones too; passes are bidirectional.
+/// Tokens of whole sequences, matched, and slots of slots, learned ones too; passes are bidirectional, layers are
+/// computed again.
 struct MatchedSpec : TinySpec {
+  template <class LayerStack>
+  using Activations = guild::Recompute<LayerStack>;
   static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 3, .context = 64};
   struct Third : guild::DefaultMatching {
     using Match = guild::BipartiteSoftMatch<1, 3>;

@@ -13,9 +13,11 @@
 #include <utility>
 #include <vector>
 
+#include <guild/modules/learned_slots.hpp>
 #include <guild/modules/stack.hpp>
 
 #include "../core/code_of.hpp"
+#include "../support/far_device.hpp"
 #include "../support/matching_fixture.hpp"
 #include "../support/merged_layers.hpp"
 
@@ -248,6 +250,23 @@ TEST(MatchSpan, SequencesDoNotMixInABatch) {
   EXPECT_TRUE(same_bits(all.middle_rows(0, 60), running.whole(stories[2])));
   EXPECT_TRUE(same_bits(all.middle_rows(60, 1), running.whole(stories[0], 1)));
   EXPECT_TRUE(same_bits(all.middle_rows(61, 33), running.whole(stories[1], 33)));
+}
+
+// Devices whose memory is not the host's.
+
+template <class A>
+void expect_the_same_far_away() {
+  auto running = running_both_ways<A>();
+  Running<A, FarDevice> far{FarDevice({.threads = 2, .isa = Isa::baseline})};
+  far.mask = AttentionMask::bidirectional;
+  const Story stories[] = {Story(30, width, 1), Story(17, width, 2)};
+  EXPECT_TRUE(same_bits(far({{&stories[0], 0, 30}, {&stories[1], 0, 17}}),
+                        running({{&stories[0], 0, 30}, {&stories[1], 0, 17}})));
+  EXPECT_GT(far.device.to_host, 0);
+}
+TEST(MatchSpan, RunsWhereTheHostCannotRead) {
+  expect_the_same_far_away<Shown<Redundant>>();
+  expect_the_same_far_away<Alone<LearnedSlots<Watched<Times<width, 2>>, SmallMla, 5>>>();
 }
 
 // What the papers say.
