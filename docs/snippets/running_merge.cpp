@@ -15,9 +15,5 @@ using ThriftyModel = guild::Transformer<ThriftySpec>;
 // [end]
 
 int main() {
-  const auto model = guild::load<ThriftyModel>(guild::Cpu(), "checkpoints/mini-r1");  // the plain model's folder
-  if (!model.warnings().empty()) return 1;
-  guild::Session session(model, /*context=*/256);
-  session.append(model.tokenizer().encode("What is 17 * 23? First 17 * 20 = 340."));
   std::printf("%lld bytes of caches for 2048 tokens\n", static_cast<long long>(ThriftyModel::Cache::bytes(2048)));
 }

@@ -81,13 +81,14 @@ struct RunningAttention {
 
   /// Calls to(pass over some chunks, their AttendedRows, KeyChoice, form) until all tokens have attended; positions in
   /// these chunks count rows. Where no token is folded into one of the pass, a chunk sees rows of the cache, as one of
-  /// unmerged keys does. Another one sees a row of each of its tokens, behind those of the groups before; it runs
-  /// absorbed unless it begins its sequence, so that a token has the bits of a pass of its own.
+  /// unmerged keys does. Another one sees a row of each of its tokens, behind those of the groups before. The expanded
+  /// form adds keys up in tiles of rows, and runs as long as these are those of positions: behind merged tokens a chunk
+  /// runs absorbed. So a token has the same bits in any split that runs in one form.
   template <class RoomOf, class To>
   void attend(RoomOf& room, To&& to) const {
     Device& device = pass.device;
     const Index tokens = rows.latents.rows, chunks = pass.batch.chunk_count();
-    Part dense(device, chunks), whole(device, chunks), later(device, chunks);
+    Part all_rows(device, chunks), listed(device, chunks), all_rows_later(device, chunks), listed_later(device, chunks);
     Staged<Device, std::int32_t> ends(device, tokens), sees(device, tokens);
     Staged<Device, ListGroupKeysJob> lists(device, chunks);
     Staged<Device, CopyRowsJob<Element, Element>> earlier(device, chunks);
@@ -112,8 +113,9 @@ struct RunningAttention {
       const Floats bias = std::as_const(cache.biases).rows();
       const Index first = rows.plan.group(chunk.begin), groups = groups_of(chunk) - first;
       const Chunk by_rows{chunk.sequence, chunk.begin, chunk.count, first};
+      const bool by_position = first == chunk.first_position;
       if (!rows.plan.folds(chunk)) {
-        dense.add(by_rows, {{cached}, bias});
+        (by_position ? all_rows : all_rows_later).add(by_rows, {{cached}, bias});
       } else {
         const auto all = room.template take<Element>(first + chunk.count, Cache::width);
         const auto all_biases = room.template take<float>(first + chunk.count, 1);
@@ -130,7 +132,7 @@ struct RunningAttention {
                    .sees = seen.slice(chunk.begin, chunk.count),
                    .chosen = of.chosen,
                    .counts = of.counts});
-        (chunk.first_position == 0 ? whole : later).add(by_rows, {{all}, all_biases});
+        (by_position ? listed : listed_later).add(by_rows, {{all}, all_biases});
       }
       rest = rest.slice(groups, rest.size - groups);
     }
@@ -138,9 +140,10 @@ struct RunningAttention {
     copy_rows(device, fresh.ready());
     copy_rows(device, biases.ready());
     list_group_keys(device, lists.ready());
-    dense.attend(pass, to, {}, LatentForm::automatic);
-    whole.attend(pass, to, choice, LatentForm::automatic);
-    later.attend(pass, to, choice, LatentForm::absorbed);
+    all_rows.attend(pass, to, {}, LatentForm::automatic);
+    listed.attend(pass, to, choice, LatentForm::automatic);
+    all_rows_later.attend(pass, to, {}, LatentForm::absorbed);
+    listed_later.attend(pass, to, choice, LatentForm::absorbed);
   }
 
  private:
