@@ -407,9 +407,11 @@ void run(Bytes bytes) {
       std::optional<typename Cache::Mark> mark;
       const bool none = refused(guild::ErrorCode::op_argument, [&] { mark = caches[one].mark(to); });
       check(!(there && none) && (none || to <= length));
-      if (!there) continue;
-      caches[one].rewind(*mark);
-      forget(one, to);
+      if (none) continue;
+      // Beyond what it promises it may go back, or refuse and stay as it is.
+      const bool stays = refused(guild::ErrorCode::op_argument, [&] { caches[one].rewind(*mark); });
+      check(!(there && stays));
+      if (!stays) forget(one, to);
     } else {
       const std::size_t other = what / 64 % sequences;
       caches[other] = Cache(caches[one]);

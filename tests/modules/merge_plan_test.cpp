@@ -118,8 +118,8 @@ struct Telling {
     for (const auto& [sequence, begin, end] : pieces) {
       const Story& story = stories[static_cast<std::size_t>(sequence)];
       chunks.push_back({sequence, static_cast<Index>(tokens.size()), end - begin, begin});
-      const auto add = [begin = begin, end = end](auto& to, const auto& from) {
-        to.insert(to.end(), from.begin() + begin, from.begin() + end);
+      const auto add = [first = begin, last = end](auto& to, const auto& from) {
+        to.insert(to.end(), from.begin() + first, from.begin() + last);
       };
       add(tokens, story.tokens), add(guarded, story.guarded), add(positions, story.positions);
       add(novelty, story.novelty), add(masses, story.masses);
@@ -251,10 +251,17 @@ TEST(MergePlan, WithoutMergingEveryTokenIsItsSlot) {
 }
 
 TEST(MergePlan, ThatOfAPrefixIsTheFirstOfTheWhole) {
-  for (std::uint64_t seed = 0; seed < 10; ++seed) {
+  const auto check = []<class Budget>(Budget, std::uint64_t seed) {
     const Story story(60, seed);
-    const Told all = whole(story);
-    for (Index count = 1; count <= story.size(); ++count) EXPECT_EQ(whole(story, count), all.first(count)) << count;
+    const Told all = whole<Budget>(story);
+    for (Index count = 1; count <= story.size(); ++count)
+      EXPECT_EQ(whole<Budget>(story, count), all.first(count)) << count;
+  };
+  for (std::uint64_t seed = 0; seed < 6; ++seed) {
+    check(Bucket{}, seed);
+    check(Reserve<TokenBucket<1, 2, 4, 8>, 2>{}, seed);
+    check(Unbounded<>{}, seed);
+    check(FixedStride<4>{}, seed);
   }
 }
 
