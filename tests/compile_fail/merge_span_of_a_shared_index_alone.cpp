@@ -1,4 +1,4 @@
-// expect: MergeSpan: a layer without an index needs one with an index before it, inside the span
+// expect: a layer without an index needs one with an index before it, inside the span
 #include <guild/models/spec.hpp>
 #include <guild/modules/block.hpp>
 #include <guild/modules/indexer.hpp>

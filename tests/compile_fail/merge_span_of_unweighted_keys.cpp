@@ -1,4 +1,4 @@
-// expect: MergeSpan: attention inside a span weighs a slot by its mass: make it Weighted<...>, outermost
+// expect: attention inside a span weighs a slot by its mass: make it Weighted<...>, outermost
 #include <guild/models/spec.hpp>
 #include <guild/modules/merge_span.hpp>
 #include <guild/modules/weighted_keys.hpp>

@@ -112,14 +112,13 @@ inline constexpr bool merges_tokens<Recompute<Part>> = merges_tokens<Part>;
 template <class Layers, class Policy>
 struct LayersOfSlots {
   static_assert(detail::takes_slots<Layers>,
-                "MergeSpan: attention inside a span is Mla or Gqa, or Local, SparseTopK or Weighted of them; a kind of "
+                "attention inside a span is Mla or Gqa, or Local, SparseTopK or Weighted of them; a kind of "
                 "your own that may run on slots says static constexpr bool takes_slots = true");
-  static_assert(
-      !Policy::proportional || detail::weighs_slots<Layers>,
-      "MergeSpan: attention inside a span weighs a slot by its mass: make it Weighted<...>, outermost, or let "
-      "the policy say proportional = false");
+  static_assert(!Policy::proportional || detail::weighs_slots<Layers>,
+                "attention inside a span weighs a slot by its mass: make it Weighted<...>, outermost, or let "
+                "the policy say proportional = false");
   static_assert(detail::first_choice<Layers> != detail::FirstChoice::an_index_before,
-                "MergeSpan: a layer without an index needs one with an index before it, inside the span");
+                "a layer without an index needs one with an index before it, inside the span");
 };
 
 }  // namespace detail
