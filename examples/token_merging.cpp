@@ -1,4 +1,4 @@
-// The miniature R1 with its two inner layers on merged tokens: all tokens, three of four, one of two. Prints what
+// The miniature R1 with its two inner layers on merged tokens: all tokens, and one of two. Prints what
 // merging saves and costs, as the folder is and after a short training, and which tokens became one.
 #include <cstdio>
 #include <string>
@@ -90,7 +90,6 @@ void run(const char* name) {
 int main() {
   try {
     run<Keep<1, 1>>("all tokens");
-    run<Keep<3, 4>>("3 of 4");
     run<Keep<1, 2>>("1 of 2");
   } catch (const guild::Error& error) {
     std::fprintf(stderr, "%s\n", error.what());

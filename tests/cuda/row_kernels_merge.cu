@@ -1,9 +1,11 @@
 // Row kernels of merging and inflation on the GPU against the same kernels on the CPU, forward and backward. Exits with
 // 0 (all agree), 1 (some differ) or 77 (no GPU: nothing was tested).
 #include <guild/device/cpu.hpp>
+#include <guild/ops/merge/best_partners.hpp>
 #include <guild/ops/merge/group_keys.hpp>
 #include <guild/ops/merge/group_scores.hpp>
 #include <guild/ops/merge/inflate.hpp>
+#include <guild/ops/merge/learned_slots.hpp>
 #include <guild/ops/merge/novelty.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
 #include <guild/ops/merge/ratio_loss.hpp>
@@ -71,7 +73,8 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
   for (auto& mass : masses.host) mass = Real(1) + static_cast<Real>(static_cast<int>(std::abs(mass) * 3));
   guild::copy_to_device<Real>(cuda, masses.flat_host(), masses.device.view());
   auto p = rows(1, tokens, 0), a = rows(tokens, 1, 2), z = rows(slots, width, 3), mass = rows(1, slots, 0),
-       weights = rows(1, slots, 0), d = rows(slots, width), r = rows(tokens, width), y = rows(tokens, width);
+       weights = rows(1, slots, 0), bounded = rows(1, slots, 0), d = rows(slots, width), whole = rows(slots, width),
+       r = rows(tokens, width), y = rows(tokens, width);
   auto dx = rows(tokens, width), dgate = rows(tokens, width), ddetails = rows(tokens, width), dd = rows(slots, width),
        dmade = rows(slots, width), dz = rows(slots, width), dpooled = rows(tokens, width), da = rows(tokens, 1),
        ds = rows(tokens, 1), dconfidence = rows(1, tokens, 0), dweights = rows(1, slots, 0), dp = rows(1, tokens, 0),
@@ -95,6 +98,9 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
     guild::smoothing_weights(device, list(p), list(last), list(single), list(weights));
     const guild::SmoothSlotsJob<Real> of_d{.y = at(made), .z = at(z), .weights = list(weights), .d = at(d)};
     guild::smooth_slots(device, std::span(&of_d, 1));
+    guild::smoothing_weights(device, list(p), list(last), {}, list(bounded));
+    const guild::SmoothSlotsJob<Real> of_whole{.y = at(made), .weights = list(bounded), .d = at(whole)};
+    guild::smooth_slots(device, std::span(&of_whole, 1));
     const guild::LostDetailJob<Real> of_r{.x = at(x), .z = at(z), .length = slots, .slot = list(slot), .r = at(r)};
     guild::lost_detail(device, std::span(&of_r, 1));
     const guild::InflateJob<Real> of_y{.x = at(x),
@@ -159,6 +165,8 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
   compare(mass, 0, "pool_groups: mass");
   compare(weights, 1, "smoothing_weights");
   compare(d, 20, "smooth_slots");
+  compare(bounded, 1, "smoothing_weights of all slots");
+  compare(whole, 20, "smooth_slots of whole slots");
   compare(r, 10, "lost_detail");
   compare(y, 40, "inflate");
   compare(dx, 100, "inflate_backward and lost_detail_backward: dx");
@@ -179,22 +187,92 @@ void merges(guild::Cpu& cpu, guild::Cuda& cuda, Index slots, Index width, double
   compare(dk, 20 * wide, "novelty_backward: dk");
 }
 
-/// Terms are three doubles.
+/// Whole sequences: who is like whom, and learned slots with their gradients.
+template <class Real>
+void whole_sequences(guild::Cpu& cpu, guild::Cuda& cuda, Index tokens, Index width, double tolerance) {
+  std::mt19937 random(17);
+  const Index slots = 9, half = tokens / 2;
+  std::vector<std::int32_t> even, odd;
+  for (Index t = 0; t < half; ++t)
+    even.push_back(static_cast<std::int32_t>(2 * t)), odd.push_back(static_cast<std::int32_t>(2 * t + 1));
+  Twin<std::int32_t> from(cuda, 1, half, half, even), to(cuda, 1, half, half, odd), partner(cuda, 1, half, half, even);
+  const auto rows = [&](Index count, Index columns, Index spare = 1) {
+    return matrix<Real>(cuda, random, count, columns, spare);
+  };
+  auto x = rows(tokens, width), logits = rows(tokens, slots), made = rows(slots, width), dz = rows(slots, width),
+       dy = rows(tokens, width);
+  auto unit = rows(tokens, width), dispatch = rows(tokens, slots), combine = rows(tokens, slots),
+       z = rows(slots, width), y = rows(tokens, width), dmade = rows(slots, width), opposite = rows(slots, width),
+       dx = rows(tokens, width), dlogits = rows(tokens, slots);
+  auto similarity = matrix<float>(cuda, random, 1, half, 0), energy = matrix<float>(cuda, random, 1, half, 0);
+  const auto run = [&](auto& device) {
+    const auto at = [&](auto& twin) { return seen(device, twin); };
+    const auto list = [&](auto& twin) { return seen(device, twin).row(0); };
+    guild::unit_rows(device, at(x), guild::DeviceView<Real, 2>(at(unit)));
+    const guild::BestPartnersJob<Real> partners{
+        .unit = at(unit), .from = list(from), .to = list(to), .partner = list(partner), .similarity = list(similarity)};
+    guild::best_partners(device, std::span(&partners, 1));
+    const guild::MatchEnergyJob<Real> energies{
+        .unit = at(unit), .of = list(from), .margin = Real(0.1), .alpha = Real(1), .energy = list(energy)};
+    guild::match_energies(device, std::span(&energies, 1));
+    const guild::DispatchSlotsJob<Real> of_z{.logits = at(logits), .x = at(x), .dispatch = at(dispatch), .z = at(z)};
+    guild::dispatch_slots(device, std::span(&of_z, 1));
+    const guild::CombineSlotsJob<Real> of_y{
+        .logits = at(logits), .x = at(x), .made = at(made), .z = at(z), .combine = at(combine), .y = at(y)};
+    guild::combine_slots(device, std::span(&of_y, 1));
+    const guild::CombineSlotsGradientJob<Real> of_dy{
+        .combine = at(combine), .dy = at(dy), .dmade = at(dmade), .dz = at(opposite)};
+    guild::combine_slots_backward(device, std::span(&of_dy, 1));
+    const guild::LearnedSlotsGradientJob<Real> of_all{.x = at(x),
+                                                      .dispatch = at(dispatch),
+                                                      .combine = at(combine),
+                                                      .z = at(z),
+                                                      .dz = at(dz),
+                                                      .made = at(made),
+                                                      .dy = at(dy),
+                                                      .dx = at(dx),
+                                                      .dlogits = at(dlogits)};
+    guild::learned_slots_backward(device, std::span(&of_all, 1));
+  };
+  run(cpu);
+  run(cuda);
+  const double wide = static_cast<double>(width);
+  partner.compare(cuda, 0, "best_partners");
+  similarity.compare(cuda, 1e-5, "best_partners: similarity");
+  energy.compare(cuda, 1e-5, "match_energies");
+  unit.compare(cuda, 10 * tolerance, "unit_rows");
+  dispatch.compare(cuda, 10 * tolerance, "dispatch_slots");
+  z.compare(cuda, 20 * tolerance, "dispatch_slots: z");
+  combine.compare(cuda, 10 * tolerance, "combine_slots");
+  y.compare(cuda, 40 * tolerance, "combine_slots: y");
+  dmade.compare(cuda, 40 * tolerance, "combine_slots_backward: dmade");
+  opposite.compare(cuda, 40 * tolerance, "combine_slots_backward: dz");
+  dx.compare(cuda, 40 * tolerance, "learned_slots_backward: dx");
+  dlogits.compare(cuda, 20 * wide * tolerance, "learned_slots_backward: dlogits");
+}
+
+/// Terms are four doubles. Then p becomes novelty by a sigmoid.
 template <class Real>
 void ratio_losses(guild::Cpu& cpu, guild::Cuda& cuda, Index tokens, double tolerance) {
   std::mt19937 random(13);
-  auto p = matrix<Real>(cuda, random, 1, tokens, 0), dp = matrix<Real>(cuda, random, 1, tokens, 0);
-  Twin<double> terms(cuda, 1, 3, 3, {1.0, 2.0, 3.0});
+  auto p = matrix<Real>(cuda, random, 1, tokens, 0), dp = matrix<Real>(cuda, random, 1, tokens, 0),
+       offset = matrix<Real>(cuda, random, 1, 1, 0);
+  Twin<double> terms(cuda, 1, 4, 4, {1.0, 2.0, 3.0, 4.0});
   const auto run = [&](auto& device) {
     guild::DeviceView<guild::MergeTerms> to{reinterpret_cast<guild::MergeTerms*>(seen(device, terms).data), 1};
-    guild::ratio_loss(device, guild::DeviceView<Real>(seen(device, p).row(0)), tokens / 3, 0.5, 0.7, 0.25,
+    guild::ratio_loss(device, guild::DeviceView<Real>(seen(device, p).row(0)), tokens / 2, tokens / 3, 0.5, 0.7, 0.25,
                       guild::DeviceView<Real>(seen(device, dp).row(0)), to);
+    const guild::SigmoidNoveltyJob<Real> forward{seen(device, offset).row(0), 0, seen(device, p).row(0)};
+    guild::sigmoid_novelty(device, std::span(&forward, 1));
+    const guild::SigmoidNoveltyGradientJob<Real> backward{seen(device, p).row(0), seen(device, dp).row(0)};
+    guild::sigmoid_novelty_backward(device, std::span(&backward, 1));
   };
   run(cpu);
   run(cuda);
   char what[96];
   std::snprintf(what, sizeof what, "ratio_loss of %d tokens and %d bytes", int(tokens), int(sizeof(Real)));
   terms.compare(cuda, 1e-12, what);
+  p.compare(cuda, 10 * tolerance, what);
   dp.compare(cuda, tolerance, what);
 }
 
@@ -248,13 +326,17 @@ void rings(guild::Cpu& cpu, guild::Cuda& cuda) {
   const Index width = 515;
   auto kept = matrix<float>(cuda, random, 11, width, 2), scores = matrix<float>(cuda, random, 11, 1);
   auto q = matrix<float>(cuda, random, 2, width), z = matrix<float>(cuda, random, 1, width);
-  auto p = matrix<float>(cuda, random, 1, 2), r = matrix<float>(cuda, random, 2, width);
+  auto p = matrix<float>(cuda, random, 1, 2), e = matrix<float>(cuda, random, 1, 2),
+       r = matrix<float>(cuda, random, 2, width);
   Twin<std::int32_t> ends(cuda, 2, 1, 1, {95, 101}), slots(cuda, 1, 2, 2, {100, 101});
   const guild::RingRows ring{2, 9};
   const auto run = [&](auto& device) {
     const auto at = [&](auto& twin) { return seen(device, twin); };
     const guild::NoveltyJob<float> of_p{.q = at(q), .keys = at(kept), .first = 100, .p = at(p).row(0), .ring = ring};
     guild::novelty(device, std::span(&of_p, 1));
+    const guild::TokenEnergyJob<float> of_e{
+        .x = at(kept), .first = 100, .window = 6, .margin = 0.0f, .alpha = 1.0f, .e = at(e).row(0), .ring = ring};
+    guild::token_energy(device, std::span(&of_e, 1));
     const guild::PoolGroupsJob<float> of_z{.x = at(kept),
                                            .scores = at(scores),
                                            .begin = 95,
@@ -271,6 +353,7 @@ void rings(guild::Cpu& cpu, guild::Cuda& cuda) {
   run(cpu);
   run(cuda);
   p.compare(cuda, 1e-6, "novelty of a ring");
+  e.compare(cuda, 1e-6, "token_energy of a ring");
   z.compare(cuda, 1e-5, "pool_groups of a ring");
   r.compare(cuda, 0, "lost_detail of a ring");
 }
@@ -285,6 +368,8 @@ int run() {
     merged_keys<double>(cpu, cuda, 83, width, 6);
   }
   rings(cpu, cuda);
+  whole_sequences<float>(cpu, cuda, 60, 75, 1e-6);
+  whole_sequences<double>(cpu, cuda, 60, 75, 1e-14);
   ratio_losses<float>(cpu, cuda, 10001, 1e-7);
   ratio_losses<double>(cpu, cuda, 10001, 1e-15);
   cuda.synchronize();

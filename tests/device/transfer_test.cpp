@@ -60,6 +60,7 @@ TEST(Transfer, ZerosAreZerosWhereverTheyLie) {
   const std::vector<double> ones(5, 1.0);
   expect_zeros(near, [&](DeviceView<double> to) { std::copy(ones.begin(), ones.end(), to.data); });
   expect_zeros(far, [&](DeviceView<double> to) { copy_to_device(far, guild::View<const double>(ones.data(), 5), to); });
+  EXPECT_EQ(far.to_device, 1) << "the ones: zeros are written where they lie";
 }
 
 }  // namespace transfer_test

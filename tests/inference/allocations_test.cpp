@@ -5,6 +5,7 @@
 #include <guild/cpu.hpp>
 #include <guild/inference/generation.hpp>
 #include <guild/inference/load.hpp>
+#include <guild/models/deepseek_r1_extended.hpp>
 #include <guild/models/presets.hpp>
 #include <guild/modules/keys.hpp>
 #include <guild/modules/merge_span.hpp>
@@ -174,6 +175,29 @@ TEST(Allocations, CachesOfR1sLayersTakeTheBytesOfTheirFormulas) {
   before = guild_test::buffer_bytes;
   near.reserve(tokens);
   EXPECT_EQ(guild_test::buffer_bytes - before, Near::bytes(tokens));
+}
+
+/// Windows of 128 keys whose rings take in 512 tokens at once.
+struct NearSpec : guild::DeepSeekR1ExtendedDefaults<guild::DeepSeekR1Spec> {
+  static constexpr guild::WindowConfig windows = {.window = 128};
+  template <class S>
+  using LocalAttention = guild::Local<guild::Mla<S>, S::windows.window, S::pinned, 512>;
+};
+TEST(Allocations, ACacheOfR1OnMergedTokensTakesAtMost81ThousandthsOfOneOfAllTokens) {
+  NEEDS_COUNTS();
+  using Cache = guild::Transformer<NearSpec>::Cache;
+  constexpr Index tokens = 131072, all = 9'210'691'584, row = 1152, ring = 4 + 128 - 1 + 512;
+  static_assert(guild::DeepSeekR1::Cache::bytes(tokens) == all);
+  // 8 layers of tokens; of slots 9 that keep all, 44 with a window; of the span 23 rows of tokens, 17 of slots.
+  constexpr Index slots = 4 + (tokens - 1) / 2, of_span = 23 * (7168 + 128 + 2) * 4 + 17 * 2 * 7168 * 4;
+  static_assert(Cache::bytes(tokens) == 8 * ring * row + (9 * slots + 44 * ring) * (row + 4) + of_span);
+  const long before = guild_test::buffer_bytes;
+  Cache cache;
+  cache.reserve(tokens);
+  const long took = guild_test::buffer_bytes - before;
+  EXPECT_GE(took, Cache::bytes(tokens));  // buffers round up: 9 large ones to pages of 2 MiB, others to 64 bytes
+  EXPECT_LT(took, Cache::bytes(tokens) + 9 * (Index{2} << 20) + (52 + 53 + 3) * 64);
+  EXPECT_LE(1000 * took, 81 * all);
 }
 
 TEST(Allocations, MarksAndRewindingAllocateNothing) {

@@ -189,7 +189,7 @@ TEST(Compressor, EqualsTransformers) {
 const std::vector<std::vector<Index>>& splits() {
   static const std::vector<std::vector<Index>> all = [] {
     std::vector<std::vector<Index>> some{{70}, {1, 70}, {69, 70}, {3, 4, 70}, {4, 8, 16, 33, 34, 70}, {2, 30, 31, 70}};
-    for (const Index step : {1, 2, 3, 5, 7, 9}) {
+    for (const Index step : {1, 3, 7}) {
       std::vector<Index> ends;
       for (Index end = 0; end < 70;) ends.push_back(end = std::min<Index>(70, end + step));
       some.push_back(ends);
@@ -284,7 +284,7 @@ void expect_rewinds() {
   Compressing<Module> at(Isa::baseline, 1);
   const Matrix whole = at.forward({100});
   using Cache = BothCaches<Module, ChunkTokens>;
-  for (Index length = 1; length <= 60; length += length < 20 ? 1 : 7) {
+  for (Index length = 1; length <= 60; length += length < 16 ? 1 : 7) {
     Cache cache;
     cache.reserve(100);
     for (Index t = 0; t < length; ++t) at.extend(cache, t + 1);
@@ -303,7 +303,7 @@ void expect_rewinds() {
       copy.reserve(100);
       copy.rewind(copy.mark(to));
       at.extend(copy, to + 1);
-      for (Index again = copy.oldest(); again <= to + 1; ++again) {
+      for (const Index again : {copy.oldest(), to, to + 1}) {
         Cache second = copy;
         second.reserve(100);
         second.rewind(second.mark(again));

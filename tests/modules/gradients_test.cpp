@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include <guild/modules/compressor.hpp>
+#include <guild/modules/learned_slots.hpp>
+#include <guild/modules/match_span.hpp>
 #include <guild/modules/merge_span.hpp>
 #include <guild/modules/shared_kv.hpp>
 #include <guild/modules/weighted_keys.hpp>
@@ -173,6 +175,10 @@ struct OnlyAdded : FewRanks {
   static constexpr bool smooths = false;
   static constexpr Index gate_rank = 0, detail_rank = 0;
 };
+/// All that a policy of inflation can choose.
+struct WholeSlots : FewRanks {
+  static constexpr bool whole_slots = true, maps_residual = true;
+};
 template <class Merge, class Inflate>
 struct MergeSpec : TinySpec {
   template <class S>
@@ -183,6 +189,10 @@ struct MergeSpec : TinySpec {
 };
 struct Pairs : HalfOfTokens {
   using Budget = guild::FixedStride<2>;
+  using Novelty = guild::FullRankCosine;
+};
+struct PairsBySigmoid : Pairs {
+  using Novelty = guild::LearnedSigmoid<-1>;
 };
 /// Slots of slots.
 struct NestedSpec : TinySpec {
@@ -193,7 +203,49 @@ struct NestedSpec : TinySpec {
                                 guild::SoftTokenMerging<S, Pairs>, guild::TokenInflation<S, FewRanks>>;
   template <class S>
   using Layers = guild::MergeSpan<guild::Stack<guild::Segment<typename S::template DenseLayer<S>, 1>, Span<S>>,
-                                  guild::SoftTokenMerging<S, EverySecond>, guild::TokenInflation<S, OnlyAdded>>;
+                                  guild::SoftTokenMerging<S, PairsBySigmoid>, guild::TokenInflation<S, FewRanks>>;
+};
+struct Unsmoothed : FewRanks {
+  static constexpr bool smooths = false;
+};
+/// Tokens of whole sequences, matched, and slots of slots, learned ones too; passes are bidirectional, layers are
+/// computed again.
+struct MatchedSpec : TinySpec {
+  template <class LayerStack>
+  using Activations = guild::Recompute<LayerStack>;
+  static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 3, .context = 64};
+  struct Third : guild::DefaultMatching {
+    using Match = guild::BipartiteSoftMatch<1, 3>;
+    using Protect = guild::ProtectTokens<3, 7, 11>;
+  };
+  struct Redundant : guild::DefaultMatching {
+    using Match = guild::EnergyMatch<1, 2, 1>;
+  };
+  template <class S>
+  using Mixer = guild::Weighted<guild::Mla<S>>;
+  template <class S>
+  using One = guild::Segment<typename S::template DenseLayer<S>, 1>;
+  template <class S>
+  using Within = guild::Stack<One<S>, guild::MatchSpan<One<S>, Redundant, guild::TokenInflation<S, OnlyAdded>>,
+                              guild::LearnedSlots<One<S>, S, 3>>;
+  template <class S>
+  using Layers = guild::MatchSpan<Within<S>, Third, guild::TokenInflation<S, Unsmoothed>>;
+};
+template <class S>
+struct BothWays : StackCase<S> {
+  template <class P>
+  static P both_ways(P pass) {
+    pass.mask = guild::AttentionMask::bidirectional;
+    return pass;
+  }
+  template <class P, class... A>
+  static void forward(const P& pass, A&&... arguments) {
+    StackCase<S>::forward(both_ways(pass), arguments...);
+  }
+  template <class P, class... A>
+  static void backward(const P& pass, A&&... arguments) {
+    StackCase<S>::backward(both_ways(pass), arguments...);
+  }
 };
 
 using Cases = testing::Types<
@@ -205,7 +257,8 @@ using Cases = testing::Types<
     LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
     StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>, MoeRootCase, MoeHashCase,
     StackCase<HashSpec>, StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase,
-    StackCase<MergeSpec<HalfOfTokens, FewRanks>>, StackCase<MergeSpec<EverySecond, OnlyAdded>>, StackCase<NestedSpec>>;
+    StackCase<MergeSpec<HalfOfTokens, FewRanks>>, StackCase<MergeSpec<HalfOfTokens, WholeSlots>>, StackCase<NestedSpec>,
+    BothWays<MatchedSpec>>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

@@ -1,5 +1,6 @@
 #include <guild/cpu.hpp>
 #include <guild/modules/gqa.hpp>
+#include <guild/modules/joint_cache.hpp>
 #include <guild/modules/keys.hpp>
 #include <guild/modules/mla.hpp>
 #include <guild/modules/sequence_cache.hpp>
@@ -66,6 +67,27 @@ bool same_rows(const Cache& a, const Cache& b) {
     if (std::memcmp(x, y, Cache::width * sizeof(*x)) != 0) return false;
   }
   return true;
+}
+
+TEST(JointCache, ChangesNothingWhereOneOfItsPartsCannotGoBackSoFar) {
+  using Rows = guild::RowCache<float, 2>;
+  using Ring = guild::RingCache<float, 2, 3, 0, 2>;
+  guild::CacheTuple<Rows, guild::CacheTuple<Rows, Ring>> cache;
+  auto& inner = cache.part<1>();
+  cache.reserve(10);
+  for (int token = 0; token < 10; ++token) {
+    (void)cache.part<0>().append(1);
+    (void)inner.part<0>().append(1);
+    inner.part<1>().append(1);
+  }
+  const auto lengths = [&] {
+    return std::vector{cache.part<0>().length(), inner.part<0>().length(), inner.part<1>().length()};
+  };
+  EXPECT_EQ(cache.oldest(), 8);
+  EXPECT_THROW(cache.rewind(cache.mark(5)), guild::Error);
+  EXPECT_EQ(lengths(), std::vector<Index>(3, 10));
+  cache.rewind(cache.mark(8));
+  EXPECT_EQ(lengths(), std::vector<Index>(3, 8));
 }
 
 /// Going back and going on gives what one would have had at once.
@@ -142,6 +164,15 @@ TEST(RingCache, ALongPassThatIsUndoneAfterRoomWasMadeLeavesTheRoom) {
   cache.rewind(mark);
   (void)attention.extend(straight, 0, 30);
   EXPECT_TRUE(same_bits(attention.extend(cache, 30, 130), attention.extend(straight, 30, 130)));
+}
+
+/// Window - 1 + Chunk rows are as many as it takes: with one less the same chunks go wrong.
+TEST(RingCache, OneRowLessIsTooFew) {
+  const auto goes_wrong_in_chunks = []<class A>(Attention<A> attention) {
+    return goes_wrong(attention.alone(40), [&] { return attention.run({4, 8, 12, 16, 20, 24, 28, 32, 36, 40}); });
+  };
+  EXPECT_FALSE(goes_wrong_in_chunks(Attention<Local<guild::Gqa<Grouped>, 9, 2, 4>>()));
+  EXPECT_TRUE(goes_wrong_in_chunks(Attention<guild::Gqa<Grouped>::WithKeys<ShortOfARow<9, 2, 4>>>()));
 }
 
 TEST(RingCache, TakesTheBytesOfItsFormula) {

@@ -15,21 +15,23 @@ namespace merge_budget_test {
 
 using namespace guild;
 using Bits = std::vector<bool>;
+using Wishes = std::vector<Wish>;
 
 template <class Budget>
-Bits closes_of(const Bits& wanted) {
+Bits closes_of(const auto& wanted) {
   MergeState state;
   Bits closes;
-  for (const bool wants : wanted) closes.push_back(Budget::step(state, wants));
+  for (const Wish wish : wanted) closes.push_back(Budget::step(state, wish));
   return closes;
 }
 
 /// What tokens want, of several kinds: some know the budget and play against it.
 template <class Budget>
-Bits wishes(int kind, Index count, Random& random) {
-  Bits wanted;
+Wishes wishes(int kind, Index count, Random& random) {
+  Wishes wanted;
   MergeState state;
   const double rate = random.uniform();
+  const bool all_guarded = random.uniform() < 0.3, some_guarded = random.uniform() < 0.5;
   const Index period = 1 + static_cast<Index>(random.uniform() * 9.0),
               quiet = static_cast<Index>(random.uniform() * 60);
   Index full = 0;
@@ -46,8 +48,9 @@ Bits wishes(int kind, Index count, Random& random) {
     if (kind == 7) wants = state.credit == full;                 // only out of a full bucket
     if (kind == 8) wants = state.length + 2 == Budget::longest;  // just before it must
     if (kind == 9) wants = state.length > 0 && random.uniform() < rate;
-    wanted.push_back(wants);
-    (void)Budget::step(state, wants);
+    const bool guarded = wants && (all_guarded || (some_guarded && random.uniform() < 0.3));
+    wanted.emplace_back(wants && !guarded, guarded);
+    (void)Budget::step(state, wanted.back());
   }
   return wanted;
 }
@@ -61,7 +64,7 @@ int keeps_its_bounds(std::uint64_t seed, const char* name) {
   int runs = 0;
   for (int round = 0; round < 20; ++round)
     for (int kind = 0; kind < kinds; ++kind, ++runs) {
-      const Bits wanted = wishes<Budget>(kind, 1 + static_cast<Index>(random.uniform() * 150.0), random);
+      const Wishes wanted = wishes<Budget>(kind, 1 + static_cast<Index>(random.uniform() * 150.0), random);
       const Bits closes = closes_of<Budget>(wanted);
       std::vector<Index> sums{0};
       for (const bool one : closes) sums.push_back(sums.back() + (one ? 1 : 0));
@@ -102,13 +105,14 @@ void reaches_its_bound(Index quiet) {
 }
 
 /// The same budget in other words: what was spent of a full bucket and has not come back.
-Bits by_debt(const Bits& wanted, Index num, Index den, Index burst, Index longest) {
+Bits by_debt(const Wishes& wanted, Index num, Index den, Index burst, Index longest, Index reserve = 0) {
   Bits closes;
   Index debt = 0, last = -1;
   for (Index t = 0; t < static_cast<Index>(wanted.size()); ++t) {
     if (t > 0) debt = std::max(debt - num, Index{0});
-    const bool affords = debt <= (burst - 1) * den;
-    const bool closes_here = t == 0 || (affords && (wanted[static_cast<std::size_t>(t)] || t - last == longest));
+    const Wish wish = wanted[static_cast<std::size_t>(t)];
+    const Index most = wish.guarded || t - last == longest ? burst - 1 : burst - 1 - reserve;
+    const bool closes_here = t == 0 || (debt <= most * den && (wish || t - last == longest));
     if (closes_here) debt += den, last = t;
     closes.push_back(closes_here);
   }
@@ -123,8 +127,11 @@ int check_bucket(const char* name) {
   EXPECT_EQ(Budget::max_slots(0), 0);
   Random random(5, 6);
   for (int kind = 0; kind < kinds; ++kind) {
-    const Bits wanted = wishes<Budget>(kind, 120, random);
+    const Wishes wanted = wishes<Budget>(kind, 120, random);
     EXPECT_EQ(closes_of<Budget>(wanted), by_debt(wanted, Num, Den, Burst, G)) << name << " kind " << kind;
+    if constexpr (Burst > 1) {
+      EXPECT_EQ((closes_of<Reserve<Budget, Burst - 1>>(wanted)), by_debt(wanted, Num, Den, Burst, G, Burst - 1));
+    }
   }
   return keeps_its_bounds<Budget>(Num * 1000 + Den * 100 + Burst * 10 + G, name);
 }
@@ -157,9 +164,70 @@ TEST(TokenBucket, GrantsEveryWishAtARatioOfOne) {
   Random random(1, 2);
   using Budget = TokenBucket<1, 1, 1, 8>;
   for (int kind = 0; kind < kinds; ++kind) {
-    const Bits wanted = wishes<Budget>(kind, 150, random);
+    const Wishes wanted = wishes<Budget>(kind, 150, random);
     EXPECT_EQ(closes_of<Budget>(wanted), closes_of<Unbounded<8>>(wanted));
+    EXPECT_EQ((closes_of<Reserve<TokenBucket<1, 1, 3, 8>, 2>>(wanted)), closes_of<Unbounded<8>>(wanted));
   }
+}
+
+/// Whether any tokens in a row up to the last hold few enough protected ones, one more included.
+template <class Budget>
+bool may_be_protected(const Wishes& before, Index num, Index den, Index reserve) {
+  Index found = 1;
+  for (Index n = 2; n <= static_cast<Index>(before.size()) + 1; ++n) {
+    found += before[before.size() + 1 - static_cast<std::size_t>(n)].guarded ? 1 : 0;
+    // found <= reserve + (num / den - 1 / longest) (n - 1)
+    const Index gain = num * Budget::longest - den;
+    if ((found - reserve) * den * Budget::longest > gain * (n - 1)) return false;
+  }
+  return true;
+}
+/// Others play against the protected ones, which come as early and as late as they may. Returns how many came.
+template <Index Num, Index Den, Index Burst, Index G, Index R>
+Index refuses_none(const char* name) {
+  using Budget = Reserve<TokenBucket<Num, Den, Burst, G>, R>;
+  EXPECT_EQ(keeps_its_bounds<Budget>(R, name), 200);
+  static_assert(Budget::max_slots(9) == TokenBucket<Num, Den, Burst, G>::max_slots(9));
+  Index came = 0, refused_by_the_bucket = 0;
+  Random random(7, 8);
+  for (int round = 0; round < 200; ++round) {
+    Wishes wanted;
+    MergeState state, other;
+    const double eager = round % 3 == 0 ? 1.0 : random.uniform(), novel = round % 2 == 0 ? 1.0 : random.uniform();
+    const Index quiet = round % 5 == 0 ? 20 : 0;
+    for (Index t = 0; t < 80; ++t) {
+      const bool guarded = t >= quiet && random.uniform() < eager && may_be_protected<Budget>(wanted, Num, Den, R);
+      const bool avoids = round % 4 == 3 && state.length + 1 < G;  // groups become full
+      wanted.emplace_back(!avoids && random.uniform() < novel, guarded);
+      const bool closes = Budget::step(state, wanted.back());
+      const bool without = TokenBucket<Num, Den, Burst, G>::step(other, wanted.back());
+      if (!guarded) continue;
+      ++came;
+      refused_by_the_bucket += without ? 0 : 1;
+      if (closes) continue;
+      ADD_FAILURE() << name << ": a protected token is refused in round " << round << " at " << t;
+      return came;
+    }
+  }
+  EXPECT_GT(refused_by_the_bucket, 30) << name << ": nothing played against them";
+  return came;
+}
+TEST(Reserve, RefusesNoProtectedTokenOfThoseThatItIsFor) {
+  EXPECT_GT((refuses_none<1, 2, 4, 8, 1>("1/2, 4, 8, 1")), 1000);
+  EXPECT_GT((refuses_none<1, 2, 4, 8, 3>("1/2, 4, 8, 3")), 1000);
+  EXPECT_EQ((refuses_none<1, 3, 2, 3, 1>("1/3, 2, 3, 1")), 200) << "one each: full groups take all that comes back";
+  EXPECT_GT((refuses_none<3, 7, 5, 4, 2>("3/7, 5, 4, 2")), 1000);
+  EXPECT_GT((refuses_none<7, 9, 3, 5, 2>("7/9, 3, 5, 2")), 1000);
+}
+/// Novel tokens leave what is reserved, full groups do not.
+TEST(Reserve, IsForProtectedTokensAlone) {
+  using Budget = Reserve<TokenBucket<1, 4, 3, 4>, 2>;
+  const Wish novel(true), guarded(false, true), none(false);
+  // on arrival the bucket holds 12 9 10 11 8 5 2 of 12; a closing takes 4, and 8 are reserved
+  EXPECT_EQ(closes_of<Budget>(Wishes{none, novel, novel, guarded, guarded, guarded, guarded}),
+            (Bits{1, 0, 0, 1, 1, 1, 0}));
+  EXPECT_EQ(closes_of<Budget>(Wishes{none, guarded, guarded, none, none, none, none, guarded}),
+            (Bits{1, 1, 1, 0, 0, 0, 1, 0}));
 }
 
 TEST(MergeBudget, OthersKeepTheirBoundsToo) {
@@ -175,8 +243,8 @@ TEST(MergeBudget, OthersKeepTheirBoundsToo) {
 
 TEST(MergeBudget, OthersCloseWhatTheirNamesSay) {
   Random random(3, 4);
-  Bits wanted = wishes<Unbounded<>>(2, 100, random);
-  Bits expected = wanted;
+  const Wishes wanted = wishes<Unbounded<>>(2, 100, random);
+  Bits expected(wanted.begin(), wanted.end());
   expected[0] = true;
   EXPECT_EQ(closes_of<Unbounded<>>(wanted), expected);
   for (std::size_t t = 0; t < expected.size(); ++t) expected[t] = t % 4 == 0;

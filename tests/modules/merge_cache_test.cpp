@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <guild/core/error.hpp>
+#include <guild/modules/indexer.hpp>
 #include <guild/modules/parameters.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/training/allocate.hpp>
@@ -35,6 +36,18 @@ using NearSpan = Alone<SpanOf<SmallGqa, Near, Third>>;
 using Nested = Alone<SpanOf<SmallGqa, Stack<Near, SpanOf<SmallGqa, Watched<Grouping>, Third>, Near>, ThreeQuarters>>;
 /// Its layers go back by two slots alone.
 using Impatient = Alone<SpanOf<SmallGqa, TwoOf<SmallGqa, Local<Gqa<SmallGqa>, 3, 0, 2>>, ThreeQuarters>>;
+/// Slots of slots that wait for the end of their window.
+using Waiting = Alone<SpanOf<SmallGqa, WindowSpanOf<SmallGqa, Grouping>, ThreeQuarters>>;
+struct Indexed : SmallMla {
+  static constexpr IndexerConfig indexer = {.heads = 8, .dim = 8, .top_k = 6};
+};
+/// Weighted keys of a window, and chosen ones in a span within.
+template <class Mixer>
+using OneOf = Segment<Block<Indexed, Mixer, DenseFeedForward<Indexed>>, 1>;
+using Mixed = Alone<SpanOf<Indexed,
+                           Stack<OneOf<Weighted<Local<Mla<Indexed>, 6, 1, 4>>>,
+                                 SpanOf<Indexed, OneOf<SparseTopK<Mla<Indexed>, Indexer<Indexed>>>, Third>>,
+                           ThreeQuarters>>;
 static_assert(SequenceCache<LatentSpan::Cache> && SequenceCache<Nested::Cache>);
 
 TEST(MergeCache, ExtendingInAnySplitEqualsOneForward) {
@@ -42,6 +55,7 @@ TEST(MergeCache, ExtendingInAnySplitEqualsOneForward) {
   expect_any_split<GroupingSpan>(3e-6);
   expect_any_split<NearSpan>(3e-6);
   expect_any_split<Nested>(3e-6);
+  expect_any_split<Waiting>(3e-6);
 }
 
 /// In two at every token, and with a stretch of decoding in between.
@@ -135,6 +149,28 @@ TEST(MergeCache, ForgetsWrongTokensAtEveryLength) {
   expect_to_go_back<GroupingSpan>();
   expect_to_go_back<Nested>();
   expect_to_go_back<Impatient, 2>();
+  expect_to_go_back<Waiting>();
+  expect_to_go_back<Mixed>();
+}
+
+/// Where rings of tokens go back and those of the layers, which keep fewer slots, do not.
+TEST(MergeCache, GoesBackAsAWholeOrNotAtAll) {
+  Running<Impatient> running;
+  const Story story(60, width, 1);
+  int refused = 0;
+  for (Index begin = 8; begin < 40; ++begin) {
+    auto cache = running.cache_of(60);
+    (void)running.extend(cache, story, begin);
+    const auto mark = cache.mark();
+    for (Index t = 1; t <= 4; ++t) (void)running.extend(cache, story, begin + t);
+    if (cache.oldest() <= begin) continue;
+    ++refused;
+    const auto never = cache;
+    EXPECT_EQ(code_of([&] { cache.rewind(mark); }), ErrorCode::op_argument);
+    EXPECT_EQ(cache.length(), begin + 4);
+    expect_same_future(running, cache, never, story);
+  }
+  EXPECT_GT(refused, 0);
 }
 
 /// A pass that stops in the middle, in layers of the innermost span, leaves no trace.
@@ -164,7 +200,7 @@ TEST(MergeCache, APassThatFailsLeavesNoTrace) {
   expect_no_trace_of_failure<Nested, Watched<Grouping>>();
 }
 
-/// A copy of rows has no room behind them: it grows when it goes on.
+/// A copy of rows has no room behind them: it grows when it goes on, and says how far that reaches.
 TEST(MergeCache, ACopyIsAnotherSequence) {
   Running<Nested> running;
   const Story one(60, width, 1), other(60, width, 2);
@@ -172,11 +208,177 @@ TEST(MergeCache, ACopyIsAnotherSequence) {
     auto original = running.cache_of(60);
     (void)running.extend(original, one, length);
     auto copy = original, untouched = original;
+    EXPECT_EQ(copy.reserved(), length);
+    copy.reserve(length + 3);
+    EXPECT_GE(copy.reserved(), length + 3);
+    EXPECT_LT(copy.reserved(), 60);
     (void)running.extend(copy, other, {length + 1, length + 9, length + 20});
     expect_same_future(running, original, untouched, one);
     copy = original;
     expect_same_future(running, copy, untouched, one);
   }
+}
+
+/// Sequences that grow in batches of any pieces, draft wrong tokens, go back, end and are copied, as it comes. Whatever
+/// they lived through, their tokens are those of the whole sequence alone.
+template <class A>
+struct Lives {
+  struct Life {
+    std::size_t story;
+    typename A::Cache cache;
+  };
+  Random random;
+  Running<A> running = plain_running<A>();
+  std::vector<Story> stories{};
+  std::vector<Matrix> wholes{};
+  std::vector<Life> lives{};
+  Index compared = 0, gone_back = 0, copies = 0;
+
+  explicit Lives(std::uint64_t seed) : random(seed, 0x6c69766573) {
+    const bool weighed = random.uniform() < 0.5;
+    for (std::size_t i = 0; i < 3; ++i) {
+      stories.emplace_back(1 + below(70), width, 10 * seed + i);
+      if (weighed) stories[i].weigh();
+      wholes.push_back(running.whole(stories[i]));
+      lives.push_back({i, running.cache_of(stories[i].size())});
+    }
+  }
+  Index below(Index end) { return static_cast<Index>(random.uniform() * static_cast<double>(end)); }
+  /// As many tokens as rings take at once, one more, a longest group, around a window, or any number.
+  Index some() {
+    const Index counts[] = {0, 1, 1, 4, 5, 8, 6, 7, below(30)};
+    return counts[below(9)];
+  }
+  [[nodiscard]] Index left(const Life& life) const { return stories[life.story].size() - life.cache.length(); }
+
+  /// Some lives go on at once, in any order. Of wrong tokens nobody knows what they become.
+  void go_on(const std::vector<Story>& with, const std::vector<Index>& counts, bool right) {
+    std::vector<typename Running<A>::Part> parts;
+    for (std::size_t i = 0; i < lives.size(); ++i) {
+      const Index begin = lives[i].cache.length();
+      parts.push_back({&with[lives[i].story], begin, begin + counts[i], &lives[i].cache});
+      grow(lives[i].cache, begin + counts[i], with[lives[i].story].size());
+    }
+    for (std::size_t i = parts.size(); i > 1; --i)
+      std::swap(parts[i - 1], parts[static_cast<std::size_t>(below(static_cast<Index>(i)))]);
+    const Matrix y = running(parts);
+    Index row = 0;
+    for (const auto& part : parts) {
+      const Index count = part.end - part.begin;
+      const Matrix found = y.middle_rows(std::exchange(row, row + count), count);
+      if (!right || count == 0) continue;
+      const auto& whole = wholes[static_cast<std::size_t>(part.story - with.data())];
+      ASSERT_LE(relative_error(found, whole.middle_rows(part.begin, count)), 1e-5) << part.begin << " to " << part.end;
+      compared += count;
+    }
+    for (const Life& life : lives) {
+      ASSERT_LE(life.cache.inner.length(), ThreeQuarters::Budget::max_slots(life.cache.length()));
+      ASSERT_EQ(life.cache.inner.length(), life.cache.states.state().slots);
+    }
+  }
+  void grow_up() {
+    std::vector<Index> counts;
+    for (const Life& life : lives) counts.push_back(std::min(some(), left(life)));
+    go_on(stories, counts, true);
+  }
+  void draft() {
+    std::vector<Story> wrong;
+    for (const Story& story : stories) {
+      wrong.emplace_back(story.size(), width, static_cast<std::uint64_t>(below(1000000)));
+      if (!story.masses.empty()) wrong.back().weigh();
+    }
+    std::vector<typename A::Cache::Mark> marks;
+    std::vector<Index> lengths, counts;
+    const bool at_once = random.uniform() < 0.5;
+    for (const Life& life : lives) {
+      marks.push_back(life.cache.mark());
+      lengths.push_back(life.cache.length());
+      counts.push_back(std::min(at_once ? some() : below(5), left(life)));
+    }
+    if (at_once) go_on(wrong, counts, false);
+    for (Index t = 0; !at_once && t < 4; ++t) {
+      std::vector<Index> ones;
+      for (const Index count : counts) ones.push_back(t < count ? 1 : 0);
+      go_on(wrong, ones, false);
+    }
+    for (std::size_t i = 0; i < lives.size(); ++i)
+      lives[i].cache.rewind(at_once || below(2) == 0 ? marks[i] : lives[i].cache.mark(lengths[i]));
+  }
+  void go_back() {
+    for (Life& life : lives) {
+      const Index from = std::max(life.cache.oldest(), Index{1}), length = life.cache.length();
+      const Index to = length == 0 || below(6) == 0 ? 0 : from + below(length + 1 - from);
+      gone_back += to < length ? 1 : 0;
+      life.cache.rewind(life.cache.mark(to));
+    }
+  }
+  void copy() {
+    const std::size_t from = static_cast<std::size_t>(below(3)), to = static_cast<std::size_t>(below(3));
+    copies += from == to || lives[from].cache.length() == 0 ? 0 : 1;
+    lives[to] = Life(lives[from]);
+  }
+  void run() {
+    for (int step = 0; step < 30 && !testing::Test::HasFatalFailure(); ++step) {
+      const double what = random.uniform();
+      what < 0.55 ? grow_up() : what < 0.75 ? draft() : what < 0.9 ? go_back() : copy();
+    }
+    // No token sees a later one.
+    for (std::size_t i = 0; i < 3; ++i) {
+      const Index t = below(stories[i].size());
+      Story other(stories[i].size(), width, 77);
+      const Matrix changed = running.whole(stories[i].after(t, other));
+      ASSERT_TRUE(same_bits(changed.middle_rows(0, t), wholes[i].middle_rows(0, t))) << t;
+    }
+  }
+};
+template <class A>
+void expect_any_life() {
+  Index compared = 0, gone_back = 0, copies = 0;
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+    SCOPED_TRACE(seed);
+    Lives<A> lives(seed);
+    lives.run();
+    if (testing::Test::HasFatalFailure()) return;
+    compared += lives.compared, gone_back += lives.gone_back, copies += lives.copies;
+  }
+  EXPECT_GT(compared, 800);
+  EXPECT_GT(gone_back, 30);
+  EXPECT_GT(copies, 8);
+}
+TEST(MergeCache, WhateverASequenceLivesThroughItIsTheWhole) {
+  expect_any_life<Mixed>();
+  expect_any_life<Nested>();
+}
+
+// Rows that rings need.
+
+struct LongGroups : TokenBucket<1, 2, 4, 8> {};
+struct LongerThanTheySay : LongGroups {
+  static constexpr Index longest = 7;
+};
+/// No token is novel: all groups are as long as they may be.
+template <class Budget>
+struct Never : Merge<Budget> {
+  static constexpr float threshold = 2.0f;
+};
+using Short = OneOf<Mla<Indexed>::WithKeys<ShortOfARow<6, 1, 4>>>;
+using Enough = OneOf<Local<Mla<Indexed>, 6, 1, 4>>;
+/// The rows of an open group beside those of a chunk, and of a window of slots beside theirs: with one less the same
+/// chunks go wrong.
+TEST(MergeCache, OneRowLessIsTooFew) {
+  const auto goes_wrong_in_chunks = []<class A>(Running<A> running) {
+    const Story story(60, width, 5);
+    return goes_wrong(running.whole(story), [&] {
+      auto cache = running.cache_of(60);
+      Matrix y = running.extend(cache, story, 4);
+      while (cache.length() < 60) y.append(running.extend(cache, story, cache.length() + 4));
+      return y;
+    });
+  };
+  EXPECT_FALSE(goes_wrong_in_chunks(Running<Alone<SpanOf<SmallMla, Times<width, 2>, Never<LongGroups>>>>()));
+  EXPECT_TRUE(goes_wrong_in_chunks(Running<Alone<SpanOf<SmallMla, Times<width, 2>, Never<LongerThanTheySay>>>>()));
+  EXPECT_FALSE(goes_wrong_in_chunks(Running<Alone<SpanOf<Indexed, Enough, Whole>>>()));
+  EXPECT_TRUE(goes_wrong_in_chunks(Running<Alone<SpanOf<Indexed, Short, Whole>>>()));
 }
 
 // Memory.

@@ -9,6 +9,7 @@
 #include <limits>
 #include <numeric>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <guild/cpu.hpp>
@@ -28,13 +29,16 @@ using States = MergeStates<kept>;
 /// A sequence's tokens, with what makes its plan.
 struct Story {
   Tokens tokens{}, guarded{};
-  std::vector<float> novelty{};
+  std::vector<float> novelty{}, masses{};
+  Tokens positions{};  ///< as those of slots may be
 
   Story(Index count, std::uint64_t seed) : tokens(random_tokens(count, 97, seed)) {
     Random random(seed, 0x73746f7279);
     for (Index i = 0; i < count; ++i) {
       novelty.push_back(static_cast<float>(random.uniform()));
       guarded.push_back(random.uniform() < 0.1 ? 1 : 0);
+      masses.push_back(static_cast<float>(1 + static_cast<int>(random.uniform() * 4.0)));
+      positions.push_back((i > 0 ? positions.back() + 1 : 0) + static_cast<std::int32_t>(random.uniform() * 5.0));
     }
     novelty[0] = 1.0f;
   }
@@ -44,6 +48,7 @@ struct Story {
 struct Slot {
   std::int32_t first, last, closing_only, token;
   float share;
+  std::int32_t position;
   friend bool operator==(const Slot&, const Slot&) = default;
 };
 /// The plan of a sequence, of one pass or several.
@@ -63,7 +68,20 @@ struct Told {
   }
 };
 
+/// Of the group of tokens [first, last].
+template <class Position>
+std::int32_t position_of(const Story& story, std::size_t first, std::size_t last) {
+  if (std::is_same_v<Position, LastPosition> || story.guarded[last] != 0) return story.positions[last];
+  if (std::is_same_v<Position, FirstPosition>) return story.positions[first];
+  std::int64_t sum = 0, mass = 0;
+  for (std::size_t t = first; t <= last; ++t) {
+    const auto of = static_cast<std::int64_t>(story.masses[t]);
+    sum += of * story.positions[t], mass += of;
+  }
+  return static_cast<std::int32_t>(sum / mass);
+}
 /// From the closing tokens alone, each number on its own.
+template <class Position = LastPosition>
 Told by_definition(const Story& story, const std::vector<bool>& closes) {
   Told told;
   Index last = -1;
@@ -74,8 +92,8 @@ Told by_definition(const Story& story, const std::vector<bool>& closes) {
     told.singles.push_back(closes[row] && t - last == 1);
     if (!closes[row]) continue;
     told.made.push_back({static_cast<std::int32_t>(last + 1), static_cast<std::int32_t>(t), story.guarded[row],
-                         story.tokens[row],
-                         t - last == 1 ? 1.0f : std::min(std::max(story.novelty[row], 1e-4f), 1.0f)});
+                         story.tokens[row], t - last == 1 ? 1.0f : std::min(std::max(story.novelty[row], 1e-4f), 1.0f),
+                         position_of<Position>(story, static_cast<std::size_t>(last + 1), row)});
     last = t;
   }
   return told;
@@ -92,23 +110,27 @@ struct Telling {
   Cpu device{{.threads = 1}};
 
   /// One pass, which adds to what is told of each sequence.
-  template <class Budget = Bucket, class Cache = MergeStates<1>>
+  template <class Budget = Bucket, class Position = LastPosition, class Cache = MergeStates<1>>
   void tell(const std::vector<Piece>& pieces, std::vector<Cache>* caches = nullptr) {
-    Tokens tokens, guarded;
-    std::vector<float> novelty;
+    Tokens tokens, guarded, positions;
+    std::vector<float> novelty, masses;
     std::vector<Chunk> chunks;
     for (const auto& [sequence, begin, end] : pieces) {
       const Story& story = stories[static_cast<std::size_t>(sequence)];
       chunks.push_back({sequence, static_cast<Index>(tokens.size()), end - begin, begin});
-      tokens.insert(tokens.end(), story.tokens.begin() + begin, story.tokens.begin() + end);
-      guarded.insert(guarded.end(), story.guarded.begin() + begin, story.guarded.begin() + end);
-      novelty.insert(novelty.end(), story.novelty.begin() + begin, story.novelty.begin() + end);
+      const auto add = [first = begin, last = end](auto& to, const auto& from) {
+        to.insert(to.end(), from.begin() + first, from.begin() + last);
+      };
+      add(tokens, story.tokens), add(guarded, story.guarded), add(positions, story.positions);
+      add(novelty, story.novelty), add(masses, story.masses);
     }
     const auto size = static_cast<Index>(tokens.size());
     const Batch batch{{nullptr, size}, {nullptr, size}, chunks};
     const auto of = [&](int sequence) -> Cache& { return (*caches)[static_cast<std::size_t>(sequence)]; };
-    const MergePlan plan(device, Budget{}, batch, {.novelty = novelty, .guarded = guarded, .tokens = tokens},
-                         caches != nullptr ? Caches<Cache>(of) : Caches<Cache>());
+    const MergePlan plan(
+        device, Budget{}, batch,
+        {.novelty = novelty, .guarded = guarded, .tokens = tokens, .positions = positions, .masses = masses},
+        caches != nullptr ? Caches<Cache>(of) : Caches<Cache>(), Position{});
     ASSERT_EQ(plan.chunks().size(), chunks.size());
     ASSERT_EQ(plan.closes().size(), tokens.size());
     ASSERT_EQ(plan.slots().size(), tokens.size());
@@ -126,8 +148,8 @@ struct Telling {
       add(all.closes, plan.closes()), add(all.slots, plan.slots()), add(all.singles, plan.singles());
       for (Index end = slot + inner.count; slot < end; ++slot) {
         const auto j = static_cast<std::size_t>(slot);
-        all.made.push_back(
-            {plan.first()[j], plan.last()[j], plan.closing_only()[j], plan.tokens()[j], plan.shares()[j]});
+        all.made.push_back({plan.first()[j], plan.last()[j], plan.closing_only()[j], plan.tokens()[j], plan.shares()[j],
+                            plan.positions()[j]});
       }
     }
     EXPECT_EQ(slot, plan.size());
@@ -140,15 +162,15 @@ struct Telling {
 };
 
 /// The plan of the first `count` tokens of a story as one whole sequence.
-template <class Budget = Bucket>
+template <class Budget = Bucket, class Position = LastPosition>
 Told whole(const Story& story, Index count) {
   Telling telling{{story}};
-  telling.tell<Budget>({{0, 0, count}});
+  telling.tell<Budget, Position>({{0, 0, count}});
   return telling.told[0];
 }
-template <class Budget = Bucket>
+template <class Budget = Bucket, class Position = LastPosition>
 Told whole(const Story& story) {
-  return whole<Budget>(story, story.size());
+  return whole<Budget, Position>(story, story.size());
 }
 std::vector<States> empty_states(std::size_t count, Index room = 400) {
   std::vector<States> all(count);
@@ -161,15 +183,29 @@ TEST(MergePlan, SaysWhatTheGroupsOfASmallSequenceAre) {
   story.novelty = {1.0f, 0.1f, 0.6f, 0.5f, 0.0f, 0.0f, 0.9f};
   story.guarded = {0, 0, 0, 0, 0, 1, 0};
   story.tokens = {10, 11, 12, 13, 14, 15, 16};
+  story.positions = {0, 2, 3, 7, 8, 10, 11};
+  story.masses = {1, 1, 2, 1, 1, 4, 1};
   // on arrival the bucket holds 4 3 4 3 2 3 2 of 4; a closing takes 2, and groups have up to 3 tokens
   const Told told = whole<TokenBucket<1, 2, 2, 3>>(story);
   EXPECT_EQ(told.closes, (Tokens{1, 0, 1, 1, 0, 1, 1}));
   EXPECT_EQ(told.slots, (Tokens{0, 0, 1, 2, 2, 3, 4}));
   EXPECT_EQ(told.singles, (Tokens{1, 0, 0, 1, 0, 0, 1}));
-  EXPECT_EQ(
-      told.made,
-      (std::vector<Slot>{
-          {0, 0, 0, 10, 1.0f}, {1, 2, 0, 12, 0.6f}, {3, 3, 0, 13, 1.0f}, {4, 5, 1, 15, 1e-4f}, {6, 6, 0, 16, 1.0f}}));
+  EXPECT_EQ(told.made, (std::vector<Slot>{{0, 0, 0, 10, 1.0f, 0},
+                                          {1, 2, 0, 12, 0.6f, 3},
+                                          {3, 3, 0, 13, 1.0f, 7},
+                                          {4, 5, 1, 15, 1e-4f, 10},
+                                          {6, 6, 0, 16, 1.0f, 11}}));
+  const auto positions = [&]<class Position>(Position, std::int32_t second, std::int32_t fourth) {
+    const Told other = whole<TokenBucket<1, 2, 2, 3>, Position>(story);
+    EXPECT_EQ(other.made[1].position, second);
+    EXPECT_EQ(other.made[3].position, fourth);
+    EXPECT_EQ(other.made[4].position, 11);
+  };
+  positions(FirstPosition{}, 2, 10);     // the fourth is its last token alone
+  positions(CentroidPosition{}, 2, 10);  // (2 + 2 * 3) / 3
+  story.guarded[5] = 0, story.novelty[5] = 0.5f;
+  positions(FirstPosition{}, 2, 8);
+  positions(CentroidPosition{}, 2, 9);  // (8 + 4 * 10) / 5
 }
 
 TEST(MergePlan, GroupsAreAPartitionAsDefined) {
@@ -210,15 +246,22 @@ TEST(MergePlan, WithoutMergingEveryTokenIsItsSlot) {
   for (std::size_t t = 0; t < 40; ++t) {
     EXPECT_EQ(told.slots[t], static_cast<std::int32_t>(t));
     const auto position = static_cast<std::int32_t>(t);
-    EXPECT_EQ(told.made[t], (Slot{position, position, story.guarded[t], story.tokens[t], 1.0f}));
+    EXPECT_EQ(told.made[t], (Slot{position, position, story.guarded[t], story.tokens[t], 1.0f, story.positions[t]}));
   }
 }
 
 TEST(MergePlan, ThatOfAPrefixIsTheFirstOfTheWhole) {
-  for (std::uint64_t seed = 0; seed < 10; ++seed) {
+  const auto check = []<class Budget>(Budget, std::uint64_t seed) {
     const Story story(60, seed);
-    const Told all = whole(story);
-    for (Index count = 1; count <= story.size(); ++count) EXPECT_EQ(whole(story, count), all.first(count)) << count;
+    const Told all = whole<Budget>(story);
+    for (Index count = 1; count <= story.size(); ++count)
+      EXPECT_EQ(whole<Budget>(story, count), all.first(count)) << count;
+  };
+  for (std::uint64_t seed = 0; seed < 6; ++seed) {
+    check(Bucket{}, seed);
+    check(Reserve<TokenBucket<1, 2, 4, 8>, 2>{}, seed);
+    check(Unbounded<>{}, seed);
+    check(FixedStride<4>{}, seed);
   }
 }
 
@@ -242,9 +285,10 @@ TEST(MergePlan, AChoiceAmongAllTokensWouldNotBeStable) {
   EXPECT_GT(differ, 30) << "the test of prefixes would not see one";
 }
 
-TEST(MergePlan, IsTheSameInAnySplitAndBatch) {
+template <class Position>
+void expect_the_same_in_any_split(std::uint64_t seeds) {
   Random random(9, 9);
-  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+  for (std::uint64_t seed = 0; seed < seeds; ++seed) {
     Telling telling{Telling::of(3, 70, 100 + seed)};
     std::vector<States> states = empty_states(3);
     const Index most = seed == 0 ? 1 : seed == 1 ? Bucket::longest : seed == 2 ? kept + 1 : 20;
@@ -257,12 +301,23 @@ TEST(MergePlan, IsTheSameInAnySplitAndBatch) {
         pieces.push_back({s, begin, std::min(begin + count, size)});  // some have no token
       }
       if (seed % 2 == 1) std::reverse(pieces.begin(), pieces.end());
-      telling.tell(pieces, &states);
+      telling.tell<Bucket, Position>(pieces, &states);
       left = false;
       for (std::size_t i = 0; i < 3; ++i) left = left || states[i].length() < telling.stories[i].size();
     }
-    for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(telling.told[i], whole(telling.stories[i])) << seed << ' ' << i;
+    for (std::size_t i = 0; i < 3; ++i) {
+      const Told& told = telling.told[i];
+      EXPECT_EQ(told, (whole<Bucket, Position>(telling.stories[i]))) << seed << ' ' << i;
+      EXPECT_EQ(told, by_definition<Position>(telling.stories[i], {told.closes.begin(), told.closes.end()}));
+      for (std::size_t j = 1; j < told.made.size(); ++j)
+        ASSERT_LT(told.made[j - 1].position, told.made[j].position) << "slots stand as their tokens do";
+    }
   }
+}
+TEST(MergePlan, IsTheSameInAnySplitAndBatch) {
+  expect_the_same_in_any_split<LastPosition>(40);
+  expect_the_same_in_any_split<FirstPosition>(10);
+  expect_the_same_in_any_split<CentroidPosition>(10);
 }
 
 /// A sequence of which some tokens were other ones for a while.
@@ -336,6 +391,7 @@ TEST(MergePlan, ACopyGoesItsOwnWay) {
   std::copy_n(telling.stories[0].novelty.begin(), 30, telling.stories[1].novelty.begin());
   std::copy_n(telling.stories[0].guarded.begin(), 30, telling.stories[1].guarded.begin());
   std::copy_n(telling.stories[0].tokens.begin(), 30, telling.stories[1].tokens.begin());
+  telling.stories[1].positions = telling.stories[0].positions;
   std::vector<States> states = empty_states(2);
   telling.tell({{0, 0, 27}}, &states);
   telling.tell({{0, 27, 30}}, &states);
@@ -356,10 +412,15 @@ TEST(MergePlan, TheThresholdDecidesWhatIsNovel) {
   const MergePlan plan(device, Unbounded<>{}, batch, {.novelty = novelty, .threshold = 0.25f});
   EXPECT_TRUE(std::ranges::equal(plan.closes(), Tokens{1, 1, 0, 0}));
   EXPECT_TRUE(plan.tokens().empty()) << "none were given";
+  EXPECT_EQ(plan.novel(), 2);
   const Tokens guarded = {0, 0, 1, 1};
   const MergePlan other(device, Unbounded<>{}, batch, {.novelty = novelty, .guarded = guarded, .threshold = 2.0f});
   EXPECT_TRUE(std::ranges::equal(other.closes(), Tokens{1, 0, 1, 1}));
   EXPECT_TRUE(std::ranges::equal(other.closing_only(), Tokens{0, 1, 1}));
+  EXPECT_EQ(other.novel(), 0) << "of none but its novelty";
+  const MergePlan poor(device, TokenBucket<1, 4, 1, 8>{}, batch, {.novelty = novelty, .threshold = 0.1f});
+  EXPECT_EQ(poor.size(), 1);
+  EXPECT_EQ(poor.novel(), 3) << "granted or not";
 }
 
 TEST(MergePlan, GoesWhereTheSlotsAreComputed) {
@@ -423,6 +484,7 @@ TEST(MergePlan, RefusesWhatDoesNotGoTogether) {
   EXPECT_EQ(plan(3, {}), ErrorCode::op_shape);
   EXPECT_EQ(plan(3, {.novelty = three, .guarded = more}), ErrorCode::op_shape);
   EXPECT_EQ(plan(3, {.novelty = three, .tokens = more}), ErrorCode::op_shape);
+  EXPECT_EQ(plan(3, {.novelty = three, .masses = four}), ErrorCode::op_shape);
 }
 
 }  // namespace merge_plan_test

@@ -19,6 +19,7 @@
 #include <guild/modules/stack.hpp>
 #include <guild/training/allocate.hpp>
 
+#include "../core/code_of.hpp"
 #include "../support/exact_pass.hpp"
 #include "../support/merged_layers.hpp"
 
@@ -115,10 +116,19 @@ struct Measured {
       std::vector<double> normed = row_of(story.x, t);
       const double scale = 1.0 / std::sqrt(dot(normed, normed) / double{width} + SmallMla::config.norm.epsilon);
       for (double& value : normed) value *= scale;
-      const std::vector<double> query = product(weights.project.weight, normed);
-      novelty.push_back(t == 0 ? 1.0 : 0.5 - 0.5 * dot(query, key) / std::sqrt(dot(query, query) * dot(key, key)));
-      key = product(weights.shift.weight, normed);
-      for (std::size_t i = 0; i < key.size(); ++i) key[i] += query[i];
+      if constexpr (requires { weights.level; }) {
+        const double level = product(weights.level.weight, normed)[0] + double{weights.level_offset.data[0]};
+        novelty.push_back(t == 0 ? 1.0 : 1.0 / (1.0 + std::exp(-level)));
+      } else {
+        std::vector<double> query = product(weights.project.weight, normed),
+                            shift = product(weights.shift.weight, normed);
+        const bool full_rank = weights.project.weight.rows == width;
+        if (full_rank)
+          for (std::size_t i = 0; i < query.size(); ++i) query[i] += normed[i];
+        novelty.push_back(t == 0 ? 1.0 : 0.5 - 0.5 * dot(query, key) / std::sqrt(dot(query, query) * dot(key, key)));
+        for (std::size_t i = 0; i < query.size(); ++i) shift[i] += full_rank ? normed[i] : query[i];
+        key = shift;
+      }
       scores.push_back(learned ? product(weights.score.weight, normed)[0] +
                                      double{weights.novelty_score.data[0]} * novelty.back()
                                : 0.0);
@@ -126,6 +136,25 @@ struct Measured {
   }
 };
 
+/// Whether token t is protected.
+template <class Protect>
+bool guards(const Story& story, Index t) {
+  if constexpr (requires { Protect::window; }) {
+    double energy = 0.0;
+    const Index begin = std::max(t - Protect::window, Index{0});
+    const auto own = row_of(story.x, t);
+    for (Index s = begin; s < t; ++s) {
+      const auto other = row_of(story.x, s);
+      const double cosine = dot(own, other) / std::sqrt(dot(own, own) * dot(other, other));
+      energy += cosine >= 0.5 ? cosine : std::exp(cosine - 0.5) - 1.0;
+    }
+    energy /= static_cast<double>(std::max(t - begin, Index{1}));
+    EXPECT_GT(std::fabs(energy + 0.25), 1e-5) << "too near to tell";
+    return energy < -0.25;
+  } else {
+    return Protect::protects(story.tokens[static_cast<std::size_t>(t)]);
+  }
+}
 /// One sequence through a span whose layers double their rows.
 template <class Policy>
 struct Defined {
@@ -155,24 +184,26 @@ struct Defined {
     Index slot = -1;
     std::vector<double> z(width), added(width, 0.0);
     for (Index t = 0, first = 0; t < tokens; ++t) {
-      const bool guarded = Policy::Protect::protects(story.tokens[static_cast<std::size_t>(t)]);
+      const bool guarded = guards<typename Policy::Protect>(story, t);
       const double novelty = measured.novelty[static_cast<std::size_t>(t)];
       const bool closes = slot + 1 < slots && given.positions[static_cast<std::size_t>(slot + 1)] == t;
       // What lies at the threshold may go either way.
       const bool wanted =
           std::fabs(novelty - double{Policy::threshold}) < 1e-5 ? closes : novelty >= double{Policy::threshold};
-      ASSERT_EQ(Budget::step(state, guarded || wanted), closes) << "token " << t;
+      ASSERT_EQ(Budget::step(state, Wish(wanted, guarded)), closes) << "token " << t;
       const bool single = closes && first == t;
       if (closes) {
         ++slot;
         ASSERT_EQ(given.tokens[static_cast<std::size_t>(slot)], story.tokens[static_cast<std::size_t>(t)]);
         ASSERT_LE(t + 1 - first, Budget::longest);
-        EXPECT_EQ(given.masses[static_cast<std::size_t>(slot)], static_cast<float>(t + 1 - first));
+        float weighs = 0.0f;
+        for (Index i = first; i <= t; ++i) weighs += story.mass(i);
+        EXPECT_EQ(given.masses[static_cast<std::size_t>(slot)], weighs);
         const bool last_alone = guarded || Policy::Pool::closing_only;
         double weights = 0.0;
         std::vector<double> mean(width, 0.0);
         for (Index i = last_alone ? t : first; i <= t; ++i) {
-          const double weight = std::exp(measured.scores[static_cast<std::size_t>(i)]);
+          const double weight = double{story.mass(i)} * std::exp(measured.scores[static_cast<std::size_t>(i)]);
           weights += weight;
           for (Index c = 0; c < width; ++c) mean[static_cast<std::size_t>(c)] += weight * double{story.at(i, c)};
         }
@@ -188,7 +219,8 @@ struct Defined {
         }
         mass += double{given.masses[static_cast<std::size_t>(slot)]};
         for (Index i = first; i <= t; ++i)
-          for (Index c = 0; c < width; ++c) of_closed[static_cast<std::size_t>(c)] += double{story.at(i, c)};
+          for (Index c = 0; c < width; ++c)
+            of_closed[static_cast<std::size_t>(c)] += double{story.mass(i)} * double{story.at(i, c)};
         merged += single ? 0 : 1;
         blended += single || last_alone ? 0 : 1;
         first = t + 1;
@@ -210,7 +242,12 @@ struct Defined {
       open += closes ? 0 : 1;
     }
     EXPECT_EQ(slot + 1, slots) << "slots of no token";
-    EXPECT_EQ(mass + static_cast<double>(state.length), static_cast<double>(tokens));
+    double of_all = 0.0, of_tail = 0.0;
+    for (Index t = 0; t < tokens; ++t) {
+      of_all += double{story.mass(t)};
+      if (t >= tokens - state.length) of_tail += double{story.mass(t)};
+    }
+    EXPECT_EQ(mass + of_tail, of_all);
     left_open += state.length;
     if (!Policy::Pool::learned && !Policy::Pool::closing_only && blended == merged) {
       EXPECT_LE(apart(sum, of_closed), 1e-5 * static_cast<double>(tokens));
@@ -218,7 +255,8 @@ struct Defined {
   }
   void expect_all() {
     for (std::uint64_t seed = 0; seed < 8; ++seed) {
-      const Story story(1 + static_cast<Index>(seed) * 11, width, seed);
+      Story story(1 + static_cast<Index>(seed) * 11, width, seed);
+      if (seed % 2 == 1) story.weigh();
       Given given, in_pieces;
       const Matrix y = run(story, {}, given);
       expect(story, y, given);
@@ -236,23 +274,40 @@ struct Defined {
     EXPECT_GT(left_open, 2);
   }
 };
+struct ByFullRank : Merge<TokenBucket<1, 2, 4, 8>, MassMean> {
+  using Novelty = FullRankCosine;
+};
+struct BySigmoid : Merge<Unbounded<3>, MassMean> {
+  using Novelty = LearnedSigmoid<>;
+};
 TEST(MergeSpan, IsItsDefinition) {
   Defined<Half>().expect_all();
-  Defined<ThreeQuarters>().expect_all();
+  Defined<ThreeQuartersByEnergy>().expect_all();
   Defined<Third>().expect_all();
-  Defined<Merge<TokenBucket<1, 2, 4, 8>, MassMean>>().expect_all();
-  Defined<Merge<Unbounded<3>, MassMean>>().expect_all();
-  Defined<Merge<TokenBucket<3, 7, 3, 5>, SelectClosing, ProtectTokens<1, 2, 30, 40>>>().expect_all();
+  Defined<ByFullRank>().expect_all();
+  Defined<BySigmoid>().expect_all();
+  Defined<Merge<Reserve<TokenBucket<3, 7, 3, 5>, 2>, SelectClosing, ProtectTokens<1, 2, 30, 40>>>().expect_all();
 }
 
-/// No token is lost on the way through two spans.
+/// Where a slot stands, by definition, of slots [first, last] of these.
+std::int32_t centre_of(const Given& outer, std::size_t first, std::size_t last) {
+  if (Third::Protect::protects(outer.tokens[last])) return outer.positions[last];
+  double sum = 0.0, mass = 0.0;
+  for (std::size_t i = first; i <= last; ++i) {
+    sum += double{outer.masses[i]} * outer.positions[i];
+    mass += double{outer.masses[i]};
+  }
+  return static_cast<std::int32_t>(std::floor(sum / mass));
+}
+/// No token is lost on the way through two spans, and slots stand where their tokens do.
 TEST(MergeSpan, SlotsOfSlotsHaveTheMassOfTheirTokens) {
   using Innermost = Watched<Times<width>, 1>;
-  using Between = Watched<SpanOf<SmallMla, Innermost, Third>>;
+  using Between = Watched<SpanOf<SmallMla, Innermost, ThirdAtCentre>>;
   Running<Alone<SpanOf<SmallMla, Between, Half>>> running;
   const auto sum = [](const std::vector<float>& masses, std::size_t from) {
     return std::accumulate(masses.begin() + static_cast<std::ptrdiff_t>(from), masses.end(), 0.0);
   };
+  int moved = 0;
   for (std::uint64_t seed = 0; seed < 6; ++seed) {
     const Story story(30 + 7 * static_cast<Index>(seed), width, seed);
     for (const bool cached : {false, true}) {
@@ -262,30 +317,29 @@ TEST(MergeSpan, SlotsOfSlotsHaveTheMassOfTheirTokens) {
       const Given &outer = Between::given[0], &inner = Innermost::given[0];
       const double tail = static_cast<double>(story.size()) - 1.0 - outer.positions.back();
       ASSERT_EQ(sum(outer.masses, 0) + tail, static_cast<double>(story.size()));
-      // Slots of the last position at the inner level, and those behind it.
-      const auto behind = static_cast<std::size_t>(
-          std::find(outer.positions.begin(), outer.positions.end(), inner.positions.back()) - outer.positions.begin());
-      ASSERT_LT(behind, outer.positions.size());
-      ASSERT_EQ(sum(inner.masses, 0) + sum(outer.masses, behind + 1), sum(outer.masses, 0));
+      std::size_t next = 0;
+      for (std::size_t j = 0; j < inner.masses.size(); ++j) {
+        const std::size_t first = next;
+        float mass = 0.0f;
+        while (mass < inner.masses[j] && next < outer.masses.size()) mass += outer.masses[next++];
+        ASSERT_EQ(mass, inner.masses[j]);
+        ASSERT_EQ(inner.positions[j], centre_of(outer, first, next - 1));
+        moved += inner.positions[j] < outer.positions[next - 1] ? 1 : 0;
+      }
       EXPECT_LT(inner.masses.size(), outer.masses.size());
     }
   }
+  EXPECT_GT(moved, 20);
 }
 
 // What a token may depend on.
 
-/// The kernels whose products have the same bits for any number of rows.
-template <class A>
-Running<A> plain_running() {
-  Running<A> running{Cpu({.threads = 2, .isa = Isa::baseline})};
-  running.device.tuning().latent_form = LatentForm::expanded;
-  return running;
-}
 using LatentSpan = Alone<SpanOf<SmallMla, Latents, Half>>;
-using NearSpan = Alone<SpanOf<SmallGqa, Near, Third>>;
-using GroupingSpan = Alone<SpanOf<SmallGqa, Grouping, ThreeQuarters>>;
+using NearSpan = Alone<SpanOf<SmallGqa, Near, ThreeQuartersByEnergy>>;
+using GroupingSpan = Alone<SpanOf<SmallGqa, Grouping, ThreeQuartersBySigmoid>>;
 /// A span within a span, with layers before and behind it.
-using Nested = Alone<SpanOf<SmallGqa, Stack<Near, SpanOf<SmallGqa, Grouping, Third>, Near>, ThreeQuarters>>;
+using Nested =
+    Alone<SpanOf<SmallGqa, Stack<Near, SpanOf<SmallGqa, Grouping, ThirdAtCentre>, Near>, ThreeQuartersAtFirst>>;
 
 /// The tokens of which the results differ.
 template <class A>
@@ -313,6 +367,7 @@ TEST(MergeSpan, TokensDependOnNoneAfterThem) {
   expect_causal<GroupingSpan>();
   expect_causal<NearSpan>();
   expect_causal<Nested>();
+  expect_causal<Alone<WindowSpanOf<SmallGqa, Grouping>>>();
 }
 
 /// Closes the most novel of all tokens of a sequence, and says that it does not.
@@ -392,6 +447,32 @@ TEST(MergeSpan, LeavesTheChoiceOfKeysBeforeItToTheLayersBehindIt) {
   auto cache = with_span.cache_of(60);
   auto plain = without.cache_of(60);
   EXPECT_TRUE(same_bits(with_span.extend(cache, story, {3, 4, 40, 60}), without.extend(plain, story, {3, 4, 40, 60})));
+}
+
+/// Not by the kinds of attention alone that heed them: by a mean of nothing all else would be no number.
+TEST(MergeSpan, MassesThatAreNoneAreRefusedBeforeAnythingIsAppended) {
+  Running<NearSpan> running;
+  Story story(20, width, 1);
+  story.weigh();
+  const auto code = [&](Index count, float mass) {
+    Story changed = story;
+    changed.masses[7] = mass;
+    Flat flat({{0, &changed.tokens, 0, 20}});
+    auto cache = running.cache_of(20);
+    Pass<Cpu> pass{.device = running.device, .batch = flat.batch(), .masses = {changed.masses.data(), count}};
+    const auto of = [&](int) -> NearSpan::Cache& { return cache; };
+    const auto over = [&](Caches<NearSpan::Cache> caches) {
+      return code_of(
+          [&] { NearSpan::forward(pass, running.weights, caches, std::as_const(changed.x).view(), changed.x.view()); });
+    };
+    const ErrorCode whole = over({});
+    EXPECT_EQ(over(of), whole);
+    EXPECT_EQ(cache.length(), whole == ErrorCode::count_ ? 20 : 0);
+    return whole;
+  };
+  EXPECT_EQ(code(20, 2.5f), ErrorCode::count_);
+  EXPECT_EQ(code(19, 1.0f), ErrorCode::op_shape);
+  for (const float bad : {0.0f, -1.0f, INFINITY, NAN}) EXPECT_EQ(code(20, bad), ErrorCode::op_argument) << bad;
 }
 
 // Sequences side by side.

@@ -39,6 +39,11 @@ struct Unlimited : Thirds {
 struct UnlimitedFewer : Unlimited {
   static constexpr double ratio = 0.25;
 };
+/// All tokens want what half of them get.
+struct AllNovel : Thirds {
+  using Budget = guild::TokenBucket<1, 2, 4, 8>;
+  static constexpr float threshold = 0.0f;
+};
 struct NotMeasured : Thirds {
   using Novelty = guild::NoNovelty;
 };
@@ -125,8 +130,10 @@ struct Case {
   double loss() const { return terms[0].loss + terms[1].loss + terms[2].loss; }
 };
 
-double formula(const std::vector<double>& p, Index closed, double every) {
-  const double tokens = static_cast<double>(p.size()), share = static_cast<double>(closed) / tokens;
+/// The budget has no say in it.
+double formula(const std::vector<double>& p, double every, double threshold = 0.5) {
+  const auto novel = std::count_if(p.begin(), p.end(), [&](double one) { return one >= threshold; });
+  const double tokens = static_cast<double>(p.size()), share = static_cast<double>(novel) / tokens;
   const double mean = std::accumulate(p.begin(), p.end(), 0.0) / tokens;
   return every / (every - 1) * ((every - 1) * share * mean + (1 - share) * (1 - mean));
 }
@@ -139,7 +146,7 @@ void expect_the_formula(double every) {
   EXPECT_LT(c.slots, 24);
   EXPECT_EQ(c.terms[0].tokens, 24.0);
   EXPECT_EQ(c.terms[0].slots, static_cast<double>(c.slots));
-  EXPECT_NEAR(c.terms[0].loss, every > 1 ? 0.5 * formula(c.novelty, c.slots, every) : 0.0, 1e-13);
+  EXPECT_NEAR(c.terms[0].loss, every > 1 ? 0.5 * formula(c.novelty, every, Policy::threshold) : 0.0, 1e-13);
   EXPECT_EQ(c.terms[1].tokens + c.terms[2].tokens, 0.0);
 }
 TEST(MergingOptions, ALossIsThatOfTheBudgetOrOfThePolicy) {
@@ -147,6 +154,22 @@ TEST(MergingOptions, ALossIsThatOfTheBudgetOrOfThePolicy) {
   expect_the_formula<Fewer>(4.0);
   expect_the_formula<UnlimitedFewer>(4.0);
   expect_the_formula<Unlimited>(1.0);
+  expect_the_formula<AllNovel>(2.0);
+}
+
+/// A bucket that closes as many as it is meant to says nothing of how many want it.
+TEST(MergingOptions, ALossLowersNoveltyThatABucketRefuses) {
+  Case<Single<AllNovel>> c;
+  const auto mean = [&] { return std::accumulate(c.novelty.begin(), c.novelty.end(), 0.0) / 24.0; };
+  c.learn(1.0, 1.0, 0.0);
+  EXPECT_EQ(c.terms[0].novel, 24.0);
+  EXPECT_EQ(c.slots, (4 + 8 / 2) + 1 + (4 + 13 / 2)) << "what a bucket gives sequences of 9, 1 and 14 tokens";
+  const double before = mean();
+  EXPECT_NEAR(c.terms[0].loss, 2 * before, 1e-13);
+  for (const auto& one : c.parts())
+    for (Index i = 0; i < one.count; ++i) one.value[i] -= 0.1 * one.gradient[i];
+  c.learn(1.0, 1.0, 0.0);
+  EXPECT_LT(mean(), before - 1e-3);
 }
 
 /// The straight-through estimator is on: with a dy of 0 it gives nothing.
@@ -243,7 +266,7 @@ TEST(MergingOptions, SpansThatNestAreCountedOnceEach) {
   Case<Single<Thirds>> one;
   one.learn(0.03);
   EXPECT_EQ(both.terms[0].tokens, 24.0 + static_cast<double>(both.slots));
-  EXPECT_GT(both.terms[0].loss, formula(both.novelty, both.slots, 1.5));
+  EXPECT_GT(both.terms[0].loss, formula(both.novelty, 1.5));
   EXPECT_EQ(outer.tokens, one.terms[0].tokens);
 }
 

@@ -145,6 +145,13 @@ TEST_F(ModelPass, RefusesWhatNoPassCanBe) {
   guild::Pass in_the_middle = pass;
   in_the_middle.batch = later.batch();
   expect_refusal(in_the_middle, false, nullptr, ErrorCode::op_shape, "begins at position 4");
+  std::vector<float> masses(50, 1.0f);  // whether layers heed them or not
+  guild::Pass weighed = pass;
+  weighed.masses = {masses.data(), 49};
+  expect_refusal(weighed, true, nullptr, ErrorCode::op_shape, "Pass::masses");
+  weighed.masses.size = 50;
+  masses[30] = 0.0f;
+  expect_refusal(weighed, true, nullptr, ErrorCode::op_argument, "weighs 0.0");
 }
 
 }  // namespace pass_test

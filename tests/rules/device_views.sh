@@ -8,6 +8,8 @@ faults=0
 # file: why its views are of host memory
 host='
 modules/batch.hpp: positions as the caller read them with host_view
+modules/match_plan.hpp: lists in memory that the device lends to the host
+modules/match_tokens.hpp: lists in memory that the device lends to the host
 modules/observer.hpp: what an observer on the host is shown, from host_view
 modules/routing_statistics.hpp: counts of its own, and choices from host_view
 training/optimizer.hpp: the comment on what a visitor of moments is given

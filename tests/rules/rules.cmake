@@ -34,10 +34,14 @@ guild_rule(headers_alone COMMAND "${GUILD_BASH}" "${rules_dir}/headers_alone.sh"
 set_tests_properties(rules.headers_alone PROPERTIES PROCESSORS 2)
 
 # tests/compile_fail/<name>.cpp must be refused with the sentence in its `// expect: ` comment.
+# Their headers are read once for all.
+guild_rule(compile_fail_headers COMMAND "${GUILD_BASH}" "${rules_dir}/compile_fail_headers.sh")
+set_tests_properties(rules.compile_fail_headers PROPERTIES FIXTURES_SETUP compile_fail_headers)
 file(GLOB refused CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/compile_fail/*.cpp")
 foreach(source ${refused})
   get_filename_component(name "${source}" NAME_WE)
   guild_rule(refuses_${name} COMMAND "${GUILD_BASH}" "${rules_dir}/compile_fail.sh" "${source}")
+  set_tests_properties(rules.refuses_${name} PROPERTIES FIXTURES_REQUIRED compile_fail_headers)
 endforeach()
 
 # Two translation units with different Specs in one program.

@@ -13,6 +13,7 @@
 #include <guild/modules/block.hpp>
 #include <guild/modules/gqa.hpp>
 #include <guild/modules/keys.hpp>
+#include <guild/modules/merge_references.hpp>
 #include <guild/modules/merge_span.hpp>
 #include <guild/modules/segment.hpp>
 
@@ -43,6 +44,21 @@ struct Merge : guild::DefaultMerging {
 using Half = Merge<guild::TokenBucket<1, 2, 4, 8>>;
 using ThreeQuarters = Merge<guild::TokenBucket<3, 4, 2, 4>>;
 using Third = Merge<guild::TokenBucket<1, 3, 2, 5>, guild::SoftmaxPool, guild::ProtectTokens<3, 5, 8, 13, 21>>;
+/// The same, whose slots stand in the middle of their tokens, or with the first of them.
+struct ThirdAtCentre : Third {
+  using Novelty = guild::FullRankCosine;
+  using Position = guild::CentroidPosition;
+};
+struct ThreeQuartersAtFirst : ThreeQuarters {
+  using Position = guild::FirstPosition;
+};
+struct ThreeQuartersBySigmoid : ThreeQuarters {
+  using Novelty = guild::LearnedSigmoid<>;
+};
+/// Protects tokens that are unlike the six before them.
+struct ThreeQuartersByEnergy : ThreeQuarters {
+  using Protect = guild::CausalEnergy<6>;
+};
 /// All tokens are novel, and may be.
 struct Whole : Merge<guild::TokenBucket<1, 1, 1, 8>> {
   static constexpr float threshold = 0.0f;
@@ -52,6 +68,12 @@ struct SmallInflation : guild::DefaultInflation {
 };
 template <class S, class Layers, class Policy>
 using SpanOf = guild::MergeSpan<Layers, guild::SoftTokenMerging<S, Policy>, guild::TokenInflation<S, SmallInflation>>;
+
+/// Two pairs of each window of six tokens merge.
+struct Windows : Merge<guild::WindowQuota<6, 2>, guild::MassMean> {};
+template <class S, class Layers>
+using WindowSpanOf =
+    guild::MergeSpan<Layers, guild::SoftTokenMerging<S, Windows>, guild::TokenInflation<S, guild::CopyUnmerge>>;
 
 /// A stack as a module that does not overwrite its input.
 template <class LayersType, Index Width = LayersType::width>
@@ -145,6 +167,7 @@ struct Times {
 struct Story {
   Tokens tokens;
   Matrix x;
+  std::vector<float> masses{};  ///< of the tokens, or none: 1 each
   Story(Index count, Index width, std::uint64_t seed) : tokens(random_tokens(count, 97, seed)), x(count, width) {
     guild::Random random(seed, 0x73746f7279);
     bool near = false;
@@ -154,6 +177,13 @@ struct Story {
         at(t, c) = static_cast<float>(near ? 0.9 * static_cast<double>(at(t - 1, c)) + 0.3 * fresh : fresh);
       }
   }
+  /// Tokens that stand for 1 to 5 others each.
+  void weigh() {
+    guild::Random random(static_cast<std::uint64_t>(x.rows), 0x6d6173736573);
+    for (Index t = 0; t < x.rows; ++t)
+      masses.push_back(1.0f + static_cast<float>(static_cast<int>(5 * random.uniform())));
+  }
+  [[nodiscard]] float mass(Index t) const { return masses.empty() ? 1.0f : masses[static_cast<std::size_t>(t)]; }
   [[nodiscard]] Index size() const { return x.rows; }
   [[nodiscard]] float& at(Index t, Index c) { return x.values[static_cast<std::size_t>(t * x.cols + c)]; }
   [[nodiscard]] float at(Index t, Index c) const { return x.values[static_cast<std::size_t>(t * x.cols + c)]; }
@@ -179,19 +209,24 @@ struct Running {
   typename A::template Weights<guild::Published> weights = random_weights<A>(guild::DType::f32);
 
   Index top_k = 0;  ///< of layers that share an index
+  guild::AttentionMask mask = guild::AttentionMask::causal;
 
   Matrix operator()(const std::vector<Part>& parts) {
     std::vector<Piece> pieces;
     Matrix x;
+    std::vector<float> masses;
     for (const Part& part : parts) {
       pieces.push_back({static_cast<int>(pieces.size()), &part.story->tokens, part.begin, part.end});
       x.append(part.story->x.middle_rows(part.begin, part.end - part.begin));
+      const auto& all = part.story->masses;
+      if (!all.empty()) masses.insert(masses.end(), all.begin() + part.begin, all.begin() + part.end);
     }
     const Flat flat(pieces);
     Matrix y(x.rows, A::hidden);
     const auto of = [&](int sequence) -> Cache& { return *parts[static_cast<std::size_t>(sequence)].cache; };
     auto scratch = device.scratch();
-    guild::Pass<Device> pass{.device = device, .batch = flat.batch()};
+    guild::Pass<Device> pass{.device = device, .batch = flat.batch(), .mask = mask};
+    if (!masses.empty()) pass.masses = {masses.data(), static_cast<Index>(masses.size())};
     if (top_k > 0) pass.keys = guild::room_for_choice(pass.batch, top_k, scratch);
     if (parts[0].cache != nullptr)
       A::forward(pass, weights, guild::Caches<Cache>(of), std::as_const(x).view(), y.view());
@@ -218,5 +253,13 @@ struct Running {
     return cache;
   }
 };
+
+/// The kernels whose products have the same bits for any number of rows.
+template <class A>
+Running<A> plain_running() {
+  Running<A> running{guild::Cpu({.threads = 2, .isa = guild::Isa::baseline})};
+  running.device.tuning().latent_form = LatentForm::expanded;
+  return running;
+}
 
 }  // namespace guild_test

@@ -89,6 +89,22 @@ class Attention {
   guild::Buffer<float> values_ = random_values(400 * hidden, 7);
 };
 
+/// Keys of a window whose ring has one row less than it needs for the Chunk tokens that it says to take in at once.
+template <Index Window, Index Pinned, Index Chunk>
+struct ShortOfARow : guild::LocalKeys<Window, Pinned, Chunk> {
+  template <class Element, Index Width>
+  struct Cache : guild::RingCache<Element, Width, Window, Pinned, Chunk - 1> {
+    static constexpr Index chunk = Chunk;
+  };
+};
+/// `call` throws, or gives other values.
+template <class Call>
+bool goes_wrong(const Matrix& expected, Call&& call) {
+  try {
+    return relative_error(call(), expected) > 1e-3;
+  } catch (const guild::Error&) { return true; }
+}
+
 inline std::vector<std::vector<Index>> splits(Index length) {
   std::vector<std::vector<Index>> all;
   for (const Index split : {Index{1}, Index{3}, Index{8}, Index{9}, Index{16}, Index{17}, Index{70}, length - 1})

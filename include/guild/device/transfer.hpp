@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <guild/core/buffer.hpp>
+#include <guild/device/team.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -25,6 +26,19 @@ template <class Device, class T, class Memory>
   }
 }
 
+namespace detail {
+template <class T>
+struct FillWithZeros {
+  View<T> to;
+
+  template <Team Threads>
+  GUILD_HD void operator()(Threads team, Index) const {
+    T* const out = to.data;
+    team.for_each(to.size, [out](Index i) { out[i] = T{}; });
+  }
+};
+}  // namespace detail
+
 /// `count` zeros where the device computes, taken from `memory`.
 template <class T, class Device, class Memory>
 [[nodiscard]] DeviceView<T> zeros(Device& device, Index count, Memory& memory) {
@@ -32,8 +46,7 @@ template <class T, class Device, class Memory>
   if constexpr (computes_in_host_memory<Device>) {
     std::fill_n(to.data, count, T{});
   } else {
-    const std::vector<T> host(static_cast<std::size_t>(count));
-    copy_to_device(device, View<const T>(host.data(), count), to);
+    for_each_row(device, 1, count, detail::FillWithZeros<T>{to});
   }
   return to;
 }

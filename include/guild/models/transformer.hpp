@@ -81,7 +81,9 @@ struct Transformer {
                    [guessed](const auto& layer) { return layer.mark(std::min(guessed, layer.length())); });
     }
     [[nodiscard]] Index oldest() const { return layers.oldest(); }
+    /// Throws op_argument for a mark to which it cannot go back, and then changes nothing.
     [[gnu::noinline]] void rewind(const Mark& mark) {
+      for (std::size_t i = 0; i < std::min(mtp.size(), most_mtp); ++i) detail::check_rewind(mtp[i], mark.mtp[i]);
       layers.rewind(mark.layers);
       for (std::size_t i = 0; i < std::min(mtp.size(), most_mtp); ++i) mtp[i].rewind(mark.mtp[i]);
     }

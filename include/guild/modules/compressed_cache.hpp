@@ -11,13 +11,16 @@
 namespace guild {
 inline namespace v1 {
 
-/// Pooled rows of a sequence, and what its last tokens left behind that rows to come are pooled of. A SequenceCache.
+/// What the last tokens of a sequence left behind that rows to come are pooled of: values and gates. A SequenceCache.
+template <Index Width, Index Ratio, PoolWindows Windows, Index Chunk>
+using PoolSources = RingCache<float, 2 * PoolSizes{Ratio, Width, Windows}.columns(),
+                              PoolSizes{Ratio, Width, Windows}.series() * Ratio, 0, Chunk>;
+
+/// Pooled rows of a sequence, and their sources. A SequenceCache.
 template <class Element, Index Width, class Pooling, Index Chunk>
-struct CompressorCache
-    : CacheTuple<RingCache<float, 2 * PoolSizes{Pooling::tokens, Width, Pooling::windows}.columns(),
-                           PoolSizes{Pooling::tokens, Width, Pooling::windows}.series() * Pooling::tokens, 0, Chunk>,
-                 PooledCache<Element, Width, Pooling::tokens>> {
-  using Sources = std::tuple_element_t<0, decltype(CompressorCache::parts)>;
+struct CompressorCache : CacheTuple<PoolSources<Width, Pooling::tokens, Pooling::windows, Chunk>,
+                                    PooledCache<Element, Width, Pooling::tokens>> {
+  using Sources = PoolSources<Width, Pooling::tokens, Pooling::windows, Chunk>;
   using Rows = PooledCache<Element, Width, Pooling::tokens>;
   [[nodiscard]] Sources& sources() { return this->template part<0>(); }
   [[nodiscard]] Rows& rows() { return this->template part<1>(); }

@@ -16,11 +16,10 @@
 #include <guild/modules/append_rows.hpp>
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
+#include <guild/modules/compressed_cache.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
-#include <guild/modules/pooled_cache.hpp>
-#include <guild/modules/ring_cache.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
 #include <guild/ops/rope/rope.hpp>
@@ -44,7 +43,7 @@ struct Compressor {
   using Norm = RmsNorm<Width>;
   /// The tokens that later rows are made of, before they are pooled: a SequenceCache.
   template <Index Chunk>
-  using Sources = RingCache<float, 2 * columns, sizes.series() * Ratio, 0, Chunk>;
+  using Sources = PoolSources<Width, Ratio, Windows, Chunk>;
   /// The rows themselves: a SequenceCache.
   template <class Element>
   using Pooled = PooledCache<Element, Width, Ratio>;

@@ -99,15 +99,34 @@ template <class Attention, class Element> struct LatentParts;
 // guild/modules/latent_rows.hpp
 template <class Attention, class Keys> struct LatentRows;
 
+// guild/modules/learned_slots.hpp
+template <class LayersType, class S, Index M> struct LearnedSlots;
+
 // guild/modules/linear.hpp
 template <Index Outputs, Index Inputs> struct Linear;
+
+// guild/modules/match_plan.hpp
+template <class Device> class MatchPlan;
+
+// guild/modules/match_policies.hpp
+struct DefaultMatching;
+struct MatchedInflation;
+template <Index Num, Index Den, int Parity> struct BipartiteSoftMatch;
+template <Index Num, Index Den, int Parity> struct EnergyMatch;
+template <Index Num, Index Den, int Parity> struct SequenceTopR;
+
+// guild/modules/match_span.hpp
+template <class LayersType, class MatchingType, class Inflation> struct MatchSpan;
 
 // guild/modules/merge_budget.hpp
 struct MergeState;
 struct NoProtect;
+struct Wish;
 template <Index G> struct Unbounded;
 template <Index Num, Index Den, Index Burst, Index G> struct TokenBucket;
 template <Index Stride> struct FixedStride;
+template <Index W> struct CausalEnergy;
+template <class Bucket, Index R> struct Reserve;
 template <std::int32_t... Ids> struct ProtectTokens;
 
 // guild/modules/merge_cache.hpp
@@ -121,16 +140,34 @@ template <class Device> class MergePlan;
 struct DefaultInflation;
 struct DefaultMerging;
 struct MassMean;
-struct NoNovelty;
 struct SelectClosing;
 struct SoftmaxPool;
-template <Index Rank> struct CosineNovelty;
+
+// guild/modules/merge_position.hpp
+struct CentroidPosition;
+struct FirstPosition;
+struct LastPosition;
+
+// guild/modules/merge_references.hpp
+struct CopyUnmerge;
+struct DynamicPoolingInflation;
+struct HNetInflation;
+struct HourglassInflation;
+template <Index Longest> struct HNetMerging;
+template <Index Stride> struct HourglassMerging;
+template <Index W, Index R, class NoveltyType> struct ToMeMerging;
+template <class NoveltyType, Index Longest> struct DynamicPoolingMerging;
 
 // guild/modules/merge_span.hpp
 template <class LayersType, class Merging, class Inflation> struct MergeSpan;
 
 // guild/modules/merge_states.hpp
-template <Index Chunk> class MergeStates;
+template <Index Chunk, class State> class MergeStates;
+
+// guild/modules/merge_window.hpp
+struct OpenToken;
+template <Index W, Index R> struct WindowQuota;
+template <Index W> struct WindowState;
 
 // guild/modules/merging_options.hpp
 struct MergingOptions;
@@ -254,6 +291,14 @@ template <class S, class LayersType, const HyperConfig& Config> struct Streams;
 
 // guild/modules/token_inflation.hpp
 template <class S, class PolicyType> struct TokenInflation;
+
+// guild/modules/token_novelty.hpp
+struct FullRankCosine;
+struct NoNovelty;
+template <Index Rank> struct CosineNovelty;
+template <class Real> struct TokenNovelty;
+template <class Real> struct TokenRows;
+template <int Offset> struct LearnedSigmoid;
 
 // guild/modules/weighted_cache.hpp
 template <class Rows> struct WeightedCache;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <guild/core/view.hpp>
+#include <guild/modules/sequence_cache.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -40,8 +41,15 @@ struct JointCache {
     Self::for_each([&](const auto& part) { most = std::max(most, part.oldest()); }, self().parts);
     return most;
   }
+  /// Throws for a mark to which a part cannot go back.
+  template <class Marks>
+  void check_rewind(const Marks& marks) const {
+    Self::for_each([](const auto& part, const auto& mark) { detail::check_rewind(part, mark); }, self().parts, marks);
+  }
+  /// Throws as `check_rewind` does, and then changes nothing.
   template <class Marks>
   void rewind(const Marks& marks) {
+    check_rewind(marks);
     Self::for_each([](auto& part, const auto& mark) { part.rewind(mark); }, self().parts, marks);
   }
 

@@ -18,6 +18,8 @@ struct MergeState {
   Index length = 0;  ///< tokens since the last that closed a group: the open ones
   Index slots = 0;   ///< groups closed
   Index tokens = 0;
+  double place = 0.0;  ///< of the open tokens' positions what a MergePosition keeps
+  double mass = 0.0;   ///< of the open tokens, if it weighs them
 
   /// Takes in one more token; returns `closes`, whether it closes the open group, itself included.
   constexpr bool take(bool closes) {
@@ -29,12 +31,20 @@ struct MergeState {
   friend constexpr bool operator==(const MergeState&, const MergeState&) = default;
 };
 
-/// The interface of budgets: pure functions. The first token of a sequence closes a group of itself, and no group is
-/// longer than `longest`. `wanted`: the token is novel or protected. A budget may say `ratio`, the share of tokens that
-/// are meant to close a group, for the ratio loss (MergingOptions).
+/// Why a token wants to close its group. For budgets that do not ask why, whether it does: a bool.
+struct Wish {
+  bool novel = false;
+  bool guarded = false;  ///< it is protected
+  constexpr Wish(bool of_novelty, bool of_protection = false) : novel(of_novelty), guarded(of_protection) {}
+  constexpr operator bool() const { return novel || guarded; }
+};
+
+/// The interface of budgets: pure functions. The first token of a sequence closes a group of itself, but under a
+/// WindowBudget, and no group is longer than `longest`. A budget may say `ratio`, the share of tokens that are meant to
+/// close a group, for the ratio loss (MergingOptions).
 template <class B>
-concept MergeBudget = requires(MergeState& state, bool wanted, Index tokens) {
-  { B::step(state, wanted) } -> std::same_as<bool>;   // whether the next token closes a group
+concept MergeBudget = requires(MergeState& state, Wish wish, Index tokens) {
+  { B::step(state, wish) } -> std::same_as<bool>;     // whether the next token closes a group
   { B::max_slots(tokens) } -> std::same_as<Index>;    // the most that so many tokens in a row can close, anywhere
   { B::longest } -> std::convertible_to<Index>;       // tokens of a group; 0: of any length
   { B::causal } -> std::convertible_to<bool>;         // a token's answer depends on none after it
@@ -50,20 +60,32 @@ struct TokenBucket {
   static_assert(G > 0 && Num * G >= Den,
                 "TokenBucket: G tokens must bring at least one closing, Num * G >= Den: a budget that cannot hold");
   static_assert(Burst >= 1, "TokenBucket: Burst must be at least 1: the first token closes a group");
-  static constexpr Index longest = G;
+  static constexpr Index burst = Burst, longest = G;
   static constexpr double ratio = static_cast<double>(Num) / static_cast<double>(Den);
   static constexpr bool causal = true, prefix_stable = true;
 
   [[nodiscard]] static constexpr Index max_slots(Index tokens) {
     return tokens <= 0 ? 0 : std::min(tokens, Burst + Num * (tokens - 1) / Den);
   }
-  static constexpr bool step(MergeState& state, bool wanted) {
+  /// What is wanted must leave `left` closings in the bucket; a group of G tokens is closed out of any.
+  static constexpr bool step(MergeState& state, bool wanted, Index left = 0) {
     const bool first = state.tokens == 0;
     state.credit = first ? Burst * Den : std::min(state.credit + Num, Burst * Den);
-    const bool closes = first || (state.credit >= Den && (wanted || state.length + 1 >= G));
+    const bool grants = wanted && state.credit >= (left + 1) * Den;
+    const bool closes = first || grants || (state.credit >= Den && state.length + 1 >= G);
     if (closes) state.credit -= Den;
     return state.take(closes);
   }
+};
+
+/// A TokenBucket whose last R closings are for protected tokens: novel ones leave them. Its bounds are the bucket's.
+/// If any n tokens in a row hold at most R + (Num / Den - 1 / G) (n - 1) protected ones, none of these is refused,
+/// whatever is novel: what the closings of full groups leave of a token's gain is theirs before it is anyone's.
+template <class Bucket, Index R>
+struct Reserve : Bucket {
+  static_assert(R > 0 && R < Bucket::burst,
+                "Reserve: R must be above 0 and below the bucket's Burst: else nothing is left for novel tokens");
+  static constexpr bool step(MergeState& state, Wish wish) { return Bucket::step(state, wish, wish.guarded ? 0 : R); }
 };
 
 /// All that is wanted, and groups of up to G tokens, or of any length for 0: as in H-Net (arXiv 2507.07955).
@@ -107,6 +129,23 @@ struct ProtectTokens {
   static_assert(sizeof...(Ids) > 0, "ProtectTokens: name the ids of tokens, or take NoProtect");
   [[nodiscard]] static constexpr bool protects(std::int32_t token) { return ((token == Ids) || ...); }
 };
+
+/// Tokens whose rows are unlike the W ones before them: of an energy (token_energy) below `least`. Protected as those
+/// of ProtectTokens are. A policy may derive from it and say other numbers.
+template <Index W>
+struct CausalEnergy {
+  static_assert(W > 0, "CausalEnergy: W must be positive: a token is compared with the W before it");
+  static constexpr Index window = W;
+  static constexpr float margin = 0.5f, alpha = 1.0f, least = -0.25f;
+};
+namespace detail {
+/// How many rows before a token say whether it is protected.
+template <class Protect>
+inline constexpr Index energy_window = 0;
+template <class Protect>
+requires requires { Protect::window; }
+inline constexpr Index energy_window<Protect> = Protect::window;
+}  // namespace detail
 
 /// Adds to a list, such as Staged, for each token 1 if it is protected and 0 if not; under NoProtect nothing at all,
 /// which says the same.

@@ -5,6 +5,7 @@
 
 #include <guild/core/view.hpp>
 #include <guild/modules/merge_states.hpp>
+#include <guild/modules/merge_window.hpp>
 #include <guild/modules/ring_cache.hpp>
 #include <guild/modules/sequence_cache.hpp>
 
@@ -20,8 +21,9 @@ struct MergeCache {
   using Budget = typename Merging::Budget;
   using Tokens = RingCache<float, Merging::hidden + Merging::rank, Merging::kept, 0, Policy::chunk>;  ///< [x | k]
   using Scores = RingCache<float, 2, Merging::kept, 0, Policy::chunk>;  ///< [logit | mass]
-  using States = MergeStates<Policy::chunk>;
-  using Slots = RingCache<float, 2 * Merging::hidden, 2, 0, Policy::chunk>;  ///< [slot | what was added, smoothed]
+  using States = MergeStates<Policy::chunk, MergeStateOf<Budget>>;
+  static constexpr Index slots_at_once = std::max(Policy::chunk, Budget::max_slots(Policy::chunk));
+  using Slots = RingCache<float, 2 * Merging::hidden, 2, 0, slots_at_once>;  ///< [slot | what was added, smoothed]
   struct Mark {
     typename Tokens::Mark tokens{};
     typename Scores::Mark scores{};
@@ -36,9 +38,17 @@ struct MergeCache {
   InnerCache inner{};
 
   [[nodiscard]] Index length() const { return tokens.length(); }
-  /// Of a copy, whose inner caches may have no room behind what they hold, no more than its length.
+  /// Whatever so many tokens close has room: of a copy, whose inner caches may have none behind what they hold, few
+  /// more than its length.
   [[nodiscard]] Index reserved() const {
-    return inner.reserved() < Budget::max_slots(tokens.reserved()) ? length() : tokens.reserved();
+    const Index slots_fit = inner.reserved();
+    Index has = length(), lacks = tokens.reserved();
+    if (Budget::max_slots(lacks) <= slots_fit) return lacks;
+    while (lacks - has > 1) {
+      const Index between = has + (lacks - has) / 2;
+      (Budget::max_slots(between) <= slots_fit ? has : lacks) = between;
+    }
+    return has;
   }
   void reserve(Index count) {
     const Index most = Budget::max_slots(count);
@@ -59,7 +69,17 @@ struct MergeCache {
     const Index of_tokens = std::max({tokens.oldest(), scores.oldest(), states.oldest()});
     return of_slots == 0 ? of_tokens : std::max(of_tokens, states.fewest_tokens(of_slots));
   }
+  /// Throws what a part does that cannot go back so far.
+  void check_rewind(const Mark& mark) const {
+    tokens.check_rewind(mark.tokens);
+    scores.check_rewind(mark.scores);
+    states.check_rewind(mark.states);
+    slots.check_rewind(mark.slots);
+    detail::check_rewind(inner, mark.inner);
+  }
+  /// Throws as `check_rewind` does, and then changes nothing.
   void rewind(const Mark& mark) {
+    check_rewind(mark);
     tokens.rewind(mark.tokens);
     scores.rewind(mark.scores);
     states.rewind(mark.states);

@@ -8,21 +8,11 @@
 
 #include <guild/core/view.hpp>
 #include <guild/modules/merge_budget.hpp>
+#include <guild/modules/merge_position.hpp>
+#include <guild/modules/token_novelty.hpp>
 
 namespace guild {
 inline namespace v1 {
-
-/// How novel a token is: p = (1 - cos(q, k of the token before)) / 2 with q and k of `Rank` values, products of its
-/// normalised row (the router of H-Net, arXiv 2507.07955, equation 4, of low rank). q and k begin as the same product.
-template <Index Rank>
-struct CosineNovelty {
-  static_assert(Rank > 0, "CosineNovelty: Rank must be positive");
-  static constexpr Index rank = Rank;
-};
-/// All tokens are novel: for budgets that do not ask.
-struct NoNovelty {
-  static constexpr Index rank = 0;
-};
 
 /// What a slot is of the tokens of its group.
 struct SoftmaxPool {  ///< a sum with weights of a softmax over learned scores, the mean by mass at first
@@ -41,18 +31,21 @@ struct DefaultMerging {
   using Novelty = CosineNovelty<128>;
   using Budget = TokenBucket<1, 2, 4, 8>;
   using Pool = SoftmaxPool;
+  using Position = LastPosition;
   using Protect = NoProtect;
   static constexpr float threshold = 0.5f;    ///< tokens of no less novelty want to close their group
   static constexpr bool proportional = true;  ///< attention weighs slots by their masses, as Weighted kinds do
   static constexpr Index chunk = 16;          ///< tokens that may be decoded at once, or be forgotten, at no cost
 };
 
-/// Inflation as it is recommended.
+/// Inflation as it is recommended. merge_references.hpp has that of published methods.
 struct DefaultInflation {
-  static constexpr bool smooths = true;      ///< what was added is averaged over slots, by their novelty
-  static constexpr Index gate_rank = 128;    ///< of what is added by what merging lost; 0: no gate
-  static constexpr Index detail_rank = 128;  ///< of what is made of what merging lost; 0: nothing
-  static constexpr bool confidence = true;   ///< novelty learns from what is added (straight-through estimator)
+  static constexpr bool smooths = true;         ///< what slots give is averaged over slots, by their novelty
+  static constexpr bool whole_slots = false;    ///< slots give all that their layers made of them, not what they added
+  static constexpr bool maps_residual = false;  ///< what slots give is added to a product of x, 0 at first, not to x
+  static constexpr Index gate_rank = 128;       ///< of what is added by what merging lost; 0: no gate
+  static constexpr Index detail_rank = 128;     ///< of what is made of what merging lost; 0: nothing
+  static constexpr bool confidence = true;      ///< novelty learns from what is added (straight-through estimator)
 };
 
 }  // namespace v1

@@ -34,7 +34,6 @@
 #include <guild/modules/token_inflation.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/copy_rows.hpp>
-#include <guild/ops/merge/novelty.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
 #include <guild/ops/merge/smooth_slots.hpp>
 
@@ -42,9 +41,9 @@ namespace guild {
 inline namespace v1 {
 
 /// A LayerStack of the usual width whose layers see fewer rows: `Merging` is a SoftTokenMerging, `Inflation` a
-/// TokenInflation. Inside, windows and caches count slots, a slot has the position of its last token and says its
-/// mass by Pass::masses, and its experts are routed once. Where no token is merged, the layers' results have the same
-/// bits as without a span. Spans nest.
+/// TokenInflation. Inside, windows and caches count slots, a slot has the position of its last token, or another
+/// of the policy, and says its mass by Pass::masses, and its experts are routed once. Where no token is merged, the
+/// layers' results have the same bits as without a span. Spans nest.
 template <class LayersType, class Merging, class Inflation>
 struct MergeSpan {
   static_assert(LayerStack<LayersType>,
@@ -59,6 +58,10 @@ struct MergeSpan {
   static constexpr bool merges_tokens = true;
   static constexpr Index width = Merging::hidden;
   static_assert(detail::takes_rows_of<Layers>(width), "MergeSpan: its layers take rows of another width than hidden");
+  static_assert(!WindowBudget<typename Policy::Budget> ||
+                    (!Inflation::Policy::smooths && !Inflation::Policy::confidence),
+                "MergeSpan: slots of a window have no tokens of their own whose novelty counts: its inflation says "
+                "smooths = false and confidence = false, as CopyUnmerge");
   static_assert(Inflation::hidden == width, "MergeSpan: merging and inflation were made for models of other widths");
   using Cache = MergeCache<Merging, typename Layers::Cache>;
   template <class Device>
@@ -98,6 +101,7 @@ struct MergeSpan {
                       DeviceView<Real, 2> x, DeviceView<Real, 2> y, Saved<std::type_identity_t<Real>>* keep = nullptr) {
     if (pass.mask != AttentionMask::causal)
       detail::refuse(ErrorCode::op_argument, "merging by what came before is of causal models", "Pass::mask");
+    check_masses(pass);
     Saved<Real> here;
     Saved<Real>& saved = keep != nullptr ? *keep : here;
     auto room = pass.room(keep);
@@ -120,13 +124,13 @@ struct MergeSpan {
     auto scratch = device.scratch();
     const Index tokens = dx.rows;
     const auto take = [&](Index rows) { return scratch.template take<Real>(rows, width); };
-    const Plan<Device> plan(pass, saved.merging.novelty, scratch);
+    const Plan<Device> plan(pass, saved.merging, scratch);
     const Index slots = plan.size();
     const auto dadded = take(slots), dmade = take(slots), dslots = take(slots);
     const auto dnovelty = zeros<Real>(device, tokens, scratch);
     Slots::backward(pass, weights.inflation, plan, saved.merged, dx, dadded, dmade, dslots, dnovelty,
                     gradients.inflation);
-    detail::add_ratio_loss<Policy>(pass, slots, DeviceView<const Real>(saved.merging.novelty), dnovelty);
+    detail::add_ratio_loss<Policy>(pass, plan, DeviceView<const Real>(saved.merging.novelty), dnovelty);
 
     // dmade: of what came out of the inner layers; dslots: of slots, by all other ways.
     const auto masses = detail::as_float(pass, saved.merged.masses, scratch);
@@ -161,16 +165,11 @@ struct MergeSpan {
     check_whole(pass.batch);
     const auto chunks = pass.batch.chunks;
     const DeviceView<const Real> masses = detail::masses_of<Real>(pass, room);
-    if constexpr (Merging::measures) {
-      Staged<Device, NoveltyJob<Real>> jobs(device, pass.batch.chunk_count());
-      for (const Chunk& chunk : chunks)
-        jobs.add({.q = detail::rows_of(saved.merging.query, chunk),
-                  .keys = detail::rows_of(saved.merging.key, chunk),
-                  .p = detail::rows_of(saved.merging.novelty, chunk)});
-      novelty(device, jobs.ready());
-    }
+    Merging::compare(pass, room, saved.merging, [&](std::size_t i) -> TokenRows<Real> {
+      return {detail::rows_of(saved.merged.x, chunks[i]), detail::rows_of(saved.merging.key, chunks[i])};
+    });
     Merging::score(pass, weights.merging, masses, saved.merging, room);
-    const Plan<Device> plan(pass, saved.merging.novelty, room);
+    const Plan<Device> plan(pass, saved.merging, room);
     saved.merged.slots = room.template keep<Real>(plan.size(), width);
     saved.merged.masses = room.template keep<Real>(plan.size());
     saved.merged.made = room.template keep<Real>(plan.size(), width);
@@ -197,13 +196,7 @@ struct MergeSpan {
                     keep != nullptr ? &keep->layers : nullptr);
     const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
     Staged<Device, SmoothSlotsJob<Real>> jobs(device, pass.batch.chunk_count());
-    for (std::size_t i = 0; i < chunks.size(); ++i) {
-      const Chunk& of = plan.chunk(i);
-      jobs.add({.y = detail::rows_of(saved.merged.made, of),
-                .z = detail::rows_of(saved.merged.slots, of),
-                .weights = detail::rows_of(shares, of),
-                .d = detail::rows_of(saved.merged.added, of)});
-    }
+    for (std::size_t i = 0; i < chunks.size(); ++i) jobs.add(Slots::smoothing_of(plan, saved.merged, shares, i));
     smooth_slots(device, jobs.ready());
     Slots::forward(pass, weights.inflation, plan, saved.merged, y, room, [&](std::size_t i) -> SlotRows<Real> {
       return {
@@ -231,21 +224,15 @@ struct MergeSpan {
     const auto inner_of = [&](int sequence) -> Inner& { return caches[sequence].inner; };
     Seen seen(device, count), scored(device, count);
     append_rows(pass, Caches<Tokens>(tokens_of), Columns{saved.merged.x, saved.merging.key}, room, seen);
-    if constexpr (Merging::measures) {
-      Staged<Device, NoveltyJob<float>> jobs(device, count);
-      for (std::size_t i = 0; i < chunks.size(); ++i)
-        if (chunks[i].count > 0)
-          jobs.add({.q = detail::rows_of(saved.merging.query, chunks[i]),
-                    .keys = seen.ready()[i].rows.middle_cols(width, Merging::rank),
-                    .first = chunks[i].first_position,
-                    .p = detail::rows_of(saved.merging.novelty, chunks[i]),
-                    .ring = seen.ready()[i].ring});
-      novelty(device, jobs.ready());
-    }
+    Merging::compare(pass, room, saved.merging, [&](std::size_t i) -> TokenRows<float> {
+      const CachedRows<const float>& all = seen.ready()[i];
+      return {all.rows.middle_cols(0, width), all.rows.middle_cols(width, Merging::rank), chunks[i].first_position,
+              all.ring};
+    });
     Merging::score(pass, weights.merging, pass.masses, saved.merging, room);
     append_rows(pass, Caches<Scores>(scores_of),
                 Columns{saved.merging.scores, detail::column(detail::masses_or_ones(pass, room))}, room, scored);
-    const Plan<Device> plan(pass, saved.merging.novelty, room, Caches<States>(states_of));
+    const Plan<Device> plan(pass, saved.merging, room, Caches<States>(states_of));
     saved.merged.slots = room.template take<float>(plan.size(), width);
     saved.merged.masses = room.template take<float>(plan.size());
     saved.merged.made = room.template take<float>(plan.size(), width);
@@ -279,10 +266,7 @@ struct MergeSpan {
         const Chunk& of = plan.chunk(i);
         if (of.count == 0) continue;
         const CachedRows<const float> before = std::as_const(slots_of(of.sequence)).rows();
-        SmoothSlotsJob<float> job{.y = detail::rows_of(saved.merged.made, of),
-                                  .z = detail::rows_of(saved.merged.slots, of),
-                                  .weights = detail::rows_of(shares, of),
-                                  .d = detail::rows_of(saved.merged.added, of)};
+        SmoothSlotsJob<float> job = Slots::smoothing_of(plan, saved.merged, shares, i);
         if (of.first_position > 0)
           job.before = before.rows.row(before.ring.row_of(of.first_position - 1)).slice(width, width);
         jobs.add(job);

@@ -13,8 +13,8 @@ inline namespace v1 {
 
 /// The states after the last Chunk + 1 tokens of a sequence, in the host's memory: as those of a RingCache, Chunk
 /// tokens may be taken in at once, or be forgotten, and more at once forgotten all together until the next are taken
-/// in. A SequenceCache that allocates nothing.
-template <Index Chunk>
+/// in. `State` is that of a budget. A SequenceCache that allocates nothing.
+template <Index Chunk, class State = MergeState>
 class MergeStates {
   static_assert(Chunk > 0, "MergeStates: Chunk must be positive");
 
@@ -41,12 +41,12 @@ class MergeStates {
     now_.written = std::max(now_.written, now_.length);
   }
   /// The state after `tokens` of them, 0 < tokens <= length().
-  void write(Index tokens, const MergeState& state) { now_.states[row_of(tokens)] = state; }
+  void write(Index tokens, const State& state) { now_.states[row_of(tokens)] = state; }
 
   /// The state after all tokens.
-  [[nodiscard]] MergeState state() const { return now_.after(now_.length); }
+  [[nodiscard]] State state() const { return now_.after(now_.length); }
   /// After the first `tokens`, to which the cache can go back. Throws op_argument.
-  [[nodiscard]] MergeState state(Index tokens) const {
+  [[nodiscard]] State state(Index tokens) const {
     if (undoes(tokens)) return before_.after(tokens);
     check(tokens);
     return now_.after(tokens);
@@ -63,11 +63,13 @@ class MergeStates {
   [[nodiscard]] Mark mark(Index tokens) const { return {tokens}; }
   [[nodiscard]] Index oldest() const { return now_.written <= ring ? 0 : now_.written - Chunk; }
   /// Throws op_argument for a mark of states that are not there, or no longer.
+  void check_rewind(const Mark& mark) const {
+    if (!undoes(mark.length)) check(mark.length);
+  }
+  /// Throws as `check_rewind` does.
   void rewind(const Mark& mark) {
-    if (undoes(mark.length))
-      now_ = before_;
-    else
-      check(mark.length);
+    check_rewind(mark);
+    if (undoes(mark.length)) now_ = before_;
     now_.length = mark.length;
     if (now_.length == 0) now_.written = 0;
     can_undo_ = false;
@@ -76,11 +78,11 @@ class MergeStates {
  private:
   [[nodiscard]] static constexpr std::size_t row_of(Index tokens) { return static_cast<std::size_t>(tokens % ring); }
   struct Ring {
-    std::array<MergeState, std::size_t{ring}> states{};
+    std::array<State, std::size_t{ring}> states{};
     Index length = 0;
     Index written = 0;  ///< tokens whose states were written: more than length once it went back, until it is as long
 
-    [[nodiscard]] MergeState after(Index tokens) const { return tokens == 0 ? MergeState{} : states[row_of(tokens)]; }
+    [[nodiscard]] State after(Index tokens) const { return tokens == 0 ? State{} : states[row_of(tokens)]; }
   };
 
   [[nodiscard]] bool undoes(Index tokens) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <guild/core/view.hpp>
+#include <guild/device/transfer.hpp>
 #include <guild/ops/merge/ratio_loss.hpp>
 
 namespace guild {
@@ -28,14 +29,25 @@ template <class Policy>
     return 1.0;
 }
 
-/// Adds to dnovelty the gradient of the loss of the span that a pass is at, `slots` of whose tokens closed a group.
-template <class Policy, class Pass, class Real>
-void add_ratio_loss(const Pass& pass, Index slots, DeviceView<const Real> novelty, DeviceView<Real> dnovelty) {
-  constexpr double ratio = Policy::Novelty::rank > 0 ? ratio_of<Policy>() : 1.0;  // what is not measured learns nothing
+/// Adds to dnovelty the gradient of the loss of the span that a pass is at and whose plan this is.
+template <class Policy, class Pass, class Plan, class Real>
+void add_ratio_loss(const Pass& pass, const Plan& plan, DeviceView<const Real> novelty, DeviceView<Real> dnovelty) {
+  constexpr double ratio = Policy::Novelty::measures ? ratio_of<Policy>() : 1.0;  // what is not measured learns nothing
   static_assert(ratio > 0.0 && ratio <= 1.0, "MergeSpan: Policy::ratio must be above 0 and not above 1");
   DeviceView<MergeTerms> terms{};
   if (pass.merging.terms_l.data != nullptr) terms = pass.merging.terms_l.slice(pass.layer, 1);
-  ratio_loss(pass.device, novelty, slots, ratio, pass.merging.weight, pass.balance_scale, dnovelty, terms);
+  ratio_loss(pass.device, novelty, plan.novel(), plan.size(), ratio, pass.merging.weight, pass.balance_scale, dnovelty,
+             terms);
+}
+
+/// Counts the slots of a span without novelty, which has no loss.
+template <class Pass>
+void count_slots(const Pass& pass, Index tokens, Index slots) {
+  if (pass.merging.terms_l.data == nullptr) return;
+  auto scratch = pass.device.scratch();
+  const DeviceView<const float> none = zeros<float>(pass.device, tokens, scratch);
+  ratio_loss(pass.device, none, slots, slots, 1.0, 0.0, pass.balance_scale, DeviceView<float>{},
+             pass.merging.terms_l.slice(pass.layer, 1));
 }
 
 }  // namespace detail

@@ -14,6 +14,7 @@
 #include <guild/modules/routing.hpp>
 #include <guild/modules/routing_statistics.hpp>
 #include <guild/ops/attention/job.hpp>
+#include <guild/ops/merge/log_masses.hpp>
 #include <guild/ops/route/balance.hpp>
 
 namespace guild {
@@ -112,10 +113,20 @@ template <class Saved, class Part>
   return keep != nullptr ? &(keep->*part) : nullptr;
 }
 
-/// Throws op_shape for a batch that is none. Positions in memory of the device's own are not read.
+/// Throws op_shape for masses that are not one for each token, and op_argument for one that is no positive number where
+/// the host sees them.
+template <class Device>
+void check_masses(const Pass<Device>& pass) {
+  if (pass.masses.data != nullptr || pass.masses.size != 0)
+    detail::require_masses(pass.device, pass.masses, pass.batch.size(), "Pass::masses");
+}
+
+/// Throws op_shape for a batch that is none, and as check_masses. Positions and masses in memory of the device's own
+/// are not read.
 template <class Device>
 void check(const Pass<Device>& pass) {
   check(pass.batch);
+  check_masses(pass);
   if constexpr (computes_in_host_memory<Device>)
     check_positions(pass.batch, host_view(pass.device, pass.batch.positions));
 }

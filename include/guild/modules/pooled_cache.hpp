@@ -63,9 +63,13 @@ class PooledCache {
   [[nodiscard]] Mark mark(Index tokens) const { return {tokens}; }
   [[nodiscard]] static constexpr Index oldest() { return 0; }
   /// Throws op_argument for a mark of tokens that are not there.
-  void rewind(const Mark& mark) {
+  void check_rewind(const Mark& mark) const {
     if (mark.length < 0 || mark.length > length_)
       detail::refuse(ErrorCode::op_argument, {"a cache of ", length_, " tokens cannot go back to ", mark.length});
+  }
+  /// Throws as `check_rewind` does.
+  void rewind(const Mark& mark) {
+    check_rewind(mark);
     length_ = mark.length;
     rows_.rewind({length_ / Ratio});
   }

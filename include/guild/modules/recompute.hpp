@@ -63,8 +63,8 @@ struct RecomputedLayer : Layer {
   }
 };
 
-/// A Segment, Stack, Repeat or MergeSpan all of whose layers are computed again, one at a time: their inputs stay, and
-/// the memory of one layer is all there is beside them.
+/// A Segment, Stack, Repeat or span of slots all of whose layers are computed again, one at a time: their inputs stay,
+/// and the memory of one layer is all there is beside them.
 template <class Part>
 struct Recompute {
   static_assert(sizeof(Part*) == 0, "Recompute: takes a Segment, a Stack, a Repeat or a MergeSpan of such");
@@ -82,6 +82,10 @@ struct Recompute<Recompute<Part>> : Recompute<Part> {};
 
 template <class Layers, class Merging, class Inflation>
 struct Recompute<MergeSpan<Layers, Merging, Inflation>> : MergeSpan<Recompute<Layers>, Merging, Inflation> {};
+template <class Layers, class Matching, class Inflation>
+struct Recompute<MatchSpan<Layers, Matching, Inflation>> : MatchSpan<Recompute<Layers>, Matching, Inflation> {};
+template <class Layers, class S, Index M>
+struct Recompute<LearnedSlots<Layers, S, M>> : LearnedSlots<Recompute<Layers>, S, M> {};
 
 }  // namespace v1
 }  // namespace guild

@@ -91,13 +91,17 @@ class RingCache {
   [[nodiscard]] Mark mark(Index tokens) const { return {tokens}; }
   [[nodiscard]] Index oldest() const { return written_ <= Pinned + ring ? 0 : written_ - Chunk; }
   /// Throws op_argument for a mark of rows that are not there, or no longer.
-  [[gnu::noinline]] void rewind(const Mark& mark) {
-    if (mark.length == before_length_ && mark.length != length_) {
-      before_.swap(rows_);
-      written_ = before_written_;
-    } else if (mark.length < 0 || mark.length > length_ || (mark.length > 0 && mark.length < oldest())) {
+  [[gnu::noinline]] void check_rewind(const Mark& mark) const {
+    if (!undoes(mark) && (mark.length < 0 || mark.length > length_ || (mark.length > 0 && mark.length < oldest())))
       detail::refuse(ErrorCode::op_argument, {"a cache of ", length_, " tokens, which can go back to ", oldest(),
                                               " or to the beginning, cannot go back to ", mark.length});
+  }
+  /// Throws as `check_rewind` does.
+  [[gnu::noinline]] void rewind(const Mark& mark) {
+    check_rewind(mark);
+    if (undoes(mark)) {
+      before_.swap(rows_);
+      written_ = before_written_;
     }
     length_ = mark.length;
     if (length_ == 0) written_ = 0;
@@ -106,6 +110,7 @@ class RingCache {
   }
 
  private:
+  [[nodiscard]] bool undoes(const Mark& mark) const { return mark.length == before_length_ && mark.length != length_; }
   static Buffer<Element> copy_of(const Buffer<Element>& from) {
     Buffer<Element> copy = Buffer<Element>::uninitialized(from.size());
     copy_rows(from, copy);

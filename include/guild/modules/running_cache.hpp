@@ -62,7 +62,15 @@ struct RunningCache {
     return {means.mark(tokens), states.mark(tokens), rows.mark(begun)};
   }
   [[nodiscard]] Index oldest() const { return std::max(means.oldest(), states.oldest()); }
+  /// Throws what a part does that cannot go back so far.
+  void check_rewind(const Mark& mark) const {
+    means.check_rewind(mark.means);
+    states.check_rewind(mark.states);
+    rows.check_rewind(mark.rows);
+  }
+  /// Throws as `check_rewind` does, and then changes nothing.
   void rewind(const Mark& mark) {
+    check_rewind(mark);
     means.rewind(mark.means);
     states.rewind(mark.states);
     rows.rewind(mark.rows);

@@ -12,7 +12,8 @@ inline namespace v1 {
 
 /// The interface of all caches: of a layer, of a stack, of a model. A copy is another sequence with the same beginning.
 /// A Mark says how a cache was; going back to one forgets what came later, and is how a pass that fails leaves no
-/// trace. A kind may be unable to go back far, but always to the beginning: `oldest` says how far.
+/// trace. A kind may be unable to go back far, but always to the beginning: `oldest` says how far. Where it has a
+/// `check_rewind(mark)`, which throws what `rewind` would, caches of several parts ask all of them before one goes.
 template <class C>
 concept SequenceCache = std::copyable<C> && std::default_initializable<C> && std::copyable<typename C::Mark> &&
     std::is_trivially_destructible_v<typename C::Mark> &&
@@ -26,6 +27,13 @@ concept SequenceCache = std::copyable<C> && std::default_initializable<C> && std
   cache.rewind(mark);
   { C::bytes(tokens) } -> std::same_as<Index>;  // what `reserve(tokens)` takes in a cache without any room
 };
+
+namespace detail {
+template <class C>
+void check_rewind(const C& cache, const typename C::Mark& mark) {
+  if constexpr (requires { cache.check_rewind(mark); }) cache.check_rewind(mark);
+}
+}  // namespace detail
 
 /// Makes room for at least `tokens`, doubling up to `most`, so that growing token by token copies little.
 template <SequenceCache C>

@@ -27,6 +27,7 @@ struct SlotRows {
 /// Of a TokenInflation.
 template <class Inflation>
 struct SlotInflation {
+  using Policy = typename Inflation::Policy;
   static constexpr Index width = Inflation::hidden;
 
   /// The weights [M] of what slots add, against what was added before.
@@ -34,11 +35,22 @@ struct SlotInflation {
   static DeviceView<Real> shares_of(const Pass<Device>& pass, const Plan& plan, const MergedTokens<Real>& merged,
                                     Memory& memory) {
     const auto shares = memory.template take<Real>(plan.size());
-    if constexpr (Inflation::Policy::smooths)
-      smoothing_weights(pass.device, merged.novelty, plan.closing, plan.single, shares);
+    if constexpr (Policy::smooths)
+      smoothing_weights(pass.device, merged.novelty, plan.closing, copied(plan), shares);
     else
       for_each_row(pass.device, shares.size, 1, FillRow<Real>{detail::column(shares), Real(1)});
     return shares;
+  }
+
+  /// Smooths what the slots of chunk i give, by weights [M], as if the sequence began with them.
+  template <class Plan, class Real>
+  static SmoothSlotsJob<Real> smoothing_of(const Plan& plan, const MergedTokens<Real>& merged, DeviceView<Real> shares,
+                                           std::size_t i) {
+    const Chunk& of = plan.chunk(i);
+    return {.y = detail::rows_of(merged.made, of),
+            .z = taken_off(merged, of),
+            .weights = detail::rows_of(shares, of),
+            .d = detail::rows_of(merged.added, of)};
   }
 
   /// y of slots and what was added to them, those of chunk i in slots_of(i).
@@ -50,19 +62,25 @@ struct SlotInflation {
         Inflation::reads_loss
             ? Inflation::make(pass.device, weights, loss_of<Real>(pass, plan, merged, memory, slots_of), memory)
             : typename Inflation::template Made<Real>{};
+    DeviceView<Real, 2> base = merged.x;
+    if constexpr (Policy::maps_residual) {
+      base = memory.template take<Real>(merged.x.rows, width);
+      Inflation::Residual::forward(pass.device, weights.residual, merged.x, base);
+    }
+    const DeviceView<const std::int32_t> singles = copied(plan);
     Staged<Device, InflateJob<Real>> jobs(pass.device, pass.batch.chunk_count());
     for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
       const Chunk &chunk = pass.batch.chunks[i], &of = plan.chunk(i);
       if (chunk.count == 0) continue;
       const SlotRows<Real> from = slots_of(i);
-      jobs.add({.x = detail::rows_of(merged.x, chunk),
+      jobs.add({.x = detail::rows_of(base, chunk),
                 .gate = detail::some_rows(made.gate, chunk),
                 .details = detail::some_rows(made.detail, chunk),
                 .d = from.added,
                 .before = of.first_position,
                 .made = detail::rows_of(merged.made, of),
                 .slot = detail::rows_of(plan.slot, chunk),
-                .single = detail::rows_of(plan.single, chunk),
+                .single = detail::some_rows(singles, chunk),
                 .y = detail::rows_of(y, chunk),
                 .ring = from.ring});
     }
@@ -114,16 +132,18 @@ struct SlotInflation {
       if (Inflation::has_detail) ddetail = scratch.template take<Real>(dx.rows, width);
     }
     const auto dconfidence = scratch.template take<Real>(dx.rows);
+    const auto dbase = Policy::maps_residual ? scratch.template take<Real>(dx.rows, width) : dx;
+    const DeviceView<const std::int32_t> singles = copied(plan);
     {
       Staged<Device, InflateGradientJob<Real>> jobs(device, count);
       for (std::size_t i = 0; i < chunks.size(); ++i) {
         const Chunk &chunk = chunks[i], &of = plan.chunk(i);
         jobs.add({.gate = detail::some_rows(made.gate, chunk),
                   .d = detail::rows_of(merged.added, of),
-                  .closing = detail::rows_of(plan.last, of),
-                  .single = detail::rows_of(plan.single, chunk),
+                  .closing = detail::rows_of(plan.closed, of),
+                  .single = detail::some_rows(singles, chunk),
                   .dy = detail::rows_of(dx, chunk),
-                  .dx = detail::rows_of(dx, chunk),
+                  .dx = detail::rows_of(dbase, chunk),
                   .dgate = detail::some_rows(dgate, chunk),
                   .ddetails = detail::some_rows(ddetail, chunk),
                   .dd = detail::rows_of(dadded, of),
@@ -132,7 +152,9 @@ struct SlotInflation {
       }
       inflate_backward(device, jobs.ready());
     }
-    if constexpr (Inflation::Policy::confidence) confidence_backward(device, plan.closes, dconfidence, dnovelty);
+    if constexpr (Policy::maps_residual)
+      Inflation::Residual::backward(device, weights.residual, merged.x, dbase, dx, gradients.residual);
+    if constexpr (Policy::confidence) confidence_backward(device, plan.closes, dconfidence, dnovelty);
     const auto shares = shares_of(pass, plan, merged, scratch);
     const auto dshares = scratch.template take<Real>(plan.size());
     {
@@ -140,7 +162,7 @@ struct SlotInflation {
       for (std::size_t i = 0; i < chunks.size(); ++i) {
         const Chunk& of = plan.chunk(i);
         jobs.add({.y = detail::rows_of(merged.made, of),
-                  .z = detail::rows_of(merged.slots, of),
+                  .z = taken_off(merged, of),
                   .weights = detail::rows_of(shares, of),
                   .d = detail::rows_of(merged.added, of),
                   .dd = detail::rows_of(dadded, of),
@@ -150,19 +172,31 @@ struct SlotInflation {
       }
       smooth_slots_backward(device, jobs.ready());
     }
-    if constexpr (Inflation::Policy::smooths)
-      smoothing_weights_backward(device, merged.novelty, plan.closing, plan.single, dshares, dnovelty);
+    if constexpr (Policy::smooths)
+      smoothing_weights_backward(device, merged.novelty, plan.closing, singles, dshares, dnovelty);
     if constexpr (Inflation::reads_loss) {
       const auto dloss = scratch.template take<Real>(dx.rows, width);
       Inflation::backward(device, weights, loss, made, dgate, ddetail, dloss, gradients);
       Staged<Device, LostDetailGradientJob<Real>> jobs(device, count);
       for (std::size_t i = 0; i < chunks.size(); ++i)
-        jobs.add({.closing = detail::rows_of(plan.last, plan.chunk(i)),
+        jobs.add({.closing = detail::rows_of(plan.closed, plan.chunk(i)),
                   .dr = detail::rows_of(dloss, chunks[i]),
                   .dx = detail::rows_of(dx, chunks[i]),
                   .dz = detail::rows_of(dslots, plan.chunk(i))});
       lost_detail_backward(device, jobs.ready());
     }
+  }
+
+ private:
+  /// Of each token whether it is what the layers made of it [T]; no data: none is.
+  template <class Plan>
+  static DeviceView<const std::int32_t> copied(const Plan& plan) {
+    return Policy::whole_slots ? DeviceView<const std::int32_t>{} : plan.single;
+  }
+  /// What slots do not give of that which the layers made of them; no data: they give all.
+  template <class Real>
+  static DeviceView<Real, 2> taken_off(const MergedTokens<Real>& merged, const Chunk& of_slots) {
+    return Policy::whole_slots ? DeviceView<Real, 2>{} : detail::rows_of(merged.slots, of_slots);
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include <guild/core/view.hpp>
@@ -16,6 +17,7 @@
 #include <guild/modules/merge_policies.hpp>
 #include <guild/modules/merge_states.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/token_novelty.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -28,7 +30,7 @@ struct MergedTokens {
   DeviceView<Real, 2> slots;  ///< [M, D]
   DeviceView<Real> masses;    ///< [M]
   DeviceView<Real, 2> made;   ///< [M, D]: what the inner layers made of the slots
-  DeviceView<Real, 2> added;  ///< [M, D]: made - slots, smoothed
+  DeviceView<Real, 2> added;  ///< [M, D]: made - slots, or all of made, smoothed
 };
 
 namespace detail {
@@ -41,8 +43,8 @@ DeviceView<T> rows_of(DeviceView<T> all, const Chunk& chunk) {
   return all.slice(chunk.begin, chunk.count);
 }
 /// Rows that may not be there.
-template <class T>
-DeviceView<T, 2> some_rows(DeviceView<T, 2> all, const Chunk& chunk) {
+template <class View>
+View some_rows(View all, const Chunk& chunk) {
   return all.data != nullptr ? rows_of(all, chunk) : all;
 }
 template <class T>
@@ -51,18 +53,19 @@ DeviceView<T, 2> column(DeviceView<T> all) {
 }
 }  // namespace detail
 
-/// Made of the novelty [T] of a pass's tokens: on the host, so the host waits for it. The same novelty gives the same
+/// Made of what is measured of a pass's tokens, on the host, so the host waits for it. The same numbers give the same
 /// slots. Lists on the device lie in the memory that it was made with.
 template <class Device, class Policy>
 class SlotPlan {
  public:
-  template <class Real, class Memory, class States = MergeStates<1>>
-  SlotPlan(const Pass<Device>& pass, DeviceView<Real> novelty, Memory& memory, Caches<States> states = {})
+  template <class Real, class Memory, class States = MergeStates<1, MergeStateOf<typename Policy::Budget>>>
+  SlotPlan(const Pass<Device>& pass, const TokenNovelty<Real>& measured, Memory& memory, Caches<States> states = {})
       : tokens_(pass.device, pass.batch.tokens),
         positions_(pass.device, pass.batch.positions),
         novelty_(pass.device, pass.batch.size()),
         guarded_(pass.device, pass.batch.size()),
-        plan_(pass.device, typename Policy::Budget{}, pass.batch, input_of(pass, novelty), states),
+        plan_(pass.device, typename Policy::Budget{}, pass.batch, input_of(pass, measured), states,
+              typename Policy::Position{}),
         all_(pass.device, plan_.size()),
         closing_(pass.device, plan_.size()),
         offsets_(pass.device, pass.batch.chunk_count() + 1) {
@@ -71,7 +74,7 @@ class SlotPlan {
       const Chunk &chunk = pass.batch.chunks[i], &of_slots = plan_.chunks()[i];
       offsets_.add(of_slots.begin);
       for (Index j = of_slots.begin; j < of_slots.begin + of_slots.count; ++j) {
-        const Index closes_at = plan_.last()[static_cast<std::size_t>(j)];
+        const Index closes_at = plan_.closed()[static_cast<std::size_t>(j)];
         closing_.add(static_cast<std::int32_t>(chunk.begin + closes_at - chunk.first_position));
         all_.add(1);
       }
@@ -82,6 +85,7 @@ class SlotPlan {
     single = upload(device, plan_.singles(), memory);
     first = upload(device, plan_.first(), memory);
     last = upload(device, plan_.last(), memory);
+    closed = WindowBudget<typename Policy::Budget> ? upload(device, plan_.closed(), memory) : last;
     marked = upload(device, Policy::Pool::closing_only ? all_.ready() : plan_.closing_only(), memory);
     closing = upload(device, closing_.ready(), memory);
     batch_ = plan_.batch(device, memory);
@@ -89,11 +93,12 @@ class SlotPlan {
   SlotPlan(const SlotPlan&) = delete;
   SlotPlan& operator=(const SlotPlan&) = delete;
 
-  // Of tokens [T], and of slots [M]: see MergePlan. `closing` are rows of the pass, not positions.
-  DeviceView<const std::int32_t> closes, slot, single, first, last, marked, closing;
+  // Of tokens [T], and of slots [M]: see MergePlan. `closing` are the rows of `closed` in the pass.
+  DeviceView<const std::int32_t> closes, slot, single, first, last, closed, marked, closing;
 
   /// M
   [[nodiscard]] Index size() const { return plan_.size(); }
+  [[nodiscard]] Index novel() const { return plan_.novel(); }
   /// The slots of chunk i.
   [[nodiscard]] const Chunk& chunk(std::size_t i) const { return plan_.chunks()[i]; }
   [[nodiscard]] Index first_position(const Chunk& of_slots) const {
@@ -113,25 +118,34 @@ class SlotPlan {
 
  private:
   template <class Real>
-  MergeInput input_of(const Pass<Device>& pass, DeviceView<Real> novelty) {
-    const Download measured(pass.device, novelty);
-    for (const auto p : measured.view()) novelty_.add(static_cast<float>(p));
+  MergeInput input_of(const Pass<Device>& pass, const TokenNovelty<Real>& measured) {
+    using Protect = typename Policy::Protect;
+    const Download novelty(pass.device, measured.novelty);
+    for (const auto p : novelty.view()) novelty_.add(static_cast<float>(p));
     const auto list = [](const auto& downloaded) {
       const auto of = downloaded.view();
-      return std::span<const std::int32_t>(of.data, static_cast<std::size_t>(of.size));
+      return std::span(of.data, static_cast<std::size_t>(of.size));
     };
     const auto ids = list(tokens_);
-    flag_protected<typename Policy::Protect>(ids, guarded_);
+    if (Policy::Position::weighs_tokens && pass.masses.data != nullptr) masses_.emplace(pass.device, pass.masses);
+    if constexpr (detail::energy_window < Protect >> 0) {
+      const Download energy(pass.device, measured.energy);
+      for (const auto e : energy.view()) guarded_.add(static_cast<float>(e) < Protect::least ? 1 : 0);
+    } else {
+      flag_protected<Protect>(ids, guarded_);
+    }
     return {.novelty = novelty_.ready(),
             .guarded = guarded_.ready(),
             .tokens = ids,
             .positions = list(positions_),
+            .masses = masses_ ? list(*masses_) : std::span<const float>{},
             .threshold = Policy::threshold};
   }
 
   Download<Device, std::int32_t, 1> tokens_, positions_;
   Staged<Device, float> novelty_;
   Staged<Device, std::int32_t> guarded_;
+  std::optional<Download<Device, float, 1>> masses_;  ///< where positions are weighed by them
   MergePlan<Device> plan_;
   Staged<Device, std::int32_t> all_, closing_;
   Staged<Device, Index> offsets_;

@@ -3,7 +3,9 @@
 // token and is there at once. Shapes: T tokens of a pass, D hidden, R router width, M slots that the pass closes.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <type_traits>
@@ -16,6 +18,7 @@
 #include <guild/modules/merge_policies.hpp>
 #include <guild/modules/module.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/token_novelty.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/common/rows/fill.hpp>
@@ -27,53 +30,38 @@
 namespace guild {
 inline namespace v1 {
 
-namespace detail {
-/// A linear layer whose matrix begins as zeros.
-template <Index Outputs, Index Inputs>
-struct ZeroLinear : Linear<Outputs, Inputs> {
-  template <class Visitor, class... W>
-  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    visitor(path / "weight", MatrixShape{.rows = Outputs, .cols = Inputs, .first = 0.0f}, weights.weight...);
-  }
-};
-}  // namespace detail
-
-/// What merging measures of tokens, and how groups become slots. With x the row of a token and n(x) the same at unit
-/// root mean square:
-///   q = W n(x), k = (W + W') n(x), p[t] = (1 - cos(q[t], k[t - 1])) / 2, 1 for the first token,
+/// What merging measures of tokens, and how groups become slots. With x the row of a token, n(x) the same at unit root
+/// mean square and p its novelty, of Policy::Novelty, 1 for the first token, as of CosineNovelty
+///   q = W n(x), k = (W + W') n(x), p[t] = (1 - cos(q[t], k[t - 1])) / 2:
 ///   slot = sum of softmax(u . n(x) + eta p + log mass) x over its group,
 /// W' = u = eta = 0 at first.
 template <class S, class PolicyType = DefaultMerging>
 struct SoftTokenMerging {
   using Policy = PolicyType;
   using Budget = typename Policy::Budget;
-  static constexpr Index hidden = S::config.hidden, rank = Policy::Novelty::rank, longest = Budget::longest;
+  using Novelty = typename Policy::Novelty::template Of<S::config.hidden>;
+  static constexpr Index hidden = S::config.hidden, rank = Novelty::rank, longest = Budget::longest;
   static_assert(MergeBudget<Budget>,
                 "SoftTokenMerging: Policy::Budget needs step, max_slots and longest, see "
                 "guild/modules/merge_budget.hpp");
   static_assert(Budget::causal && Budget::prefix_stable,
                 "SoftTokenMerging: a budget that looks ahead is no budget of a causal model");
   static_assert(longest > 0, "SoftTokenMerging: Budget::longest must be positive: a cache keeps the open group");
-  static constexpr bool measures = rank > 0, learns_pool = Policy::Pool::learned;
-  static constexpr Index kept = longest < 2 ? 2 : longest;  ///< tokens whose rows later ones need, their own included
+  static constexpr bool measures = Policy::Novelty::measures, learns_pool = Policy::Pool::learned;
+  static constexpr Index energy_window = detail::energy_window<typename Policy::Protect>;
+  /// Tokens whose rows later ones need, their own included.
+  static constexpr Index kept = std::max({Index{2}, longest, 1 + energy_window});
 
-  using Project = Linear<rank, hidden>;
-  using Shift = detail::ZeroLinear<rank, hidden>;
   using Score = detail::ZeroLinear<1, hidden>;
 
   template <class Store>
-  struct Weights {
-    typename Project::template Weights<Store> project;  ///< W
-    typename Shift::template Weights<Store> shift;      ///< W'
-    typename Score::template Weights<Store> score;      ///< u
-    typename Store::Vector novelty_score;               ///< eta
+  struct Weights : Novelty::template Weights<Store> {
+    typename Score::template Weights<Store> score;  ///< u
+    typename Store::Vector novelty_score;           ///< eta
   };
   template <class Visitor, class... W>
   [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    if constexpr (measures) {
-      Project::visit(visitor, path / "project", weights.project...);
-      Shift::visit(visitor, path / "shift", weights.shift...);
-    }
+    Novelty::visit(visitor, path, weights...);
     if constexpr (learns_pool) {
       Score::visit(visitor, path / "score", weights.score...);
       visitor(path / "novelty_score", VectorShape{.size = 1, .first = 0.0f}, weights.novelty_score...);
@@ -81,14 +69,11 @@ struct SoftTokenMerging {
   }
 
   template <class Real>
-  struct Saved {
-    DeviceView<Real, 2> query;   ///< [T, R]
-    DeviceView<Real, 2> key;     ///< [T, R]
-    DeviceView<Real> novelty;    ///< [T]
+  struct Saved : TokenNovelty<Real> {
     DeviceView<Real, 2> scores;  ///< [T, 1]: logits of the softmax within groups
   };
 
-  /// q and k of x [T, D], and u . n(x) in `scores`.
+  /// What is measured of x [T, D], and u . n(x) in `scores`.
   template <class Device, class Store, class Real, class RoomOf>
   static void project(const Pass<Device>& pass, const Weights<Store>& weights, DeviceView<const Real, 2> x,
                       RoomOf& room, Saved<Real>& saved) {
@@ -100,18 +85,44 @@ struct SoftTokenMerging {
     if constexpr (measures || learns_pool) {
       const auto normed = room.template take<Real>(x.rows, hidden);
       rms_norm<NormGain::one>(device, {}, x, normed, epsilon);
-      std::array<BasicLinearJob<Real>, 3> jobs;
-      std::size_t count = 0;
-      if constexpr (measures) {
-        jobs[count++] = {weights.project.weight.view(), normed, saved.query};
-        jobs[count++] = {weights.shift.weight.view(), normed, saved.key};
-      }
-      if constexpr (learns_pool) jobs[count++] = {weights.score.weight.view(), normed, saved.scores};
-      linear(device, std::span<const BasicLinearJob<Real>>(jobs.data(), count));
-      if constexpr (measures) add(device, saved.key, saved.query);
+      std::array<BasicLinearJob<Real>, Novelty::products + (learns_pool ? 1 : 0)> jobs;
+      Novelty::multiply(weights, DeviceView<const Real, 2>(normed), saved, jobs.data());
+      if constexpr (learns_pool) jobs.back() = {weights.score.weight.view(), normed, saved.scores};
+      linear(device, std::span<const BasicLinearJob<Real>>(jobs));
+      Novelty::finish(pass, weights, DeviceView<const Real, 2>(normed), saved);
+    } else {
+      Novelty::finish(pass, weights, x, saved);
     }
-    if constexpr (!measures) fill(device, saved.novelty, Real(1));
     if constexpr (!learns_pool) fill(device, {saved.scores.data, x.rows}, Real(0));
+  }
+  /// Novelty and energy that are of several rows, those of chunk i in rows_of(i).
+  template <class Device, class Real, class RoomOf, class RowsOf>
+  static void compare(const Pass<Device>& pass, RoomOf& room, Saved<Real>& saved, RowsOf&& rows_of) {
+    const Index count = pass.batch.chunk_count();
+    if constexpr (energy_window > 0) saved.energy = room.template keep<Real>(saved.novelty.size);
+    Staged<Device, NoveltyJob<Real>> angles(pass.device, rank > 0 ? count : 0);
+    Staged<Device, TokenEnergyJob<Real>> energies(pass.device, energy_window > 0 ? count : 0);
+    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
+      const Chunk& chunk = pass.batch.chunks[i];
+      if (chunk.count == 0) continue;
+      const TokenRows<Real> rows = rows_of(i);
+      if constexpr (rank > 0)
+        angles.add({.q = saved.query.middle_rows(chunk.begin, chunk.count),
+                    .keys = rows.key,
+                    .first = rows.first,
+                    .p = saved.novelty.slice(chunk.begin, chunk.count),
+                    .ring = rows.ring});
+      if constexpr (energy_window > 0)
+        energies.add({.x = rows.x,
+                      .first = rows.first,
+                      .window = energy_window,
+                      .margin = Policy::Protect::margin,
+                      .alpha = Policy::Protect::alpha,
+                      .e = saved.energy.slice(chunk.begin, chunk.count),
+                      .ring = rows.ring});
+    }
+    if constexpr (rank > 0) novelty(pass.device, angles.ready());
+    if constexpr (energy_window > 0) token_energy(pass.device, energies.ready());
   }
   /// The logits of the softmax within groups, of what `project` left and of masses [T], which may be none: 1 each.
   template <class Device, class Store, class Real, class Memory>
@@ -141,22 +152,9 @@ struct SoftTokenMerging {
         Score::backward(device, weights.score, normed, dscores, dnormed, gradients.score);
         update = Update::add;
       }
-      if constexpr (measures) {
-        const auto dquery = scratch.template take<Real>(x.rows, rank), dkey = scratch.template take<Real>(x.rows, rank);
-        Staged<Device, NoveltyGradientJob<Real>> jobs(device, pass.batch.chunk_count());
-        for (const Chunk& chunk : pass.batch.chunks) {
-          const auto rows = [&](auto all) { return all.middle_rows(chunk.begin, chunk.count); };
-          jobs.add({.q = rows(saved.query),
-                    .k = rows(saved.key),
-                    .dp = dnovelty.slice(chunk.begin, chunk.count),
-                    .dq = rows(dquery),
-                    .dk = rows(dkey)});
-        }
-        novelty_backward(device, jobs.ready());
-        add(device, dquery, dkey);  // k holds q
-        Project::backward(device, weights.project, normed, dquery, dnormed, gradients.project, update);
-        Shift::backward(device, weights.shift, normed, dkey, dnormed, gradients.shift, Update::add);
-      }
+      if constexpr (measures)
+        Novelty::backward(pass, weights, DeviceView<const Real, 2>(normed), saved, dnovelty, dnormed, gradients,
+                          update);
       rms_norm_backward<NormGain::one>(device, {}, x, dnormed, dnormed, {}, epsilon);
       add(device, dx, dnormed);
     }

@@ -1,5 +1,6 @@
 // Token inflation: the full length again. A token gets what the inner layers added to its slot, more or less of it by
-// what merging lost of the token, and something made of that loss. Shapes: T tokens, D hidden, A and B ranks.
+// what merging lost of the token, and something made of that loss; or, as published methods have it, what they made of
+// its slot. Shapes: T tokens, D hidden, A and B ranks.
 #pragma once
 
 #include <array>
@@ -20,11 +21,14 @@ inline namespace v1 {
 /// With r = x - slot of a token, d what was added to the slot, smoothed:
 ///   y = x + (1 + tanh(gate_up gate_down r)) d + detail_up silu(detail_down r),
 /// gate_up = detail_up = 0 at first. A token that is a slot of its own is what the inner layers made of it, to the bit.
+/// By Policy::whole_slots d is all that they made of the slot, smoothed, and no token is such a copy; by
+/// Policy::maps_residual y begins with residual x in place of x, residual = 0 at first.
 template <class S, class PolicyType = DefaultInflation>
 struct TokenInflation {
   using Policy = PolicyType;
   static constexpr Index hidden = S::config.hidden, gate_rank = Policy::gate_rank, detail_rank = Policy::detail_rank;
   static constexpr bool has_gate = gate_rank > 0, has_detail = detail_rank > 0, reads_loss = has_gate || has_detail;
+  using Residual = detail::ZeroLinear<hidden, hidden>;
   using GateDown = Linear<gate_rank, hidden>;
   using GateUp = detail::ZeroLinear<hidden, gate_rank>;
   using DetailDown = Linear<detail_rank, hidden>;
@@ -36,6 +40,7 @@ struct TokenInflation {
     typename GateUp::template Weights<Store> gate_up;
     typename DetailDown::template Weights<Store> detail_down;
     typename DetailUp::template Weights<Store> detail_up;
+    typename Residual::template Weights<Store> residual;
   };
   template <class Visitor, class... W>
   [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
@@ -47,6 +52,7 @@ struct TokenInflation {
       DetailDown::visit(visitor, path / "detail_down", weights.detail_down...);
       DetailUp::visit(visitor, path / "detail_up", weights.detail_up...);
     }
+    if constexpr (Policy::maps_residual) Residual::visit(visitor, path / "residual", weights.residual...);
   }
 
   /// What is made of r [T, D].

@@ -127,6 +127,11 @@ template <class Real> struct AddBiasRow;
 template <class Real> struct SwigluBackwardRow;
 template <class Real> struct SwigluRow;
 
+// guild/ops/merge/rows/best_partners.hpp
+template <class Real> struct BestPartnersJob;
+template <class Real> struct MatchEnergyJob;
+template <class Real> struct UnitRow;
+
 // guild/ops/merge/rows/group_keys.hpp
 struct ListGroupKeysJob;
 struct MarkGroupKeysJob;
@@ -142,12 +147,21 @@ template <class Real> struct InflateJob;
 template <class Real> struct LostDetailGradientJob;
 template <class Real> struct LostDetailJob;
 
+// guild/ops/merge/rows/learned_slots.hpp
+template <class Real> struct CombineSlotsGradientJob;
+template <class Real> struct CombineSlotsJob;
+template <class Real> struct DispatchSlotsJob;
+template <class Real> struct LearnedSlotsGradientJob;
+
 // guild/ops/merge/rows/log_masses.hpp
 template <class Real> struct LogMassesPiece;
 
 // guild/ops/merge/rows/novelty.hpp
 template <class Real> struct NoveltyGradientJob;
 template <class Real> struct NoveltyJob;
+template <class Real> struct SigmoidNoveltyGradientJob;
+template <class Real> struct SigmoidNoveltyJob;
+template <class Real> struct TokenEnergyJob;
 
 // guild/ops/merge/rows/pool_groups.hpp
 template <class Real> struct PoolGroupsGradientJob;

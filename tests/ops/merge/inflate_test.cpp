@@ -240,21 +240,30 @@ TEST(Inflate, HasTheGradientsOfCentralDifferences) {
 }
 
 TEST(Inflate, HasTheGradientsWithoutGatesAndDetails) {
-  Case<double> at(some_groups(), 19);
-  const auto dy = some_dy(at);
-  Gradients<double> of(at);
-  auto back = of.job(at, dy);
-  back.gate = {}, back.dgate = {}, back.ddetails = {};
-  Gradients<double>::run(at.device, back);
-  const auto value = [&] {
-    auto job = at.job();
-    job.gate = {}, job.details = {};
-    at.run(job);
-    return dot(at.y, dy);
-  };
-  expect_gradient(at.x, of.dx, value, "x");
-  expect_gradient(at.d, of.dd, value, "d");
-  expect_gradient(at.made, of.dmade, value, "made");
+  for (const bool copies : {true, false}) {  // of single tokens
+    Case<double> at(some_groups(), 19);
+    const auto dy = some_dy(at);
+    Gradients<double> of(at);
+    auto back = of.job(at, dy);
+    back.gate = {}, back.dgate = {}, back.ddetails = {};
+    if (!copies) back.single = {};
+    Gradients<double>::run(at.device, back);
+    const auto value = [&] {
+      auto job = at.job();
+      job.gate = {}, job.details = {};
+      if (!copies) job.single = {};
+      at.run(job);
+      return dot(at.y, dy);
+    };
+    expect_gradient(at.x, of.dx, value, "x");
+    expect_gradient(at.d, of.dd, value, "d");
+    expect_gradient(at.made, of.dmade, value, "made");
+    if (copies) continue;
+    for (Index t = 0; t < at.x.rows; ++t) {
+      const Index slot = at.groups.slot[static_cast<std::size_t>(t)];
+      for (Index c = 0; c < 19; ++c) ASSERT_EQ(at.y(t, c), at.x(t, c) + (slot < 0 ? 0.0 : at.d(slot, c)));
+    }
+  }
 }
 
 /// A confidence of 1 before d, singles by their formula x + (made - z) and not by a copy.

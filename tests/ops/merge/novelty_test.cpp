@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
+#include <guild/device/host_team.hpp>
+
 #include "merge_test_support.hpp"
 
 namespace novelty_test {
@@ -126,6 +130,111 @@ TEST(Novelty, HasTheGradientOfAProductWhereARowIsShort) {
     EXPECT_NEAR(dk(1, c), -0.5 * at.q(2, c) / std::sqrt(length_q) / 1e-12, 1e-3);
     EXPECT_EQ(dq(2, c), 0);
   }
+}
+
+/// By the definition, of rings as short as they may be, by teams of several threads.
+TEST(TokenEnergy, FollowsTheFormulaFromARingAndInAnySplit) {
+  const Index tokens = 23, width = 5;
+  std::mt19937 random(8);
+  Matrix<double> x(tokens, width, width + 2), e(1, tokens);
+  x.fill_normal(random);
+  for (Index c = 0; c < width; ++c) x(9, c) = 2 * x(8, c), x(10, c) = 0;
+  const auto energy = [](auto&&... of_all) { guild::token_energy(of_all...); };
+  for (const Index window : {1, 4, 40})
+    for (const Index chunk : {1, 5, 23})
+      for (const int team : {1, 4}) {
+        guild::HostTeams device(team);
+        for (Index first = 0; first < tokens; first += chunk) {
+          const Index count = std::min(chunk, tokens - first);
+          const RingRows ring{0, chunk + window};
+          const auto rows = in_ring(x, ring, first + count);
+          run_one(device,
+                  guild::TokenEnergyJob<double>{.x = rows.view(),
+                                                .first = first,
+                                                .window = window,
+                                                .margin = 0.4,
+                                                .alpha = 0.7,
+                                                .e = e.view().row(0).slice(first, count),
+                                                .ring = ring},
+                  energy);
+        }
+        EXPECT_EQ(e(0, 0), 0.0);
+        for (Index t = 1; t < tokens; ++t) {
+          double sum = 0;
+          const Index begin = std::max(t - window, Index{0});
+          for (Index s = begin; s < t; ++s) {
+            double own = 0, other = 0, both = 0;
+            for (Index c = 0; c < width; ++c)
+              own += x(t, c) * x(t, c), other += x(s, c) * x(s, c), both += x(t, c) * x(s, c);
+            const double cosine = both / std::max(std::sqrt(own * other), 1e-30);
+            sum += cosine >= 0.4 ? cosine : 0.7 * (std::exp(cosine - 0.4) - 1);
+          }
+          ASSERT_NEAR(e(0, t), sum / static_cast<double>(t - begin), 1e-14) << t;
+        }
+      }
+  guild::HostTeams device(1);
+  guild::TokenEnergyJob<double> job{
+      .x = x.view(), .first = 6, .window = 4, .margin = 0.4, .alpha = 0.7, .e = e.view().row(0).slice(0, 3)};
+  EXPECT_EQ(code_of([&] { run_one(device, job, energy); }), ErrorCode::count_);
+  job.ring = {0, 6};
+  job.x.rows = 6;
+  EXPECT_EQ(code_of([&] { run_one(device, job, energy); }), ErrorCode::op_shape) << "a ring that forgets the first";
+}
+
+struct Sigmoid {
+  guild::HostTeams device;
+  Matrix<double> s, offset{1, 1}, p, dp;
+  explicit Sigmoid(Index tokens, int team = 1) : device(team), s(1, tokens), p(1, tokens), dp(1, tokens) {
+    std::mt19937 random(6);
+    for (auto* one : {&s, &offset, &dp}) one->fill_normal(random);
+  }
+  /// In passes of `chunk` tokens.
+  void run(Index chunk) {
+    p = s;
+    for (Index first = 0; first < s.cols; first += chunk)
+      run_one(device,
+              guild::SigmoidNoveltyJob<double>{offset.view().row(0), first,
+                                               p.view().row(0).slice(first, std::min(chunk, s.cols - first))},
+              [](auto&&... of_all) { guild::sigmoid_novelty(of_all...); });
+  }
+};
+/// One for the first token of a sequence, whatever it is.
+TEST(SigmoidNovelty, FollowsTheFormulaInAnySplit) {
+  for (const Index chunk : {1, 3, 5000}) {
+    Sigmoid at(5000, chunk == 3 ? 4 : 1);
+    at.s(0, 7) = 1000, at.s(0, 8) = -1000;
+    at.run(chunk);
+    EXPECT_EQ(at.p(0, 0), 1.0);
+    EXPECT_EQ(at.p(0, 7), 1.0);
+    EXPECT_EQ(at.p(0, 8), 0.0);
+    for (Index t = 1; t < 5000; ++t) ASSERT_NEAR(at.p(0, t), 1 / (1 + std::exp(-at.s(0, t) - at.offset(0, 0))), 1e-15);
+  }
+}
+TEST(SigmoidNovelty, HasTheGradientsOfCentralDifferences) {
+  for (const int team : {1, 4}) {
+    Sigmoid at(9, team);
+    const auto value = [&] {
+      at.run(9);
+      return dot(at.p, at.dp);
+    };
+    (void)value();
+    Matrix<double> ds = at.dp, doffset(1, 1);
+    run_one(at.device, guild::SigmoidNoveltyGradientJob<double>{at.p.view().row(0), ds.view().row(0)},
+            [](auto&&... of_all) { guild::sigmoid_novelty_backward(of_all...); });
+    EXPECT_EQ(ds(0, 0), 0.0);
+    doffset(0, 0) = std::accumulate(ds.data.begin(), ds.data.begin() + ds.cols, 0.0);
+    expect_gradient(at.s, ds, value, "s");
+    expect_gradient(at.offset, doffset, value, "offset");
+  }
+}
+TEST(SigmoidNovelty, RefusesWhatDoesNotFit) {
+  Sigmoid at(6), longer(7);
+  guild::SigmoidNoveltyJob<double> two{at.s.view().row(0).slice(0, 2), 0, at.p.view().row(0)};
+  const auto forward = [](auto&&... of_all) { guild::sigmoid_novelty(of_all...); };
+  EXPECT_EQ(code_of([&] { run_one(at.device, two, forward); }), ErrorCode::op_shape);
+  guild::SigmoidNoveltyGradientJob<double> job{longer.p.view().row(0), at.dp.view().row(0)};
+  const auto backward = [](auto&&... of_all) { guild::sigmoid_novelty_backward(of_all...); };
+  EXPECT_EQ(code_of([&] { run_one(at.device, job, backward); }), ErrorCode::op_shape);
 }
 
 TEST(Novelty, HasTheSameBitsWhateverTheThreads) {

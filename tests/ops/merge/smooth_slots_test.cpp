@@ -15,6 +15,7 @@ template <class Real>
 struct Case {
   guild::Cpu device;
   Matrix<Real> y, z, weights, d;
+  bool whole = false;  ///< without z
 
   explicit Case(Index slots, Index width = 37, guild::CpuOptions options = {.threads = 2})
       : device(options),
@@ -29,7 +30,10 @@ struct Case {
     for (Index j = 0; j < slots; ++j) weights(0, j) = static_cast<Real>(kinds[j % 7]);
   }
   [[nodiscard]] guild::SmoothSlotsJob<Real> job() {
-    return {.y = y.view(), .z = z.view(), .weights = weights.view().row(0), .d = d.view()};
+    return {.y = y.view(), .z = taken_off(), .weights = weights.view().row(0), .d = d.view()};
+  }
+  [[nodiscard]] guild::View<const Real, 2> taken_off() {
+    return whole ? guild::View<const Real, 2>{} : guild::View<const Real, 2>(z.view());
   }
   void run(const guild::SmoothSlotsJob<Real>& one) {
     guild::smooth_slots(device, std::span<const guild::SmoothSlotsJob<Real>>(&one, 1));
@@ -43,16 +47,19 @@ TEST(SmoothSlots, FollowTheFormula) {
       for (const guild::Isa isa : {guild::Isa::baseline, guild::Isa::avx2, guild::Isa::avx512}) {
         if (!guild::runs_here(isa)) continue;
         Case<float> at(slots, width, {.threads = 2, .isa = isa});
-        at.run();
-        for (Index c = 0; c < width; ++c) {
-          double past = 0;
-          for (Index j = 0; j < slots; ++j) {
-            const double p = double(at.weights(0, j));
-            past = p * (double(at.y(j, c)) - double(at.z(j, c))) + (1 - p) * past;
-            ASSERT_NEAR(at.d(j, c), past, 1e-6) << j;
+        for (const bool whole : {false, true}) {
+          at.whole = whole;
+          at.run();
+          for (Index c = 0; c < width; ++c) {
+            double past = 0;
+            for (Index j = 0; j < slots; ++j) {
+              const double p = double(at.weights(0, j));
+              past = p * (double(at.y(j, c)) - (whole ? 0.0 : double(at.z(j, c)))) + (1 - p) * past;
+              ASSERT_NEAR(at.d(j, c), past, 1e-6) << j;
+            }
           }
+          EXPECT_TRUE(at.d.padding_is_untouched());
         }
-        EXPECT_TRUE(at.d.padding_is_untouched());
       }
 }
 
@@ -100,7 +107,7 @@ struct Gradients {
   }
   [[nodiscard]] guild::SmoothSlotsGradientJob<Real> job(Case<Real>& at) {
     return {.y = at.y.view(),
-            .z = at.z.view(),
+            .z = at.taken_off(),
             .weights = at.weights.view().row(0),
             .d = at.d.view(),
             .dd = dd.view(),
@@ -112,23 +119,25 @@ struct Gradients {
 
 /// A weight of 1 has a gradient of its own kind: from below.
 TEST(SmoothSlots, HaveTheGradientsOfCentralDifferences) {
-  for (const Index slots : {0, 1, 2, 9}) {
-    Case<double> at(slots, 19);
-    std::mt19937 random(4);
-    Matrix<double> dd(slots, 19);
-    dd.fill_normal(random);
-    const auto value = [&] {
-      at.run();
-      return dot(at.d, dd);
-    };
-    value();
-    Gradients<double> of(at, dd);
-    EXPECT_TRUE(of.dz.padding_is_untouched());
-    for (double& one : of.dy.data) one -= 0.5;
-    expect_gradient(at.y, of.dy, value, "y");
-    expect_gradient(at.z, of.dz, value, "z");
-    expect_gradient(at.weights, of.dweights, value, "weights");
-  }
+  for (const Index slots : {0, 1, 2, 9})
+    for (const bool whole : {false, true}) {
+      Case<double> at(slots, 19);
+      at.whole = whole;
+      std::mt19937 random(4);
+      Matrix<double> dd(slots, 19);
+      dd.fill_normal(random);
+      const auto value = [&] {
+        at.run();
+        return dot(at.d, dd);
+      };
+      value();
+      Gradients<double> of(at, dd);
+      EXPECT_TRUE(of.dz.padding_is_untouched());
+      for (double& one : of.dy.data) one -= 0.5;
+      expect_gradient(at.y, of.dy, value, "y");
+      expect_gradient(at.z, of.dz, value, "z");
+      expect_gradient(at.weights, of.dweights, value, "weights");
+    }
 }
 
 TEST(SmoothSlots, HaveTheSameBitsWhateverTheThreads) {
@@ -182,6 +191,18 @@ TEST(SmoothingWeights, AreNoveltiesOrOne) {
   guild::smoothing_weights_backward(device, view_of(p), view_of(closing), view_of(single), view_of(dweights),
                                     view_of(dp));
   EXPECT_EQ(dp, (std::vector<float>{0.5f, 0.5f, 0.5f, 2.5f, 0.5f, 0.5f, 0.5f, 0.5f}));
+}
+
+TEST(SmoothingWeights, OfAllSlotsAreNoveltiesWithinBounds) {
+  guild::Cpu device({.threads = 2});
+  const std::vector<std::int32_t> closing = {0, 1, 2, 3};
+  std::vector<float> p = {1, 0.7f, 0, 0.9999f}, weights(4), dp(4, 0.5f);
+  const float most = static_cast<float>(1.0 - 1e-4);
+  guild::smoothing_weights(device, view_of(p), view_of(closing), {}, view_of(weights));
+  EXPECT_EQ(weights, (std::vector<float>{most, 0.7f, 1e-4f, most}));
+  const std::vector<float> dweights = {1, 2, 3, 4};
+  guild::smoothing_weights_backward(device, view_of(p), view_of(closing), {}, view_of(dweights), view_of(dp));
+  EXPECT_EQ(dp, (std::vector<float>{0.5f, 2.5f, 0.5f, 4.5f}));
 }
 
 TEST(SmoothingWeights, RefuseWhatDoesNotFit) {

@@ -43,11 +43,11 @@ void lost_detail_backward(Device& device, std::span<const LostDetailGradientJob<
 }
 
 /// y[t] = x[t] + (1 + tanh(gate[t])) d[slot of t] + details[t] of each job's tokens, all [n, D], d as smooth_slots
-/// makes it. Where a token closed a group of itself alone (single), y[t] is its slot's row of `made` [M, D] to the bit,
-/// and neither gate nor details are read; where it has no slot, y[t] is x[t]. The gate's tanh is that of the element
-/// type: 1 + tanh(g) = 2 / (1 + e^(-2 g)), exactly 1 at 0. y may be x. slot and single [n] lie on the device,
-/// unchecked: slots are at least before - 1, and below before + M. Throws op_shape, also where the ring does not hold
-/// these slots.
+/// makes it. Where a token closed a group of itself alone (single, if it has data), y[t] is its slot's row of `made`
+/// [M, D] to the bit, and neither gate nor details are read; where it has no slot, y[t] is x[t]. The gate's tanh is
+/// that of the element type: 1 + tanh(g) = 2 / (1 + e^(-2 g)), exactly 1 at 0. y may be x. slot and single [n] lie on
+/// the device, unchecked: slots are at least before - 1, and below before + M. Throws op_shape, also where the ring
+/// does not hold these slots.
 template <class Device, class Real>
 void inflate(Device& device, std::span<const InflateJob<Real>> jobs) {
   for (const InflateJob<Real>& job : jobs) {
@@ -57,7 +57,7 @@ void inflate(Device& device, std::span<const InflateJob<Real>> jobs) {
     if (job.details.data != nullptr) detail::require_shape(job.details, tokens, columns, "inflate: details");
     detail::require_shape(job.made, job.made.rows, columns, "inflate: made");
     detail::require_size(job.slot, tokens, "inflate: slot");
-    detail::require_size(job.single, tokens, "inflate: single");
+    if (job.single.data != nullptr) detail::require_size(job.single, tokens, "inflate: single");
     detail::require_shape(job.y, tokens, columns, "inflate: y");
     detail::require_shape(job.d, job.d.rows, columns, "inflate: d");
     detail::require_held(job.ring, std::max(job.before - 1, Index{0}), length, job.d.rows, "inflate: d");
@@ -90,7 +90,7 @@ void inflate_backward(Device& device, std::span<const InflateGradientJob<Real>> 
     detail::require_shape(job.dd, slots, columns, "inflate_backward: dd");
     detail::require_shape(job.dmade, slots, columns, "inflate_backward: dmade");
     detail::require_size(job.closing, slots, "inflate_backward: closing");
-    detail::require_size(job.single, tokens, "inflate_backward: single");
+    if (job.single.data != nullptr) detail::require_size(job.single, tokens, "inflate_backward: single");
     if (job.dconfidence.data != nullptr) detail::require_size(job.dconfidence, tokens, "inflate_backward: dconfidence");
   }
   for_each_piece(device, jobs);

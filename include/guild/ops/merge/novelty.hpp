@@ -44,5 +44,42 @@ void novelty_backward(Device& device, std::span<const NoveltyGradientJob<Real>> 
   for_each_piece(device, jobs);
 }
 
+/// The energy of each job's tokens beside the `window` > 0 ones before each: e[t] = mean of f(cos(x[t], x[s])), with
+/// f(c) = c from `margin` on and alpha (exp(c - margin) - 1) below; 0 at position 0. Low where a token is like none of
+/// them (the score of PiToMe, arXiv 2405.16148, whose mean is over all tokens). A token's bits depend on the rows of
+/// its window alone. Throws op_shape, also where the ring does not hold the rows before the first token.
+template <class Device, class Real>
+void token_energy(Device& device, std::span<const TokenEnergyJob<Real>> jobs) {
+  for (const TokenEnergyJob<Real>& job : jobs) {
+    detail::require_shape(job.x, job.x.rows, job.x.cols, "token_energy: x");
+    detail::require_size(job.e, job.e.size, "token_energy: e");
+    if (job.e.size > 0)
+      detail::require_held(job.ring, std::max(job.first - job.window, Index{0}), job.first + job.e.size, job.x.rows,
+                           "token_energy: x");
+  }
+  for_each_piece(device, jobs);
+}
+
+/// p[t] = sigmoid(s[t] + offset) of each job's tokens, which holds s on entry; 1 at position 0. Throws op_shape.
+template <class Device, class Real>
+void sigmoid_novelty(Device& device, std::span<const SigmoidNoveltyJob<Real>> jobs) {
+  for (const SigmoidNoveltyJob<Real>& job : jobs) {
+    detail::require_size(job.offset, 1, "sigmoid_novelty: offset");
+    detail::require_size(job.p, job.p.size, "sigmoid_novelty: p");
+  }
+  for_each_piece(device, jobs);
+}
+
+/// Gradients of sigmoid_novelty of whole sequences under dp, of s, in place: that of the first token is 0, that of the
+/// offset is the sum of them. Throws op_shape.
+template <class Device, class Real>
+void sigmoid_novelty_backward(Device& device, std::span<const SigmoidNoveltyGradientJob<Real>> jobs) {
+  for (const SigmoidNoveltyGradientJob<Real>& job : jobs) {
+    detail::require_size(job.p, job.dp.size, "sigmoid_novelty_backward: p");
+    detail::require_size(job.dp, job.p.size, "sigmoid_novelty_backward: dp");
+  }
+  for_each_piece(device, jobs);
+}
+
 }  // namespace v1
 }  // namespace guild

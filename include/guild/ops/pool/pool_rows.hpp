@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <guild/core/refuse.hpp>
 #include <guild/ops/common/pieces.hpp>
+#include <guild/ops/common/ring_check.hpp>
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/pool/rows/pool_rows.hpp>
@@ -34,13 +35,12 @@ void pool_rows(Device& device, std::span<const PoolRowsJob<Real>> jobs) {
     detail::require_shape(job.out, job.out.rows, width, "pool_rows: out");
     if (job.out.rows == 0) continue;
     const Index begin = std::max(job.first + 1 - job.sizes.series(), Index{0}) * ratio;
-    if (job.first < 0 || job.first + job.out.rows > job.length / ratio ||
-        !job.ring.holds(begin, job.length, job.rows.rows))
+    if (job.first < 0 || job.first + job.out.rows > job.length / ratio)
       detail::refuse(ErrorCode::op_shape,
                      {"windows ", job.first, " to ", job.first + job.out.rows - 1, " of ", ratio, " of ", job.length,
-                      " tokens, but there are ", job.rows.rows, " rows in a ring of ", job.ring.rows,
-                      "; pass the rows of closed windows"},
-                     "pool_rows: rows");
+                      " tokens are not all closed; ask for closed windows"},
+                     "pool_rows: out");
+    detail::require_held(job.ring, begin, job.length, job.rows.rows, "pool_rows: rows");
   }
   for_each_piece(device, jobs);
 }

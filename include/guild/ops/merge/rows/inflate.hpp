@@ -91,7 +91,8 @@ struct InflateJob {
   Index before = 0;                 ///< slots of the sequence that were closed before token 0
   View<const Real, 2> made;         ///< [M, D]: what the inner layers made of the slots that are closed from token 0 on
   View<const std::int32_t> slot;    ///< [n]: of the sequence, -1: none
-  View<const std::int32_t> single;  ///< [n]: not 0 where the token closed a group of itself alone
+  /// [n]: not 0 where the token closed a group of itself alone; or no data: none is copied
+  View<const std::int32_t> single{};
   View<Real, 2> y;                  ///< [n, D]
   RingRows ring{};
 
@@ -100,7 +101,7 @@ struct InflateJob {
   template <Team T>
   GUILD_HD void operator()(T team, Index token) const {
     const Index of = slot.data[token], dim = x.cols;
-    const bool copied = of >= 0 && single.data[token] != 0;
+    const bool copied = of >= 0 && single.data != nullptr && single.data[token] != 0;
     const Real* const from = copied ? made.data + (of - before) * made.pitch : x.data + token * x.pitch;
     Real* const to = y.data + token * y.pitch;
     if (copied || of < 0) return team.for_each(dim, [=](Index i) { to[i] = from[i]; });
@@ -125,7 +126,7 @@ struct InflateGradientJob {
   View<const Real, 2> gate{};        ///< [n, D], or no data
   View<const Real, 2> d;             ///< [M, D]
   View<const std::int32_t> closing;  ///< [M]: the position that closed each slot, ascending
-  View<const std::int32_t> single;   ///< [n]
+  View<const std::int32_t> single{};  ///< [n], or no data
   View<const Real, 2> dy;            ///< [n, D]
   View<Real, 2> dx;                  ///< [n, D]
   View<Real, 2> dgate{};             ///< [n, D], where gate has data
@@ -147,7 +148,7 @@ struct InflateGradientJob {
     if (!none) team.for_each(dim, [=](Index i) { to_slot[i] = to_made[i] = Real(0); });
     for (Index token = tokens.begin; token < tokens.end; ++token) {
       const Real* const along = dy.data + token * dy.pitch;
-      const bool copied = !none && single.data[token] != 0;
+      const bool copied = !none && single.data != nullptr && single.data[token] != 0;
       if (none || copied) {
         const Real confidence = copied && dconfidence.data != nullptr
                                     ? team.sum(dim, [=](Index i) { return along[i] * added[i]; })

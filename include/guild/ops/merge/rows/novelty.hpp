@@ -4,6 +4,7 @@
 #include <cmath>
 #include <guild/device/team.hpp>
 #include <guild/ops/attention/job.hpp>
+#include <guild/ops/common/pieces.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -89,6 +90,69 @@ struct NoveltyGradientJob {
       to_q[i] = along * a * (unit_k - pull_q * unit_q);
       to_k[i] = along * b * (unit_q - pull_k * unit_k);
     });
+  }
+};
+
+/// e[t] = the mean of f(cos(x[t], x[s])) over the `window` tokens s before t, see token_energy. A piece is a token.
+template <class Real>
+struct TokenEnergyJob {
+  View<const Real, 2> x;  ///< [.., D]: the row of each position, as `ring` says
+  Index first = 0;        ///< position of token 0
+  Index window = 0;
+  Real margin, alpha;
+  View<Real> e;  ///< [n]
+  RingRows ring{};
+
+  [[nodiscard]] GUILD_HD Index pieces() const { return e.size; }
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index token) const {
+    const Index position = first + token, begin = position > window ? position - window : 0;
+    const Real* const own = x.data + ring.row_of(position) * x.pitch;
+    Real sum = Real(0);
+    for (Index before = begin; before < position; ++before) {
+      const Real cosine = detail::angle_of(team, own, x.data + ring.row_of(before) * x.pitch, x.cols).cosine;
+      sum += cosine >= margin ? cosine : alpha * (std::exp(cosine - margin) - Real(1));
+    }
+    if (team.rank() == 0) e.data[token] = position > begin ? sum / static_cast<Real>(position - begin) : Real(0);
+  }
+};
+
+/// p[t] = sigmoid(p[t] + offset), in place; 1 for the token at position 0. Pieces of tokens.
+template <class Real>
+struct SigmoidNoveltyJob {
+  View<const Real> offset;  ///< [1]
+  Index first = 0;          ///< position of token 0
+  View<Real> p;             ///< [n]
+
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(p.size); }
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, p.size);
+    Real* const to = p.data + range.begin;
+    const Real by = offset.data[0];
+    const bool begins = first + range.begin == 0;
+    team.for_each(range.count,
+                  [=](Index i) { to[i] = begins && i == 0 ? Real(1) : Real(1) / (Real(1) + std::exp(-(to[i] + by))); });
+  }
+};
+
+/// A whole sequence on the way back, in place: dp[t] *= p[t] (1 - p[t]), 0 for the first token.
+template <class Real>
+struct SigmoidNoveltyGradientJob {
+  View<const Real> p;  ///< [n]
+  View<Real> dp;       ///< [n]
+
+  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(dp.size); }
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index piece) const {
+    const PieceRange range = piece_range(piece, dp.size);
+    const Real* const of = p.data + range.begin;
+    Real* const to = dp.data + range.begin;
+    const bool begins = range.begin == 0;
+    team.for_each(range.count, [=](Index i) { to[i] *= begins && i == 0 ? Real(0) : of[i] * (Real(1) - of[i]); });
   }
 };
 

@@ -11,22 +11,24 @@ struct MergeTerms {
   double loss = 0.0;    ///< the ratio loss, without its weight
   double slots = 0.0;   ///< groups closed
   double tokens = 0.0;  ///< that could close them
+  double novel = 0.0;   ///< of the tokens those whose novelty wants it, granted or not
   GUILD_HD MergeTerms& operator+=(const MergeTerms& other) {
     loss += other.loss;
     slots += other.slots;
     tokens += other.tokens;
+    novel += other.novel;
     return *this;
   }
   /// The share of tokens that closed a group; 0 of none.
   [[nodiscard]] double share() const { return tokens > 0.0 ? slots / tokens : 0.0; }
 };
 
-/// novel G + familiar (1 - G), G the mean of p, summed in double; and what closed.
+/// novel G + familiar (1 - G), G the mean of p, summed in double; and what is counted beside it.
 template <class Real>
 struct RatioLossRow {
   View<const Real> p;      ///< [n]
   double novel, familiar;  ///< what the loss counts of G and of 1 - G
-  double closed;           ///< of the n tokens
+  MergeTerms counted;      ///< without its loss
   View<MergeTerms> terms;  ///< [1], added to
 
   template <Team T>
@@ -34,7 +36,9 @@ struct RatioLossRow {
     const Real* const from = p.data;
     const double tokens = static_cast<double>(p.size);
     const double mean = team.sum(p.size, [from](Index i) { return static_cast<double>(from[i]); }) / tokens;
-    if (team.rank() == 0) terms.data[0] += MergeTerms{novel * mean + familiar * (1.0 - mean), closed, tokens};
+    if (team.rank() != 0) return;
+    terms.data[0] += counted;
+    terms.data[0].loss += novel * mean + familiar * (1.0 - mean);
   }
 };
 

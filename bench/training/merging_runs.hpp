@@ -1,0 +1,206 @@
+// What the experiments on merged tokens share: options, logs that are resumed arm by arm, a budget whose numbers are
+// chosen at run time, and the arms themselves. Programs print one JSON object a line into a log; a line that is there
+// is not run again.
+#pragma once
+
+#include <time.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <guild/core/refuse.hpp>
+#include <guild/cpu.hpp>
+#include <guild/modules/merge_span.hpp>
+#include <guild/training/initialize.hpp>
+#include <guild/training/trainer.hpp>
+
+namespace merging_runs {
+
+using guild::Index;
+
+/// Seconds of this process on its processors: other work on the machine hardly touches them.
+inline double processor_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+/// Parts of a text between commas.
+inline std::vector<std::string> split(std::string_view text) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(','), text.size());
+    parts.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return parts;
+}
+
+/// Pairs "--name value" of a command line, over the defaults of a program. Throws op_argument for other names.
+class Options {
+ public:
+  Options(std::map<std::string, std::string> defaults, int argc, char** argv) : values_(std::move(defaults)) {
+    for (int i = 1; i < argc; i += 2) {
+      const std::string_view name = argv[i];
+      const auto known = name.substr(0, 2) == "--" ? values_.find(std::string(name.substr(2))) : values_.end();
+      if (known == values_.end() || i + 1 == argc)
+        guild::detail::refuse(guild::ErrorCode::op_argument,
+                              {name, " is no option, or has no value; there are: ", names()});
+      known->second = argv[i + 1];
+    }
+  }
+  [[nodiscard]] const std::string& operator[](const std::string& name) const { return values_.at(name); }
+  [[nodiscard]] double number(const std::string& name) const { return std::atof(values_.at(name).c_str()); }
+  [[nodiscard]] Index integer(const std::string& name) const { return std::atoll(values_.at(name).c_str()); }
+  [[nodiscard]] std::vector<std::string> list(const std::string& name) const { return split(values_.at(name)); }
+
+ private:
+  [[nodiscard]] std::string names() const {
+    std::string all;
+    for (const auto& [name, value] : values_) all.append(all.empty() ? "--" : " --").append(name);
+    return all;
+  }
+  std::map<std::string, std::string> values_;
+};
+
+/// Lines of JSON in a file, and on the screen.
+class Log {
+ public:
+  explicit Log(std::string path) : path_(std::move(path)) {
+    std::ifstream file(path_);
+    for (std::string line; std::getline(file, line);)
+      if (line.ends_with('}')) lines_.push_back(line);
+  }
+  /// Whether a line begins as this one does.
+  [[nodiscard]] bool has(std::string_view begin) const {
+    for (const std::string& line : lines_)
+      if (line.starts_with(begin)) return true;
+    return false;
+  }
+  void add(const std::string& line) {
+    std::ofstream(path_, std::ios::app) << line << "\n";
+    std::printf("%s\n", line.c_str());
+    std::fflush(stdout);
+  }
+
+ private:
+  std::string path_;
+  std::vector<std::string> lines_{};
+};
+
+/// One line in the making.
+class Line {
+ public:
+  Line(std::string_view arm, std::uint64_t seed, Index steps) {
+    text_ = guild::detail::text_of(
+        {"{\"arm\": \"", arm, "\", \"seed\": ", static_cast<Index>(seed), ", \"steps\": ", steps});
+  }
+  /// What tells a line from others: its arm, its seed, its steps.
+  [[nodiscard]] std::string begin() const { return text_ + ","; }
+  void add(std::string_view name, double value, int digits = 4) {
+    char number[64];
+    std::snprintf(number, sizeof number, "%.*f", digits, value);
+    text_.append(", \"").append(name).append("\": ").append(number);
+  }
+  /// A list of numbers, as text.
+  void list(std::string_view name, std::string_view numbers) {
+    text_.append(", \"").append(name).append("\": [").append(numbers).append("]");
+  }
+  [[nodiscard]] std::string text() const { return text_ + "}"; }
+
+ private:
+  std::string text_;
+};
+
+/// TokenBucket with numbers of the running program: Num / Den of the tokens, bursts of Burst, groups of up to G.
+struct RunBucket {
+  static constexpr Index longest = 8;
+  static constexpr bool causal = true, prefix_stable = true;
+  static inline Index num = 1, den = 2, burst = 4;
+  static constexpr double ratio = 0.5;  // what the ratio loss aims at
+
+  static double share() { return static_cast<double>(num) / static_cast<double>(den); }
+  static Index max_slots(Index tokens) { return tokens <= 0 ? 0 : std::min(tokens, burst + num * (tokens - 1) / den); }
+  static bool step(guild::MergeState& state, bool wanted) {
+    const bool first = state.tokens == 0;
+    state.credit = first ? burst * den : std::min(state.credit + num, burst * den);
+    const bool closes = first || (state.credit >= den && (wanted || state.length + 1 >= longest));
+    if (closes) state.credit -= den;
+    return state.take(closes);
+  }
+};
+/// The default policy but for a rank that fits small models, and budget and threshold of the running program.
+struct RunMerging : guild::DefaultMerging {
+  using Novelty = guild::CosineNovelty<32>;
+  using Budget = RunBucket;
+  static inline float threshold = 0.5f;
+};
+template <class PoolType>
+struct PoolBy : RunMerging {
+  using Pool = PoolType;
+};
+struct Hourglass : guild::DefaultMerging {  // arXiv 2110.13711, the first group aside
+  using Novelty = guild::NoNovelty;
+  using Budget = guild::FixedStride<2>;
+  using Pool = guild::MassMean;
+};
+struct Selected : RunMerging {  // H-Net, arXiv 2507.07955: all that is novel, each slot its last token
+  using Budget = guild::Unbounded<8>;
+  using Pool = guild::SelectClosing;
+  static constexpr double ratio = 0.5;
+};
+
+template <Index Gate, Index Detail, bool Smooths = true>
+struct Inflated : guild::DefaultInflation {
+  static constexpr bool smooths = Smooths;
+  static constexpr Index gate_rank = Gate, detail_rank = Detail;
+};
+
+/// Inflation that repeats what became of a slot: y = slot + d, with nothing of the token's own row.
+template <class S, class PolicyType = Inflated<0, 0>>
+struct RepeatSlots {
+  using Policy = PolicyType;
+  static constexpr Index hidden = S::config.hidden;
+  static constexpr bool has_gate = false, has_detail = true, reads_loss = true;
+  template <class Store>
+  struct Weights {};
+  template <class... A>
+  static void visit(A&&...) {}
+  template <class Real>
+  struct Made {
+    guild::DeviceView<Real, 2> gate{}, detail{};
+  };
+  template <class Device, class Store, class Real, class Memory>
+  static Made<Real> make(Device& device, const Weights<Store>&, guild::DeviceView<const Real, 2> r, Memory& memory) {
+    Made<Real> made;
+    made.detail = memory.template take<Real>(r.rows, r.cols);  // x + detail is the slot
+    for_each_row(device, r.rows, r.cols, Negative<Real>{r, made.detail});
+    return made;
+  }
+  template <class Device, class Store, class Gradients, class Real>
+  static void backward(Device& device, const Weights<Store>&, guild::DeviceView<const std::type_identity_t<Real>, 2>,
+                       const Made<Real>&, guild::DeviceView<const std::type_identity_t<Real>, 2>,
+                       guild::DeviceView<const std::type_identity_t<Real>, 2> ddetail, guild::DeviceView<Real, 2> dr,
+                       Weights<Gradients>&) {
+    for_each_row(device, dr.rows, dr.cols, Negative<Real>{ddetail, dr});
+  }
+
+ private:
+  template <class Real>
+  struct Negative {
+    guild::View<const Real, 2> from;
+    guild::View<Real, 2> to;
+    template <guild::Team T>
+    void operator()(T team, Index row) const {
+      team.for_each(to.cols, [&](Index i) { to(row, i) = -from(row, i); });
+    }
+  };
+};
+
+}  // namespace merging_runs
