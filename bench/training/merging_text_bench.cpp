@@ -3,7 +3,8 @@
 // bench/reference/fetch_text.sh gets the text, bench/reference/plot_merging.py draws what is logged.
 //   bench/reference/fetch_text.sh jargon.txt
 //   merging_text_bench --text jargon.txt [--arms dense,default,...] [--seeds 1,2,3] [--steps N] [--out FILE]
-//                      [--ratio 1/2] [--threshold X] [--merge_weight X] [--threads N] [--lr X] [--tag NAME] [--same steps|flops]
+//                      [--ratio 1/2] [--threshold X] [--merge_weight X] [--threads N] [--lr X] [--tag NAME] [--same
+//                      steps|flops]
 // All arms of a seed begin with the same weights, as far as they have the same tensors, and see the same batches. Bits
 // a byte are of the last tenth of the text and of problems that none was trained on. --same flops: an arm goes on until
 // it has used as many operations as the dense one in so many steps.
@@ -114,13 +115,15 @@ double operations(const Weights& weights, double share) {
         for (const Path* at = &path; at != nullptr; at = at->parent())
           if (at->parent() != nullptr && at->parent()->name() == "layers") layer = at->index();
         const bool beside = passes_through(path, "merging") || passes_through(path, "inflation");
-        const double used = passes_through(path, "experts") ? double(Base::routing.top_k) / double(Base::routing.experts) : 1;
+        const double used =
+            passes_through(path, "experts") ? double(Base::routing.top_k) / double(Base::routing.experts) : 1;
         sum += 6.0 * used * static_cast<double>(data.size()) *
                (!beside && layer >= first_inner && layer < last_inner ? share : 1.0);
       },
       weights);
   const double pairs = 6.0 * Base::attention.heads *
-                       static_cast<double>(Base::attention.query_dim() + Base::attention.value_dim) * double(length) / 2;
+                       static_cast<double>(Base::attention.query_dim() + Base::attention.value_dim) * double(length) /
+                       2;
   return sum + pairs * (static_cast<double>(Base::config.layers - inner) + static_cast<double>(inner) * share * share);
 }
 
@@ -134,7 +137,8 @@ struct Setting {
 template <class Model, class Weights>
 void measure(Cpu& device, const Weights& weights, const Text& text, Line& line) {
   std::vector<std::int32_t> tokens, positions;
-  for (const TrainingBatch& batch : text.held_out(true, 8)) tokens.insert(tokens.end(), batch.tokens.begin(), batch.tokens.end());
+  for (const TrainingBatch& batch : text.held_out(true, 8))
+    tokens.insert(tokens.end(), batch.tokens.begin(), batch.tokens.end());
   for (Index i = 0; i < 1024; ++i) positions.push_back(static_cast<std::int32_t>(i));
   Buffer<float> states(1024 * Model::config.hidden), logits(Model::config.vocab);
   double prefill = 1e9, decode = 1e9;
@@ -192,7 +196,7 @@ void train(Log& log, const char* arm, const Setting& setting) {
   Trainer<Model> trainer(
       device, std::move(weights),
       {.optimizer = Muon{.lr = lr, .weight_decay = 0.01, .rest = {.lr = lr, .beta2 = 0.98, .weight_decay = 0}},
-       .schedule = Schedule::warmup_cosine(50, steps, 0.02),
+       .schedule = Schedule::warmup_cosine(std::min<Index>(50, steps - 1), steps, 0.02),
        .objective = {.merge_weight = options.number("merge_weight")}});
   Random random(setting.seed, 5);
   TrainingBatch batch;
