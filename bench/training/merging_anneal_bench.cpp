@@ -2,10 +2,12 @@
 // on while the share of slots falls from all tokens to one half. One command, resumed arm by arm, from the root of
 // guild; bench/reference/plot_merging.py draws what it logs.
 //   merging_anneal_bench [--arms start,dense,anneal,abrupt] [--seeds 1] [--steps N] [--problems N] [--out FILE]
-//                        [--threads N] [--lr X] [--tokens N] [--threshold X] [--ratio N/64] [--merge_weight X]
+//                        [--threads N] [--lr X] [--tokens N] [--threshold X] [--ratio N] [--merge_weight X] [--tag
+//                        NAME]
 // Arms: `start` is the checkpoint as it is (at ratio 1, to the bit), `dense` learns on without merging, `anneal` comes
-// to the ratio after three fifths of the steps, `abrupt` merges from the first step. All see the same batches. The
-// score is greedy answers, decoded from caches, to problems that no model was trained on.
+// to N / 64 slots a token at most, and to the threshold, after three fifths of the steps, `abrupt` merges from the
+// first step. With --ratio 64 novelty alone decides. All see the same batches. The score is greedy answers, decoded
+// from caches, to problems that no model was trained on.
 #include <algorithm>
 #include <string>
 #include <vector>

@@ -210,7 +210,7 @@ void train(Log& log, const char* arm, const Setting& setting) {
       device, std::move(weights),
       {.optimizer =
            Muon{.lr = setting.lr, .weight_decay = 0.01, .rest = {.lr = setting.lr, .beta2 = 0.98, .weight_decay = 0}},
-       .schedule = Schedule::warmup_cosine(50, setting.steps, 0.02),
+       .schedule = Schedule::warmup_cosine(std::min<Index>(50, setting.steps - 1), setting.steps, 0.02),
        .objective = {.merge_weight = setting.merge_weight}});
   Random random(setting.seed, 5);
   TrainingBatch batch;

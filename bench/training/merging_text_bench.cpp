@@ -196,7 +196,7 @@ void train(Log& log, const char* arm, const Setting& setting) {
   Trainer<Model> trainer(
       device, std::move(weights),
       {.optimizer = Muon{.lr = lr, .weight_decay = 0.01, .rest = {.lr = lr, .beta2 = 0.98, .weight_decay = 0}},
-       .schedule = Schedule::warmup_cosine(50, steps, 0.02),
+       .schedule = Schedule::warmup_cosine(std::min<Index>(50, steps - 1), steps, 0.02),
        .objective = {.merge_weight = options.number("merge_weight")}});
   Random random(setting.seed, 5);
   TrainingBatch batch;
