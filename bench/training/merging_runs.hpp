@@ -5,6 +5,7 @@
 
 #include <time.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include <guild/core/refuse.hpp>
@@ -126,7 +128,11 @@ struct RunBucket {
   static constexpr double ratio = 0.5;  // what the ratio loss aims at
 
   static double share() { return static_cast<double>(num) / static_cast<double>(den); }
-  static Index max_slots(Index tokens) { return tokens <= 0 ? 0 : std::min(tokens, burst + num * (tokens - 1) / den); }
+  /// Of the running program's numbers; a compiler, which knows none, takes any.
+  static constexpr Index max_slots(Index tokens) {
+    if (tokens <= 0) return 0;
+    return std::is_constant_evaluated() ? tokens : std::min(tokens, burst + num * (tokens - 1) / den);
+  }
   static bool step(guild::MergeState& state, bool wanted) {
     const bool first = state.tokens == 0;
     state.credit = first ? burst * den : std::min(state.credit + num, burst * den);

@@ -51,8 +51,9 @@ void require_whole_sight(const Pass<Device>& pass, bool caches, const char* wher
            where);
 }
 
-/// A MatchPlan's lists on the device. Tokens lie in its order, so a slot's are the ones from its first up to the next
-/// slot's: with `last` for the first, what inflation knows of slots that were closed by a token holds here too.
+/// A MatchPlan's lists on the device. Tokens lie in its order, so a slot's are those from its first up to the next
+/// one's: with the first for the one that `closed` it, what inflation knows of slots that were closed by a token holds
+/// here too.
 template <class Device, class Position>
 class MatchedSlots {
  public:
@@ -79,12 +80,12 @@ class MatchedSlots {
     order = upload(device, plan_.order(), memory);
     slot = upload(device, plan_.slot(), memory);
     single = upload(device, plan_.single(), memory);
-    last = upload(device, plan_.first(), memory);
-    ends = upload(device, plan_.last(), memory);
+    first = closed = upload(device, plan_.first(), memory);
+    last = upload(device, plan_.last(), memory);
     batch_ = {upload(device, ids_.ready(), memory), upload(device, places_.ready(), memory), plan_.chunks()};
   }
 
-  DeviceView<const std::int32_t> place, order, slot, single, last, ends;  ///< `ends`: last() of the plan
+  DeviceView<const std::int32_t> place, order, slot, single, first, last, closed;
 
   [[nodiscard]] Index size() const { return plan_.size(); }
   [[nodiscard]] const Chunk& chunk(std::size_t i) const { return plan_.chunks()[i]; }
@@ -204,8 +205,8 @@ struct MatchSpan {
                   .scores = detail::rows_of(saved.scores, chunk),
                   .masses = detail::some_rows(masses, chunk),
                   .length = chunk.count,
-                  .first = detail::rows_of(plan.last, of),
-                  .last = detail::rows_of(plan.ends, of),
+                  .first = detail::rows_of(plan.first, of),
+                  .last = detail::rows_of(plan.last, of),
                   .z = detail::rows_of(saved.merged.slots, of),
                   .mass = detail::rows_of(saved.merged.masses, of)});
       }
@@ -249,8 +250,8 @@ struct MatchSpan {
       const Chunk &chunk = pass.batch.chunks[i], &of = plan.chunk(i);
       jobs.add({.x = detail::rows_of(saved.merged.x, chunk),
                 .scores = detail::rows_of(saved.scores, chunk),
-                .first = detail::rows_of(plan.last, of),
-                .last = detail::rows_of(plan.ends, of),
+                .first = detail::rows_of(plan.first, of),
+                .last = detail::rows_of(plan.last, of),
                 .z = detail::rows_of(saved.merged.slots, of),
                 .dz = detail::rows_of(dslots, of),
                 .dx = detail::rows_of(dpooled, chunk),
