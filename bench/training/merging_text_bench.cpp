@@ -7,7 +7,7 @@
 //                      steps|flops]
 // All arms of a seed begin with the same weights, as far as they have the same tensors, and see the same batches. Bits
 // a byte are of the last tenth of the text and of problems that none was trained on. --same flops: an arm goes on until
-// it has used as many operations as the dense one in so many steps.
+// it has used as many operations as the dense one in so many steps, if --ratio of the tokens become slots.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -260,7 +260,13 @@ int main(int argc, char** argv) {
                           argc, argv);
     Log log(options["out"]);
     RunBucket::num = options.integer("ratio");
-    RunBucket::den = std::atoll(options["ratio"].c_str() + options["ratio"].find('/') + 1);
+    if (const std::size_t slash = options["ratio"].find('/'); slash != std::string::npos)
+      RunBucket::den = std::atoll(options["ratio"].c_str() + slash + 1);
+    else
+      guild::detail::refuse(guild::ErrorCode::op_argument,
+                            {"--ratio is a fraction as 1/2, and not ", options["ratio"]});
+    if (options.number("merge_weight") != 0 && 2 * RunBucket::num != RunBucket::den)
+      guild::detail::refuse(guild::ErrorCode::op_argument, "the ratio loss of these arms aims at 1/2 alone");
     RunMerging::threshold = static_cast<float>(options.number("threshold"));
     const Text text(options["text"]);
     for (const std::string& seed : options.list("seeds"))

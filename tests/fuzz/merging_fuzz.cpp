@@ -195,9 +195,6 @@ struct Planned {
         check(plan.positions()[slot] == (token.guarded ? position_of(t) : moment / mass));
         check(plan.tokens()[slot] == token.id);
         check(plan.closing_only()[slot] == (token.guarded ? 1 : 0));
-        const float share = plan.shares()[slot];
-        check(single ? share == 1.0f
-                     : (std::isnan(token.novelty) ? std::isnan(share) : share >= 1e-4f && share <= 1.0f));
         ++slot;
       }
       check(of.first_position + of.count == closed);

@@ -46,9 +46,7 @@ struct Story {
 };
 
 struct Slot {
-  std::int32_t first, last, closing_only, token;
-  float share;
-  std::int32_t position;
+  std::int32_t first, last, closing_only, token, position;
   friend bool operator==(const Slot&, const Slot&) = default;
 };
 /// The plan of a sequence, of one pass or several.
@@ -92,8 +90,7 @@ Told by_definition(const Story& story, const std::vector<bool>& closes) {
     told.singles.push_back(closes[row] && t - last == 1);
     if (!closes[row]) continue;
     told.made.push_back({static_cast<std::int32_t>(last + 1), static_cast<std::int32_t>(t), story.guarded[row],
-                         story.tokens[row], t - last == 1 ? 1.0f : std::min(std::max(story.novelty[row], 1e-4f), 1.0f),
-                         position_of<Position>(story, static_cast<std::size_t>(last + 1), row)});
+                         story.tokens[row], position_of<Position>(story, static_cast<std::size_t>(last + 1), row)});
     last = t;
   }
   return told;
@@ -148,8 +145,8 @@ struct Telling {
       add(all.closes, plan.closes()), add(all.slots, plan.slots()), add(all.singles, plan.singles());
       for (Index end = slot + inner.count; slot < end; ++slot) {
         const auto j = static_cast<std::size_t>(slot);
-        all.made.push_back({plan.first()[j], plan.last()[j], plan.closing_only()[j], plan.tokens()[j], plan.shares()[j],
-                            plan.positions()[j]});
+        all.made.push_back(
+            {plan.first()[j], plan.last()[j], plan.closing_only()[j], plan.tokens()[j], plan.positions()[j]});
       }
     }
     EXPECT_EQ(slot, plan.size());
@@ -190,11 +187,9 @@ TEST(MergePlan, SaysWhatTheGroupsOfASmallSequenceAre) {
   EXPECT_EQ(told.closes, (Tokens{1, 0, 1, 1, 0, 1, 1}));
   EXPECT_EQ(told.slots, (Tokens{0, 0, 1, 2, 2, 3, 4}));
   EXPECT_EQ(told.singles, (Tokens{1, 0, 0, 1, 0, 0, 1}));
-  EXPECT_EQ(told.made, (std::vector<Slot>{{0, 0, 0, 10, 1.0f, 0},
-                                          {1, 2, 0, 12, 0.6f, 3},
-                                          {3, 3, 0, 13, 1.0f, 7},
-                                          {4, 5, 1, 15, 1e-4f, 10},
-                                          {6, 6, 0, 16, 1.0f, 11}}));
+  EXPECT_EQ(
+      told.made,
+      (std::vector<Slot>{{0, 0, 0, 10, 0}, {1, 2, 0, 12, 3}, {3, 3, 0, 13, 7}, {4, 5, 1, 15, 10}, {6, 6, 0, 16, 11}}));
   const auto positions = [&]<class Position>(Position, std::int32_t second, std::int32_t fourth) {
     const Told other = whole<TokenBucket<1, 2, 2, 3>, Position>(story);
     EXPECT_EQ(other.made[1].position, second);
@@ -246,7 +241,7 @@ TEST(MergePlan, WithoutMergingEveryTokenIsItsSlot) {
   for (std::size_t t = 0; t < 40; ++t) {
     EXPECT_EQ(told.slots[t], static_cast<std::int32_t>(t));
     const auto position = static_cast<std::int32_t>(t);
-    EXPECT_EQ(told.made[t], (Slot{position, position, story.guarded[t], story.tokens[t], 1.0f, story.positions[t]}));
+    EXPECT_EQ(told.made[t], (Slot{position, position, story.guarded[t], story.tokens[t], story.positions[t]}));
   }
 }
 

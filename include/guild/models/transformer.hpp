@@ -80,7 +80,12 @@ struct Transformer {
       return marks(layers.mark(tokens),
                    [guessed](const auto& layer) { return layer.mark(std::min(guessed, layer.length())); });
     }
-    [[nodiscard]] Index oldest() const { return layers.oldest(); }
+    [[nodiscard]] Index oldest() const {
+      Index most = layers.oldest();
+      for (const auto& layer : mtp)  // which forgets one token more than the others
+        if (layer.oldest() > 0) most = std::max(most, layer.oldest() + 1);
+      return most;
+    }
     /// Throws op_argument for a mark to which it cannot go back, and then changes nothing.
     [[gnu::noinline]] void rewind(const Mark& mark) {
       for (std::size_t i = 0; i < std::min(mtp.size(), most_mtp); ++i) detail::check_rewind(mtp[i], mark.mtp[i]);

@@ -96,7 +96,8 @@ struct CachedLatentAttention {
   /// Rows of keys and values that the expanded form makes.
   static Index rows_of(const Context& chunk, const KeyWindow& keys) { return chunk.length() - skipped_of(chunk, keys); }
   static Index seen_by_one(const Context& chunk, const AttentionBranch<float>& branch) {
-    return branch.choice.limits(chunk.length()) ? branch.choice.chosen.cols : rows_of(chunk, branch.keys);
+    const bool few = !branch.choice.everywhere && branch.choice.limits(chunk.length());
+    return few ? branch.choice.chosen.cols : rows_of(chunk, branch.keys);
   }
   static float scale() { return softmax_scale(config); }
 

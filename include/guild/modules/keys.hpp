@@ -110,14 +110,24 @@ template <class Cache>
     return cache;
 }
 
+namespace detail {
+/// An attention kind with other keys.
+template <class Attention, class Keys>
+struct WithKeys {
+  static_assert(!MergesKeys<typename Attention::KeyPolicy> && !WeighsKeys<typename Attention::KeyPolicy>,
+                "Local, SparseTopK: of keys that are neither merged nor weighted; Weighted<...> is outermost");
+  using type = typename Attention::template WithKeys<Keys>;
+};
+}  // namespace detail
+
 /// An attention kind that sees the keys which an index chooses (DeepSeek-V3.2-Exp): all of them in a sequence of no
 /// more than IndexerType::top_k, to the bit.
 template <class Attention, class IndexerType>
-using SparseTopK = typename Attention::template WithKeys<ChosenKeys<IndexerType>>;
+using SparseTopK = typename detail::WithKeys<Attention, ChosenKeys<IndexerType>>::type;
 
 /// An attention kind that sees a window of keys.
 template <class Attention, Index Window, Index Pinned = 0, Index Chunk = 16>
-using Local = typename Attention::template WithKeys<LocalKeys<Window, Pinned, Chunk>>;
+using Local = typename detail::WithKeys<Attention, LocalKeys<Window, Pinned, Chunk>>::type;
 
 }  // namespace v1
 }  // namespace guild

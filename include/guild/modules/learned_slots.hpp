@@ -47,6 +47,8 @@ struct LearnedSlots {
   static_assert(detail::takes_slots<LayersType>,
                 "LearnedSlots: attention inside a span is Mla or Gqa, or Weighted of them; a kind of your own that may "
                 "run on slots says static constexpr bool takes_slots = true");
+  static_assert(detail::first_choice<LayersType> == detail::FirstChoice::none,
+                "LearnedSlots: an index chooses among earlier tokens, and slots have none");
   using Layers = LayersType;
   using LastLayer = typename Layers::LastLayer;
   static constexpr int layers = Layers::layers;
@@ -68,10 +70,10 @@ struct LearnedSlots {
   /// Paths as those of a MergeSpan.
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, Index first_layer, W&... weights) {
-    const Path first = path / first_layer, name = first / "span", numbered = name / spans_at_front;
-    const Path& own = spans_at_front > 1 ? numbered : first;
-    Logits::visit(visitor, own / "slots", weights.logits...);
-    Layers::visit(visitor, path, first_layer, weights.layers...);
+    detail::at_path_of_span(path, first_layer, spans_at_front, [&](const Path& own) {
+      Logits::visit(visitor, own / "slots", weights.logits...);
+      Layers::visit(visitor, path, first_layer, weights.layers...);
+    });
   }
 
   template <class Real>

@@ -162,10 +162,10 @@ struct MatchSpan {
   /// Paths as those of a MergeSpan.
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, Index first_layer, W&... weights) {
-    const Path first = path / first_layer, name = first / "span", numbered = name / spans_at_front;
-    const Path& own = spans_at_front > 1 ? numbered : first;
-    Layers::visit(visitor, path, first_layer, weights.layers...);
-    Inflation::visit(visitor, own / "inflation", weights.inflation...);
+    detail::at_path_of_span(path, first_layer, spans_at_front, [&](const Path& own) {
+      Layers::visit(visitor, path, first_layer, weights.layers...);
+      Inflation::visit(visitor, own / "inflation", weights.inflation...);
+    });
   }
 
   template <class Real>

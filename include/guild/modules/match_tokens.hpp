@@ -23,6 +23,8 @@ namespace detail {
 template <class Policy, class Device, class Real>
 class TokenMatch {
   using Match = typename Policy::Match;
+  static_assert(energy_window<typename Policy::Protect> == 0,
+                "MatchSpan: tokens are protected by their ids; EnergyMatch goes by energy");
   using Rows = View<std::int32_t>;
   /// The tokens of a chunk that are not protected, and of them those that go, as parts of the lists; how many merge.
   struct Part {

@@ -115,6 +115,17 @@ struct FixedStride {
   }
 };
 
+/// Of `most` tokens so many that what they close fits `slots`, and no fewer than `least`, which do.
+template <MergeBudget Budget>
+[[nodiscard]] Index tokens_that_fit(Index least, Index most, Index slots) {
+  if (Budget::max_slots(most) <= slots) return most;
+  while (most - least > 1) {
+    const Index between = least + (most - least) / 2;
+    (Budget::max_slots(between) <= slots ? least : most) = between;
+  }
+  return least;
+}
+
 /// Every token is a group of its own: nothing is merged.
 using Always = FixedStride<1>;
 

@@ -41,14 +41,7 @@ struct MergeCache {
   /// Whatever so many tokens close has room: of a copy, whose inner caches may have none behind what they hold, few
   /// more than its length.
   [[nodiscard]] Index reserved() const {
-    const Index slots_fit = inner.reserved();
-    Index has = length(), lacks = tokens.reserved();
-    if (Budget::max_slots(lacks) <= slots_fit) return lacks;
-    while (lacks - has > 1) {
-      const Index between = has + (lacks - has) / 2;
-      (Budget::max_slots(between) <= slots_fit ? has : lacks) = between;
-    }
-    return has;
+    return tokens_that_fit<Budget>(length(), tokens.reserved(), inner.reserved());
   }
   void reserve(Index count) {
     const Index most = Budget::max_slots(count);

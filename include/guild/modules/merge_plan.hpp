@@ -1,7 +1,6 @@
 // Which tokens of a pass become one slot: made on the host, of how novel each token is and what came before.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -69,7 +68,7 @@ class MergePlan {
   [[nodiscard]] std::span<const std::int32_t> closes() const { return closes_.ready(); }
   /// [T]: the last slot of its sequence that is closed, by itself or before: there is one, but for windows.
   [[nodiscard]] std::span<const std::int32_t> slots() const { return slots_.ready(); }
-  /// [T]: 1 for tokens that are a group of their own, 0 for others.
+  /// [T]: 1 for tokens that are a group of their own and close it themselves, 0 for others.
   [[nodiscard]] std::span<const std::int32_t> singles() const { return singles_.ready(); }
 
   /// How many tokens are novel enough to want to close a group, whether the budget let them or not.
@@ -87,9 +86,6 @@ class MergePlan {
   [[nodiscard]] std::span<const std::int32_t> positions() const { return positions_.ready(); }
   /// [M]: 1 for slots that are their last token alone, as it is protected, 0 for others.
   [[nodiscard]] std::span<const std::int32_t> closing_only() const { return closing_only_.ready(); }
-  /// [M]: P, the weight of what the slot adds, against the slots before it: the last token's novelty, of a single
-  /// token 1.
-  [[nodiscard]] std::span<const float> shares() const { return shares_.ready(); }
   /// [M]: ids of the last tokens; empty if the plan was given none.
   [[nodiscard]] std::span<const std::int32_t> tokens() const { return tokens_.ready(); }
   /// For each chunk of the pass its slots, as the chunk of a batch of slots: how many, behind how many earlier ones.
@@ -104,8 +100,6 @@ class MergePlan {
   }
 
  private:
-  static constexpr float least_share = 1e-4f;
-
   template <class T>
   using List = Staged<Device, T>;
 
@@ -117,7 +111,6 @@ class MergePlan {
         last_(device, slots),
         positions_(device, slots),
         closing_only_(device, slots),
-        shares_(device, slots),
         tokens_(device, input.tokens.empty() ? 0 : slots),
         closed_(device, windows ? slots : 0),
         chunks_(device, batch.chunk_count()),
@@ -174,6 +167,10 @@ class MergePlan {
         add_group(token, token, group, now, Position::of(state));
       singles_.add(single ? 1 : 0);
     }
+    if (state.slots - before != size() - begin)
+      detail::refuse(ErrorCode::op_argument,
+                     {"a budget counts ", state.slots - before, " slots where ", size() - begin, " groups close"},
+                     "MergePlan: Budget");
     chunks_.add({chunk.sequence, begin, size() - begin, before});
   }
   /// The groups of a window that token `end` completes; returns whether that is a group of its own.
@@ -200,13 +197,11 @@ class MergePlan {
     last_.add(static_cast<std::int32_t>(last));
     positions_.add(of_last.guarded ? of_last.position : static_cast<std::int32_t>(position));
     closing_only_.add(of_last.guarded ? 1 : 0);
-    shares_.add(length == 1 ? 1.0f : std::clamp(of_last.novelty, least_share, 1.0f));
     if (names_) tokens_.add(of_last.id);
     if (windows_) closed_.add(static_cast<std::int32_t>(closing));
   }
 
   List<std::int32_t> closes_, slots_, singles_, first_, last_, positions_, closing_only_;
-  List<float> shares_;
   List<std::int32_t> tokens_, closed_;
   List<Chunk> chunks_;
   Index most_;

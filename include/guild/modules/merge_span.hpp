@@ -43,7 +43,7 @@ inline namespace v1 {
 /// A LayerStack of the usual width whose layers see fewer rows: `Merging` is a SoftTokenMerging, `Inflation` a
 /// TokenInflation. Inside, windows and caches count slots, a slot has the position of its last token, or another
 /// of the policy, and says its mass by Pass::masses, and its experts are routed once. Where no token is merged, the
-/// layers' results have the same bits as without a span. Spans nest.
+/// layers' results have the same bits as without a span, unless inflation gives whole slots. Spans nest.
 template <class LayersType, class Merging, class Inflation>
 struct MergeSpan {
   static_assert(LayerStack<LayersType>,
@@ -81,11 +81,11 @@ struct MergeSpan {
   /// and more, for a span around others that begin with the same layer.
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, Index first_layer, W&... weights) {
-    const Path first = path / first_layer, name = first / "span", numbered = name / spans_at_front;
-    const Path& own = spans_at_front > 1 ? numbered : first;
-    Merging::visit(visitor, own / "merging", weights.merging...);
-    Layers::visit(visitor, path, first_layer, weights.layers...);
-    Inflation::visit(visitor, own / "inflation", weights.inflation...);
+    detail::at_path_of_span(path, first_layer, spans_at_front, [&](const Path& own) {
+      Merging::visit(visitor, own / "merging", weights.merging...);
+      Layers::visit(visitor, path, first_layer, weights.layers...);
+      Inflation::visit(visitor, own / "inflation", weights.inflation...);
+    });
   }
 
   template <class Real>
@@ -134,7 +134,8 @@ struct MergeSpan {
 
     // dmade: of what came out of the inner layers; dslots: of slots, by all other ways.
     const auto masses = detail::as_float(pass, saved.merged.masses, scratch);
-    Layers::backward(plan.over_slots(pass, masses, scratch), weights.layers, saved.layers, dmade, gradients.layers);
+    if (slots > 0)
+      Layers::backward(plan.over_slots(pass, masses, scratch), weights.layers, saved.layers, dmade, gradients.layers);
     add(device, dslots, dmade);
     const auto dpooled = take(tokens);
     const auto dscores = scratch.template take<Real>(tokens, 1);
@@ -192,8 +193,9 @@ struct MergeSpan {
       pool_groups(device, jobs.ready());
     }
     const auto of_slots = plan.over_slots(pass, detail::as_float(pass, saved.merged.masses, room), room);
-    Layers::forward(of_slots, weights.layers, {}, saved.merged.slots, saved.merged.made,
-                    keep != nullptr ? &keep->layers : nullptr);
+    if (plan.size() > 0)  // where no group closes, the inner layers rest
+      Layers::forward(of_slots, weights.layers, {}, saved.merged.slots, saved.merged.made,
+                      keep != nullptr ? &keep->layers : nullptr);
     const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
     Staged<Device, SmoothSlotsJob<Real>> jobs(device, pass.batch.chunk_count());
     for (std::size_t i = 0; i < chunks.size(); ++i) jobs.add(Slots::smoothing_of(plan, saved.merged, shares, i));

@@ -59,7 +59,8 @@ using MergeStateOf = typename detail::StateOf<Budget>::type;
 /// ToMe (arXiv 2210.09461) as causal as it can be: of each complete window of W tokens the R pairs of neighbours
 /// (0, 1), (2, 3), ... that are most alike merge, the others are slots of their own: W - R slots a window, exactly.
 /// That is local merging (arXiv 2405.17951) with k = 1, whose quota counts whole sequences and so looks ahead. The
-/// earlier of equal pairs goes first, pairs with a protected token last.
+/// earlier of equal pairs goes first, pairs with a protected token last. A window closes W - R slots at once: rings of
+/// layers inside, such as Local's, should take in as many, or each closing copies them and none is taken back cheaply.
 template <Index W, Index R>
 struct WindowQuota {
   static_assert(R > 0 && 2 * R <= W, "WindowQuota: R must be above 0 and at most W / 2, the pairs of a window");
@@ -89,7 +90,8 @@ struct WindowQuota {
  private:
   /// Of a pair: novelties are up to 1.
   static constexpr float distance(const TokenWindow<W>& tokens, std::size_t second) {
-    if (tokens[second - 1].guarded || tokens[second].guarded) return 3.0f;
+    if (tokens[second - 1].guarded) return 4.0f;
+    if (tokens[second].guarded) return 3.0f;                                // which closes, and so stays alone
     return tokens[second].novelty <= 1.0f ? tokens[second].novelty : 2.0f;  // not a number
   }
 };

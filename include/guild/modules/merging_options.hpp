@@ -46,7 +46,7 @@ void count_slots(const Pass& pass, Index tokens, Index slots) {
   if (pass.merging.terms_l.data == nullptr) return;
   auto scratch = pass.device.scratch();
   const DeviceView<const float> none = zeros<float>(pass.device, tokens, scratch);
-  ratio_loss(pass.device, none, slots, slots, 1.0, 0.0, pass.balance_scale, DeviceView<float>{},
+  ratio_loss(pass.device, none, 0, slots, 1.0, 0.0, pass.balance_scale, DeviceView<float>{},
              pass.merging.terms_l.slice(pass.layer, 1));
 }
 

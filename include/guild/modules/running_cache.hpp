@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include <guild/core/view.hpp>
+#include <guild/modules/merge_budget.hpp>
 #include <guild/modules/merge_policies.hpp>
 #include <guild/modules/merge_states.hpp>
 #include <guild/modules/ring_cache.hpp>
@@ -43,10 +44,9 @@ struct RunningCache {
   [[nodiscard]] Index length() const { return means.length(); }
   /// Rows of groups.
   [[nodiscard]] Index groups() const { return rows.length(); }
-  /// Of a copy, whose rows have no room behind them, no more than its length.
+  /// Of a copy, whose rows may have no room behind them, few more than its length.
   [[nodiscard]] Index reserved() const {
-    const Index rows_reserved = std::min(rows.reserved(), biases.reserved());
-    return rows_reserved < Budget::max_slots(means.reserved()) ? length() : means.reserved();
+    return tokens_that_fit<Budget>(length(), means.reserved(), std::min(rows.reserved(), biases.reserved()));
   }
   void reserve(Index tokens) {
     const Index most = Budget::max_slots(tokens);

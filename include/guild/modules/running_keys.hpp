@@ -11,6 +11,7 @@
 #include <guild/modules/keys.hpp>
 #include <guild/modules/merge_budget.hpp>
 #include <guild/modules/merge_policies.hpp>
+#include <guild/modules/merge_window.hpp>
 #include <guild/modules/running_cache.hpp>
 
 namespace guild {
@@ -37,6 +38,8 @@ struct RunningKeys {
                 "RunningMerge: Policy::Budget needs step, max_slots and longest, see guild/modules/merge_budget.hpp");
   static_assert(Policy::Budget::causal && Policy::Budget::prefix_stable,
                 "RunningMerge: a budget that looks ahead is no budget of a cache");
+  static_assert(!WindowBudget<typename Policy::Budget>,
+                "RunningMerge: a budget of whole windows cannot say what a token is folded into when it comes");
   static constexpr bool measures = std::is_same_v<typename Policy::Novelty, LatentNovelty>;
   static_assert(measures || std::is_same_v<typename Policy::Novelty, NoNovelty>,
                 "RunningMerge: Policy::Novelty must be LatentNovelty or NoNovelty: nothing would train another one");

@@ -41,6 +41,9 @@ class RunningPlan {
       before_.add(state);
       for (Index i = 0; i < chunk.count; ++i) {
         Budget::step(state, wants(chunk.begin + i));
+        if (state.slots == 0)
+          detail::refuse(ErrorCode::op_argument, "a budget must let the first token of a sequence begin a group",
+                         "RunningPlan: Budget");
         if (states) states[chunk.sequence].write(state.tokens, state);
         counts_.add(static_cast<std::int32_t>(state.length + 1));
         groups_.add(static_cast<std::int32_t>(state.slots - 1));

@@ -64,6 +64,7 @@ class RunningRows {
       add(shared, shared, width);
     }
     running_means(device, jobs.ready());
+    kept.chosen = {};  // of an earlier pass
     if (!caches && !plan.merges()) return;
     logs = room.template keep<Real>(tokens + chunks, 1);
     log_masses(device, upload(device, plan.masses(), room), logs);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include <guild/core/path.hpp>
 #include <guild/core/view.hpp>
 #include <guild/modules/keys.hpp>
 #include <guild/modules/recompute.hpp>
@@ -95,6 +96,14 @@ template <class Pattern, int Times>
 inline constexpr Index spans_at_front<Repeat<Pattern, Times>> = spans_at_front<Pattern>;
 template <class Part>
 inline constexpr Index spans_at_front<Recompute<Part>> = spans_at_front<Part>;
+
+/// Calls visit(path of a span's own tensors): below the first layer of `path`, or below its "span" and a number, 2 and
+/// more, for a span around others that begin with the same layer. `spans`: with this one.
+template <class Visit>
+void at_path_of_span(const Path& path, Index first_layer, Index spans, Visit&& visit) {
+  const Path first = path / first_layer, name = first / "span", numbered = name / spans;
+  visit(spans > 1 ? numbered : first);
+}
 
 /// True if a stack has a MergeSpan.
 template <class Layers>

@@ -11,8 +11,8 @@
 namespace guild {
 inline namespace v1 {
 
-/// unit = x / |x| by rows, both [n, D]; a row of zeros stays one, so it is like no other: a cosine of 0. Throws
-/// op_shape.
+/// unit = x / |x| by rows, both [n, D]; a row of zeros stays one, and one with what is no number becomes one, so it
+/// is like no other: a cosine of 0. Throws op_shape.
 template <class Device, class Real>
 void unit_rows(Device& device, DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<Real, 2> unit) {
   detail::require_shape(x, unit.rows, unit.cols, "unit_rows: x");

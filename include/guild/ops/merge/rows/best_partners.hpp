@@ -13,7 +13,7 @@ inline namespace v1 {
 /// Below every cosine: the similarity of a token without a partner.
 inline constexpr float no_similarity = -2.0f;
 
-/// unit = x / |x|, zeros for a row of zeros. A row is a token.
+/// unit = x / |x|, zeros for a row of zeros or of what is no number. A row is a token.
 template <class Real>
 struct UnitRow {
   View<const Real, 2> x;  ///< [n, D]
