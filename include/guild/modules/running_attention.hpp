@@ -9,6 +9,7 @@
 
 #include <guild/device/staged.hpp>
 #include <guild/device/transfer.hpp>
+#include <guild/device/tuning.hpp>
 #include <guild/modules/append_rows.hpp>
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
