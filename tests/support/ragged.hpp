@@ -43,7 +43,7 @@ struct Matrix {
 /// Equal in every bit.
 inline bool same_bits(const Matrix& a, const Matrix& b) {
   return a.rows == b.rows && a.cols == b.cols &&
-         std::memcmp(a.values.data(), b.values.data(), a.values.size() * 4) == 0;
+         (a.values.empty() || std::memcmp(a.values.data(), b.values.data(), a.values.size() * 4) == 0);
 }
 
 /// The largest difference, relative to the largest magnitude of the expected values. NaN counts as infinite.
