@@ -129,11 +129,7 @@ void train(Log& log, const std::string& arm, std::uint64_t seed, const Options& 
   Cpu device({.threads = static_cast<int>(options.integer("threads"))});
   const auto encoder = ChatEncoder::read(folder, {.assistant = AssistantText::as_generated});
   Trainer<Model> trainer(device, load_dense<Model>(folder),
-                         {.optimizer = Muon{.lr = options.number("lr"),
-                                            .weight_decay = 0.02,
-                                            .rest = {.lr = options.number("lr"), .beta2 = 0.98, .weight_decay = 0}},
-                          .schedule = Schedule::warmup_cosine(std::min<Index>(20, steps), steps + 1, 0.02),
-                          .objective = {.merge_weight = options.number("merge_weight")}});
+                         training(options.number("lr"), 0.02, 20, steps + 1, options.number("merge_weight")));
   const GeneratedChats chats(
       seed, [](Index, Random& random) { return arithmetic::conversation(random); }, encoder);
   DataLoader loader(Mixture{.sources = {{.data = chats, .name = "chats"}}},

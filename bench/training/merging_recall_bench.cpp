@@ -15,7 +15,6 @@
 #include <guild/modules/keys.hpp>
 #include <guild/modules/segment.hpp>
 #include <guild/modules/stack.hpp>
-#include <guild/modules/weighted_keys.hpp>
 
 #include "merging_runs.hpp"
 
@@ -108,7 +107,7 @@ struct DenseModel : Base {
 };
 template <class Policy, class Inflation>
 struct Merged : Base {
-  using Span = MergeSpan<Layers_<Weighted<Mla<Base>>, 2>, SoftTokenMerging<Base, Policy>, Inflation>;
+  using Span = MergeSpan<Layers_<OnSlots<Mla<Base>, Policy>, 2>, SoftTokenMerging<Base, Policy>, Inflation>;
   template <class>
   using Layers = Stack<Outer, Span, Outer>;
 };
@@ -206,12 +205,8 @@ void train(Log& log, const char* arm, const Setting& setting) {
   Cpu device({.threads = setting.threads});
   typename Model::template Weights<Dense<float>> weights;
   initialize<Model>(device, weights, {.seed = setting.seed, .deviation = 0.05});
-  Trainer<Model> trainer(
-      device, std::move(weights),
-      {.optimizer =
-           Muon{.lr = setting.lr, .weight_decay = 0.01, .rest = {.lr = setting.lr, .beta2 = 0.98, .weight_decay = 0}},
-       .schedule = Schedule::warmup_cosine(std::min<Index>(50, setting.steps - 1), setting.steps, 0.02),
-       .objective = {.merge_weight = setting.merge_weight}});
+  Trainer<Model> trainer(device, std::move(weights),
+                         training(setting.lr, 0.01, 50, setting.steps, setting.merge_weight));
   Random random(setting.seed, 5);
   TrainingBatch batch;
   for (Index step = 0; step < setting.steps; ++step) {
@@ -231,10 +226,6 @@ void train(Log& log, const char* arm, const Setting& setting) {
   log.add(line.text());
 }
 
-struct Arm {
-  const char* name;
-  void (*run)(Log&, const char*, const Setting&);
-};
 template <class Policy, class Inflation>
 void merged(Log& log, const char* arm, const Setting& setting) {
   train<Merged<Policy, Inflation>>(log, arm, setting);
@@ -248,7 +239,7 @@ struct Protected : RunMerging {
   using Protect = decltype(protect(std::make_integer_sequence<std::int32_t, copy_mark - name>{}));
 };
 
-const Arm arms[] = {
+const Arm<Setting> arms[] = {
     {"dense", [](Log& log, const char* n, const Setting& s) { train<DenseModel>(log, n, s); }},
     {"repeat", merged<RunMerging, RepeatSlots<Base>>},
     {"residual", merged<RunMerging, Inflate<Inflated<0, 0>>>},
@@ -258,7 +249,7 @@ const Arm arms[] = {
     {"mean", merged<PoolBy<MassMean>, Inflate<Inflated<32, 32>>>},
     {"unsmoothed", merged<RunMerging, Inflate<Inflated<32, 32, false>>>},
     {"select", merged<PoolBy<SelectClosing>, Inflate<Inflated<32, 32>>>},
-    {"hourglass", merged<Hourglass, Inflate<Inflated<0, 0, false>>>},
+    {"hourglass", merged<HourglassMerging<2>, Inflate<HourglassInflation>>},
 };
 
 }  // namespace
@@ -279,7 +270,7 @@ int main(int argc, char** argv) {
     RunMerging::threshold = static_cast<float>(options.number("threshold"));
     for (const std::string& seed : options.list("seeds"))
       for (const std::string& chosen : options.list("arms"))
-        for (const Arm& arm : arms)
+        for (const Arm<Setting>& arm : arms)
           if (chosen == arm.name)
             arm.run(log, detail::text_of({arm.name, options["tag"]}).c_str(),
                     {.steps = options.integer("steps"),

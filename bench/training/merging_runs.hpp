@@ -18,7 +18,9 @@
 
 #include <guild/core/refuse.hpp>
 #include <guild/cpu.hpp>
+#include <guild/modules/merge_references.hpp>
 #include <guild/modules/merge_span.hpp>
+#include <guild/modules/weighted_keys.hpp>
 #include <guild/training/initialize.hpp>
 #include <guild/training/trainer.hpp>
 
@@ -151,16 +153,15 @@ template <class PoolType>
 struct PoolBy : RunMerging {
   using Pool = PoolType;
 };
-struct Hourglass : guild::DefaultMerging {  // arXiv 2110.13711, the first group aside
-  using Novelty = guild::NoNovelty;
-  using Budget = guild::FixedStride<2>;
-  using Pool = guild::MassMean;
-};
-struct Selected : RunMerging {  // H-Net, arXiv 2507.07955: all that is novel, each slot its last token
-  using Budget = guild::Unbounded<8>;
-  using Pool = guild::SelectClosing;
+/// A policy whose novelty is to be trained towards one half.
+template <class Policy>
+struct ToHalf : Policy {
   static constexpr double ratio = 0.5;
 };
+/// Attention on slots, which weighs them where a policy says so.
+template <class Attention, class Policy>
+using OnSlots = typename std::conditional_t<Policy::proportional, std::type_identity<guild::Weighted<Attention>>,
+                                            std::type_identity<Attention>>::type;
 
 template <Index Gate, Index Detail, bool Smooths = true>
 struct Inflated : guild::DefaultInflation {
@@ -168,12 +169,27 @@ struct Inflated : guild::DefaultInflation {
   static constexpr Index gate_rank = Gate, detail_rank = Detail;
 };
 
+/// Muon, over a cosine that ends at a fiftieth of `lr`.
+inline guild::TrainerOptions training(double lr, double weight_decay, Index warmup, Index steps, double merge_weight) {
+  return {.optimizer =
+              guild::Muon{.lr = lr, .weight_decay = weight_decay, .rest = {.lr = lr, .beta2 = 0.98, .weight_decay = 0}},
+          .schedule = guild::Schedule::warmup_cosine(std::min(warmup, steps - 1), steps, 0.02),
+          .objective = {.merge_weight = merge_weight}};
+}
+
+/// A model to be trained under a name.
+template <class Setting>
+struct Arm {
+  const char* name;
+  void (*run)(Log&, const char*, const Setting&);
+};
+
 /// Inflation that repeats what became of a slot: y = slot + d, with nothing of the token's own row.
 template <class S, class PolicyType = Inflated<0, 0>>
 struct RepeatSlots {
   using Policy = PolicyType;
   static constexpr Index hidden = S::config.hidden;
-  static constexpr bool has_gate = false, has_detail = true, reads_loss = true;
+  static constexpr bool has_gate = false, has_detail = true, reads_lost = true;
   template <class Store>
   struct Weights {};
   template <class... A>

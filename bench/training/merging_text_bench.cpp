@@ -20,7 +20,6 @@
 #include <guild/modules/moe.hpp>
 #include <guild/modules/segment.hpp>
 #include <guild/modules/stack.hpp>
-#include <guild/modules/weighted_keys.hpp>
 
 #include "../../examples/arithmetic.hpp"
 #include "merging_runs.hpp"
@@ -50,9 +49,9 @@ struct DenseModel : Base {
 };
 template <class Policy, class Inflation>
 struct Merged : Base {
-  using OnSlots = Segment<Block<Base, Weighted<Mla<Base>>, Moe<Base>>, inner>;
+  using Inner = Segment<Block<Base, OnSlots<Mla<Base>, Policy>, Moe<Base>>, inner>;
   template <class>
-  using Layers = Stack<First, MergeSpan<OnSlots, SoftTokenMerging<Base, Policy>, Inflation>, Last>;
+  using Layers = Stack<First, MergeSpan<Inner, SoftTokenMerging<Base, Policy>, Inflation>, Last>;
 };
 
 /// Windows of a text, and of problems one after the other.
@@ -192,12 +191,8 @@ void train(Log& log, const char* arm, const Setting& setting) {
   const double expected = operations<Model>(weights, RunBucket::share());
   const double factor = options["same"] == "flops" ? dense_operations / expected : 1.0;
   const auto steps = static_cast<Index>(std::lround(options.number("steps") * factor));
-  const double lr = options.number("lr");
-  Trainer<Model> trainer(
-      device, std::move(weights),
-      {.optimizer = Muon{.lr = lr, .weight_decay = 0.01, .rest = {.lr = lr, .beta2 = 0.98, .weight_decay = 0}},
-       .schedule = Schedule::warmup_cosine(std::min<Index>(50, steps - 1), steps, 0.02),
-       .objective = {.merge_weight = options.number("merge_weight")}});
+  Trainer<Model> trainer(device, std::move(weights),
+                         training(options.number("lr"), 0.01, 50, steps, options.number("merge_weight")));
   Random random(setting.seed, 5);
   TrainingBatch batch;
   double share = 0, used = 0;
@@ -222,10 +217,6 @@ void train(Log& log, const char* arm, const Setting& setting) {
   log.add(line.text());
 }
 
-struct Arm {
-  const char* name;
-  void (*run)(Log&, const char*, const Setting&);
-};
 template <class Policy, class Inflation>
 void merged(Log& log, const char* name, const Setting& setting) {
   train<Merged<Policy, Inflation>>(log, name, setting);
@@ -233,18 +224,20 @@ void merged(Log& log, const char* name, const Setting& setting) {
 template <class Policy>
 using Inflate = TokenInflation<Base, Policy>;
 
-const Arm arms[] = {
+const Arm<Setting> arms[] = {
     {"dense", [](Log& log, const char* name, const Setting& s) { train<DenseModel>(log, name, s); }},
     {"default", merged<RunMerging, Inflate<Inflated<32, 32>>>},
-    {"hourglass", merged<Hourglass, Inflate<Inflated<0, 0, false>>>},
-    {"unbounded_select", merged<Selected, Inflate<Inflated<0, 0>>>},
+    {"hnet", merged<ToHalf<HNetMerging<>>, Inflate<HNetInflation>>},
+    {"dynamic_pooling", merged<ToHalf<DynamicPoolingMerging<>>, Inflate<DynamicPoolingInflation>>},
+    {"hourglass", merged<HourglassMerging<2>, Inflate<HourglassInflation>>},
+    {"tome_window", merged<ToMeMerging<16, 8, CosineNovelty<32>>, Inflate<CopyUnmerge>>},
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
-    const Options options({{"arms", "dense,default,hourglass,unbounded_select"},
+    const Options options({{"arms", "dense,default,hnet,dynamic_pooling,hourglass,tome_window"},
                            {"seeds", "1,2,3"},
                            {"steps", "1000"},
                            {"sequences", "8"},
@@ -271,7 +264,7 @@ int main(int argc, char** argv) {
     const Text text(options["text"]);
     for (const std::string& seed : options.list("seeds"))
       for (const std::string& chosen : options.list("arms"))
-        for (const Arm& arm : arms)
+        for (const Arm<Setting>& arm : arms)
           if (chosen == arm.name)
             arm.run(log, arm.name, {text, options, static_cast<std::uint64_t>(std::atoll(seed.c_str()))});
   } catch (const Error& error) {

@@ -219,6 +219,7 @@
 #include <guild/modules/running_attention.hpp>
 #include <guild/modules/running_cache.hpp>
 #include <guild/modules/running_keys.hpp>
+#include <guild/modules/running_latents.hpp>
 #include <guild/modules/running_plan.hpp>
 #include <guild/modules/running_rows.hpp>
 #include <guild/modules/segment.hpp>
@@ -237,6 +238,7 @@
 #include <guild/modules/token_novelty.hpp>
 #include <guild/modules/weighted_cache.hpp>
 #include <guild/modules/weighted_keys.hpp>
+#include <guild/modules/whole_slots.hpp>
 #include <guild/ops/attention/attention.hpp>
 #include <guild/ops/attention/cpu/attention.hpp>
 #include <guild/ops/attention/cpu/avx2.hpp>
@@ -327,6 +329,7 @@
 #include <guild/ops/merge/pool_groups.hpp>
 #include <guild/ops/merge/ratio_loss.hpp>
 #include <guild/ops/merge/rows/best_partners.hpp>
+#include <guild/ops/merge/rows/energy.hpp>
 #include <guild/ops/merge/rows/group_keys.hpp>
 #include <guild/ops/merge/rows/group_scores.hpp>
 #include <guild/ops/merge/rows/inflate.hpp>

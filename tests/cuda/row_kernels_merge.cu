@@ -251,21 +251,16 @@ void whole_sequences(guild::Cpu& cpu, guild::Cuda& cuda, Index tokens, Index wid
   dlogits.compare(cuda, 20 * wide * tolerance, "learned_slots_backward: dlogits");
 }
 
-/// Terms are four doubles. Then p becomes novelty by a sigmoid.
+/// Terms are four doubles.
 template <class Real>
 void ratio_losses(guild::Cpu& cpu, guild::Cuda& cuda, Index tokens, double tolerance) {
   std::mt19937 random(13);
-  auto p = matrix<Real>(cuda, random, 1, tokens, 0), dp = matrix<Real>(cuda, random, 1, tokens, 0),
-       offset = matrix<Real>(cuda, random, 1, 1, 0);
+  auto p = matrix<Real>(cuda, random, 1, tokens, 0), dp = matrix<Real>(cuda, random, 1, tokens, 0);
   Twin<double> terms(cuda, 1, 4, 4, {1.0, 2.0, 3.0, 4.0});
   const auto run = [&](auto& device) {
     guild::DeviceView<guild::MergeTerms> to{reinterpret_cast<guild::MergeTerms*>(seen(device, terms).data), 1};
     guild::ratio_loss(device, guild::DeviceView<Real>(seen(device, p).row(0)), tokens / 2, tokens / 3, 0.5, 0.7, 0.25,
                       guild::DeviceView<Real>(seen(device, dp).row(0)), to);
-    const guild::SigmoidNoveltyJob<Real> forward{seen(device, offset).row(0), 0, seen(device, p).row(0)};
-    guild::sigmoid_novelty(device, std::span(&forward, 1));
-    const guild::SigmoidNoveltyGradientJob<Real> backward{seen(device, p).row(0), seen(device, dp).row(0)};
-    guild::sigmoid_novelty_backward(device, std::span(&backward, 1));
   };
   run(cpu);
   run(cuda);

@@ -101,6 +101,31 @@ TEST(Cache, TakesTheBytesItSays) {
             guild::estimate_memory(guild::config_of<guild::DeepSeekR1Spec>, guild::DType::f8_e4m3, 4096).cache);
 }
 
+struct NearSpec : TinySpec {
+  template <class S>
+  using Mixer = guild::Local<guild::Mla<S>, 6, 0, 4>;
+};
+/// A prediction layer forgets one token more than the others.
+TEST(ModelCachesOverRings, GoBackAsFarAsTheySay) {
+  guild::Transformer<NearSpec>::Cache cache;
+  cache.mtp.resize(1);
+  cache.reserve(40);
+  const auto append = [&cache] {
+    cache.layers.for_each(
+        [](auto& segment) {
+          for (auto& layer : segment.parts) layer.append(1);
+        },
+        cache.layers.parts);
+    cache.mtp[0].append(1);
+  };
+  while (cache.length() < 40) append();
+  const Index oldest = cache.oldest();
+  EXPECT_EQ(oldest, 37);
+  cache.rewind(cache.mark(oldest));
+  EXPECT_EQ(cache.length(), oldest);
+  EXPECT_EQ(cache.mtp[0].length(), oldest - 1);
+}
+
 /// A model, its states for a chunk of one sequence, and its prediction layer.
 struct ModelCaches : testing::Test {
   guild::Cpu device{{.threads = 2}};

@@ -307,5 +307,8 @@ template <class Rows> struct WeightedCache;
 template <class Element> struct AttendedRows;
 template <class Keys> struct WeightedKeys;
 
+// guild/modules/whole_slots.hpp
+template <class Inflation> struct WholeSlots;
+
 }  // namespace v1
 }  // namespace guild

@@ -24,6 +24,7 @@
 #include <guild/modules/merging_options.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/slot_masses.hpp>
+#include <guild/modules/slot_plan.hpp>
 #include <guild/modules/takes_slots.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/merge/learned_slots.hpp>
@@ -206,12 +207,7 @@ struct LearnedSlots {
     [[nodiscard]] Index size() const { return positions_.size(); }
     [[nodiscard]] const Chunk& chunk(std::size_t i) const { return chunks_.ready()[i]; }
     [[nodiscard]] Pass<Device> over_slots(const Pass<Device>& pass) const {
-      Pass<Device> inner = pass;
-      inner.keys = {};
-      inner.masses = {};
-      inner.batch = batch_;
-      if (!pass.sequence_offsets.empty()) inner.sequence_offsets = offsets_.ready();
-      return inner;
+      return detail::pass_over_slots(pass, batch_, {}, offsets_.ready());
     }
 
    private:

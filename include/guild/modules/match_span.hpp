@@ -23,16 +23,13 @@
 #include <guild/modules/match_tokens.hpp>
 #include <guild/modules/merging_options.hpp>
 #include <guild/modules/pass.hpp>
-#include <guild/modules/slot_inflation.hpp>
 #include <guild/modules/slot_masses.hpp>
 #include <guild/modules/slot_plan.hpp>
 #include <guild/modules/takes_slots.hpp>
 #include <guild/modules/token_inflation.hpp>
-#include <guild/ops/common/add.hpp>
+#include <guild/modules/whole_slots.hpp>
 #include <guild/ops/common/scatter_rows.hpp>
 #include <guild/ops/merge/log_masses.hpp>
-#include <guild/ops/merge/pool_groups.hpp>
-#include <guild/ops/merge/smooth_slots.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -85,18 +82,13 @@ class MatchedSlots {
     batch_ = {upload(device, ids_.ready(), memory), upload(device, places_.ready(), memory), plan_.chunks()};
   }
 
-  DeviceView<const std::int32_t> place, order, slot, single, first, last, closed;
+  DeviceView<const std::int32_t> place, order, slot, single, first, last, closed, marked{};
 
   [[nodiscard]] Index size() const { return plan_.size(); }
   [[nodiscard]] const Chunk& chunk(std::size_t i) const { return plan_.chunks()[i]; }
   /// `pass` over slots of so much mass [M], which have the ids of their first tokens.
   [[nodiscard]] Pass<Device> over_slots(const Pass<Device>& pass, DeviceView<const float> masses) const {
-    Pass<Device> inner = pass;
-    inner.keys = {};
-    inner.batch = batch_;
-    inner.masses = masses;
-    if (!pass.sequence_offsets.empty()) inner.sequence_offsets = offsets_.ready();
-    return inner;
+    return pass_over_slots(pass, batch_, masses, offsets_.ready());
   }
 
  private:
@@ -149,7 +141,7 @@ struct MatchSpan {
   using Cache = typename Layers::Cache;
   template <class Device>
   using Plan = detail::MatchedSlots<Device, typename Policy::Position>;
-  using Slots = SlotInflation<Inflation>;
+  using Whole = WholeSlots<Inflation>;
 
   template <class Store>
   struct Weights {
@@ -192,38 +184,13 @@ struct MatchSpan {
     match_tokens<Policy>(pass, DeviceView<const Real, 2>(x), saved.into);
     const Plan<Device> plan(pass, saved.into, room);
     scatter_rows(device, x, plan.place, saved.merged.x);
-    const DeviceView<const Real, 2> masses = place_masses(pass, plan, saved.scores, room);
-    saved.merged.slots = room.template keep<Real>(plan.size(), width);
-    saved.merged.masses = room.template keep<Real>(plan.size());
-    saved.merged.made = room.template keep<Real>(plan.size(), width);
-    saved.merged.added = room.template keep<Real>(plan.size(), width);
-    {
-      Staged<Device, PoolGroupsJob<Real>> jobs(device, pass.batch.chunk_count());
-      for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
-        const Chunk &chunk = pass.batch.chunks[i], &of = plan.chunk(i);
-        jobs.add({.x = detail::rows_of(saved.merged.x, chunk),
-                  .scores = detail::rows_of(saved.scores, chunk),
-                  .masses = detail::some_rows(masses, chunk),
-                  .length = chunk.count,
-                  .first = detail::rows_of(plan.first, of),
-                  .last = detail::rows_of(plan.last, of),
-                  .z = detail::rows_of(saved.merged.slots, of),
-                  .mass = detail::rows_of(saved.merged.masses, of)});
-      }
-      pool_groups(device, jobs.ready());
-    }
-    Layers::forward(plan.over_slots(pass, detail::as_float(pass, saved.merged.masses, room)), weights.layers, {},
-                    saved.merged.slots, saved.merged.made, keep != nullptr ? &keep->layers : nullptr);
-    const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
-    Staged<Device, SmoothSlotsJob<Real>> added(device, pass.batch.chunk_count());
-    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i)
-      added.add(Slots::smoothing_of(plan, saved.merged, shares, i));
-    smooth_slots(device, added.ready());
+    const DeviceView<const Real> masses = place_masses(pass, plan, saved.scores, room);
     const auto placed = room.template take<Real>(x.rows, width);
-    Slots::forward(pass, weights.inflation, plan, saved.merged, placed, room, [&](std::size_t i) -> SlotRows<Real> {
-      return {
-          detail::rows_of(saved.merged.slots, plan.chunk(i)), detail::rows_of(saved.merged.added, plan.chunk(i)), {}};
-    });
+    Whole::forward(pass, weights.inflation, plan, saved.scores, masses, saved.merged, placed, room,
+                   [&](DeviceView<const float> of_slots) {
+                     Layers::forward(plan.over_slots(pass, of_slots), weights.layers, {}, saved.merged.slots,
+                                     saved.merged.made, keep != nullptr ? &keep->layers : nullptr);
+                   });
     scatter_rows(device, placed, plan.order, y);
   }
 
@@ -233,40 +200,24 @@ struct MatchSpan {
                        DeviceView<Real, 2> dx, Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
-    const auto take = [&](Index rows) { return scratch.template take<Real>(rows, width); };
     const Plan<Device> plan(pass, saved.into, scratch);
-    const auto dplaced = take(dx.rows), dpooled = take(dx.rows);
-    const auto dadded = take(plan.size()), dmade = take(plan.size()), dslots = take(plan.size());
+    const auto dplaced = scratch.template take<Real>(dx.rows, width);
     const auto dscores = scratch.template take<Real>(dx.rows, 1);
-    scatter_rows(device, dx, plan.place, dplaced);
-    Slots::backward(pass, weights.inflation, plan, saved.merged, dplaced, dadded, dmade, dslots, DeviceView<Real>{},
-                    gradients.inflation);
     detail::count_slots(pass, dx.rows, plan.size());
-    const auto masses = detail::as_float(pass, saved.merged.masses, scratch);
-    Layers::backward(plan.over_slots(pass, masses), weights.layers, saved.layers, dmade, gradients.layers);
-    add(device, dslots, dmade);
-    Staged<Device, PoolGroupsGradientJob<Real>> jobs(device, pass.batch.chunk_count());
-    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
-      const Chunk &chunk = pass.batch.chunks[i], &of = plan.chunk(i);
-      jobs.add({.x = detail::rows_of(saved.merged.x, chunk),
-                .scores = detail::rows_of(saved.scores, chunk),
-                .first = detail::rows_of(plan.first, of),
-                .last = detail::rows_of(plan.last, of),
-                .z = detail::rows_of(saved.merged.slots, of),
-                .dz = detail::rows_of(dslots, of),
-                .dx = detail::rows_of(dpooled, chunk),
-                .da = detail::rows_of(dscores, chunk)});
-    }
-    pool_groups_backward(device, jobs.ready());
-    add(device, dplaced, dpooled);
+    scatter_rows(device, dx, plan.place, dplaced);
+    Whole::backward(pass, weights.inflation, plan, saved.scores, saved.merged, dplaced, dscores, DeviceView<Real>{},
+                    gradients.inflation, [&](DeviceView<const float> masses, DeviceView<Real, 2> dmade) {
+                      Layers::backward(plan.over_slots(pass, masses), weights.layers, saved.layers, dmade,
+                                       gradients.layers);
+                    });
     scatter_rows(device, dplaced, plan.order, dx);
   }
 
  private:
-  /// The masses of tokens [T, 1] in the plan's order, or no data, and their logarithms in `scores`.
+  /// The masses of tokens [T] in the plan's order, or no data, and their logarithms in `scores`.
   template <class Device, class Real, class RoomOf>
-  static DeviceView<const Real, 2> place_masses(const Pass<Device>& pass, const Plan<Device>& plan,
-                                                DeviceView<Real, 2> scores, RoomOf& room) {
+  static DeviceView<const Real> place_masses(const Pass<Device>& pass, const Plan<Device>& plan,
+                                             DeviceView<Real, 2> scores, RoomOf& room) {
     Device& device = pass.device;
     if (pass.masses.data == nullptr) {
       for_each_row(device, scores.rows, 1, FillRow<Real>{scores, Real(0)});
@@ -276,7 +227,7 @@ struct MatchSpan {
     log_masses(device, pass.masses, logs);
     scatter_rows(device, logs, plan.place, scores);
     scatter_rows(device, detail::column(detail::masses_of<Real>(pass, room)), plan.place, placed);
-    return placed;
+    return {placed.data, placed.rows};
   }
 };
 

@@ -32,8 +32,7 @@
 #include <guild/modules/soft_token_merging.hpp>
 #include <guild/modules/takes_slots.hpp>
 #include <guild/modules/token_inflation.hpp>
-#include <guild/ops/common/add.hpp>
-#include <guild/ops/common/copy_rows.hpp>
+#include <guild/modules/whole_slots.hpp>
 #include <guild/ops/merge/pool_groups.hpp>
 #include <guild/ops/merge/smooth_slots.hpp>
 
@@ -67,6 +66,7 @@ struct MergeSpan {
   template <class Device>
   using Plan = SlotPlan<Device, Policy>;
   using Slots = SlotInflation<Inflation>;
+  using Whole = WholeSlots<Inflation>;
 
   template <class Store>
   struct Weights {
@@ -122,38 +122,16 @@ struct MergeSpan {
                        DeviceView<Real, 2> dx, Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
-    const Index tokens = dx.rows;
-    const auto take = [&](Index rows) { return scratch.template take<Real>(rows, width); };
     const Plan<Device> plan(pass, saved.merging, scratch);
-    const Index slots = plan.size();
-    const auto dadded = take(slots), dmade = take(slots), dslots = take(slots);
-    const auto dnovelty = zeros<Real>(device, tokens, scratch);
-    Slots::backward(pass, weights.inflation, plan, saved.merged, dx, dadded, dmade, dslots, dnovelty,
-                    gradients.inflation);
+    const auto dscores = scratch.template take<Real>(dx.rows, 1);
+    const auto dnovelty = zeros<Real>(device, dx.rows, scratch);
     detail::add_ratio_loss<Policy>(pass, plan, DeviceView<const Real>(saved.merging.novelty), dnovelty);
-
-    // dmade: of what came out of the inner layers; dslots: of slots, by all other ways.
-    const auto masses = detail::as_float(pass, saved.merged.masses, scratch);
-    if (slots > 0)
-      Layers::backward(plan.over_slots(pass, masses, scratch), weights.layers, saved.layers, dmade, gradients.layers);
-    add(device, dslots, dmade);
-    const auto dpooled = take(tokens);
-    const auto dscores = scratch.template take<Real>(tokens, 1);
-    Staged<Device, PoolGroupsGradientJob<Real>> jobs(device, pass.batch.chunk_count());
-    for (std::size_t i = 0; i < pass.batch.chunks.size(); ++i) {
-      const Chunk &chunk = pass.batch.chunks[i], &of = plan.chunk(i);
-      jobs.add({.x = detail::rows_of(saved.merged.x, chunk),
-                .scores = detail::rows_of(saved.merging.scores, chunk),
-                .first = detail::rows_of(plan.first, of),
-                .last = detail::rows_of(plan.last, of),
-                .marked = detail::rows_of(plan.marked, of),
-                .z = detail::rows_of(saved.merged.slots, of),
-                .dz = detail::rows_of(dslots, of),
-                .dx = detail::rows_of(dpooled, chunk),
-                .da = detail::rows_of(dscores, chunk)});
-    }
-    pool_groups_backward(device, jobs.ready());
-    add(device, dx, dpooled);
+    Whole::backward(pass, weights.inflation, plan, saved.merging.scores, saved.merged, dx, dscores, dnovelty,
+                    gradients.inflation, [&](DeviceView<const float> masses, DeviceView<Real, 2> dmade) {
+                      auto memory = device.scratch();
+                      Layers::backward(plan.over_slots(pass, masses, memory), weights.layers, saved.layers, dmade,
+                                       gradients.layers);
+                    });
     Merging::backward(pass, weights.merging, saved.merged.x, saved.merging, dnovelty, dscores, dx, gradients.merging);
   }
 
@@ -162,7 +140,6 @@ struct MergeSpan {
   template <class Device, class Store, class Real, class RoomOf>
   static void over_itself(const Pass<Device>& pass, const Weights<Store>& weights, DeviceView<Real, 2> y,
                           Saved<Real>& saved, RoomOf& room, Saved<Real>* keep) {
-    Device& device = pass.device;
     check_whole(pass.batch);
     const auto chunks = pass.batch.chunks;
     const DeviceView<const Real> masses = detail::masses_of<Real>(pass, room);
@@ -171,39 +148,11 @@ struct MergeSpan {
     });
     Merging::score(pass, weights.merging, masses, saved.merging, room);
     const Plan<Device> plan(pass, saved.merging, room);
-    saved.merged.slots = room.template keep<Real>(plan.size(), width);
-    saved.merged.masses = room.template keep<Real>(plan.size());
-    saved.merged.made = room.template keep<Real>(plan.size(), width);
-    saved.merged.added = room.template keep<Real>(plan.size(), width);
-    {
-      Staged<Device, PoolGroupsJob<Real>> jobs(device, pass.batch.chunk_count());
-      for (std::size_t i = 0; i < chunks.size(); ++i) {
-        const Chunk &chunk = chunks[i], &of = plan.chunk(i);
-        jobs.add({.x = detail::rows_of(saved.merged.x, chunk),
-                  .scores = detail::rows_of(saved.merging.scores, chunk),
-                  .masses = masses.data != nullptr ? detail::column(detail::rows_of(masses, chunk))
-                                                   : DeviceView<const Real, 2>{},
-                  .length = chunk.count,
-                  .first = detail::rows_of(plan.first, of),
-                  .last = detail::rows_of(plan.last, of),
-                  .marked = detail::rows_of(plan.marked, of),
-                  .z = detail::rows_of(saved.merged.slots, of),
-                  .mass = detail::rows_of(saved.merged.masses, of)});
-      }
-      pool_groups(device, jobs.ready());
-    }
-    const auto of_slots = plan.over_slots(pass, detail::as_float(pass, saved.merged.masses, room), room);
-    if (plan.size() > 0)  // where no group closes, the inner layers rest
-      Layers::forward(of_slots, weights.layers, {}, saved.merged.slots, saved.merged.made,
-                      keep != nullptr ? &keep->layers : nullptr);
-    const auto shares = Slots::shares_of(pass, plan, saved.merged, room);
-    Staged<Device, SmoothSlotsJob<Real>> jobs(device, pass.batch.chunk_count());
-    for (std::size_t i = 0; i < chunks.size(); ++i) jobs.add(Slots::smoothing_of(plan, saved.merged, shares, i));
-    smooth_slots(device, jobs.ready());
-    Slots::forward(pass, weights.inflation, plan, saved.merged, y, room, [&](std::size_t i) -> SlotRows<Real> {
-      return {
-          detail::rows_of(saved.merged.slots, plan.chunk(i)), detail::rows_of(saved.merged.added, plan.chunk(i)), {}};
-    });
+    Whole::forward(pass, weights.inflation, plan, saved.merging.scores, masses, saved.merged, y, room,
+                   [&](DeviceView<const float> of_slots) {
+                     Layers::forward(plan.over_slots(pass, of_slots, room), weights.layers, {}, saved.merged.slots,
+                                     saved.merged.made, keep != nullptr ? &keep->layers : nullptr);
+                   });
   }
 
   template <class Device, class Store, class RoomOf>

@@ -41,7 +41,9 @@ class MergeStates {
     now_.written = std::max(now_.written, now_.length);
   }
   /// The state after `tokens` of them, 0 < tokens <= length().
-  void write(Index tokens, const State& state) { now_.states[row_of(tokens)] = state; }
+  void write(Index tokens, const State& state) {
+    if (tokens + Chunk >= now_.length) now_.states[row_of(tokens)] = state;  // others will not be asked for
+  }
 
   /// The state after all tokens.
   [[nodiscard]] State state() const { return now_.after(now_.length); }

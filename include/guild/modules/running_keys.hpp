@@ -13,6 +13,7 @@
 #include <guild/modules/merge_policies.hpp>
 #include <guild/modules/merge_window.hpp>
 #include <guild/modules/running_cache.hpp>
+#include <guild/modules/running_latents.hpp>
 
 namespace guild {
 inline namespace v1 {

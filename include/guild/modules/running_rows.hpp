@@ -14,7 +14,6 @@
 #include <guild/modules/caches.hpp>
 #include <guild/modules/key_choice.hpp>
 #include <guild/modules/pass.hpp>
-#include <guild/modules/running_keys.hpp>
 #include <guild/modules/running_plan.hpp>
 #include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/merge/group_keys.hpp>

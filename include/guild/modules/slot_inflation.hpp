@@ -59,8 +59,8 @@ struct SlotInflation {
                       const Plan& plan, const MergedTokens<Real>& merged, DeviceView<Real, 2> y, Memory& memory,
                       SlotsOf&& slots_of) {
     const auto made =
-        Inflation::reads_loss
-            ? Inflation::make(pass.device, weights, loss_of<Real>(pass, plan, merged, memory, slots_of), memory)
+        Inflation::reads_lost
+            ? Inflation::make(pass.device, weights, lost_of<Real>(pass, plan, merged, memory, slots_of), memory)
             : typename Inflation::template Made<Real>{};
     DeviceView<Real, 2> base = merged.x;
     if constexpr (Policy::maps_residual) {
@@ -88,7 +88,7 @@ struct SlotInflation {
   }
   /// What merging lost of each token [T, D].
   template <class Real, class Device, class Plan, class Memory, class SlotsOf>
-  static DeviceView<const Real, 2> loss_of(const Pass<Device>& pass, const Plan& plan, const MergedTokens<Real>& merged,
+  static DeviceView<const Real, 2> lost_of(const Pass<Device>& pass, const Plan& plan, const MergedTokens<Real>& merged,
                                            Memory& memory, SlotsOf&& slots_of) {
     const DeviceView<Real, 2> loss = memory.template take<Real>(merged.x.rows, width);
     Staged<Device, LostDetailJob<Real>> jobs(pass.device, pass.batch.chunk_count());
@@ -125,8 +125,8 @@ struct SlotInflation {
     DeviceView<const Real, 2> loss{};
     typename Inflation::template Made<Real> made{};
     DeviceView<Real, 2> dgate{}, ddetail{};
-    if constexpr (Inflation::reads_loss) {
-      loss = loss_of<Real>(pass, plan, merged, scratch, slots_of);
+    if constexpr (Inflation::reads_lost) {
+      loss = lost_of<Real>(pass, plan, merged, scratch, slots_of);
       made = Inflation::make(device, weights, loss, scratch);
       if (Inflation::has_gate) dgate = scratch.template take<Real>(dx.rows, width);
       if (Inflation::has_detail) ddetail = scratch.template take<Real>(dx.rows, width);
@@ -174,7 +174,7 @@ struct SlotInflation {
     }
     if constexpr (Policy::smooths)
       smoothing_weights_backward(device, merged.novelty, plan.closing, singles, dshares, dnovelty);
-    if constexpr (Inflation::reads_loss) {
+    if constexpr (Inflation::reads_lost) {
       const auto dloss = scratch.template take<Real>(dx.rows, width);
       Inflation::backward(device, weights, loss, made, dgate, ddetail, dloss, gradients);
       Staged<Device, LostDetailGradientJob<Real>> jobs(device, count);

@@ -51,6 +51,17 @@ template <class T>
 DeviceView<T, 2> column(DeviceView<T> all) {
   return {all.data, all.size, 1};
 }
+/// `pass` over slots of so much mass [M], or none said, as `batch` has them. Nothing is chosen among them.
+template <class Device>
+Pass<Device> pass_over_slots(const Pass<Device>& pass, const Batch& batch, DeviceView<const float> masses,
+                             std::span<const Index> offsets) {
+  Pass<Device> inner = pass;
+  inner.keys = {};
+  inner.batch = batch;
+  inner.masses = masses;
+  if (!pass.sequence_offsets.empty()) inner.sequence_offsets = offsets;
+  return inner;
+}
 }  // namespace detail
 
 /// Made of what is measured of a pass's tokens, on the host, so the host waits for it. The same numbers give the same
@@ -108,11 +119,8 @@ class SlotPlan {
   template <class Memory>
   [[nodiscard]] Pass<Device> over_slots(const Pass<Device>& pass, DeviceView<const float> masses,
                                         Memory& memory) const {
-    Pass<Device> inner = pass;
+    Pass<Device> inner = detail::pass_over_slots(pass, batch_, masses, offsets_.ready());
     if (pass.keys.chosen.data != nullptr) inner.keys = room_for_choice(batch_, pass.keys.chosen.cols, memory);
-    inner.batch = batch_;
-    inner.masses = masses;
-    if (!pass.sequence_offsets.empty()) inner.sequence_offsets = offsets_.ready();
     return inner;
   }
 

@@ -27,7 +27,7 @@ template <class S, class PolicyType = DefaultInflation>
 struct TokenInflation {
   using Policy = PolicyType;
   static constexpr Index hidden = S::config.hidden, gate_rank = Policy::gate_rank, detail_rank = Policy::detail_rank;
-  static constexpr bool has_gate = gate_rank > 0, has_detail = detail_rank > 0, reads_loss = has_gate || has_detail;
+  static constexpr bool has_gate = gate_rank > 0, has_detail = detail_rank > 0, reads_lost = has_gate || has_detail;
   using Residual = detail::ZeroLinear<hidden, hidden>;
   using GateDown = Linear<gate_rank, hidden>;
   using GateUp = detail::ZeroLinear<hidden, gate_rank>;

@@ -11,7 +11,9 @@
 #include <guild/modules/linear.hpp>
 #include <guild/modules/module.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/ops/attention/gates.hpp>
 #include <guild/ops/common/add.hpp>
+#include <guild/ops/common/copy_rows.hpp>
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/merge/novelty.hpp>
@@ -136,22 +138,24 @@ struct SigmoidNovelty {
   template <class Device, class Store, class Real>
   static void finish(const Pass<Device>& pass, const Weights<Store>& weights, DeviceView<const Real, 2>,
                      const TokenNovelty<Real>& made) {
-    Staged<Device, SigmoidNoveltyJob<Real>> jobs(pass.device, pass.batch.chunk_count());
+    Device& device = pass.device;
+    auto scratch = device.scratch();
+    const DeviceView<Real, 2> p(made.novelty.data, made.novelty.size, 1), one = scratch.template take<Real>(1, 1);
+    biased_sigmoid(device, weights.level_offset.view(), p);
+    for_each_row(device, 1, 1, FillRow<Real>{one, Real(1)});
+    Staged<Device, CopyRowsJob<Real, Real>> firsts(device, pass.batch.chunk_count());
     for (const Chunk& chunk : pass.batch.chunks)
-      jobs.add({.offset = weights.level_offset.view(),
-                .first = chunk.first_position,
-                .p = made.novelty.slice(chunk.begin, chunk.count)});
-    sigmoid_novelty(pass.device, jobs.ready());
+      if (chunk.count > 0 && chunk.first_position == 0)
+        firsts.add(copy_of(DeviceView<const Real, 2>(one), p.middle_rows(chunk.begin, 1)));
+    copy_rows(device, firsts.ready());
   }
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights, DeviceView<const Real, 2> normed,
                        const TokenNovelty<Real>& made, DeviceView<Real> dnovelty, DeviceView<Real, 2> dnormed,
                        Weights<Gradients>& gradients, Update update) {
-    Staged<Device, SigmoidNoveltyGradientJob<Real>> jobs(pass.device, pass.batch.chunk_count());
-    for (const Chunk& chunk : pass.batch.chunks)
-      jobs.add({.p = made.novelty.slice(chunk.begin, chunk.count), .dp = dnovelty.slice(chunk.begin, chunk.count)});
-    sigmoid_novelty_backward(pass.device, jobs.ready());
-    const DeviceView<const Real, 2> dlevel(dnovelty.data, dnovelty.size, 1);
+    const DeviceView<Real, 2> dlevel(dnovelty.data, dnovelty.size, 1);
+    sigmoid_backward(pass.device, {made.novelty.data, made.novelty.size, 1},
+                     dlevel);  // 0 of first tokens, whose p is 1
     bias_gradient(pass.device, dlevel, gradients.level_offset.view());
     Project::backward(pass.device, weights.level, normed, dlevel, dnormed, gradients.level, update);
   }

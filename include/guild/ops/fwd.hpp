@@ -159,8 +159,6 @@ template <class Real> struct LogMassesPiece;
 // guild/ops/merge/rows/novelty.hpp
 template <class Real> struct NoveltyGradientJob;
 template <class Real> struct NoveltyJob;
-template <class Real> struct SigmoidNoveltyGradientJob;
-template <class Real> struct SigmoidNoveltyJob;
 template <class Real> struct TokenEnergyJob;
 
 // guild/ops/merge/rows/pool_groups.hpp

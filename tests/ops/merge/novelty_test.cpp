@@ -181,62 +181,6 @@ TEST(TokenEnergy, FollowsTheFormulaFromARingAndInAnySplit) {
   EXPECT_EQ(code_of([&] { run_one(device, job, energy); }), ErrorCode::op_shape) << "a ring that forgets the first";
 }
 
-struct Sigmoid {
-  guild::HostTeams device;
-  Matrix<double> s, offset{1, 1}, p, dp;
-  explicit Sigmoid(Index tokens, int team = 1) : device(team), s(1, tokens), p(1, tokens), dp(1, tokens) {
-    std::mt19937 random(6);
-    for (auto* one : {&s, &offset, &dp}) one->fill_normal(random);
-  }
-  /// In passes of `chunk` tokens.
-  void run(Index chunk) {
-    p = s;
-    for (Index first = 0; first < s.cols; first += chunk)
-      run_one(device,
-              guild::SigmoidNoveltyJob<double>{offset.view().row(0), first,
-                                               p.view().row(0).slice(first, std::min(chunk, s.cols - first))},
-              [](auto&&... of_all) { guild::sigmoid_novelty(of_all...); });
-  }
-};
-/// One for the first token of a sequence, whatever it is.
-TEST(SigmoidNovelty, FollowsTheFormulaInAnySplit) {
-  for (const Index chunk : {1, 3, 5000}) {
-    Sigmoid at(5000, chunk == 3 ? 4 : 1);
-    at.s(0, 7) = 1000, at.s(0, 8) = -1000;
-    at.run(chunk);
-    EXPECT_EQ(at.p(0, 0), 1.0);
-    EXPECT_EQ(at.p(0, 7), 1.0);
-    EXPECT_EQ(at.p(0, 8), 0.0);
-    for (Index t = 1; t < 5000; ++t) ASSERT_NEAR(at.p(0, t), 1 / (1 + std::exp(-at.s(0, t) - at.offset(0, 0))), 1e-15);
-  }
-}
-TEST(SigmoidNovelty, HasTheGradientsOfCentralDifferences) {
-  for (const int team : {1, 4}) {
-    Sigmoid at(9, team);
-    const auto value = [&] {
-      at.run(9);
-      return dot(at.p, at.dp);
-    };
-    (void)value();
-    Matrix<double> ds = at.dp, doffset(1, 1);
-    run_one(at.device, guild::SigmoidNoveltyGradientJob<double>{at.p.view().row(0), ds.view().row(0)},
-            [](auto&&... of_all) { guild::sigmoid_novelty_backward(of_all...); });
-    EXPECT_EQ(ds(0, 0), 0.0);
-    doffset(0, 0) = std::accumulate(ds.data.begin(), ds.data.begin() + ds.cols, 0.0);
-    expect_gradient(at.s, ds, value, "s");
-    expect_gradient(at.offset, doffset, value, "offset");
-  }
-}
-TEST(SigmoidNovelty, RefusesWhatDoesNotFit) {
-  Sigmoid at(6), longer(7);
-  guild::SigmoidNoveltyJob<double> two{at.s.view().row(0).slice(0, 2), 0, at.p.view().row(0)};
-  const auto forward = [](auto&&... of_all) { guild::sigmoid_novelty(of_all...); };
-  EXPECT_EQ(code_of([&] { run_one(at.device, two, forward); }), ErrorCode::op_shape);
-  guild::SigmoidNoveltyGradientJob<double> job{longer.p.view().row(0), at.dp.view().row(0)};
-  const auto backward = [](auto&&... of_all) { guild::sigmoid_novelty_backward(of_all...); };
-  EXPECT_EQ(code_of([&] { run_one(at.device, job, backward); }), ErrorCode::op_shape);
-}
-
 TEST(Novelty, HasTheSameBitsWhateverTheThreads) {
   Case<float> one(500, 37, {.threads = 1}), four(500, 37, {.threads = 4});
   one.run();

@@ -60,26 +60,5 @@ void token_energy(Device& device, std::span<const TokenEnergyJob<Real>> jobs) {
   for_each_piece(device, jobs);
 }
 
-/// p[t] = sigmoid(s[t] + offset) of each job's tokens, which holds s on entry; 1 at position 0. Throws op_shape.
-template <class Device, class Real>
-void sigmoid_novelty(Device& device, std::span<const SigmoidNoveltyJob<Real>> jobs) {
-  for (const SigmoidNoveltyJob<Real>& job : jobs) {
-    detail::require_size(job.offset, 1, "sigmoid_novelty: offset");
-    detail::require_size(job.p, job.p.size, "sigmoid_novelty: p");
-  }
-  for_each_piece(device, jobs);
-}
-
-/// Gradients of sigmoid_novelty of whole sequences under dp, of s, in place: that of the first token is 0, that of the
-/// offset is the sum of them. Throws op_shape.
-template <class Device, class Real>
-void sigmoid_novelty_backward(Device& device, std::span<const SigmoidNoveltyGradientJob<Real>> jobs) {
-  for (const SigmoidNoveltyGradientJob<Real>& job : jobs) {
-    detail::require_size(job.p, job.dp.size, "sigmoid_novelty_backward: p");
-    detail::require_size(job.dp, job.p.size, "sigmoid_novelty_backward: dp");
-  }
-  for_each_piece(device, jobs);
-}
-
 }  // namespace v1
 }  // namespace guild

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <guild/device/team.hpp>
-#include <guild/ops/common/exponential.hpp>
+#include <guild/ops/merge/rows/energy.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -80,7 +80,7 @@ struct MatchEnergyJob {
       if (j == i) continue;
       const Real* const other = unit.data + of.data[j] * unit.pitch;
       const Real cosine = team.sum(unit.cols, [=](Index c) { return row[c] * other[c]; });
-      sum += cosine >= margin ? cosine : alpha * (detail::exponential(cosine - margin) - Real(1));
+      sum += detail::energy_of(cosine, margin, alpha);
     }
     if (team.rank() != 0) return;
     const Real mean = of.size > 1 ? sum / static_cast<Real>(of.size - 1) : Real(0);

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <guild/device/team.hpp>
 #include <guild/ops/attention/job.hpp>
-#include <guild/ops/common/pieces.hpp>
+#include <guild/ops/merge/rows/energy.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -20,13 +20,20 @@ struct RowAngle {
   Real q_length, k_length, cosine;
 };
 template <class Real, Team T>
-GUILD_TEAM_INLINE GUILD_HD RowAngle<Real> angle_of(T team, const Real* q, const Real* k, Index dim) {
+GUILD_TEAM_INLINE GUILD_HD Real length_of(T team, const Real* row, Index dim) {
+  return std::sqrt(team.sum(dim, [row](Index i) { return row[i] * row[i]; }));
+}
+template <class Real, Team T>
+GUILD_TEAM_INLINE GUILD_HD RowAngle<Real> angle_of(T team, const Real* q, Real q_length, const Real* k, Index dim) {
   const Real least = static_cast<Real>(shortest_row);
-  const Real q_length = std::sqrt(team.sum(dim, [q](Index i) { return q[i] * q[i]; }));
-  const Real k_length = std::sqrt(team.sum(dim, [k](Index i) { return k[i] * k[i]; }));
+  const Real k_length = length_of(team, k, dim);
   const Real product = team.sum(dim, [=](Index i) { return q[i] * k[i]; });
   const Real a = q_length < least ? least : q_length, b = k_length < least ? least : k_length;
   return {q_length, k_length, product / a / b};
+}
+template <class Real, Team T>
+GUILD_TEAM_INLINE GUILD_HD RowAngle<Real> angle_of(T team, const Real* q, const Real* k, Index dim) {
+  return angle_of(team, q, length_of(team, q, dim), k, dim);
 }
 
 }  // namespace detail
@@ -109,50 +116,13 @@ struct TokenEnergyJob {
   GUILD_HD void operator()(T team, Index token) const {
     const Index position = first + token, begin = position > window ? position - window : 0;
     const Real* const own = x.data + ring.row_of(position) * x.pitch;
+    const Real length = detail::length_of(team, own, x.cols);
     Real sum = Real(0);
     for (Index before = begin; before < position; ++before) {
-      const Real cosine = detail::angle_of(team, own, x.data + ring.row_of(before) * x.pitch, x.cols).cosine;
-      sum += cosine >= margin ? cosine : alpha * (std::exp(cosine - margin) - Real(1));
+      const Real* const other = x.data + ring.row_of(before) * x.pitch;
+      sum += detail::energy_of(detail::angle_of(team, own, length, other, x.cols).cosine, margin, alpha);
     }
     if (team.rank() == 0) e.data[token] = position > begin ? sum / static_cast<Real>(position - begin) : Real(0);
-  }
-};
-
-/// p[t] = sigmoid(p[t] + offset), in place; 1 for the token at position 0. Pieces of tokens.
-template <class Real>
-struct SigmoidNoveltyJob {
-  View<const Real> offset;  ///< [1]
-  Index first = 0;          ///< position of token 0
-  View<Real> p;             ///< [n]
-
-  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(p.size); }
-
-  template <Team T>
-  GUILD_HD void operator()(T team, Index piece) const {
-    const PieceRange range = piece_range(piece, p.size);
-    Real* const to = p.data + range.begin;
-    const Real by = offset.data[0];
-    const bool begins = first + range.begin == 0;
-    team.for_each(range.count,
-                  [=](Index i) { to[i] = begins && i == 0 ? Real(1) : Real(1) / (Real(1) + std::exp(-(to[i] + by))); });
-  }
-};
-
-/// A whole sequence on the way back, in place: dp[t] *= p[t] (1 - p[t]), 0 for the first token.
-template <class Real>
-struct SigmoidNoveltyGradientJob {
-  View<const Real> p;  ///< [n]
-  View<Real> dp;       ///< [n]
-
-  [[nodiscard]] GUILD_HD Index pieces() const { return pieces_of(dp.size); }
-
-  template <Team T>
-  GUILD_HD void operator()(T team, Index piece) const {
-    const PieceRange range = piece_range(piece, dp.size);
-    const Real* const of = p.data + range.begin;
-    Real* const to = dp.data + range.begin;
-    const bool begins = range.begin == 0;
-    team.for_each(range.count, [=](Index i) { to[i] *= begins && i == 0 ? Real(0) : of[i] * (Real(1) - of[i]); });
   }
 };
 
