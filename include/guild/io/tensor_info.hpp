@@ -92,8 +92,8 @@ inline constexpr StoredType stored_types[] = {
 
 [[nodiscard]] inline std::string shape_text(std::span<const std::int64_t> shape) {
   std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ",") + std::to_string(shape[i]);
-  return text + "]";
+  for (std::size_t i = 0; i < shape.size(); ++i) text.append(i == 0 ? "" : ",").append(std::to_string(shape[i]));
+  return text.append("]");
 }
 
 }  // namespace detail
