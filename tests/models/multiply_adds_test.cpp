@@ -52,12 +52,13 @@ struct Formula {
                                                  ? S::windows.types
                                                  : guild::hybrid_layers(S::config.layers, S::span, S::period);
 
+  static constexpr bool has_far_bias = requires { S::near; };
+
   /// Products of a row in layer i.
   static constexpr Index row(int i) {
     const Index attention = hidden * query + query * heads * (nope + rope) + hidden * (latent + rope) +
                             latent * heads * (nope + value) + heads * value * hidden;
-    const bool gated = requires { S::near; }
-    &&types[i] == LayerType::full_attention;
+    const bool gated = has_far_bias && types[i] == LayerType::full_attention;
     const Index experts =
         hidden * S::routing.experts + 3 * hidden * S::experts.hidden * (S::routing.top_k + S::experts.shared);
     return attention + (gated ? heads * hidden : 0) + (i < S::dense.layers ? 3 * hidden * S::dense.hidden : experts);
