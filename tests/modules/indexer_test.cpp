@@ -2,8 +2,11 @@
 
 #include <guild/modules/block.hpp>
 #include <guild/modules/keys.hpp>
+#include <guild/modules/merge_span.hpp>
 #include <guild/modules/mla.hpp>
 #include <guild/modules/recompute.hpp>
+#include <guild/modules/segment.hpp>
+#include <guild/modules/weighted_keys.hpp>
 
 #include <gtest/gtest.h>
 
@@ -242,37 +245,81 @@ TEST(Indexer, ItsObjectiveIsTheDivergenceFromWhatAllHeadsLookAtByTheFormula) {
   }
 }
 
-TEST(Indexer, HasNoGradientOfTheModelsLossAndAttentionHasItOverTheChosenKeys) {
-  Exact<Tiny> one({4, 1, 9});
+/// Slots that an index chooses among: a layer of weighted keys behind merging. Without the straight-through term, which
+/// is no derivative.
+struct Half : DefaultMerging {
+  using Novelty = CosineNovelty<5>;
+  static constexpr float threshold = 0.25f;
+};
+struct FewRanks : DefaultInflation {
+  static constexpr Index gate_rank = 4, detail_rank = 3;
+  static constexpr bool confidence = false;
+};
+using OnSlots = WholeStack<MergeSpan<Segment<Block<Tiny, Weighted<Sparse<Tiny>>, DenseFeedForward<Tiny>>, 1>,
+                                     SoftTokenMerging<Tiny, Half>, TokenInflation<Tiny, FewRanks>>>;
+struct LearnedOnSlots : OnSlots {
+  static constexpr Index hidden = Tiny::config.hidden;
+  template <class P, class W, class S, class G>
+  static void backward(const P& pass, const W& weights, View<double, 2>, S& saved, View<double, 2> dy,
+                       View<double, 2> dx, G& gradients) {
+    std::copy_n(dy.data, dy.rows * dy.cols, dx.data);
+    OnSlots::backward(pass, weights, saved, dx, gradients);
+  }
+};
+struct OfSlots : ExactPass<LearnedOnSlots> {
+  static constexpr Index most = 60;  ///< elements of a tensor that are looked at
+  OfSlots() : ExactPass({1, 18}) {
+    forward();
+    EXPECT_LT(saved.merged.slots.rows, 16);
+    EXPECT_GT(saved.merged.slots.rows, 1 + 2 * Tiny::indexer.top_k);
+  }
+};
+struct OfTokens : Exact<Tiny> {
+  static constexpr Index most = 400;
+  OfTokens() : Exact<Tiny>({4, 1, 9}) {}
+};
+
+template <class Of>
+void expect_no_gradient_of_the_models_loss() {
+  Of one;
   EXPECT_EQ(one.backward(), 0.0);
   for (const Differentiated& tensor : one.tensors(true))
     for (Index i = 0; i < tensor.count; ++i) ASSERT_EQ(tensor.gradient[i], 0.0) << tensor.name;
   auto list = one.tensors(false);
   list.push_back({"x", one.x.data(), one.dx.data(), one.x.size()});
-  expect_gradients(list, [&] { return one.loss(); });
+  expect_gradients(list, [&] { return one.loss(); }, {.most = Of::most});
+}
+TEST(Indexer, HasNoGradientOfTheModelsLossAndAttentionHasItOverTheChosenKeys) {
+  expect_no_gradient_of_the_models_loss<OfTokens>();
+  expect_no_gradient_of_the_models_loss<OfSlots>();
 }
 
+template <class Of>
+void expect_the_gradient_of_its_objective_alone(KeySight sight) {
+  Of one;
+  one.ragged.pass.indexing = {.weight = 0.7, .sight = sight};
+  one.ragged.pass.balance_scale = 0.5;
+  std::fill(one.dy.view().begin(), one.dy.view().end(), 0.0);
+  EXPECT_GT(one.backward(), 0.01);
+  for (const Differentiated& tensor : one.tensors(false))
+    for (Index i = 0; i < tensor.count; ++i) ASSERT_EQ(tensor.gradient[i], 0.0) << tensor.name;
+  for (const double value : one.dx.view()) ASSERT_EQ(value, 0.0);
+  if constexpr (requires { one.saved.chosen; }) { EXPECT_EQ(one.saved.chosen.size == 0, sight == KeySight::all); }
+  auto list = one.tensors(true);
+  ASSERT_EQ(list.size(), 5U);
+  std::vector<Buffer<double>> kept;
+  for (Differentiated& tensor : list) {  // further backwards add to the gradients
+    Buffer<double> copy(tensor.count);
+    std::copy_n(tensor.gradient, tensor.count, copy.data());
+    kept.push_back(std::move(copy));
+    tensor.gradient = kept.back().data();
+  }
+  expect_gradients(list, [&] { return 0.7 * one.backward(); }, {.most = Of::most});
+}
 TEST(Indexer, HasTheGradientOfItsObjectiveAlone) {
   for (const KeySight sight : {KeySight::chosen, KeySight::all}) {
-    Exact<Tiny> one({4, 1, 9});
-    one.ragged.pass.indexing = {.weight = 0.7, .sight = sight};
-    one.ragged.pass.balance_scale = 0.5;
-    std::fill(one.dy.view().begin(), one.dy.view().end(), 0.0);
-    EXPECT_GT(one.backward(), 0.01);
-    for (const Differentiated& tensor : one.tensors(false))
-      for (Index i = 0; i < tensor.count; ++i) ASSERT_EQ(tensor.gradient[i], 0.0) << tensor.name;
-    for (const double value : one.dx.view()) ASSERT_EQ(value, 0.0);
-    EXPECT_EQ(one.saved.chosen.size == 0, sight == KeySight::all);
-    auto list = one.tensors(true);
-    ASSERT_EQ(list.size(), 5U);
-    std::vector<Buffer<double>> kept;
-    for (Differentiated& tensor : list) {  // further backwards add to the gradients
-      Buffer<double> copy(tensor.count);
-      std::copy_n(tensor.gradient, tensor.count, copy.data());
-      kept.push_back(std::move(copy));
-      tensor.gradient = kept.back().data();
-    }
-    expect_gradients(list, [&] { return 0.7 * one.backward(); });
+    expect_the_gradient_of_its_objective_alone<OfTokens>(sight);
+    expect_the_gradient_of_its_objective_alone<OfSlots>(sight);
   }
 }
 

@@ -363,22 +363,23 @@ struct Never : Merge<Budget> {
 };
 using Short = OneOf<Mla<Indexed>::WithKeys<ShortOfARow<6, 1, 4>>>;
 using Enough = OneOf<Local<Mla<Indexed>, 6, 1, 4>>;
-/// The rows of an open group beside those of a chunk, and of a window of slots beside theirs: with one less the same
-/// chunks go wrong.
+struct Pairs : Merge<FixedStride<2>> {};
+/// The rows of an open group beside those of a chunk, and of a window of slots beside theirs, of which eight tokens
+/// close four: with one less the same chunks go wrong.
 TEST(MergeCache, OneRowLessIsTooFew) {
-  const auto goes_wrong_in_chunks = []<class A>(Running<A> running) {
-    const Story story(60, width, 5);
+  const auto goes_wrong_in_chunks = []<class A>(Running<A> running, Index tokens) {
+    const Story story(72, width, 5);
     return goes_wrong(running.whole(story), [&] {
-      auto cache = running.cache_of(60);
-      Matrix y = running.extend(cache, story, 4);
-      while (cache.length() < 60) y.append(running.extend(cache, story, cache.length() + 4));
+      auto cache = running.cache_of(72);
+      Matrix y = running.extend(cache, story, tokens);
+      while (cache.length() < 72) y.append(running.extend(cache, story, cache.length() + tokens));
       return y;
     });
   };
-  EXPECT_FALSE(goes_wrong_in_chunks(Running<Alone<SpanOf<SmallMla, Times<width, 2>, Never<LongGroups>>>>()));
-  EXPECT_TRUE(goes_wrong_in_chunks(Running<Alone<SpanOf<SmallMla, Times<width, 2>, Never<LongerThanTheySay>>>>()));
-  EXPECT_FALSE(goes_wrong_in_chunks(Running<Alone<SpanOf<Indexed, Enough, Whole>>>()));
-  EXPECT_TRUE(goes_wrong_in_chunks(Running<Alone<SpanOf<Indexed, Short, Whole>>>()));
+  EXPECT_FALSE(goes_wrong_in_chunks(Running<Alone<SpanOf<SmallMla, Times<width, 2>, Never<LongGroups>>>>(), 4));
+  EXPECT_TRUE(goes_wrong_in_chunks(Running<Alone<SpanOf<SmallMla, Times<width, 2>, Never<LongerThanTheySay>>>>(), 4));
+  EXPECT_FALSE(goes_wrong_in_chunks(Running<Alone<SpanOf<Indexed, Enough, Pairs>>>(), 8));
+  EXPECT_TRUE(goes_wrong_in_chunks(Running<Alone<SpanOf<Indexed, Short, Pairs>>>(), 8));
 }
 
 // Memory.

@@ -32,6 +32,10 @@ using namespace guild_test;
 using Latents = TwoOf<SmallMla, Mla<SmallMla>>;
 using Grouping = TwoOf<SmallGqa, Gqa<SmallGqa>>;
 using Near = TwoOf<SmallGqa, Local<Gqa<SmallGqa>, 5, 2, 4>>;
+struct Indexed : SmallMla {
+  static constexpr IndexerConfig indexer = {.heads = 2, .dim = 8, .top_k = 6};
+};
+using Chosen = TwoOf<Indexed, SparseTopK<Mla<Indexed>, Indexer<Indexed>>>;
 constexpr Index width = SmallMla::config.hidden;
 static_assert(SmallGqa::config.hidden == width);
 
@@ -52,6 +56,7 @@ void expect_the_bits_of_its_layers() {
 TEST(MergeSpan, WithoutMergedTokensHasTheBitsOfItsLayers) {
   expect_the_bits_of_its_layers<SmallMla, Latents>();
   expect_the_bits_of_its_layers<SmallGqa, Near>();
+  expect_the_bits_of_its_layers<Indexed, Chosen>();
 }
 /// Positions too are those of tokens.
 TEST(MergeSpan, WithoutMergedSlotsHasTheBitsOfTheSpanAroundIt) {
@@ -427,9 +432,6 @@ TEST(MergeSpan, LosesNothingWhereItsLayersAddNothing) {
   expect_lossless<Nested>();
 }
 
-struct Indexed : SmallMla {
-  static constexpr IndexerConfig indexer = {.heads = 2, .dim = 8, .top_k = 6};
-};
 /// What an index chooses of slots is not for layers of tokens behind them.
 TEST(MergeSpan, LeavesTheChoiceOfKeysBeforeItToTheLayersBehindIt) {
   using Choosing = Segment<Block<Indexed, SparseTopK<Mla<Indexed>, Indexer<Indexed>>, DenseFeedForward<Indexed>>, 1>;
