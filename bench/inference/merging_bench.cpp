@@ -259,10 +259,10 @@ void measure(Cpu& device, const BothWeights<Span>& weights, Index tokens, Index 
   report(guild::detail::text_of({tokens, " tokens, prefill by ", chunk, ":"}).c_str(), inner, of_dense, of_merged,
          attention, ratio);
   const auto bytes = [](auto& model) { return static_cast<double>(model.middle.cache.bytes(model.length())); };
-  // By hand: rows of 576 values in bf16 and a bias in float for each slot of each layer, and the rings.
+  // By hand: rows of 576 values in bf16 and a bias in float for each slot of each layer, and the rings (a state: 48).
   const Index most = Span::Policy::Budget::max_slots(tokens);
   const Index kept = Span::Policy::Budget::longest - 1 + 16;
-  const Index by_hand = inner * most * (576 * 2 + 4) + kept * (hidden + 128 + 2) * 4 + (1 + 16) * 2 * hidden * 4;
+  const Index by_hand = inner * most * (576 * 2 + 4) + kept * (hidden + 128 + 2) * 4 + (1 + 16) * (2 * hidden * 4 + 48);
   std::printf(
       "%lld tokens, cache of layers 1 to %d: %.0f bytes without, %.0f merged (%.4f of it), by the formula %lld\n",
       static_cast<long long>(tokens), inner, bytes(dense), bytes(merged), bytes(merged) / bytes(dense),
