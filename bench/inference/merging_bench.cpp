@@ -1,13 +1,16 @@
 // What merging tokens saves: the middle shape with layers 1 to 7 on slots, half as many as tokens, and without.
-//   merging_bench [--tokens N,N...] [--decode N] [--threads N] [--chunk N] [--stride] [--ops N] [--no-model]
-//               [--inner 7|2] [--cpu-time]
+//   merging_bench [--tokens N,N...] [--decode N] [--threads N] [--chunk N] [--stride] [--ops N] [--kinds N]
+//               [--no-model] [--inner 7|2] [--cpu-time]
 // Both run in turns, chunk by chunk and token by token, over the same weights (random ones, bf16) and rows (random
 // ones: half of the tokens would be novel, so all but few are wanted and the budget decides; --stride takes every
 // second token whatever it is). Analytic is what is left of the time without merging, measured in the same run, if the
 // layers on slots take M / N of what they take of rows, and (M / N)^2 of attention to all keys beyond that of each
 // token to itself. --ops: what the span takes beside its layers, as a share of one layer of the same pass, at this
-// width and at that of DeepSeek-R1, so many repeats. --inner 2: two layers on slots instead of seven, for long
-// prefills. M / N is checked: 0.48 to 0.5, and the four slots that a bucket may lend.
+// width and at that of DeepSeek-R1, so many repeats. --kinds: other ways to merge, of
+// the same shape, each against what it is made of in turns, so many repeats: attention over merged keys (RunningMerge)
+// behind 4096 tokens, and two layers of 512 tokens that see each other, on matched and on learned slots. --inner 2: two
+// layers on slots instead of seven, for long prefills. M / N is checked: 0.48 to 0.5, and the four slots that a bucket
+// may lend.
 // --cpu-time: of the process instead of the clock's, which with --threads 1 other work on the machine hardly touches.
 #include <time.h>
 
@@ -18,13 +21,17 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <guild/cpu.hpp>
 #include <guild/models/spec.hpp>
 #include <guild/modules/block.hpp>
+#include <guild/modules/learned_slots.hpp>
+#include <guild/modules/match_span.hpp>
 #include <guild/modules/merge_span.hpp>
+#include <guild/modules/running_keys.hpp>
 #include <guild/modules/segment.hpp>
 
 #include "../ceilings.hpp"
@@ -259,10 +266,10 @@ void measure(Cpu& device, const BothWeights<Span>& weights, Index tokens, Index 
   report(guild::detail::text_of({tokens, " tokens, prefill by ", chunk, ":"}).c_str(), inner, of_dense, of_merged,
          attention, ratio);
   const auto bytes = [](auto& model) { return static_cast<double>(model.middle.cache.bytes(model.length())); };
-  // By hand: rows of 576 values in bf16 and a bias in float for each slot of each layer, and the rings.
+  // By hand: rows of 576 values in bf16 and a bias in float for each slot of each layer, and the rings (a state: 48).
   const Index most = Span::Policy::Budget::max_slots(tokens);
   const Index kept = Span::Policy::Budget::longest - 1 + 16;
-  const Index by_hand = inner * most * (576 * 2 + 4) + kept * (hidden + 128 + 2) * 4 + (1 + 16) * 2 * hidden * 4;
+  const Index by_hand = inner * most * (576 * 2 + 4) + kept * (hidden + 128 + 2) * 4 + (1 + 16) * (2 * hidden * 4 + 48);
   std::printf(
       "%lld tokens, cache of layers 1 to %d: %.0f bytes without, %.0f merged (%.4f of it), by the formula %lld\n",
       static_cast<long long>(tokens), inner, bytes(dense), bytes(merged), bytes(merged) / bytes(dense),
@@ -354,9 +361,94 @@ void measure_ops(const char* name, Cpu& device, Index count, int repeats) {
   std::fflush(stdout);
 }
 
+/// Attention over merged keys, and over all of them, without the layers around it.
+void measure_running(Cpu& device, Index tokens, Index chunk, Index decoded) {
+  using Merged = RunningMerge<Attention>;
+  FillRandom fill(device, DType::bf16);
+  Attention::Weights<Published> of_all;
+  Attention::visit(fill, Path(), of_all);
+  Merged::Weights<Published> of_merged;
+  Attention::visit(Lend{}, Path(), of_all, of_merged);
+  const Rows rows(tokens + decoded, hidden);
+  Part<Attention> all{of_all};
+  Part<Merged> merged{of_merged};
+  all.cache.reserve(tokens + decoded), merged.cache.reserve(tokens + decoded);
+  Buffer<float> x(chunk * hidden), y(chunk * hidden);
+  const auto both = [&](Index count) {
+    std::copy_n(rows(all.cache.length(), count).data, count * hidden, x.data());
+    const double a = all(device, x.view(count, hidden), y.view(count, hidden));
+    return std::pair(a, merged(device, x.view(count, hidden), y.view(count, hidden)));
+  };
+  double prefill_all = 0, prefill_merged = 0;
+  while (all.cache.length() < tokens) {
+    const auto [a, b] = both(std::min(chunk, tokens - all.cache.length()));
+    prefill_all += a, prefill_merged += b;
+  }
+  std::vector<double> each_all, each_merged, shares;
+  const Index groups = merged.cache.groups();
+  (void)both(1);
+  for (Index i = 1; i < decoded; ++i) {
+    const auto [a, b] = both(1);
+    each_all.push_back(a), each_merged.push_back(b), shares.push_back(b / a);
+  }
+  std::printf(
+      "%lld tokens, attention alone: %lld rows of merged keys, %.4f of the bytes; prefill by %lld %.1f ms, merged "
+      "%.1f: "
+      "%.3f of it; a decoded token %.3f ms, merged %.3f: %.3f of it\n",
+      static_cast<long long>(tokens), static_cast<long long>(groups),
+      static_cast<double>(Merged::Cache::bytes(tokens)) / static_cast<double>(Attention::Cache::bytes(tokens)),
+      static_cast<long long>(chunk), prefill_all * 1e3, prefill_merged * 1e3, prefill_merged / prefill_all,
+      median(each_all) * 1e3, median(each_merged) * 1e3, median(shares));
+  std::fflush(stdout);
+}
+
+/// Two layers of tokens that see each other, on fewer slots and without.
+void measure_whole_sight(Cpu& device, Index count, int repeats) {
+  using Plain = Inner<2>;
+  using Matched = MatchSpan<OnSlots<2>, DefaultMatching, TokenInflation<MidSpec, MatchedInflation>>;
+  using Learned = LearnedSlots<Plain, MidSpec, 64>;
+  FillRandom fill(device, DType::bf16);
+  Plain::Weights<Published> of_plain;
+  Plain::visit(fill, Path(), 0, of_plain);
+  Matched::Weights<Published> of_matched;
+  Matched::Layers::visit(Lend{}, Path(), 0, of_plain, of_matched.layers);
+  TokenInflation<MidSpec, MatchedInflation>::visit(fill, Path() / "inflation", of_matched.inflation);
+  Learned::Weights<Published> of_learned;
+  Plain::visit(Lend{}, Path(), 0, of_plain, of_learned.layers);
+  Learned::Logits::visit(fill, Path() / "slots", of_learned.logits);
+  const Rows rows(count, hidden);
+  Buffer<float> x(count * hidden), y(count * hidden);
+  std::copy_n(rows(0, count).data, count * hidden, x.data());
+  Buffer<std::int32_t> positions(count);
+  for (Index i = 0; i < count; ++i) positions[i] = static_cast<std::int32_t>(i);
+  const Chunk chunk{0, 0, count, 0};
+  const Pass pass{.device = device,
+                  .batch = {positions.view(), positions.view(), {&chunk, 1}},
+                  .mask = AttentionMask::bidirectional};
+  const auto time = [&]<class Layers>(std::type_identity<Layers>, const auto& weights) {
+    const double begin = now();
+    Layers::forward(pass, weights, Caches<typename Layers::Cache>(), DeviceView<float, 2>(x.view(count, hidden)),
+                    DeviceView<float, 2>(y.view(count, hidden)));
+    return now() - begin;
+  };
+  std::vector<double> plain, matched, learned;
+  for (int i = 0; i < repeats + 1; ++i) {
+    const double a = time(std::type_identity<Plain>(), of_plain), b = time(std::type_identity<Matched>(), of_matched),
+                 c = time(std::type_identity<Learned>(), of_learned);
+    if (i > 0) plain.push_back(a), matched.push_back(b / a), learned.push_back(c / a);
+  }
+  std::printf(
+      "%lld tokens that see each other, two layers %.1f ms: %.3f of it on %lld matched slots, %.3f on %lld learned "
+      "ones\n",
+      static_cast<long long>(count), median(plain) * 1e3, median(matched),
+      static_cast<long long>(count - DefaultMatching::Match::merged(count, count)), median(learned),
+      static_cast<long long>(Learned::slots));
+  std::fflush(stdout);
+}
+
 struct Options {
   std::string lengths = "4096,16384";
-  int threads = 0, ops = 9;
+  int threads = 0, ops = 9, kinds = 5;
   Index chunk = 2048, decoded = 201;
   int inner = 7;
   bool stride = false, model = true;
@@ -389,6 +481,7 @@ int main(int argc, char** argv) {
     if (option == "--chunk") options.chunk = std::atoll(argv[i + 1]);
     if (option == "--inner") options.inner = std::atoi(argv[i + 1]);
     if (option == "--ops") options.ops = std::atoi(argv[i + 1]);
+    if (option == "--kinds") options.kinds = std::atoi(argv[i + 1]);
   }
   try {
     Cpu device({.threads = options.threads});
@@ -398,6 +491,10 @@ int main(int argc, char** argv) {
         measure_ops<MidSpec>("mid", device, count, more * options.ops);
         measure_ops<R1Spec>("R1", device, count, count == 1 ? 3 * options.ops : std::max(options.ops / 3, 1));
       }
+    }
+    if (options.kinds > 0) {
+      measure_running(device, 4096, options.chunk, 40 * options.kinds + 1);
+      measure_whole_sight(device, 512, options.kinds);
     }
     if (!options.model) return 0;
     if (options.stride)

@@ -9,9 +9,11 @@
 #include <guild/models/presets.hpp>
 #include <guild/modules/keys.hpp>
 #include <guild/modules/merge_span.hpp>
+#include <guild/modules/running_keys.hpp>
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -51,7 +53,8 @@ using WindowModel = guild::Transformer<WindowSpec>;
 struct MergedSpec : WindowSpec {
   struct Merging : guild::DefaultMerging {
     using Novelty = guild::CosineNovelty<16>;
-    using Budget = guild::TokenBucket<1, 2, 4, 9>;
+    using Budget = guild::TokenBucket<1, 2, 4, 6>;
+    static constexpr Index chunk = 19;  // so that all rings are whole pieces of 64 bytes, to which buffers round up
   };
   struct Inflation : guild::DefaultInflation {
     static constexpr Index gate_rank = 8, detail_rank = 8;
@@ -188,16 +191,61 @@ TEST(Allocations, ACacheOfR1OnMergedTokensTakesAtMost81ThousandthsOfOneOfAllToke
   using Cache = guild::Transformer<NearSpec>::Cache;
   constexpr Index tokens = 131072, all = 9'210'691'584, row = 1152, ring = 4 + 128 - 1 + 512;
   static_assert(guild::DeepSeekR1::Cache::bytes(tokens) == all);
-  // 8 layers of tokens; of slots 9 that keep all, 44 with a window; of the span 23 rows of tokens, 17 of slots.
-  constexpr Index slots = 4 + (tokens - 1) / 2, of_span = 23 * (7168 + 128 + 2) * 4 + 17 * 2 * 7168 * 4;
+  // 8 layers of tokens; of slots 9 that keep all, 44 with a window; of the span 23 rows of tokens, 17 of slots and 17
+  // states.
+  constexpr Index slots = 4 + (tokens - 1) / 2, of_span = 23 * (7168 + 128 + 2) * 4 + 17 * (2 * 7168 * 4 + 48);
   static_assert(Cache::bytes(tokens) == 8 * ring * row + (9 * slots + 44 * ring) * (row + 4) + of_span);
   const long before = guild_test::buffer_bytes;
   Cache cache;
   cache.reserve(tokens);
   const long took = guild_test::buffer_bytes - before;
   EXPECT_GE(took, Cache::bytes(tokens));  // buffers round up: 9 large ones to pages of 2 MiB, others to 64 bytes
-  EXPECT_LT(took, Cache::bytes(tokens) + 9 * (Index{2} << 20) + (52 + 53 + 3) * 64);
+  EXPECT_LT(took, Cache::bytes(tokens) + 9 * (Index{2} << 20) + (52 + 53 + 4) * 64);
   EXPECT_LE(1000 * took, 81 * all);
+}
+
+template <class BudgetType, class ProtectType, Index Chunk>
+struct Kept : guild::DefaultMerging {
+  using Novelty = guild::CosineNovelty<16>;
+  using Budget = BudgetType;
+  using Protect = ProtectType;
+  static constexpr Index chunk = Chunk;
+};
+template <Index Chunk>
+struct KeptKeys : guild::DefaultKeyMerging {
+  static constexpr Index chunk = Chunk;
+};
+/// Whatever grows with a window or a chunk lies in buffers, and is counted.
+template <class Cache>
+void expect_the_bytes_it_says(Index expected) {
+  EXPECT_LT(sizeof(Cache), 800U);
+  const long before = guild_test::buffer_bytes;
+  Cache cache;
+  cache.reserve(5000);
+  const long took = guild_test::buffer_bytes - before;
+  EXPECT_EQ(Cache::bytes(5000), expected);
+  EXPECT_GE(took, expected);
+  EXPECT_LT(took, expected + 5 * 64) << "five buffers, rounded up";
+}
+template <class Budget, class Protect, Index Chunk>
+void expect_a_span_to_say_its_bytes(Index rows, Index state, Index states) {
+  using Policy = Kept<Budget, Protect, Chunk>;
+  using Cache = guild::MergeCache<guild::SoftTokenMerging<LongSpec, Policy>, guild::RowCache<float, 16>>;
+  const Index at_once = std::max(Chunk, Budget::max_slots(Chunk));
+  expect_the_bytes_it_says<Cache>(rows * (48 + 16 + 2) * 4 + states * state + (at_once + 1) * 2 * 48 * 4 +
+                                  Budget::max_slots(5000) * 16 * 4);
+}
+TEST(Allocations, CachesOfMergedTokensTakeTheBytesTheySay) {
+  NEEDS_COUNTS();
+  using Bucket = guild::TokenBucket<1, 2, 4, 8>;
+  constexpr Index state = 6 * 8, of_window = state + 5 * 4 + 4;
+  expect_a_span_to_say_its_bytes<Bucket, guild::NoProtect, 512>(7 + 512, state, 1 + 512);
+  expect_a_span_to_say_its_bytes<Bucket, guild::CausalEnergy<100>, 4>(100 + 4, state, 1 + 4);
+  expect_a_span_to_say_its_bytes<guild::Unbounded<64>, guild::NoProtect, 16>(63 + 16, state, 1 + 16);
+  expect_a_span_to_say_its_bytes<guild::WindowQuota<64, 16>, guild::NoProtect, 512>(63 + 512, of_window, 63 + 512);
+  expect_a_span_to_say_its_bytes<guild::WindowQuota<64, 16>, guild::CausalEnergy<100>, 4>(100 + 4, of_window, 63 + 4);
+  expect_the_bytes_it_says<guild::RunningCache<float, 24, 16, KeptKeys<512>>>(Bucket::max_slots(5000) * (24 + 1) * 4 +
+                                                                              (1 + 512) * ((24 + 8 + 16) * 4 + state));
 }
 
 TEST(Allocations, MarksAndRewindingAllocateNothing) {

@@ -387,11 +387,12 @@ TEST(MergeCache, OneRowLessIsTooFew) {
 TEST(MergeCache, TakesNoMemoryThatGrowsButThatOfItsInnerCaches) {
   using Cache = LatentSpan::Cache;
   using Inner = Latents::Cache;
-  constexpr Index beside = ((width + 8) * (8 - 1 + 4) + 2 * (8 - 1 + 4) + 2 * width * (2 - 1 + 4)) * 4;
+  constexpr Index state = sizeof(MergeState);
+  constexpr Index beside = (8 - 1 + 4) * ((width + 8) + 2) * 4 + (2 - 1 + 4) * (2 * width * 4 + state);
   for (const Index tokens : {11, 50, 100000})
     EXPECT_EQ(Cache::bytes(tokens), beside + Inner::bytes(4 + (tokens - 1) / 2));
   EXPECT_EQ(Cache::bytes(0), 0);
-  EXPECT_EQ(Cache::bytes(1), ((width + 8) + 2 + 2 * width) * 4 + Inner::bytes(1));
+  EXPECT_EQ(Cache::bytes(1), ((width + 8) + 2 + 2 * width) * 4 + state + Inner::bytes(1));
   const auto of_nested = [](Index tokens) {
     return Nested::Cache::bytes(tokens) -
            decltype(Nested::Cache::inner)::bytes(ThreeQuarters::Budget::max_slots(tokens));

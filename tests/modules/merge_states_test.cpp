@@ -3,13 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdint>
-#include <type_traits>
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include <guild/core/random.hpp>
 #include <guild/modules/joint_cache.hpp>
-#include <guild/modules/ring_cache.hpp>
+#include <guild/modules/merge_window.hpp>
 #include <guild/modules/sequence_cache.hpp>
 
 #include "../core/code_of.hpp"
@@ -19,11 +19,15 @@ namespace merge_states_test {
 using namespace guild;
 using guild_test::code_of;
 using States = MergeStates<4>;
-using Ring = RingCache<float, 2, 2, 0, 4>;  // as far back: the row of the last token is needed, and Chunk more
+using Windows = MergeStates<4, WindowState<6>>;  // of five tokens that may be open, and Chunk more
+using Ring = RingCache<float, 2, 2, 0, 4>;
 static_assert(SequenceCache<States> && SequenceCache<CacheTuple<States, Ring>> &&
-              SequenceCache<CacheTuple<Ring, States>>);
-static_assert(std::is_trivially_copyable_v<States> && States::bytes(1000) == 0);
-static_assert(Ring::ring == States::ring);
+              SequenceCache<CacheTuple<Ring, Windows>>);
+static_assert(States::ring == 5 && Windows::ring == 9);
+// All that they take lies in buffers, a state and no window for each token.
+static_assert(sizeof(MergeStates<512, WindowState<64>>) == sizeof(States) && sizeof(States) < 200);
+static_assert(States::bytes(3) == 3 * Index{sizeof(MergeState)} && States::bytes(1000) == 5 * 6 * 8);
+static_assert(MergeStates<512, WindowState<64>>::bytes(1000) == (64 - 1 + 512) * (48 + 20 + 4));
 
 /// Some state after so many tokens; another one for each `version` of the tokens.
 MergeState some(Index tokens, Index version) {
@@ -99,34 +103,53 @@ TEST(MergeStates, KnowTheFewestTokensOfSomeSlots) {
   EXPECT_EQ(States().fewest_tokens(2), 0);
 }
 
-TEST(MergeStates, GoBackWhereRingsDo) {
+/// Tokens that come, go and come otherwise: what can be reached has the states that it had, and so have those before it
+/// that the next tokens need.
+template <class Of>
+void expect_to_go_back() {
+  using State = typename Of::Element;
   Random random(1, 2);
-  States states;
-  Ring ring;
-  states.reserve(2000), ring.reserve(2000);
-  std::vector<Index> versions;  // of the tokens that are there
-  int refused = 0, gone = 0;
+  Of states;
+  states.reserve(2000);
+  std::vector<Index> versions;               // of the tokens that are there
+  Index written = 0, before = 0, many = -1;  // many: where more than a chunk began, until the next tokens come
+  int refused = 0, gone = 0, undone = 0;
   for (int step = 0; step < 5000; ++step) {
-    const bool forward = states.length() == 0 || (random.uniform() < 0.5 && states.length() < 1900);
-    if (forward) {
+    const Index length = states.length();
+    if (length == 0 || (random.uniform() < 0.5 && length < 1900)) {
       const auto count = static_cast<Index>(random.uniform() * (step % 7 == 0 ? 14.0 : 5.0));
-      extend(states, count, step);
-      ring.append(count);
-      versions.resize(static_cast<std::size_t>(states.length()), step);
+      states.append(count);
+      for (Index t = length + 1; t <= length + count; ++t) states.write(t, State{some(t, step)});
+      versions.resize(static_cast<std::size_t>(length + count), step);
+      many = count > Of::chunk && length > 0 ? length : -1;
+      before = std::exchange(written, std::max(written, length + count));
     } else {
-      const Index to = std::max(Index{1}, states.length() - static_cast<Index>(random.uniform() * 9.0));
-      const ErrorCode found = code_of([&] { states.rewind(states.mark(to)); });
-      ASSERT_EQ(found, code_of([&] { ring.rewind(ring.mark(to)); })) << step;
-      if (found == ErrorCode::count_) versions.resize(static_cast<std::size_t>(to));
-      ++(found == ErrorCode::count_ ? gone : refused);
+      const bool all = many > 0 && random.uniform() < 0.3;
+      const Index to = all ? many : std::max(Index{1}, length - static_cast<Index>(random.uniform() * 12.0));
+      const bool undoes = to == many && to != length;
+      const bool there = undoes || to >= states.oldest();
+      ASSERT_EQ(code_of([&] { states.rewind(states.mark(to)); }), there ? ErrorCode::count_ : ErrorCode::op_argument);
+      if (there) versions.resize(static_cast<std::size_t>(to)), many = -1;
+      if (undoes) written = before;
+      ++(undoes ? undone : there ? gone : refused);
     }
-    ASSERT_EQ(states.length(), ring.length());
-    ASSERT_EQ(states.oldest(), ring.oldest()) << step;
-    for (Index t = std::max(states.oldest(), Index{1}); t <= states.length(); ++t)
-      ASSERT_EQ(states.state(t), some(t, versions[static_cast<std::size_t>(t - 1)])) << step;
+    ASSERT_EQ(states.length(), static_cast<Index>(versions.size()));
+    ASSERT_EQ(states.oldest(), written <= Of::ring ? 0 : written - Of::chunk) << step;
+    const auto expected = [&](Index t) { return State{some(t, versions[static_cast<std::size_t>(t - 1)])}; };
+    const Of copy = states;
+    const Index first = std::max(states.oldest(), Index{1});
+    for (Index t = first; t <= states.length(); ++t) ASSERT_EQ(states.state(t), expected(t)) << step;
+    for (Index t = std::max(first - State::kept + 1, Index{1}); t <= states.length(); ++t)
+      ASSERT_EQ(copy.after(t), expected(t)) << step;
+    if (many > 0) { ASSERT_EQ(states.state(many), expected(many)); }
   }
   EXPECT_GT(refused, 100);
   EXPECT_GT(gone, 500);
+  EXPECT_GT(undone, 20);
+}
+TEST(MergeStates, GoBackAsFarAsTheySay) {
+  expect_to_go_back<States>();
+  expect_to_go_back<Windows>();
 }
 
 }  // namespace merge_states_test

@@ -139,13 +139,33 @@ TEST(WindowQuota, PlansAreTheSameInAnySplitAndAfterWrongTokens) {
     Told told, forgotten;
     for (Index begin = 0; begin < 31; begin += piece) {
       const Index end = std::min(begin + piece, Index{31});
-      tell(forgotten, wrong, begin, std::min(begin + 1 + begin % 4, Index{31}), &states);
-      states.rewind(states.mark(begin));
-      tell(told, story, begin, end, &states);
+      tell(forgotten, wrong, begin, std::min(begin + 1 + begin % 7, Index{31}), &states);
+      states.rewind(states.mark(begin));  // more than a chunk too, to where they began
+      States copy = states;
+      tell(forgotten, wrong, begin, end, &states);
+      tell(told, story, begin, end, &copy);
+      states = copy;
       if (begin == 0) { EXPECT_EQ(told, whole(story, end)) << "a prefix is what the whole begins with"; }
     }
     EXPECT_EQ(told, expected) << piece;
   }
+}
+/// From anywhere that can be reached the plan goes on as that of the whole.
+TEST(WindowQuota, PlansGoOnAfterGoingBackAsFarAsMayBe) {
+  const Story story(31, 5), wrong(31, 6);
+  const Told expected = whole(story, 31);
+  for (Index length = 1; length <= 24; ++length)
+    for (Index to = std::max(length - 4, Index{1}); to <= length; ++to) {
+      States states;
+      states.reserve(31);
+      Told told, forgotten;
+      tell(told, story, 0, to, &states);
+      tell(forgotten, wrong, to, length, &states);
+      ASSERT_LE(states.oldest(), to);
+      states.rewind(states.mark(to));
+      tell(told, story, to, 31, &states);
+      ASSERT_EQ(told, expected) << length << " to " << to;
+    }
 }
 
 }  // namespace merge_window_test

@@ -158,12 +158,13 @@ TEST(RunningKeys, MergingEqualKeysChangesNothing) {
 
 TEST(RunningKeys, TheirCacheHoldsARowForEachGroup) {
   constexpr Index width = Latent::attention.cache_dim(), latent = Latent::attention.latent_rank,
-                  rotary = width - latent;
+                  rotary = width - latent, state = sizeof(MergeState);
   using Budget = Some::Budget;
   static_assert(Merged::Cache::bytes(1000) ==
-                Budget::max_slots(1000) * 4 * (width + 1) + 5 * 4 * (width + rotary + latent));
-  static_assert(MergedBf16::Cache::bytes(2) == 2 * (2 * width + 4) + 2 * 4 * (width + rotary + latent));
-  static_assert(RunningMerge<Plain, Nothing>::Cache::bytes(100) == 100 * 4 * (width + 1) + 17 * 4 * (width + rotary));
+                Budget::max_slots(1000) * 4 * (width + 1) + 5 * (4 * (width + rotary + latent) + state));
+  static_assert(MergedBf16::Cache::bytes(2) == 2 * (2 * width + 4) + 2 * (4 * (width + rotary + latent) + state));
+  static_assert(RunningMerge<Plain, Nothing>::Cache::bytes(100) ==
+                100 * 4 * (width + 1) + 17 * (4 * (width + rotary) + state));
   Layer<Merged> layer;
   auto cache = layer.cache_of(150);
   EXPECT_EQ(cache.rows.reserved(), Budget::max_slots(150));

@@ -14,6 +14,7 @@ inline namespace v1 {
 
 /// What merging knows of a sequence's tokens so far. That of no tokens is `{}`, whatever the budget.
 struct MergeState {
+  static constexpr Index kept = 1;  ///< of so many last tokens those to come need the states
   Index credit = 0;  ///< of a token bucket
   Index length = 0;  ///< tokens since the last that closed a group: the open ones
   Index slots = 0;   ///< groups closed

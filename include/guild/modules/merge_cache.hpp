@@ -82,7 +82,8 @@ struct MergeCache {
   /// Bytes of the rows of `count` tokens, of as many slots as they may close.
   [[nodiscard]] static constexpr Index bytes(Index count) {
     const Index most = Budget::max_slots(count);
-    return Tokens::bytes(count) + Scores::bytes(count) + Slots::bytes(most) + InnerCache::bytes(most);
+    return Tokens::bytes(count) + Scores::bytes(count) + States::bytes(count) + Slots::bytes(most) +
+           InnerCache::bytes(most);
   }
 };
 

@@ -1,6 +1,7 @@
 // Which tokens of a pass become one slot: made on the host, of how novel each token is and what came before.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -49,16 +50,20 @@ class MergePlan {
     if (!states) check_whole(batch);
     for (const Chunk& chunk : batch.chunks) {
       MergeStateOf<Budget> state{};
+      TokenWindow<detail::window_of<Budget>> open{};
       if (states) {
         States& cache = states[chunk.sequence];
         if (chunk.count > 0 && cache.length() != chunk.first_position)
           detail::refuse(ErrorCode::op_shape, {"a chunk starts at position ", chunk.first_position,
                                                ", but its tokens are merged up to ", cache.length()});
         state = cache.state();
+        if constexpr (WindowBudget<Budget>)
+          for (Index i = 0; i < state.length; ++i)
+            open[static_cast<std::size_t>(i)] = cache.after(cache.length() - state.length + 1 + i).token;
         if (chunk.count > 0) cache.append(chunk.count);
-        add<Budget, Position>(chunk, input, state, [&](const auto& now) { cache.write(now.tokens, now); });
+        add<Budget, Position>(chunk, input, state, open, [&](const auto& now) { cache.write(now.tokens, now); });
       } else {
-        add<Budget, Position>(chunk, input, state, [](const auto&) {});
+        add<Budget, Position>(chunk, input, state, open, [](const auto&) {});
       }
     }
   }
@@ -139,8 +144,9 @@ class MergePlan {
     return batch.size();
   }
 
-  template <class Budget, class Position, class Write>
-  void add(const Chunk& chunk, const MergeInput& input, MergeStateOf<Budget> state, Write&& write) {
+  /// `open`: of a window that has begun, its tokens.
+  template <class Budget, class Position, class Window, class Write>
+  void add(const Chunk& chunk, const MergeInput& input, MergeStateOf<Budget> state, Window& open, Write&& write) {
     const Index begin = size(), before = state.slots;
     for (Index i = 0; i < chunk.count; ++i) {
       const auto row = static_cast<std::size_t>(chunk.begin + i);
@@ -151,7 +157,7 @@ class MergePlan {
                           input.positions.empty() ? static_cast<std::int32_t>(token) : input.positions[row],
                           names_ ? input.tokens[row] : 0, guarded};
       if constexpr (WindowBudget<Budget>)
-        state.open[static_cast<std::size_t>(state.length)] = now;
+        state.token = open[static_cast<std::size_t>(state.length)] = now;
       else
         Position::take(state, now.position, now.mass);
       const bool novel = novelty >= input.threshold;
@@ -162,7 +168,7 @@ class MergePlan {
       slots_.add(static_cast<std::int32_t>(state.slots - 1));
       bool single = closes && group == 1;
       if constexpr (WindowBudget<Budget>)
-        single = closes && add_window<Budget, Position>(state.open, token);
+        single = closes && add_window<Budget, Position>(open, token);
       else if (closes)
         add_group(token, token, group, now, Position::of(state));
       singles_.add(single ? 1 : 0);

@@ -1,10 +1,12 @@
 // Budgets that decide of a whole window of tokens at once, when its last one is there.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include <guild/core/view.hpp>
 #include <guild/modules/merge_budget.hpp>
@@ -34,27 +36,25 @@ concept WindowBudget = MergeBudget<B> && requires(const TokenWindow<B::window>& 
   { B::ends(tokens) } -> std::same_as<GroupEnds<B::window>>;
 };
 
-/// MergeState with the tokens of the open window.
+/// MergeState and its last token. Those of the tokens before it hold the others of the open window.
 template <Index W>
 struct WindowState : MergeState {
-  TokenWindow<W> open{};
+  static constexpr Index kept = std::max(W - 1, Index{1});
+  OpenToken token{};
   friend constexpr bool operator==(const WindowState&, const WindowState&) = default;
 };
 
 namespace detail {
+/// Tokens of a window; 0 for budgets that know none.
 template <class Budget>
-struct StateOf {
-  using type = MergeState;
-};
+inline constexpr Index window_of = 0;
 template <WindowBudget Budget>
-struct StateOf<Budget> {
-  using type = WindowState<Budget::window>;
-};
+inline constexpr Index window_of<Budget> = Budget::window;
 }  // namespace detail
 
-/// What merging keeps of a sequence under a budget.
+/// What merging keeps of a sequence under a budget, for each of its last tokens.
 template <class Budget>
-using MergeStateOf = typename detail::StateOf<Budget>::type;
+using MergeStateOf = std::conditional_t<WindowBudget<Budget>, WindowState<detail::window_of<Budget>>, MergeState>;
 
 /// ToMe (arXiv 2210.09461) as causal as it can be: of each complete window of W tokens the R pairs of neighbours
 /// (0, 1), (2, 3), ... that are most alike merge, the others are slots of their own: W - R slots a window, exactly.

@@ -75,7 +75,7 @@ class RingCache {
       before.swap(rows_);
     }
     before_ = std::move(before);
-    before_length_ = before_.empty() ? -1 : length_;
+    before_length_ = length_;
     before_written_ = written_;
     length_ += tokens;
     written_ = std::max(written_, length_);
@@ -85,6 +85,12 @@ class RingCache {
     return {{rows_.data(), rows_.size() / Width, Width}, {Pinned, ring}};
   }
   [[nodiscard]] CachedRows<Element> rows() { return {{rows_.data(), rows_.size() / Width, Width}, {Pinned, ring}}; }
+  /// That of a position, which is kept.
+  [[nodiscard]] Element* row(Index position) { return rows_.data() + row_of(position) * Width; }
+  /// The same as it will be after going back to `mark`.
+  [[nodiscard]] const Element* row(Index position, const Mark& mark) const {
+    return (undoes(mark) ? before_ : rows_).data() + row_of(position) * Width;
+  }
   [[nodiscard]] Index first_kept() const { return std::max(written_ - ring, Pinned); }
 
   [[nodiscard]] Mark mark() const { return {length_}; }
@@ -106,11 +112,13 @@ class RingCache {
     length_ = mark.length;
     if (length_ == 0) written_ = 0;
     before_ = {};
-    before_length_ = -1;
   }
 
  private:
-  [[nodiscard]] bool undoes(const Mark& mark) const { return mark.length == before_length_ && mark.length != length_; }
+  [[nodiscard]] static constexpr Index row_of(Index position) { return RingRows{Pinned, ring}.row_of(position); }
+  [[nodiscard]] bool undoes(const Mark& mark) const {
+    return !before_.empty() && mark.length == before_length_ && mark.length != length_;
+  }
   static Buffer<Element> copy_of(const Buffer<Element>& from) {
     Buffer<Element> copy = Buffer<Element>::uninitialized(from.size());
     copy_rows(from, copy);
@@ -124,8 +132,8 @@ class RingCache {
   Index room_ = 0;
   Index length_ = 0;
   Index written_ = 0;  ///< tokens whose rows were written: more than length_ once it went back, until it is as long
-  Buffer<Element> before_{};
-  Index before_length_ = -1;
+  Buffer<Element> before_{};  ///< before more than Chunk tokens came
+  Index before_length_ = 0;
   Index before_written_ = 0;
 };
 

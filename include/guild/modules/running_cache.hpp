@@ -76,10 +76,10 @@ struct RunningCache {
     rows.rewind(mark.rows);
     biases.rewind({mark.rows.length});
   }
-  /// Bytes of the rows of as many groups as `tokens` tokens may begin, and of the ring.
+  /// Bytes of the rows of as many groups as `tokens` tokens may begin, and of the rings.
   [[nodiscard]] static constexpr Index bytes(Index tokens) {
     const Index most = Budget::max_slots(tokens);
-    return Means::bytes(tokens) + Rows::bytes(most) + Biases::bytes(most);
+    return Means::bytes(tokens) + States::bytes(tokens) + Rows::bytes(most) + Biases::bytes(most);
   }
 };
 
