@@ -192,6 +192,7 @@ void evaluate(Cpu& device, const Weights& weights, Line& line) {
 struct Setting {
   Index steps = 0, sequences = 16;
   double lr = 3e-3, merge_weight = 0;
+  std::string anneal = "0-0";
   int threads = 1;
   std::uint64_t seed = 1;
 };
@@ -209,7 +210,9 @@ void train(Log& log, const char* arm, const Setting& setting) {
                          training(setting.lr, 0.01, 50, setting.steps, setting.merge_weight));
   Random random(setting.seed, 5);
   TrainingBatch batch;
+  const Annealing annealing(setting.anneal, setting.steps);
   for (Index step = 0; step < setting.steps; ++step) {
+    annealing.at(step);
     batch.clear();
     for (Index i = 0; i < setting.sequences; ++i) {
       const Sequence one(random);
@@ -221,6 +224,7 @@ void train(Log& log, const char* arm, const Setting& setting) {
                    static_cast<int>(setting.seed), static_cast<int>(step), report.losses.loss(),
                    report.losses.accuracy(), report.losses.spans[0].share(), processor_seconds() - begin);
   }
+  annealing.at(setting.steps);
   evaluate<Model>(device, trainer.weights(), line);
   line.add("seconds", processor_seconds() - begin, 0);
   log.add(line.text());
@@ -247,6 +251,8 @@ const Arm<Setting> arms[] = {
     {"default", merged<RunMerging, Inflate<Inflated<32, 32>>>},
     {"protect", merged<Protected, Inflate<Inflated<32, 32>>>},
     {"mean", merged<PoolBy<MassMean>, Inflate<Inflated<32, 32>>>},
+    {"sigmoid", merged<NoveltyBy<LearnedSigmoid<0>>, Inflate<Inflated<32, 32>>>},
+    {"full", merged<NoveltyBy<FullRankCosine>, Inflate<Inflated<32, 32>>>},
     {"unsmoothed", merged<RunMerging, Inflate<Inflated<32, 32, false>>>},
     {"select", merged<PoolBy<SelectClosing>, Inflate<Inflated<32, 32>>>},
     {"hourglass", merged<HourglassMerging<2>, Inflate<HourglassInflation>>},
@@ -262,6 +268,7 @@ int main(int argc, char** argv) {
                            {"lr", "0.003"},
                            {"threshold", "0.5"},
                            {"merge_weight", "0"},
+                           {"anneal", "0-0"},
                            {"threads", "1"},
                            {"tag", ""},
                            {"out", "merging_recall.jsonl"}},
@@ -276,6 +283,7 @@ int main(int argc, char** argv) {
                     {.steps = options.integer("steps"),
                      .lr = options.number("lr"),
                      .merge_weight = options.number("merge_weight"),
+                     .anneal = options["anneal"],
                      .threads = static_cast<int>(options.integer("threads")),
                      .seed = static_cast<std::uint64_t>(std::atoll(seed.c_str()))});
   } catch (const Error& error) {

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -149,9 +150,37 @@ struct RunMerging : guild::DefaultMerging {
   using Budget = RunBucket;
   static inline float threshold = 0.5f;
 };
+/// Brings merging in slowly: between two shares of the steps, said as 0.2-0.7, the threshold rises from 0 and the bucket
+/// shrinks from all tokens to what the program was told; "0-0" is all of it at once.
+class Annealing {
+ public:
+  Annealing(const std::string& shares, Index steps) {
+    const std::size_t dash = shares.find('-');
+    if (dash == std::string::npos)
+      guild::detail::refuse(guild::ErrorCode::op_argument, {"--anneal is two shares as 0.2-0.7, and not ", shares});
+    from_ = std::atof(shares.c_str()) * static_cast<double>(steps);
+    to_ = std::atof(shares.c_str() + dash + 1) * static_cast<double>(steps);
+  }
+  void at(Index step) const {
+    const auto now = static_cast<double>(step);
+    const double way = now >= to_ ? 1.0 : std::max(0.0, (now - from_) / (to_ - from_));
+    RunMerging::threshold = static_cast<float>(way * threshold_);
+    RunBucket::den = way < 1 ? 64 : den_;
+    RunBucket::num = way < 1 ? std::lround(64.0 * (1.0 - way * (1.0 - share_))) : num_;
+  }
+
+ private:
+  double from_ = 0, to_ = 0;
+  Index num_ = RunBucket::num, den_ = RunBucket::den;
+  double share_ = RunBucket::share(), threshold_ = static_cast<double>(RunMerging::threshold);
+};
 template <class PoolType>
 struct PoolBy : RunMerging {
   using Pool = PoolType;
+};
+template <class NoveltyType, class Policy = RunMerging>
+struct NoveltyBy : Policy {
+  using Novelty = NoveltyType;
 };
 /// A policy whose novelty is to be trained towards one half.
 template <class Policy>

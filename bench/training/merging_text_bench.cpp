@@ -3,7 +3,7 @@
 // bench/reference/fetch_text.sh gets the text, bench/reference/plot_merging.py draws what is logged.
 //   bench/reference/fetch_text.sh jargon.txt
 //   merging_text_bench --text jargon.txt [--arms dense,default,...] [--seeds 1,2,3] [--steps N] [--out FILE]
-//                      [--ratio 1/2] [--threshold X] [--merge_weight X] [--threads N] [--lr X] [--tag NAME] [--same
+//                      [--ratio 1/2] [--threshold X] [--anneal A-B] [--merge_weight X] [--threads N] [--lr X] [--tag NAME] [--same
 //                      steps|flops]
 // All arms of a seed begin with the same weights, as far as they have the same tensors, and see the same batches. Bits
 // a byte are of the last tenth of the text and of problems that none was trained on. --same flops: an arm goes on until
@@ -196,7 +196,9 @@ void train(Log& log, const char* arm, const Setting& setting) {
   Random random(setting.seed, 5);
   TrainingBatch batch;
   double share = 0, used = 0;
+  const Annealing annealing(options["anneal"], steps);
   for (Index step = 0; step < steps; ++step) {
+    annealing.at(step);
     batch.clear();
     for (Index i = 0; i < options.integer("sequences"); ++i) setting.text.learn(batch, random);
     const StepReport report = trainer.step(batch);
@@ -207,6 +209,7 @@ void train(Log& log, const char* arm, const Setting& setting) {
                    static_cast<int>(setting.seed), static_cast<int>(step), static_cast<int>(steps),
                    report.losses.loss() / std::log(2.0), share, processor_seconds() - begin);
   }
+  annealing.at(steps);
   line.add("trained_steps", static_cast<double>(steps), 0);
   line.add("text_bpb", trainer.evaluate(setting.text.held_out(true, 256)).loss() / std::log(2.0));
   line.add("problems_bpb", trainer.evaluate(setting.text.held_out(false, 128)).loss() / std::log(2.0));
@@ -227,6 +230,8 @@ using Inflate = TokenInflation<Base, Policy>;
 const Arm<Setting> arms[] = {
     {"dense", [](Log& log, const char* name, const Setting& s) { train<DenseModel>(log, name, s); }},
     {"default", merged<RunMerging, Inflate<Inflated<32, 32>>>},
+    {"full", merged<NoveltyBy<FullRankCosine>, Inflate<Inflated<32, 32>>>},
+    {"sigmoid", merged<NoveltyBy<LearnedSigmoid<0>>, Inflate<Inflated<32, 32>>>},
     {"hnet", merged<ToHalf<HNetMerging<>>, Inflate<HNetInflation>>},
     {"dynamic_pooling", merged<ToHalf<DynamicPoolingMerging<>>, Inflate<DynamicPoolingInflation>>},
     {"hourglass", merged<HourglassMerging<2>, Inflate<HourglassInflation>>},
@@ -245,6 +250,7 @@ int main(int argc, char** argv) {
                            {"threshold", "0.5"},
                            {"ratio", "1/2"},
                            {"merge_weight", "0"},
+                           {"anneal", "0-0"},
                            {"same", "steps"},
                            {"threads", "1"},
                            {"tag", ""},

@@ -6,6 +6,7 @@
 
 #include <guild/models/llama.hpp>
 #include <guild/models/transformer.hpp>
+#include <guild/modules/token_novelty.hpp>
 
 #include "../support/random_weights.hpp"
 #include "optimizer_support.hpp"
@@ -45,6 +46,30 @@ TEST(Initialize, MatricesAreNormal) {
   EXPECT_NEAR(moment[4], 3.0, error * std::sqrt(96.0));
   EXPECT_NEAR(inside, 0.682689492, error * 0.47);
   EXPECT_NEAR(neighbours, 0.0, error);
+}
+
+TEST(Initialize, ProjectionsForCosinesAreOrthonormalWhereThereIsRoom) {
+  using Low = guild::CosineNovelty<12>::Of<30>;
+  Low::Weights<guild::Dense<float>> low, other;
+  guild::Cpu device({.threads = 2});
+  guild::initialize<Low>(device, low, {.seed = 3});
+  const auto w = low.project.weight.data.view();
+  double cross = 0.0;
+  for (Index a = 0; a < 12; ++a)
+    for (Index b = 0; b < 12; ++b) {
+      double dot = 0.0;
+      for (Index i = 0; i < 30; ++i) dot += double(w[a * 30 + i]) * double(w[b * 30 + i]);
+      EXPECT_NEAR(dot, a == b ? 1.0 : 0.0, 1e-6) << a << ", " << b;
+    }
+  guild::initialize<Low>(device, other, {.seed = 4});
+  for (Index i = 0; i < w.size; ++i) cross += double(w[i]) * double(other.project.weight.data[i]);
+  EXPECT_LT(std::fabs(cross), 6.0) << "another seed's rows";  // 12 if they were the same
+  using High = guild::CosineNovelty<30>::Of<12>;
+  High::Weights<guild::Dense<float>> high;
+  guild::initialize<High>(device, high, {.seed = 3, .deviation = 0.5});
+  double squares = 0.0;
+  for (const float value : high.project.weight.data.view()) squares += double(value) * double(value);
+  EXPECT_NEAR(squares / 360.0, 0.25, 0.1) << "normal numbers";
 }
 
 TEST(Initialize, DependsOnSeedAndTensorAlone) {

@@ -12,6 +12,7 @@
 #include <guild/modules/module.hpp>
 #include <guild/modules/parameters.hpp>
 #include <guild/ops/common/rows/normal.hpp>
+#include <guild/ops/common/rows/orthonormalize.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -28,6 +29,7 @@ inline void fill_fresh(const Path& path, const TensorShape& shape, TensorRole ro
   const FillJob fill{all, !trained || path.name() == "bias" ? 0.0f : shape.first};
   for (Index piece = 0; piece < fill.pieces(); ++piece)
     random ? normal(SerialTeam{}, piece) : fill(SerialTeam{}, piece);
+  if (shape.orthonormal) OrthonormalizeJob{View<float, 2>(values, shape.rows, shape.cols)}(SerialTeam{}, 0);
 }
 
 inline void make_fresh(const Path& path, const MatrixShape& shape, StoredMatrix& matrix) {

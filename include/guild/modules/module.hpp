@@ -42,6 +42,7 @@ struct MatrixShape {
   Index cols;
   TensorRole role = TensorRole::parameter;
   float first = 1.0f;  ///< of a parameter: fresh weights begin with so much of the usual deviation
+  bool orthonormal = false;  ///< of a parameter: fresh rows, at most as many as columns, are orthonormal instead
 };
 /// The shape of a vector, or of `count` equal ones behind each other: a bias of each expert.
 struct VectorShape {

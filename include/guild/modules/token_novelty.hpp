@@ -47,6 +47,15 @@ struct ZeroLinear : Linear<Outputs, Inputs> {
     visitor(path / "weight", MatrixShape{.rows = Outputs, .cols = Inputs, .first = 0.0f}, weights.weight...);
   }
 };
+/// A linear layer whose rows begin orthonormal, where there is room for them.
+template <Index Outputs, Index Inputs>
+struct OrthonormalLinear : Linear<Outputs, Inputs> {
+  template <class Visitor, class... W>
+  static void visit(Visitor&& visitor, const Path& path, W&... weights) {
+    visitor(path / "weight", MatrixShape{.rows = Outputs, .cols = Inputs, .orthonormal = Outputs <= Inputs},
+            weights.weight...);
+  }
+};
 
 /// p of the angle between q and the k before it. With n normalised rows [T, D]:
 ///   q = W n, k = q + W' n, W' = 0 at first; or, of rows that are `whole`, q = n + W n, k = n + W' n, W = W' = 0.
@@ -54,7 +63,7 @@ template <Index Hidden, Index Rank, bool Whole>
 struct AngleNovelty {
   static constexpr Index rank = Rank;
   static constexpr std::size_t products = 2;
-  using Project = std::conditional_t<Whole, ZeroLinear<Rank, Hidden>, Linear<Rank, Hidden>>;
+  using Project = std::conditional_t<Whole, ZeroLinear<Rank, Hidden>, OrthonormalLinear<Rank, Hidden>>;
   using Shift = ZeroLinear<Rank, Hidden>;
 
   template <class Store>
@@ -184,7 +193,8 @@ struct FullNovelty {
 }  // namespace detail
 
 /// How novel a token is: p = (1 - cos(q, k of the token before)) / 2 with q and k of `Rank` values, products of its
-/// normalised row (the router of H-Net, arXiv 2507.07955, equation 4, of low rank). q and k begin as the same product.
+/// normalised row (the router of H-Net, arXiv 2507.07955, equation 4, of low rank). q and k begin as the same product,
+/// with orthonormal rows, so that it keeps angles: with random ones small models learned to recall much less.
 template <Index Rank>
 struct CosineNovelty {
   static_assert(Rank > 0, "CosineNovelty: Rank must be positive");

@@ -10,6 +10,7 @@
 #include <guild/core/refuse.hpp>
 #include <guild/device/cpu.hpp>
 #include <guild/ops/common/rows/normal.hpp>
+#include <guild/ops/common/rows/orthonormalize.hpp>
 #include <guild/training/parameter_group.hpp>
 #include <guild/training/refresh_shared.hpp>
 
@@ -33,6 +34,8 @@ struct FirstValues {
   DeviceView<float> values;
   double deviation;  ///< negative: `constant` everywhere
   float constant;
+  bool orthonormal;
+  Index cols;
 };
 
 /// The number in layers / 3 / feed_forward / experts / 7 / gate / weight that stands before the last two names; -1
@@ -59,7 +62,8 @@ inline void order_by_expert(std::vector<FirstValues>& tensors) {
 }  // namespace detail
 
 /// Gives every tensor its first values, and memory if it has none: matrices normal(0, deviation), vectors 1 (biases 0),
-/// or what their shapes say (sinks, gates, and norms whose gain is 1 + weight, begin at zero); tensors of
+/// or what their shapes say (sinks, gates, and norms whose gain is 1 + weight, begin at zero, projections that cosines
+/// are taken of have orthonormal rows); tensors of
 /// TensorRole::state 0, shared copies as what they are copies of. The numbers depend on the seed and on the tensor's
 /// place in the model alone. Throws op_argument for impossible options, op_shape for memory of another size,
 /// dev_memory.
@@ -87,7 +91,7 @@ void initialize(Device& device, Weights& weights, const InitializeOptions& optio
         const bool is_factor = role == TensorRole::parameter && path.name() != "bias";
         tensors.push_back({detail::index_in(path), tensors.size(), data.view(),
                            random ? options.deviation * scale * double(shape.first) : -1.0,
-                           is_factor ? shape.first : 0.0f});
+                           is_factor ? shape.first : 0.0f, shape.orthonormal, shape.cols});
       },
       weights);
   detail::order_by_expert(tensors);
@@ -100,6 +104,10 @@ void initialize(Device& device, Weights& weights, const InitializeOptions& optio
       for_each_piece(device, std::span<const NormalJob>(&normal, 1));
     else
       for_each_piece(device, std::span<const FillJob>(&fill, 1));
+    if (!tensor.orthonormal) continue;
+    const DeviceView<float, 2> matrix(tensor.values.data, tensor.values.size / tensor.cols, tensor.cols);
+    const OrthonormalizeJob rows{matrix};
+    for_each_piece(device, std::span<const OrthonormalizeJob>(&rows, 1));
   }
   refresh_shared<Model>(weights);
 }

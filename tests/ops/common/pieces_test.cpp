@@ -2,6 +2,7 @@
 #include <guild/cpu.hpp>
 #include <guild/ops/common/rows/cast.hpp>
 #include <guild/ops/common/rows/normal.hpp>
+#include <guild/ops/common/rows/orthonormalize.hpp>
 #include <guild/ops/optimizer/adamw.hpp>
 #include <guild/ops/optimizer/rows/newton_schulz.hpp>
 #include <guild/ops/optimizer/sum_of_squares.hpp>
@@ -11,6 +12,7 @@
 #include <cmath>
 #include <guild/device/cpu.hpp>
 #include <guild/device/host_team.hpp>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -96,6 +98,8 @@ std::vector<double> all_kernels(Device& device) {
   keep(update);
   run(guild::NormalJob{view(update), 1, 2, 3.0});
   keep(update);
+  run(guild::OrthonormalizeJob{{update.data(), 60, 83}});
+  keep(update);
   std::vector<guild::bf16> rounded(static_cast<std::size_t>(size));
   run(guild::CastJob{view(w), rounded.data(), guild::DType::bf16});
   for (const guild::bf16 e : rounded) out.push_back(static_cast<double>(static_cast<float>(e)));
@@ -115,6 +119,30 @@ TEST(Pieces, KernelsAgreeForTeamsOfAnySize) {
       ASSERT_NEAR(found[i], expected[i], 1e-6 * std::fabs(expected[i]) + 1e-7)
           << "team of " << size << ", element " << i;
   }
+}
+
+TEST(Orthonormalize, LeavesNothingOfEarlierRowsAndZerosOfRowsThatDependOnThem) {
+  constexpr Index rows = 6, cols = 40;
+  auto x = normal<float>(rows * cols, 1), noise = normal<float>(cols, 2);
+  for (Index i = 0; i < cols; ++i) {
+    const auto n = static_cast<std::size_t>(i);
+    x[n + 2 * cols] = x[n] + 1e-3f * noise[n];  // hardly other than row 0: once is not enough
+    x[n + 4 * cols] = x[n] - 2.0f * x[n + cols];
+    x[n + 5 * cols] = 0.0f;
+  }
+  const auto first = x;
+  guild::Cpu device({.threads = 1});
+  const guild::OrthonormalizeJob job{{x.data(), rows, cols}};
+  guild::for_each_piece(device, std::span<const guild::OrthonormalizeJob>(&job, 1));
+  const auto dot = [&](Index a, const std::vector<float>& of, Index b) {
+    double sum = 0.0;
+    for (Index i = 0; i < cols; ++i)
+      sum += double(x[std::size_t(a * cols + i)]) * double(of[std::size_t(b * cols + i)]);
+    return sum;
+  };
+  for (Index a = 0; a < rows; ++a)
+    for (Index b = 0; b < rows; ++b) EXPECT_NEAR(dot(a, x, b), a == b && a < 4 ? 1.0 : 0.0, 1e-6) << a << ", " << b;
+  EXPECT_NEAR(dot(0, first, 0), std::sqrt(std::inner_product(&first[0], &first[cols], &first[0], 0.0)), 1e-5);
 }
 
 TEST(Pieces, AdamWIsTheFormulaInDouble) {
