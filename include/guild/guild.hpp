@@ -281,6 +281,7 @@
 #include <guild/ops/common/rows/fault.hpp>
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/common/rows/normal.hpp>
+#include <guild/ops/common/rows/orthonormalize.hpp>
 #include <guild/ops/common/rows/scatter_rows.hpp>
 #include <guild/ops/common/scatter_rows.hpp>
 #include <guild/ops/common/shape_check.hpp>

@@ -72,6 +72,9 @@ template <class Real> struct FillRow;
 struct FillJob;
 struct NormalJob;
 
+// guild/ops/common/rows/orthonormalize.hpp
+struct OrthonormalizeJob;
+
 // guild/ops/common/rows/scatter_rows.hpp
 template <class Real> struct ScatterRow;
 template <class Real> struct ZeroMarkedRow;
