@@ -2,12 +2,12 @@
 // on while the share of slots falls from all tokens to one half. One command, resumed arm by arm, from the root of
 // guild; bench/reference/plot_merging.py draws what it logs.
 //   merging_anneal_bench [--arms start,dense,anneal,abrupt] [--seeds 1] [--steps N] [--problems N] [--out FILE]
-//                        [--threads N] [--lr X] [--tokens N] [--threshold X] [--ratio N] [--merge_weight X] [--tag
-//                        NAME]
+//                        [--threads N] [--lr X] [--tokens N] [--threshold X] [--ratio N] [--merge_weight X]
+//                        [--anneal A-B] [--tag NAME]
 // Arms: `start` is the checkpoint as it is (at ratio 1, to the bit), `dense` learns on without merging, `anneal` comes
-// to N / 64 slots a token at most, and to the threshold, after three fifths of the steps, `abrupt` merges from the
-// first step. With --ratio 64 novelty alone decides. All see the same batches. The score is greedy answers, decoded
-// from caches, to problems that no model was trained on.
+// to the threshold, and to N / 64 slots a token at most, between two shares of the steps, `abrupt` merges from the first
+// step. With --ratio 64 novelty alone decides, and the ratio loss draws it to one half. All see the same batches. The
+// score is greedy answers, decoded from caches, to problems that no model was trained on.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -122,34 +122,32 @@ struct Answers {
 };
 
 void train(Log& log, const std::string& arm, std::uint64_t seed, const Options& options) {
-  const Index steps = arm == "start" ? 0 : options.integer("steps"), aim = options.integer("ratio");
+  const Index steps = arm == "start" ? 0 : options.integer("steps");
+  const bool merges = arm == "anneal" || arm == "abrupt";
   Line line(arm + options["tag"], seed, steps);
   if (log.has(line.begin())) return;
   const double begin = processor_seconds();
   Cpu device({.threads = static_cast<int>(options.integer("threads"))});
   const auto encoder = ChatEncoder::read(folder, {.assistant = AssistantText::as_generated});
   Trainer<Model> trainer(device, load_dense<Model>(folder),
-                         training(options.number("lr"), 0.02, 20, steps + 1, options.number("merge_weight")));
+                         training(options.number("lr"), 0.02, 20, steps + 1, merges ? options.number("merge_weight") : 0));
   const GeneratedChats chats(
       seed, [](Index, Random& random) { return arithmetic::conversation(random); }, encoder);
   DataLoader loader(Mixture{.sources = {{.data = chats, .name = "chats"}}},
                     {.tokens_per_batch = options.integer("tokens"), .length = 256, .seed = seed});
-  RunBucket::den = 64;
+  RunBucket::num = merges ? options.integer("ratio") : 64, RunBucket::den = 64;
+  RunMerging::threshold = merges ? static_cast<float>(options.number("threshold")) : 0.0f;
+  const Annealing annealing(arm == "anneal" ? options["anneal"] : "0-0", steps);
   TrainingBatch batch;
   for (Index step = 0; step < steps; ++step) {
-    // How far the share of slots has come down: 0 to 1.
-    const double way = arm == "dense"    ? 0.0
-                       : arm == "abrupt" ? 1.0
-                                         : std::min(1.0, double(step) / (0.6 * double(steps)));
-    RunBucket::num = 64 - static_cast<Index>(way * static_cast<double>(64 - aim));
-    RunMerging::threshold = static_cast<float>(way * options.number("threshold"));
+    annealing.at(step);
     loader.next(batch);
     const StepReport report = trainer.step(batch);
     if (step % 20 == 0 || step + 1 == steps)
       std::fprintf(stderr, "%s step %d loss %.4f share %.3f, %.0f s\n", arm.c_str(), static_cast<int>(step),
                    report.losses.loss(), report.losses.spans[0].share(), processor_seconds() - begin);
   }
-  if (steps == 0) RunBucket::num = 64, RunMerging::threshold = 0;
+  annealing.at(steps);
   const double trained = processor_seconds() - begin;
   const auto all = questions(encoder, static_cast<std::size_t>(options.integer("problems")));
   const Answers answers(device, trainer.weights(), encoder.tokenizer(), all);
@@ -172,13 +170,14 @@ int main(int argc, char** argv) {
   try {
     const Options options({{"arms", "start,dense,anneal,abrupt"},
                            {"seeds", "1"},
-                           {"steps", "600"},
+                           {"steps", "1600"},
                            {"problems", "5000"},
-                           {"tokens", "2048"},
+                           {"tokens", "1024"},
                            {"lr", "0.001"},
-                           {"threshold", "0.15"},
-                           {"ratio", "32"},
-                           {"merge_weight", "0"},
+                           {"threshold", "0.5"},
+                           {"ratio", "64"},
+                           {"merge_weight", "0.03"},
+                           {"anneal", "0.05-0.6"},
                            {"threads", "1"},
                            {"tag", ""},
                            {"out", "merging_anneal.jsonl"}},
