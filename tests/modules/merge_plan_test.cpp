@@ -418,6 +418,29 @@ TEST(MergePlan, TheThresholdDecidesWhatIsNovel) {
   EXPECT_EQ(poor.novel(), 3) << "granted or not";
 }
 
+TEST(MergePlan, GrantsWhatIsWantedWhereMergingIsNotInForce) {
+  const Chunk chunk{0, 0, 9, 0};
+  const Batch batch{{nullptr, 9}, {nullptr, 9}, {&chunk, 1}};
+  Cpu device({.threads = 1});
+  const std::vector<float> novelty = {1, 1, 1, 0, 0, 0, 0, 1, 1};
+  const auto closed_by = [&](auto budget, bool in_force) {
+    const MergePlan plan(device, budget, batch, {.novelty = novelty, .in_force = in_force});
+    return Tokens(plan.closes().begin(), plan.closes().end());
+  };
+  EXPECT_EQ(closed_by(TokenBucket<1, 3, 1, 3>{}, true), (Tokens{1, 0, 0, 1, 0, 0, 1, 0, 0}));
+  EXPECT_EQ(closed_by(TokenBucket<1, 3, 1, 3>{}, false), (Tokens{1, 1, 1, 0, 0, 1, 0, 1, 1})) << "groups of 3 at most";
+  EXPECT_EQ(closed_by(Reserve<TokenBucket<1, 3, 2, 3>, 1>{}, false), (Tokens{1, 1, 1, 0, 0, 1, 0, 1, 1}));
+  EXPECT_EQ(closed_by(FixedStride<4>{}, false), (Tokens{1, 0, 0, 0, 1, 0, 0, 0, 1})) << "asks nobody";
+  std::vector<MergeStates<16>> memory(1);
+  const auto of = [&](int) -> MergeStates<16>& { return memory[0]; };
+  EXPECT_EQ(code_of([&] {
+              MergePlan(device, TokenBucket<1, 3, 1, 3>{}, batch, {.novelty = novelty, .in_force = false},
+                        Caches<MergeStates<16>>(of));
+            }),
+            ErrorCode::op_argument);
+  EXPECT_EQ(memory[0].length(), 0) << "nothing was taken in";
+}
+
 TEST(MergePlan, GoesWhereTheSlotsAreComputed) {
   FarDevice device({.threads = 1});
   const std::vector<Chunk> chunks = {{0, 0, 3, 0}, {1, 3, 0, 0}, {2, 3, 4, 0}};

@@ -90,6 +90,7 @@ struct Case {
   guild::Random random{11};
   std::vector<double> novelty{};  ///< of the first span's tokens
   Index slots = 0;                ///< that it closed
+  double strength = 1.0;
 
   Case() : x(24 * width), dx(24 * width) {
     guild::allocate<Module>(weights);
@@ -107,7 +108,8 @@ struct Case {
     guild::Arena::Frame memory(arena);
     auto pass = batch.pass.with(memory);
     pass.balance_scale = scale;
-    if (weight >= 0.0) pass.merging = {weight, {terms.data(), 3}};
+    pass.merging.strength = strength;
+    if (weight >= 0.0) pass.merging = {weight, {terms.data(), 3}, strength};
     const auto y = memory.template take<double>(24, width);
     typename Module::template Saved<double> saved;
     Module::forward(pass, weights, {}, x.view(24, width), y, &saved);
@@ -170,6 +172,26 @@ TEST(MergingOptions, ALossLowersNoveltyThatABucketRefuses) {
     for (Index i = 0; i < one.count; ++i) one.value[i] -= 0.1 * one.gradient[i];
   c.learn(1.0, 1.0, 0.0);
   EXPECT_LT(mean(), before - 1e-3);
+}
+
+TEST(MergingOptions, LittleStrengthLowersThresholdsAndGrantsWhatIsWanted) {
+  Case<Single<Thirds>> c;
+  c.learn(1.0);
+  const Index in_force = c.slots;
+  c.strength = 0.9;
+  c.learn(1.0);
+  const auto wanting = [&](double threshold) {
+    return static_cast<double>(
+        std::count_if(c.novelty.begin(), c.novelty.end(), [&](double p) { return p >= threshold; }));
+  };
+  EXPECT_EQ(c.terms[0].novel, wanting(0.45));
+  EXPECT_GT(c.terms[0].novel, wanting(0.5)) << "this case tells nothing";
+  EXPECT_NEAR(c.terms[0].loss, formula(c.novelty, 1.5, 0.45), 1e-13);
+  EXPECT_GE(static_cast<double>(c.slots), c.terms[0].novel) << "all that is wanted, and full groups";
+  EXPECT_GT(c.slots, in_force);
+  c.strength = 0.0;
+  c.learn(1.0);
+  EXPECT_EQ(c.slots, 24) << "nothing is merged";
 }
 
 /// The straight-through estimator is on: with a dy of 0 it gives nothing.

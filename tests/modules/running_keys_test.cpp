@@ -49,6 +49,7 @@ struct Layer {
   Device device{{.threads = 2, .isa = Isa::baseline}};
   typename A::template Weights<Published> weights = random_weights<A>(DType::f32);
   Index kinds = 1000;  ///< of rows
+  double strength = 1.0;
 
   explicit Layer(LatentForm form = LatentForm::automatic) { device.tuning().latent_form = form; }
 
@@ -62,7 +63,9 @@ struct Layer {
       }
     return x;
   }
-  [[nodiscard]] Pass<Device> pass(const Flat& flat) { return {.device = device, .batch = flat.batch()}; }
+  [[nodiscard]] Pass<Device> pass(const Flat& flat) {
+    return {.device = device, .batch = flat.batch(), .merging = {.strength = strength}};
+  }
   Matrix alone(Index length) {
     const Tokens none(static_cast<std::size_t>(length));
     const Flat flat({{0, &none, 0, length}});
@@ -109,6 +112,15 @@ TEST(RunningKeys, MergingNothingChangesNoBit) {
     for (const auto& ends : {std::vector<Index>{150}, {1, 2, 3, 40, 44, 150}})
       EXPECT_TRUE(same_bits(merged.run(ends), plain.run(ends))) << ends.size() << " pieces";
   }
+}
+
+TEST(RunningKeys, NothingIsMergedWhereMergingIsNotInForce) {
+  Layer<Plain> plain;
+  Layer<Merged> merged;
+  EXPECT_FALSE(same_bits(merged.alone(60), plain.alone(60)));
+  merged.strength = 0.0;
+  EXPECT_TRUE(same_bits(merged.alone(60), plain.alone(60)));
+  EXPECT_EQ(code_of([&] { merged.run({60}); }), ErrorCode::op_argument) << "over a cache it is";
 }
 
 /// Absorbed: all splits. Expanded, where a pass begins a sequence: as without a cache.

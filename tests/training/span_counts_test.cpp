@@ -197,6 +197,24 @@ TEST(SpanCounts, AStepLowersNoveltyThatABucketRefuses) {
   EXPECT_GT(with, 1e-3);
   EXPECT_GT(with, without + 1e-3);
 }
+/// Novelty learns before anything is merged.
+TEST(SpanCounts, StrengthBringsMergingInStepByStep) {
+  auto trainer = trainer_of(0.03);
+  const guild::TrainingBatch batch = batch_of({40, 1, 30}, 4);
+  std::vector<double> shares;
+  for (const double strength : {0.0, 0.5, 1.0}) {
+    trainer.objective().merge_strength = strength;
+    shares.push_back(trainer.step(batch).losses.spans[0].share());
+  }
+  EXPECT_EQ(shares[0], 1.0);
+  EXPECT_GE(shares[1], shares[2]);
+  EXPECT_LT(shares[2], 0.7);
+  const double merged = trainer.evaluate(batch).loss();
+  trainer.objective().merge_strength = 0.0;
+  EXPECT_NE(trainer.evaluate(batch).loss(), merged);
+  trainer.objective().merge_strength = 1.5;
+  EXPECT_THROW(trainer.step(batch), guild::Error);
+}
 /// In double too.
 TEST(SpanCounts, AModelWithASpanLearnsInDouble) {
   Learning<MergedSpec<Half>> c;

@@ -7,6 +7,7 @@
 #include <span>
 #include <type_traits>
 
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 
 namespace guild {
@@ -42,7 +43,8 @@ struct Wish {
 
 /// The interface of budgets: pure functions. The first token of a sequence closes a group of itself, but under a
 /// WindowBudget, and no group is longer than `longest`. A budget may say `ratio`, the share of tokens that are meant to
-/// close a group, for the ratio loss (MergingOptions).
+/// close a group, for the ratio loss (MergingOptions); one that refuses wishes may have a `grant(state, wish)`, which
+/// does not, for training in which merging is not yet in force.
 template <class B>
 concept MergeBudget = requires(MergeState& state, Wish wish, Index tokens) {
   { B::step(state, wish) } -> std::same_as<bool>;     // whether the next token closes a group
@@ -76,6 +78,10 @@ struct TokenBucket {
     const bool closes = first || grants || (state.credit >= Den && state.length + 1 >= G);
     if (closes) state.credit -= Den;
     return state.take(closes);
+  }
+  /// As Unbounded<G>.
+  static constexpr bool grant(MergeState& state, bool wanted) {
+    return state.take(state.tokens == 0 || wanted || state.length + 1 >= G);
   }
 };
 
@@ -115,6 +121,28 @@ struct FixedStride {
     return state.take(state.tokens == 0 || state.length + 1 >= Stride);
   }
 };
+
+namespace detail {
+/// Whether the next token closes a group: as the budget says, or, where merging is not `in_force`, as is wanted.
+template <MergeBudget Budget, class State>
+constexpr bool take_token(State& state, Wish wish, bool in_force) {
+  if constexpr (requires { Budget::grant(state, wish); })
+    if (!in_force) return Budget::grant(state, wish);
+  return Budget::step(state, wish);
+}
+inline void require_in_force(bool in_force) {
+  if (!in_force)
+    refuse(ErrorCode::op_argument, "over caches merging is in force as its policy says: 1 is expected",
+           "MergingOptions::strength");
+}
+/// The most groups that so many tokens in a row can close.
+template <MergeBudget Budget>
+[[nodiscard]] constexpr Index most_slots(Index tokens, bool in_force) {
+  if constexpr (requires(MergeState & state) { Budget::grant(state, Wish(true)); })
+    if (!in_force) return tokens;
+  return Budget::max_slots(tokens);
+}
+}  // namespace detail
 
 /// Of `most` tokens so many that what they close fits `slots`, and no fewer than `least`, which do.
 template <MergeBudget Budget>

@@ -27,7 +27,8 @@ struct MergeInput {
   /// [T]: of tokens that are slots themselves, or empty: they count up from their chunk's first
   std::span<const std::int32_t> positions{};
   std::span<const float> masses{};  ///< [T]: or empty: 1 each
-  float threshold = 0.5f;  ///< tokens of no less novelty want to close their group
+  float threshold = 0.5f;           ///< tokens of no less novelty want to close their group
+  bool in_force = true;             ///< or else budgets grant what is wanted (MergingOptions): of whole sequences alone
 };
 
 /// The groups of a pass: consecutive tokens of a sequence, each closed by its last one, which is novel, or all those of
@@ -44,10 +45,11 @@ class MergePlan {
             MergePosition Position = LastPosition>
   MergePlan(Device& device, Budget, const Batch& batch, const MergeInput& input, Caches<States> states = {},
             Position = {})
-      : MergePlan(device, batch, most_slots<Budget>(batch), WindowBudget<Budget>, input) {
+      : MergePlan(device, batch, most_slots<Budget>(batch, input.in_force), WindowBudget<Budget>, input) {
     static_assert(Budget::causal && Budget::prefix_stable,
                   "MergePlan: a budget that looks ahead cannot tell what a token closes when it comes");
     if (!states) check_whole(batch);
+    if (states) detail::require_in_force(input.in_force);
     for (const Chunk& chunk : batch.chunks) {
       MergeStateOf<Budget> state{};
       TokenWindow<detail::window_of<Budget>> open{};
@@ -124,9 +126,9 @@ class MergePlan {
         names_(!input.tokens.empty()) {}
 
   template <class Budget>
-  [[nodiscard]] static Index most_slots(const Batch& batch) {
+  [[nodiscard]] static Index most_slots(const Batch& batch, bool in_force) {
     Index most = 0;
-    for (const Chunk& chunk : batch.chunks) most += Budget::max_slots(chunk.count);
+    for (const Chunk& chunk : batch.chunks) most += detail::most_slots<Budget>(chunk.count, in_force);
     return most;
   }
   /// T.
@@ -162,7 +164,7 @@ class MergePlan {
         Position::take(state, now.position, now.mass);
       const bool novel = novelty >= input.threshold;
       novel_ += novel ? 1 : 0;
-      const bool closes = Budget::step(state, Wish(novel, guarded));
+      const bool closes = detail::take_token<Budget>(state, Wish(novel, guarded), input.in_force);
       write(state);
       closes_.add(closes ? 1 : 0);
       slots_.add(static_cast<std::int32_t>(state.slots - 1));

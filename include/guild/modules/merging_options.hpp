@@ -1,4 +1,4 @@
-// How what merging measures is kept near what its budget can close, and what is counted of it.
+// How far merging is in force, how what it measures is kept near what its budget can close, and what is counted of it.
 #pragma once
 
 #include <guild/core/view.hpp>
@@ -8,11 +8,14 @@
 namespace guild {
 inline namespace v1 {
 
-/// The ratio loss of a pass's spans of merged tokens (H-Net, arXiv 2507.07955). A span's loss is of the tokens of the
-/// pass that come to it: slots, where spans nest.
+/// Of a pass over merged tokens: how far merging is in force, and the ratio loss of its spans (H-Net, arXiv
+/// 2507.07955). A span's loss is of the tokens of the pass that come to it: slots, where spans nest.
 struct MergingOptions {
   double weight = 0.0;               ///< of each span's loss, usually 0.03; 0: there is none
   DeviceView<MergeTerms> terms_l{};  ///< [layers], or no data: backward adds what a span counts where its layers begin
+  /// In [0, 1]: thresholds are so many times as high, and below 1 a TokenBucket grants what is wanted. At 0 it merges
+  /// nothing. For training, which raises it; over caches merging is in force as its policy says, at 1.
+  double strength = 1.0;
 };
 
 namespace detail {

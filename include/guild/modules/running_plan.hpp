@@ -21,14 +21,16 @@ template <class Device>
 class RunningPlan {
  public:
   /// `wants(row)`: whether that token wants to begin a group. Continues the sequences of `states`, which takes in the
-  /// chunks' tokens; without, the chunks are whole sequences. Throws op_shape for a chunk that does not follow its
-  /// states.
+  /// chunks' tokens; without, the chunks are whole sequences. `in_force`: see MergeInput. Throws op_shape for a chunk
+  /// that does not follow its states.
   template <MergeBudget Budget, class Wants, class States = MergeStates<1>>
-  RunningPlan(Device& device, Budget, const Batch& batch, Wants&& wants, Caches<States> states = {})
+  RunningPlan(Device& device, Budget, const Batch& batch, Wants&& wants, Caches<States> states = {},
+              bool in_force = true)
       : counts_(device, batch.size()),
         groups_(device, batch.size()),
         masses_(device, batch.size() + batch.chunk_count()),
         before_(device, batch.chunk_count()) {
+    if (states) detail::require_in_force(in_force);
     for (const Chunk& chunk : batch.chunks) {
       MergeState state{};
       if (states && chunk.count > 0) {
@@ -40,7 +42,7 @@ class RunningPlan {
       }
       before_.add(state);
       for (Index i = 0; i < chunk.count; ++i) {
-        Budget::step(state, wants(chunk.begin + i));
+        detail::take_token<Budget>(state, wants(chunk.begin + i), in_force);
         if (state.slots == 0)
           detail::refuse(ErrorCode::op_argument, "a budget must let the first token of a sequence begin a group",
                          "RunningPlan: Budget");

@@ -147,7 +147,8 @@ class SlotPlan {
             .tokens = ids,
             .positions = list(positions_),
             .masses = masses_ ? list(*masses_) : std::span<const float>{},
-            .threshold = Policy::threshold};
+            .threshold = static_cast<float>(pass.merging.strength) * Policy::threshold,
+            .in_force = pass.merging.strength == 1.0};
   }
 
   Download<Device, std::int32_t, 1> tokens_, positions_;

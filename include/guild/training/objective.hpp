@@ -265,6 +265,7 @@ class Objective {
     offsets_.push_back(batch.size());
     pass.mask = options_.mask;
     pass.indexing.sight = options_.index_sight;
+    pass.merging.strength = options_.merge_strength;
     pass.balance = options_.balance;
     pass.sequence_offsets = offsets_;
     return pass;
@@ -274,8 +275,10 @@ class Objective {
   template <class Device>
   void add_objectives(Pass<Device>& pass, std::size_t prediction_layers, Frame& memory) {
     const Index layers = Model::config.layers + static_cast<Index>(prediction_layers);
-    if constexpr (detail::merges_tokens<typename Model::Layers>)
-      pass.merging = {options_.merge_weight, zeros<MergeTerms>(pass.device, layers, memory)};
+    if constexpr (detail::merges_tokens<typename Model::Layers>) {
+      pass.merging.weight = options_.merge_weight;
+      pass.merging.terms_l = zeros<MergeTerms>(pass.device, layers, memory);
+    }
     pass.indexing.weight = options_.index_weight;
     if (options_.index_weight > 0.0) pass.indexing.loss_l = zeros<double>(pass.device, layers, memory);
   }

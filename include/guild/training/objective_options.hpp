@@ -25,6 +25,9 @@ struct ObjectiveOptions {
   /// Of the ratio loss of each span of merged tokens (MergingOptions): 0.03 is usual; 0: what is novel learns from the
   /// other terms alone.
   double merge_weight = 0.0;
+  /// How far merging is in force (MergingOptions): raise it in the course of training from 0, where nothing is merged,
+  /// to 1, so that novelty learns first which tokens need a slot.
+  double merge_strength = 1.0;
 };
 
 /// Throws op_argument, with the option's name, unless all coefficients are usable.
@@ -38,6 +41,10 @@ inline void check(const ObjectiveOptions& options) {
   require(options.mtp_weight, "ObjectiveOptions::mtp_weight");
   require(options.index_weight, "ObjectiveOptions::index_weight");
   require(options.merge_weight, "ObjectiveOptions::merge_weight");
+  require(options.merge_strength, "ObjectiveOptions::merge_strength");
+  if (options.merge_strength > 1.0)
+    detail::refuse(ErrorCode::op_argument, {"is ", options.merge_strength, ", expected a number from 0 to 1"},
+                   "ObjectiveOptions::merge_strength");
   require(options.balance.importance, "BalanceOptions::importance");
   require(options.balance.load, "BalanceOptions::load");
   require(options.balance.auxiliary, "BalanceOptions::auxiliary");
