@@ -140,14 +140,13 @@ void train(Log& log, const std::string& arm, std::uint64_t seed, const Options& 
   const Annealing annealing(arm == "anneal" ? options["anneal"] : "0-0", steps);
   TrainingBatch batch;
   for (Index step = 0; step < steps; ++step) {
-    annealing.at(step);
+    trainer.objective().merge_strength = annealing.strength(step);
     loader.next(batch);
     const StepReport report = trainer.step(batch);
     if (step % 20 == 0 || step + 1 == steps)
       std::fprintf(stderr, "%s step %d loss %.4f share %.3f, %.0f s\n", arm.c_str(), static_cast<int>(step),
                    report.losses.loss(), report.losses.spans[0].share(), processor_seconds() - begin);
   }
-  annealing.at(steps);
   const double trained = processor_seconds() - begin;
   const auto all = questions(encoder, static_cast<std::size_t>(options.integer("problems")));
   const Answers answers(device, trainer.weights(), encoder.tokenizer(), all);

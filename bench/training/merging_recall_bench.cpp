@@ -212,7 +212,7 @@ void train(Log& log, const char* arm, const Setting& setting) {
   TrainingBatch batch;
   const Annealing annealing(setting.anneal, setting.steps);
   for (Index step = 0; step < setting.steps; ++step) {
-    annealing.at(step);
+    trainer.objective().merge_strength = annealing.strength(step);
     batch.clear();
     for (Index i = 0; i < setting.sequences; ++i) {
       const Sequence one(random);
@@ -224,7 +224,6 @@ void train(Log& log, const char* arm, const Setting& setting) {
                    static_cast<int>(setting.seed), static_cast<int>(step), report.losses.loss(),
                    report.losses.accuracy(), report.losses.spans[0].share(), processor_seconds() - begin);
   }
-  annealing.at(setting.steps);
   evaluate<Model>(device, trainer.weights(), line);
   line.add("seconds", processor_seconds() - begin, 0);
   log.add(line.text());

@@ -143,6 +143,7 @@ struct RunBucket {
     if (closes) state.credit -= den;
     return state.take(closes);
   }
+  static bool grant(guild::MergeState& state, bool wanted) { return guild::Unbounded<longest>::step(state, wanted); }
 };
 /// The default policy but for a rank that fits small models, and budget and threshold of the running program.
 struct RunMerging : guild::DefaultMerging {
@@ -150,8 +151,8 @@ struct RunMerging : guild::DefaultMerging {
   using Budget = RunBucket;
   static inline float threshold = 0.5f;
 };
-/// Brings merging in slowly: between two shares of the steps, said as 0.2-0.7, the threshold rises from 0 and the bucket
-/// shrinks from all tokens to what the program was told; "0-0" is all of it at once.
+/// Brings merging in slowly: its strength rises from 0 to 1 between two shares of the steps, said as 0.2-0.7; "0-0" is
+/// all of it at once.
 class Annealing {
  public:
   Annealing(const std::string& shares, Index steps) {
@@ -161,18 +162,13 @@ class Annealing {
     from_ = std::atof(shares.c_str()) * static_cast<double>(steps);
     to_ = std::atof(shares.c_str() + dash + 1) * static_cast<double>(steps);
   }
-  void at(Index step) const {
+  [[nodiscard]] double strength(Index step) const {
     const auto now = static_cast<double>(step);
-    const double way = now >= to_ ? 1.0 : std::max(0.0, (now - from_) / (to_ - from_));
-    RunMerging::threshold = static_cast<float>(way * threshold_);
-    RunBucket::den = way < 1 ? 64 : den_;
-    RunBucket::num = way < 1 ? std::lround(64.0 * (1.0 - way * (1.0 - share_))) : num_;
+    return now >= to_ ? 1.0 : std::max(0.0, (now - from_) / (to_ - from_));
   }
 
  private:
   double from_ = 0, to_ = 0;
-  Index num_ = RunBucket::num, den_ = RunBucket::den;
-  double share_ = RunBucket::share(), threshold_ = static_cast<double>(RunMerging::threshold);
 };
 template <class PoolType>
 struct PoolBy : RunMerging {

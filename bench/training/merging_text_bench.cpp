@@ -198,7 +198,7 @@ void train(Log& log, const char* arm, const Setting& setting) {
   double share = 0, used = 0;
   const Annealing annealing(options["anneal"], steps);
   for (Index step = 0; step < steps; ++step) {
-    annealing.at(step);
+    trainer.objective().merge_strength = annealing.strength(step);
     batch.clear();
     for (Index i = 0; i < options.integer("sequences"); ++i) setting.text.learn(batch, random);
     const StepReport report = trainer.step(batch);
@@ -209,7 +209,7 @@ void train(Log& log, const char* arm, const Setting& setting) {
                    static_cast<int>(setting.seed), static_cast<int>(step), static_cast<int>(steps),
                    report.losses.loss() / std::log(2.0), share, processor_seconds() - begin);
   }
-  annealing.at(steps);
+  trainer.objective().merge_strength = 1.0;
   line.add("trained_steps", static_cast<double>(steps), 0);
   line.add("text_bpb", trainer.evaluate(setting.text.held_out(true, 256)).loss() / std::log(2.0));
   line.add("problems_bpb", trainer.evaluate(setting.text.held_out(false, 128)).loss() / std::log(2.0));
