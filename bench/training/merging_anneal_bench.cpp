@@ -1,13 +1,15 @@
 // What it costs to bring merging into a trained model: the shipped miniature R1, its two inner layers on slots, learns
 // on while the share of slots falls from all tokens to one half. One command, resumed arm by arm, from the root of
 // guild; bench/reference/plot_merging.py draws what it logs.
-//   merging_anneal_bench [--arms start,dense,anneal,abrupt] [--seeds 1] [--steps N] [--problems N] [--out FILE]
+//   merging_anneal_bench [--arms start,dense,anneal,anneal_full,abrupt] [--seeds 1] [--steps N] [--problems N] [--out
+//   FILE]
 //                        [--threads N] [--lr X] [--tokens N] [--threshold X] [--ratio N] [--merge_weight X]
 //                        [--anneal A-B] [--tag NAME]
 // Arms: `start` is the checkpoint as it is (at ratio 1, to the bit), `dense` learns on without merging, `anneal` comes
-// to the threshold, and to N / 64 slots a token at most, between two shares of the steps, `abrupt` merges from the first
-// step. With --ratio 64 novelty alone decides, and the ratio loss draws it to one half. All see the same batches. The
-// score is greedy answers, decoded from caches, to problems that no model was trained on.
+// to the threshold, and to N / 64 slots a token at most, between two shares of the steps, `anneal_full` does so with a
+// router of full rank (FullRankCosine), `abrupt` merges from the first step. With --ratio 64 novelty alone decides, and
+// the ratio loss draws it to one half. All see the same batches. The score is greedy answers, decoded from caches, to
+// problems that no model was trained on.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -24,18 +26,14 @@ using namespace merging_runs;
 
 const std::string folder = "checkpoints/mini-r1";
 
-struct Halves : RunMerging {
-  using Novelty = CosineNovelty<128>;
-};
+template <class NoveltyType>
 struct Spec : DeepSeekR1ExtendedDefaults<MiniR1Spec> {
   static constexpr WindowConfig windows = {.types = LayerTypes("ffff")};
   template <class S>
   using GlobalAttention = Mla<S>;
   template <class S>
-  using Merging = SoftTokenMerging<S, Halves>;
+  using Merging = SoftTokenMerging<S, NoveltyBy<NoveltyType>>;
 };
-using Model = Transformer<Spec>;
-using Weights = Model::Weights<Dense<float>>;
 
 struct Question {
   std::vector<std::int32_t> prompt{};
@@ -56,7 +54,9 @@ std::vector<Question> questions(const ChatEncoder& encoder, std::size_t count) {
 }
 
 /// Whether each of up to so many questions is answered right, decoded side by side.
+template <class Model>
 struct Answers {
+  using Weights = typename Model::template Weights<Dense<float>>;
   std::vector<bool> right{};
   double slots = 0, tokens = 0;
 
@@ -67,8 +67,8 @@ struct Answers {
 
  private:
   void add(Cpu& device, const Weights& weights, const Tokenizer& tokenizer, std::span<const Question> some) {
-    std::vector<Model::Cache> memory(some.size());
-    std::vector<Model::Cache*> caches;
+    std::vector<typename Model::Cache> memory(some.size());
+    std::vector<typename Model::Cache*> caches;
     for (auto& cache : memory) caches.push_back(&cache);
     std::vector<std::vector<std::int32_t>> said(some.size());
     std::vector<bool> runs(some.size(), true);
@@ -121,9 +121,11 @@ struct Answers {
   }
 };
 
+template <class NoveltyType>
 void train(Log& log, const std::string& arm, std::uint64_t seed, const Options& options) {
   const Index steps = arm == "start" ? 0 : options.integer("steps");
-  const bool merges = arm == "anneal" || arm == "abrupt";
+  using Model = Transformer<Spec<NoveltyType>>;
+  const bool merges = arm.starts_with("anneal") || arm == "abrupt";
   Line line(arm + options["tag"], seed, steps);
   if (log.has(line.begin())) return;
   const double begin = processor_seconds();
@@ -137,7 +139,7 @@ void train(Log& log, const std::string& arm, std::uint64_t seed, const Options& 
                     {.tokens_per_batch = options.integer("tokens"), .length = 256, .seed = seed});
   RunBucket::num = merges ? options.integer("ratio") : 64, RunBucket::den = 64;
   RunMerging::threshold = merges ? static_cast<float>(options.number("threshold")) : 0.0f;
-  const Annealing annealing(arm == "anneal" ? options["anneal"] : "0-0", steps);
+  const Annealing annealing(arm.starts_with("anneal") ? options["anneal"] : "0-0", steps);
   TrainingBatch batch;
   for (Index step = 0; step < steps; ++step) {
     trainer.objective().merge_strength = annealing.strength(step);
@@ -149,7 +151,7 @@ void train(Log& log, const std::string& arm, std::uint64_t seed, const Options& 
   }
   const double trained = processor_seconds() - begin;
   const auto all = questions(encoder, static_cast<std::size_t>(options.integer("problems")));
-  const Answers answers(device, trainer.weights(), encoder.tokenizer(), all);
+  const Answers<Model> answers(device, trainer.weights(), encoder.tokenizer(), all);
   const auto right = std::count(answers.right.begin(), answers.right.end(), true);
   line.add("problems", static_cast<double>(all.size()), 0);
   line.add("right", static_cast<double>(right) / static_cast<double>(all.size()));
@@ -167,7 +169,7 @@ void train(Log& log, const std::string& arm, std::uint64_t seed, const Options& 
 
 int main(int argc, char** argv) {
   try {
-    const Options options({{"arms", "start,dense,anneal,abrupt"},
+    const Options options({{"arms", "start,dense,anneal,anneal_full,abrupt"},
                            {"seeds", "1"},
                            {"steps", "1600"},
                            {"problems", "5000"},
@@ -184,7 +186,9 @@ int main(int argc, char** argv) {
     Log log(options["out"]);
     for (const std::string& seed : options.list("seeds"))
       for (const std::string& arm : options.list("arms"))
-        train(log, arm, static_cast<std::uint64_t>(std::atoll(seed.c_str())), options);
+        (arm == "anneal_full"
+             ? train<FullRankCosine>
+             : train<CosineNovelty<128>>)(log, arm, static_cast<std::uint64_t>(std::atoll(seed.c_str())), options);
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
