@@ -38,17 +38,18 @@ def table(arms, columns):
         cells = [spelled(*mean_of([run[c] for run in runs])) for c in columns]
         cells += [f"{mean_of([run[c] for run in runs])[0]:.3f}" if c in runs[0] else "" for c in extra]
         print(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
-    dense = {run["seed"]: run for run in arms.get("dense", [])}
+    plain = "dense" if "dense" in arms else "start"
+    dense = {run["seed"]: run for run in arms.get(plain, [])}
     for name, runs in arms.items():
         pairs = [(run, dense[run["seed"]]) for run in runs if run["seed"] in dense]
-        if name == "dense" or not pairs:
+        if name == plain or not pairs:
             continue
         text = [f"{c} {spelled(*mean_of([(a[c] / b[c] - 1) * 100 for a, b in pairs]), 2)} %" for c in columns]
-        print(f"{name} against dense, {len(pairs)} pairs: " + ", ".join(text))
+        print(f"{name} against {plain}, {len(pairs)} pairs: " + ", ".join(text))
     for name, runs in arms.items():
         for run in runs:
             other = dense.get(run["seed"])
-            if "wrong" not in run or other is None or name == "dense":
+            if "wrong" not in run or other is None or name == plain:
                 continue
             mine, theirs, n = set(run["wrong"]), set(other["wrong"]), run["problems"]
             lost, won = len(mine - theirs), len(theirs - mine)
