@@ -86,8 +86,8 @@ def draw(target, arms, columns, title):
     key = "".join(f"<rect x='{left + 120 * i}' y='30' width='12' height='12' fill='{COLOURS[i]}'/>"
                   f"<text x='{left + 18 + 120 * i}' y='41'>{c}</text>" for i, c in enumerate(columns))
     with open(target, "w", encoding="utf-8") as file:
-        file.write(f"<svg xmlns='http://www.w3.org/2000/svg' width='{max(x, 560)}' height='400' "
-                   f"font-family='sans-serif' font-size='12'>\n<rect width='{max(x, 560)}' height='400' fill='white'/>\n"
+        file.write(f"<svg xmlns='http://www.w3.org/2000/svg' width='{max(x, 560)}' height='440' "
+                   f"font-family='sans-serif' font-size='12'>\n<rect width='{max(x, 560)}' height='440' fill='white'/>\n"
                    f"<text x='{left}' y='20' font-size='14'>{title}</text>\n{key}\n" + "\n".join(out) + "\n</svg>\n")
 
 
