@@ -131,8 +131,9 @@ void train(Log& log, const std::string& arm, std::uint64_t seed, const Options& 
   const double begin = processor_seconds();
   Cpu device({.threads = static_cast<int>(options.integer("threads"))});
   const auto encoder = ChatEncoder::read(folder, {.assistant = AssistantText::as_generated});
-  Trainer<Model> trainer(device, load_dense<Model>(folder),
-                         training(options.number("lr"), 0.02, 20, steps + 1, merges ? options.number("merge_weight") : 0));
+  Trainer<Model> trainer(
+      device, load_dense<Model>(folder),
+      training(options.number("lr"), 0.02, 20, steps + 1, merges ? options.number("merge_weight") : 0));
   const GeneratedChats chats(
       seed, [](Index, Random& random) { return arithmetic::conversation(random); }, encoder);
   DataLoader loader(Mixture{.sources = {{.data = chats, .name = "chats"}}},
