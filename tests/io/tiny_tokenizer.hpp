@@ -31,8 +31,8 @@ struct TinyTokenizer {
     for (int byte = 0; byte < 256; ++byte) {
       if (byte == left_out) continue;
       const std::string symbol = guild::byte_symbol(static_cast<std::uint8_t>(byte));
-      entries += "\"" + std::string(symbol == "\"" || symbol == "\\" ? "\\" : "") + symbol +
-                 "\":" + std::to_string(byte) + ",";
+      entries.append("\"").append(symbol == "\"" || symbol == "\\" ? "\\" : "").append(symbol);
+      entries.append("\":").append(std::to_string(byte)).append(",");
     }
     for (const std::string& entry : vocab) entries += entry + ",";
     entries.pop_back();
