@@ -6,8 +6,8 @@
 // second token whatever it is). Analytic is what is left of the time without merging, measured in the same run, if the
 // layers on slots take M / N of what they take of rows, and (M / N)^2 of attention to all keys beyond that of each
 // token to itself. --ops: what the span takes beside its layers, as a share of one layer of the same pass, at this
-// width and at that of DeepSeek-R1, so many repeats. --kinds: other ways to merge, of
-// the same shape, each against what it is made of in turns, so many repeats: attention over merged keys (RunningMerge)
+// width and at that of DeepSeek-R1, so many repeats. --kinds: other ways to merge, of the same shape, each against what
+// it is made of in turns, so many repeats: attention over merged keys (RunningMerge)
 // behind 4096 tokens, and two layers of 512 tokens that see each other, on matched and on learned slots. --inner 2: two
 // layers on slots instead of seven, for long prefills. M / N is checked: 0.48 to 0.5, and the four slots that a bucket
 // may lend.

@@ -1,10 +1,9 @@
 // What it costs to bring merging into a trained model: the shipped miniature R1, its two inner layers on slots, learns
 // on while the share of slots falls from all tokens to one half. One command, resumed arm by arm, from the root of
 // guild; bench/reference/plot_merging.py draws what it logs.
-//   merging_anneal_bench [--arms start,dense,anneal,anneal_full,abrupt] [--seeds 1] [--steps N] [--problems N] [--out
-//   FILE]
-//                        [--threads N] [--lr X] [--tokens N] [--threshold X] [--ratio N] [--merge_weight X]
-//                        [--anneal A-B] [--tag NAME]
+//   merging_anneal_bench [--arms start,dense,anneal,anneal_full,abrupt] [--seeds 1] [--steps N] [--problems N]
+//                        [--out FILE] [--threads N] [--lr X] [--tokens N] [--threshold X] [--ratio N]
+//                        [--merge_weight X] [--anneal A-B] [--tag NAME]
 // Arms: `start` is the checkpoint as it is (at ratio 1, to the bit), `dense` learns on without merging, `anneal` comes
 // to the threshold, and to N / 64 slots a token at most, between two shares of the steps, `anneal_full` does so with a
 // router of full rank (FullRankCosine), `abrupt` merges from the first step. With --ratio 64 novelty alone decides, and
