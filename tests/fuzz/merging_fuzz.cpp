@@ -264,6 +264,7 @@ struct WithTheOneBefore {
 };
 
 /// A span of one layer, over caches against the whole, to the bit.
+template <class BudgetType>
 struct Spanned {
   struct Spec {
     static constexpr guild::TrunkConfig config = {.vocab = 8, .hidden = width, .layers = 1, .context = 64};
@@ -272,16 +273,18 @@ struct Spanned {
     using Novelty = guild::CosineNovelty<2>;
     using Pool = guild::MassMean;
     using Position = guild::CentroidPosition;
-    using Budget = guild::TokenBucket<3, 5, 2, 4>;
+    using Budget = BudgetType;
     using Protect = guild::ProtectTokens<1, 3>;
     static constexpr bool proportional = false;
     static constexpr Index chunk = 3;
   };
   /// Without products: q and k are columns of x.
   struct Merging : guild::SoftTokenMerging<Spec, Policy> {
+    using Base = guild::SoftTokenMerging<Spec, Policy>;
+    using Base::rank;
     template <class Device, class W, class Real, class RoomOf>
     static void project(const guild::Pass<Device>& pass, const W&, guild::DeviceView<const Real, 2> x, RoomOf& room,
-                        Saved<Real>& saved) {
+                        typename Base::template Saved<Real>& saved) {
       saved.query = room.template keep<Real>(x.rows, rank), saved.key = room.template keep<Real>(x.rows, rank);
       saved.novelty = room.template keep<Real>(x.rows), saved.scores = room.template keep<Real>(x.rows, Index{1});
       const auto from = guild::host_view(pass.device, x);
@@ -293,7 +296,12 @@ struct Spanned {
       }
     }
   };
-  struct Inflation : guild::TokenInflation<Spec> {
+  struct Inflated : guild::DefaultInflation {  // slots that close together are not smoothed
+    static constexpr bool smooths = !guild::WindowBudget<BudgetType>, confidence = smooths;
+  };
+  struct Inflation : guild::TokenInflation<Spec, Inflated> {
+    template <class Real>
+    using Made = typename guild::TokenInflation<Spec, Inflated>::template Made<Real>;
     template <class Device, class W, class Real, class Memory>
     static Made<Real> make(Device& device, const W&, guild::DeviceView<const Real, 2> r, Memory& memory) {
       Made<Real> made;
@@ -306,7 +314,7 @@ struct Spanned {
     }
   };
   using Span = guild::MergeSpan<WithTheOneBefore, Merging, Inflation>;
-  using Cache = Span::Cache;
+  using Cache = typename Span::Cache;
   static std::vector<float> run(guild::Cpu& device, const Step& step, guild::Caches<Cache> caches) {
     std::vector<float> x, y, masses;
     std::vector<std::int32_t> ids;
@@ -316,7 +324,7 @@ struct Spanned {
     }
     y = x;
     const auto size = static_cast<Index>(ids.size());
-    static const Span::Weights<guild::Dense<float>> none{};
+    static const typename Span::template Weights<guild::Dense<float>> none{};
     const guild::Pass<guild::Cpu> pass{.device = device,
                                        .batch = {{ids.data(), size}, {step.positions.data(), size}, step.chunks},
                                        .masses = {masses.data(), size}};
@@ -423,7 +431,7 @@ void run(Bytes bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
   const Bytes bytes{data + 1, data + size};
-  switch (data[0] % 6) {
+  switch (data[0] % 7) {
     case 0:
       run<Planned<guild::TokenBucket<3, 7, 3, 5>, Rules{3, 7, 3, 0, true}>>(bytes);
       break;
@@ -433,8 +441,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 2:
       run<Planned<guild::FixedStride<3>, Rules{1, 1, 1, 0, false}>>(bytes);
       break;
+    case 6:
+      run<Spanned<guild::WindowQuota<5, 2>>>(bytes);
+      break;
     default:
-      run<Spanned>(bytes);
+      run<Spanned<guild::TokenBucket<3, 5, 2, 4>>>(bytes);
       break;
   }
   return 0;

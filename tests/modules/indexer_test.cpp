@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "../support/exact_pass.hpp"
+#include "../support/index_objective.hpp"
 #include "../support/one_attention.hpp"
 #include "../support/whole_stack.hpp"
 
@@ -277,62 +278,22 @@ struct OfSlots : ExactPass<LearnedOnSlots> {
 struct OfTokens : Exact<Tiny> {
   static constexpr Index most = 400;
   OfTokens() : Exact<Tiny>({4, 1, 9}) {}
+  Index chosen() const { return saved.chosen.size; }
 };
 
-template <class Of>
-void expect_no_gradient_of_the_models_loss() {
-  Of one;
-  EXPECT_EQ(one.backward(), 0.0);
-  for (const Differentiated& tensor : one.tensors(true))
-    for (Index i = 0; i < tensor.count; ++i) ASSERT_EQ(tensor.gradient[i], 0.0) << tensor.name;
-  auto list = one.tensors(false);
-  list.push_back({"x", one.x.data(), one.dx.data(), one.x.size()});
-  expect_gradients(list, [&] { return one.loss(); }, {.most = Of::most});
-}
 TEST(Indexer, HasNoGradientOfTheModelsLossAndAttentionHasItOverTheChosenKeys) {
   expect_no_gradient_of_the_models_loss<OfTokens>();
   expect_no_gradient_of_the_models_loss<OfSlots>();
 }
 
-template <class Of>
-void expect_the_gradient_of_its_objective_alone(KeySight sight) {
-  Of one;
-  one.ragged.pass.indexing = {.weight = 0.7, .sight = sight};
-  one.ragged.pass.balance_scale = 0.5;
-  std::fill(one.dy.view().begin(), one.dy.view().end(), 0.0);
-  EXPECT_GT(one.backward(), 0.01);
-  for (const Differentiated& tensor : one.tensors(false))
-    for (Index i = 0; i < tensor.count; ++i) ASSERT_EQ(tensor.gradient[i], 0.0) << tensor.name;
-  for (const double value : one.dx.view()) ASSERT_EQ(value, 0.0);
-  if constexpr (requires { one.saved.chosen; }) { EXPECT_EQ(one.saved.chosen.size == 0, sight == KeySight::all); }
-  auto list = one.tensors(true);
-  ASSERT_EQ(list.size(), 5U);
-  std::vector<Buffer<double>> kept;
-  for (Differentiated& tensor : list) {  // further backwards add to the gradients
-    Buffer<double> copy(tensor.count);
-    std::copy_n(tensor.gradient, tensor.count, copy.data());
-    kept.push_back(std::move(copy));
-    tensor.gradient = kept.back().data();
-  }
-  expect_gradients(list, [&] { return 0.7 * one.backward(); }, {.most = Of::most});
-}
 TEST(Indexer, HasTheGradientOfItsObjectiveAlone) {
   for (const KeySight sight : {KeySight::chosen, KeySight::all}) {
-    expect_the_gradient_of_its_objective_alone<OfTokens>(sight);
-    expect_the_gradient_of_its_objective_alone<OfSlots>(sight);
+    expect_the_gradient_of_its_objective_alone<OfTokens>(sight, 5);
+    expect_the_gradient_of_its_objective_alone<OfSlots>(sight, 5);
   }
 }
 
-TEST(Indexer, ItsObjectiveChangesNoBitOfOtherGradients) {
-  Exact<Tiny> without({4, 1, 9}), with({4, 1, 9});
-  without.backward();
-  with.ragged.pass.indexing.weight = 0.7;
-  with.backward();
-  const auto a = without.tensors(false), b = with.tensors(false);
-  for (std::size_t i = 0; i < a.size(); ++i)
-    EXPECT_TRUE(std::equal(a[i].gradient, a[i].gradient + a[i].count, b[i].gradient)) << a[i].name;
-  EXPECT_TRUE(std::equal(without.dx.data(), without.dx.data() + without.dx.size(), with.dx.data()));
-}
+TEST(Indexer, ItsObjectiveChangesNoBitOfOtherGradients) { expect_its_objective_changes_no_other_bit<OfTokens>(); }
 
 /// Gradients of all tensors of two layers, and the objectives of their indices.
 template <template <class> class Kept>

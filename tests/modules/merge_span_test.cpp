@@ -83,7 +83,7 @@ TEST(MergeSpan, TensorsOfSpansWithinSpansHaveNamesOfTheirOwn) {
       },
       weights);
   EXPECT_EQ(names.size(), tensors);
-  EXPECT_EQ(names.count("0.merging.project.weight") + names.count("0.span.2.merging.project.weight") +
+  EXPECT_EQ(names.count("0.merging.query.weight") + names.count("0.span.2.merging.query.weight") +
                 names.count("0.span.3.inflation.gate_up.weight"),
             3U);
 }
@@ -125,14 +125,13 @@ struct Measured {
         const double level = product(weights.level.weight, normed)[0] + double{weights.level_offset.data[0]};
         novelty.push_back(t == 0 ? 1.0 : 1.0 / (1.0 + std::exp(-level)));
       } else {
-        std::vector<double> query = product(weights.project.weight, normed),
-                            shift = product(weights.shift.weight, normed);
-        const bool full_rank = weights.project.weight.rows == width;
-        if (full_rank)
-          for (std::size_t i = 0; i < query.size(); ++i) query[i] += normed[i];
-        novelty.push_back(t == 0 ? 1.0 : 0.5 - 0.5 * dot(query, key) / std::sqrt(dot(query, query) * dot(key, key)));
-        for (std::size_t i = 0; i < query.size(); ++i) shift[i] += full_rank ? normed[i] : query[i];
-        key = shift;
+        std::vector<double> query = product(weights.query.weight, normed);
+        const std::vector<double> before = key;
+        key = product(weights.key.weight, normed);
+        if (weights.query.weight.rows == width)  // full rank
+          for (std::size_t i = 0; i < query.size(); ++i) query[i] += normed[i], key[i] += normed[i];
+        novelty.push_back(t == 0 ? 1.0
+                                 : 0.5 - 0.5 * dot(query, before) / std::sqrt(dot(query, query) * dot(before, before)));
       }
       scores.push_back(learned ? product(weights.score.weight, normed)[0] +
                                      double{weights.novelty_score.data[0]} * novelty.back()

@@ -192,6 +192,10 @@ TEST(MergingOptions, LittleStrengthLowersThresholdsAndGrantsWhatIsWanted) {
   c.strength = 0.0;
   c.learn(1.0);
   EXPECT_EQ(c.slots, 24) << "nothing is merged";
+  for (const double none : {-0.1, 1.5, std::nan("")}) {
+    c.strength = none;
+    EXPECT_THROW(c.learn(1.0), guild::Error) << none;
+  }
 }
 
 /// The straight-through estimator is on: with a dy of 0 it gives nothing.
@@ -246,8 +250,8 @@ TEST(MergingOptions, TheLossIsOfWhatMeasuresAlone) {
   const auto without = values(0.0), with = values(0.03);
   int changed = 0;
   for (std::size_t i = 0; i < with.size(); ++i) {
-    const bool measures = with[i].first.find(".merging.project") != std::string::npos ||
-                          with[i].first.find(".merging.shift") != std::string::npos;
+    const bool measures = with[i].first.find(".merging.query") != std::string::npos ||
+                          with[i].first.find(".merging.key") != std::string::npos;
     EXPECT_EQ(with[i].second != without[i].second, measures) << with[i].first;
     changed += measures ? 1 : 0;
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../support/exact_pass.hpp"
+#include "../support/index_objective.hpp"
 #include "../support/one_attention.hpp"
 
 namespace pooled_indexer_test {
@@ -41,51 +42,19 @@ TEST(PooledIndexer, OverNoMoreRowsThanItMayChooseHasTheBitsOfAllRows) {
   EXPECT_FALSE(same_bits(sparse.alone(152), all.alone(152)));
 }
 
+struct OfRows : ExactPass<Sparse> {
+  static constexpr Index most = 400;  ///< elements of a tensor that are looked at
+  OfRows() : ExactPass({4, 1, 9}) {}
+  Index chosen() const { return saved.pooled.chosen.size; }
+};
 TEST(PooledIndexer, HasNoGradientOfTheModelsLossAndAttentionHasItOverTheChosenRows) {
-  ExactPass<Sparse> one({4, 1, 9});
-  EXPECT_EQ(one.backward(), 0.0);
-  EXPECT_GT(one.saved.pooled.chosen.size, 0);
-  for (const Differentiated& tensor : one.tensors(true))
-    for (Index i = 0; i < tensor.count; ++i) ASSERT_EQ(tensor.gradient[i], 0.0) << tensor.name;
-  auto list = one.tensors(false);
-  list.push_back({"x", one.x.data(), one.dx.data(), one.x.size()});
-  expect_gradients(list, [&] { return one.loss(); });
+  expect_no_gradient_of_the_models_loss<OfRows>();
 }
-
 TEST(PooledIndexer, HasTheGradientOfItsObjectiveAlone) {
-  for (const KeySight sight : {KeySight::chosen, KeySight::all}) {
-    ExactPass<Sparse> one({4, 1, 9});
-    one.ragged.pass.indexing = {.weight = 0.7, .sight = sight};
-    one.ragged.pass.balance_scale = 0.5;
-    std::fill(one.dy.view().begin(), one.dy.view().end(), 0.0);
-    EXPECT_GT(one.backward(), 0.01);
-    for (const Differentiated& tensor : one.tensors(false))
-      for (Index i = 0; i < tensor.count; ++i) ASSERT_EQ(tensor.gradient[i], 0.0) << tensor.name;
-    for (const double value : one.dx.view()) ASSERT_EQ(value, 0.0);
-    EXPECT_EQ(one.saved.pooled.chosen.size == 0, sight == KeySight::all);
-    auto list = one.tensors(true);
-    ASSERT_EQ(list.size(), 6U);
-    std::vector<Buffer<double>> kept;
-    for (Differentiated& tensor : list) {  // further backwards add to the gradients
-      Buffer<double> copy(tensor.count);
-      std::copy_n(tensor.gradient, tensor.count, copy.data());
-      kept.push_back(std::move(copy));
-      tensor.gradient = kept.back().data();
-    }
-    expect_gradients(list, [&] { return 0.7 * one.backward(); });
-  }
+  for (const KeySight sight : {KeySight::chosen, KeySight::all})
+    expect_the_gradient_of_its_objective_alone<OfRows>(sight, 6);
 }
-
-TEST(PooledIndexer, ItsObjectiveChangesNoBitOfOtherGradients) {
-  ExactPass<Sparse> without({4, 1, 9}), with({4, 1, 9});
-  without.backward();
-  with.ragged.pass.indexing.weight = 0.7;
-  with.backward();
-  const auto a = without.tensors(false), b = with.tensors(false);
-  for (std::size_t i = 0; i < a.size(); ++i)
-    EXPECT_TRUE(std::equal(a[i].gradient, a[i].gradient + a[i].count, b[i].gradient)) << a[i].name;
-  EXPECT_TRUE(std::equal(without.dx.data(), without.dx.data() + without.dx.size(), with.dx.data()));
-}
+TEST(PooledIndexer, ItsObjectiveChangesNoBitOfOtherGradients) { expect_its_objective_changes_no_other_bit<OfRows>(); }
 
 TEST(PooledIndexer, ItsCacheGoesBackWithAllThatItKeeps) {
   Attention<Sparse> attention;

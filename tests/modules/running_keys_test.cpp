@@ -121,6 +121,8 @@ TEST(RunningKeys, NothingIsMergedWhereMergingIsNotInForce) {
   merged.strength = 0.0;
   EXPECT_TRUE(same_bits(merged.alone(60), plain.alone(60)));
   EXPECT_EQ(code_of([&] { merged.run({60}); }), ErrorCode::op_argument) << "over a cache it is";
+  merged.strength = 2.0;
+  EXPECT_EQ(code_of([&] { merged.alone(60); }), ErrorCode::op_argument);
 }
 
 /// Absorbed: all splits. Expanded, where a pass begins a sequence: as without a cache.

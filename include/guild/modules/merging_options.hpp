@@ -1,6 +1,7 @@
 // How far merging is in force, how what it measures is kept near what its budget can close, and what is counted of it.
 #pragma once
 
+#include <guild/core/refuse.hpp>
 #include <guild/core/view.hpp>
 #include <guild/device/transfer.hpp>
 #include <guild/ops/merge/ratio_loss.hpp>
@@ -19,6 +20,14 @@ struct MergingOptions {
 };
 
 namespace detail {
+
+/// The options' strength. Throws op_argument for one outside [0, 1].
+[[nodiscard]] inline double strength_of(const MergingOptions& options) {
+  if (!(options.strength >= 0.0 && options.strength <= 1.0))
+    refuse(ErrorCode::op_argument, {"is ", options.strength, ", expected a number from 0 to 1"},
+           "MergingOptions::strength");
+  return options.strength;
+}
 
 /// The share of tokens that a policy means to close a group: Policy::ratio, or else its budget's; 1 if neither says
 /// one, and then there is no loss.

@@ -100,11 +100,12 @@ class RunningRows {
     const auto novelty = room.template take<Real>(measures ? normed.rows : 0);
     if constexpr (measures) measure(pass, caches, normed, novelty);
     const Download measured(pass.device, novelty);
-    const Real threshold = Real(pass.merging.strength) * Real(Policy::threshold);
+    const double strength = detail::strength_of(pass.merging);
+    const Real threshold = Real(strength) * Real(Policy::threshold);
     const auto wants = [&](Index row) { return !measures || measured.view()[row] >= threshold; };
     const auto states_of = [&](int sequence) -> States& { return caches[sequence].states; };
     return RunningPlan<Device>(pass.device, typename Policy::Budget{}, pass.batch, wants,
-                               caches ? Caches<States>(states_of) : Caches<States>{}, pass.merging.strength == 1.0);
+                               caches ? Caches<States>(states_of) : Caches<States>{}, strength == 1.0);
   }
   /// The novelty of each token [T]: of the first one of a chunk beside the token that the ring holds.
   template <class Cache>

@@ -142,13 +142,14 @@ class SlotPlan {
     } else {
       flag_protected<Protect>(ids, guarded_);
     }
+    const double strength = detail::strength_of(pass.merging);
     return {.novelty = novelty_.ready(),
             .guarded = guarded_.ready(),
             .tokens = ids,
             .positions = list(positions_),
             .masses = masses_ ? list(*masses_) : std::span<const float>{},
-            .threshold = static_cast<float>(pass.merging.strength) * Policy::threshold,
-            .in_force = pass.merging.strength == 1.0};
+            .threshold = static_cast<float>(strength) * Policy::threshold,
+            .in_force = strength == 1.0};
   }
 
   Download<Device, std::int32_t, 1> tokens_, positions_;
