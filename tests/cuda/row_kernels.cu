@@ -132,6 +132,9 @@ void sums(guild::Cpu& cpu, guild::Cuda& cuda) {
   guild::add(cpu, out.on_host(), shared.on_host());
   guild::add(cuda, out.on_device(), shared.on_device());
   out.compare(cuda, 1e-4, "swiglu and add");
+  guild::difference_and_sum(cpu, out.on_host(), rows.on_host().middle_rows(0, tokens));
+  guild::difference_and_sum(cuda, out.on_device(), rows.on_device().middle_rows(0, tokens));
+  out.compare(cuda, 1e-4, "difference_and_sum");
 
   Twin<std::int32_t> ids(cuda, 1, tokens, tokens, std::vector<std::int32_t>(order.begin(), order.begin() + tokens));
   const guild::WeightView host_table{guild::DType::f32, shared.host.data(), tokens, dim};

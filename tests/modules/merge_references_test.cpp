@@ -93,8 +93,8 @@ struct Frozen {
     frozen.load("x", x.view());
     frozen.load("dy", dx.view());
     if constexpr (Span::Policy::Novelty::measures) {
-      frozen.load("project", weights.merging.query.weight.data.view());
-      frozen.load("shift", weights.merging.key.weight.data.view());
+      frozen.load("project", weights.merging.project.weight.data.view());
+      frozen.load("shift", weights.merging.shift.weight.data.view());
     }
     if constexpr (Span::Slots::Policy::maps_residual)
       frozen.load("residual", weights.inflation.residual.weight.data.view());
@@ -111,8 +111,8 @@ TEST(MergeReferences, OfHNetAreItsFormulasWithAllGradients) {
   arm.expect(arm.y, "hnet.y");
   arm.expect(arm.dx, "hnet.dx");
   arm.expect(arm.gradients.inflation.residual.weight.data, "hnet.dresidual");
-  arm.expect(arm.gradients.merging.query.weight.data, "hnet.dproject");
-  arm.expect(arm.gradients.merging.key.weight.data, "hnet.dshift");
+  arm.expect(arm.gradients.merging.project.weight.data, "hnet.dproject");
+  arm.expect(arm.gradients.merging.shift.weight.data, "hnet.dshift");
 }
 template <class Span>
 void expect_frozen(const std::string& name) {

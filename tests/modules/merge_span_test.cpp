@@ -83,7 +83,7 @@ TEST(MergeSpan, TensorsOfSpansWithinSpansHaveNamesOfTheirOwn) {
       },
       weights);
   EXPECT_EQ(names.size(), tensors);
-  EXPECT_EQ(names.count("0.merging.query.weight") + names.count("0.span.2.merging.query.weight") +
+  EXPECT_EQ(names.count("0.merging.project.weight") + names.count("0.span.2.merging.project.weight") +
                 names.count("0.span.3.inflation.gate_up.weight"),
             3U);
 }
@@ -125,11 +125,15 @@ struct Measured {
         const double level = product(weights.level.weight, normed)[0] + double{weights.level_offset.data[0]};
         novelty.push_back(t == 0 ? 1.0 : 1.0 / (1.0 + std::exp(-level)));
       } else {
-        std::vector<double> query = product(weights.query.weight, normed);
-        const std::vector<double> before = key;
-        key = product(weights.key.weight, normed);
-        if (weights.query.weight.rows == width)  // full rank
-          for (std::size_t i = 0; i < query.size(); ++i) query[i] += normed[i], key[i] += normed[i];
+        const std::vector<double> both = product(weights.project.weight, normed), before = key;
+        const std::vector<double> shift = product(weights.shift.weight, normed);
+        const bool full_rank = weights.project.weight.rows == width;
+        std::vector<double> query = both;
+        key = shift;
+        for (std::size_t i = 0; i < query.size(); ++i) {
+          query[i] += full_rank ? normed[i] : -shift[i];
+          key[i] += full_rank ? normed[i] : both[i];
+        }
         novelty.push_back(t == 0 ? 1.0
                                  : 0.5 - 0.5 * dot(query, before) / std::sqrt(dot(query, query) * dot(before, before)));
       }

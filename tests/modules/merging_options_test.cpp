@@ -250,8 +250,8 @@ TEST(MergingOptions, TheLossIsOfWhatMeasuresAlone) {
   const auto without = values(0.0), with = values(0.03);
   int changed = 0;
   for (std::size_t i = 0; i < with.size(); ++i) {
-    const bool measures = with[i].first.find(".merging.query") != std::string::npos ||
-                          with[i].first.find(".merging.key") != std::string::npos;
+    const bool measures = with[i].first.find(".merging.project") != std::string::npos ||
+                          with[i].first.find(".merging.shift") != std::string::npos;
     EXPECT_EQ(with[i].second != without[i].second, measures) << with[i].first;
     changed += measures ? 1 : 0;
   }

@@ -314,6 +314,7 @@ TEST(RowTeams, SumsAndTablesAgree) {
         guild::embed(device, {guild::DType::f32, table.data(), 20, 37}, view_of(ids), x.view());
         guild::swiglu(device, out.view(), x.view(), h.view());
         guild::add(device, h.view(), shared.view());
+        guild::difference_and_sum(device, h.view(), out.view());
         guild::swiglu(device, out.view(), h.view(), h.view(), {.kind = guild::Activation::gelu_tanh});
         guild::swiglu(device, out.view(), h.view(), h.view(), {.alpha = 1.702, .limit = 1.0, .up_offset = 1.0});
         return h;

@@ -18,13 +18,11 @@ namespace guild {
 inline namespace v1 {
 namespace detail {
 
-/// What fresh weights begin with, as `initialize` says. Random numbers depend on the tensor's path alone,
-/// those of tensors that are alike on their module's.
+/// What fresh weights begin with, as `initialize` says. Random numbers depend on the tensor's path alone.
 inline void fill_fresh(const Path& path, const TensorShape& shape, TensorRole role, float* values) {
   constexpr double deviation = 0.02;
   std::uint64_t stream = 0xcbf29ce484222325U;  // FNV-1a
-  const Path& source = shape.alike ? *path.parent()->parent() : path;
-  for (const char c : source.str()) stream = (stream ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  for (const char c : path.str()) stream = (stream ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
   const View<float> all{values, shape.size()};
   const NormalJob normal{all, 0, stream, deviation * static_cast<double>(shape.first)};
   const bool trained = role == TensorRole::parameter, random = trained && shape.dimensions == 2 && shape.first > 0.0f;

@@ -43,7 +43,6 @@ struct MatrixShape {
   TensorRole role = TensorRole::parameter;
   float first = 1.0f;  ///< of a parameter: fresh weights begin with so much of the usual deviation
   bool orthonormal = false;  ///< of a parameter: fresh rows, at most as many as columns, are orthonormal instead
-  bool alike = false;  ///< of a parameter: fresh numbers are those of the one before it in its module that is alike too
 };
 /// The shape of a vector, or of `count` equal ones behind each other: a bias of each expert.
 struct VectorShape {

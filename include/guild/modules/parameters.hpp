@@ -19,7 +19,6 @@ struct TensorShape {
   Index cols = 1;
   float first = 1.0f;  ///< what fresh weights begin with: a vector's values, a matrix's share of the deviation
   bool orthonormal = false;  ///< of a matrix: fresh rows are orthonormal
-  bool alike = false;        ///< of a matrix: fresh numbers are those of another in its module
 
   [[nodiscard]] constexpr Index size() const { return rows * cols; }
   friend constexpr bool operator==(const TensorShape& a, const TensorShape& b) {
@@ -27,7 +26,7 @@ struct TensorShape {
   }
 };
 [[nodiscard]] constexpr TensorShape shape_of(const MatrixShape& shape) {
-  return {2, shape.rows, shape.cols, shape.first, shape.orthonormal, shape.alike};
+  return {2, shape.rows, shape.cols, shape.first, shape.orthonormal};
 }
 [[nodiscard]] constexpr TensorShape shape_of(const VectorShape& shape) { return {1, shape.size, 1, shape.first}; }
 

@@ -32,9 +32,9 @@ inline namespace v1 {
 
 /// What merging measures of tokens, and how groups become slots. With x the row of a token, n(x) the same at unit root
 /// mean square and p its novelty, of Policy::Novelty, 1 for the first token, as of CosineNovelty
-///   q = W n(x), k = W' n(x), p[t] = (1 - cos(q[t], k[t - 1])) / 2:
+///   q = (W - W') n(x), k = (W + W') n(x), p[t] = (1 - cos(q[t], k[t - 1])) / 2:
 ///   slot = sum of softmax(u . n(x) + eta p + log mass) x over its group,
-/// W = W' and u = eta = 0 at first.
+/// W' = u = eta = 0 at first.
 template <class S, class PolicyType = DefaultMerging>
 struct SoftTokenMerging {
   using Policy = PolicyType;

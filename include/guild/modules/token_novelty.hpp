@@ -47,42 +47,43 @@ struct ZeroLinear : Linear<Outputs, Inputs> {
     visitor(path / "weight", MatrixShape{.rows = Outputs, .cols = Inputs, .first = 0.0f}, weights.weight...);
   }
 };
-/// A linear layer whose rows begin orthonormal, where there is room for them; those beside it in a module begin the
-/// same.
+/// A linear layer whose rows begin orthonormal, where there is room for them.
 template <Index Outputs, Index Inputs>
 struct OrthonormalLinear : Linear<Outputs, Inputs> {
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    visitor(path / "weight",
-            MatrixShape{.rows = Outputs, .cols = Inputs, .orthonormal = Outputs <= Inputs, .alike = true},
+    visitor(path / "weight", MatrixShape{.rows = Outputs, .cols = Inputs, .orthonormal = Outputs <= Inputs},
             weights.weight...);
   }
 };
 
 /// p of the angle between q and the k before it. With n normalised rows [T, D]:
-///   q = W n, k = W' n, W = W' at first; or, of rows that are `whole`, q = n + W n, k = n + W' n, W = W' = 0.
+///   q = W n - W' n, k = W n + W' n, W' = 0 at first; or, of rows that are `whole`, q = n + W n, k = n + W' n, and W =
+///   0
+/// at first too.
 template <Index Hidden, Index Rank, bool Whole>
 struct AngleNovelty {
   static constexpr Index rank = Rank;
   static constexpr std::size_t products = 2;
   using Project = std::conditional_t<Whole, ZeroLinear<Rank, Hidden>, OrthonormalLinear<Rank, Hidden>>;
+  using Shift = ZeroLinear<Rank, Hidden>;
 
   template <class Store>
   struct Weights {
-    typename Project::template Weights<Store> query;  ///< W
-    typename Project::template Weights<Store> key;    ///< W'
+    typename Project::template Weights<Store> project;  ///< W
+    typename Shift::template Weights<Store> shift;      ///< W'
   };
   template <class Visitor, class... W>
   static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    Project::visit(visitor, path / "query", weights.query...);
-    Project::visit(visitor, path / "key", weights.key...);
+    Project::visit(visitor, path / "project", weights.project...);
+    Shift::visit(visitor, path / "shift", weights.shift...);
   }
 
   template <class Store, class Real>
   static void multiply(const Weights<Store>& weights, DeviceView<const Real, 2> normed, const TokenNovelty<Real>& made,
                        BasicLinearJob<Real>* jobs) {
-    jobs[0] = {weights.query.weight.view(), normed, made.query};
-    jobs[1] = {weights.key.weight.view(), normed, made.key};
+    jobs[0] = {weights.project.weight.view(), normed, made.query};
+    jobs[1] = {weights.shift.weight.view(), normed, made.key};
   }
   template <class Device, class Store, class Real>
   static void finish(const Pass<Device>& pass, const Weights<Store>&, DeviceView<const Real, 2> normed,
@@ -90,6 +91,8 @@ struct AngleNovelty {
     if constexpr (Whole) {
       add(pass.device, made.query, normed);
       add(pass.device, made.key, normed);
+    } else {
+      difference_and_sum(pass.device, made.query, made.key);
     }
   }
   template <class Device, class Store, class Gradients, class Real>
@@ -110,8 +113,9 @@ struct AngleNovelty {
                 .dk = rows(dkey)});
     }
     novelty_backward(device, jobs.ready());
-    Project::backward(device, weights.query, normed, dquery, dnormed, gradients.query, update);
-    Project::backward(device, weights.key, normed, dkey, dnormed, gradients.key, Update::add);
+    if constexpr (!Whole) difference_and_sum(device, dkey, dquery);  // dq is of W n now, dk of W' n
+    Project::backward(device, weights.project, normed, dquery, dnormed, gradients.project, update);
+    Shift::backward(device, weights.shift, normed, dkey, dnormed, gradients.shift, Update::add);
     if constexpr (Whole) {
       add(device, dnormed, dquery);
       add(device, dnormed, dkey);

@@ -50,6 +50,7 @@ struct PieceRange;
 
 // guild/ops/common/rows/add.hpp
 template <class Real> struct AddRow;
+template <class Real> struct DifferenceAndSumRow;
 
 // guild/ops/common/rows/cast.hpp
 struct CastJob;

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -36,7 +35,6 @@ struct FirstValues {
   double deviation;  ///< negative: `constant` everywhere
   float constant;
   bool orthonormal;
-  bool repeats;  ///< the numbers of the tensor before it
   Index cols;
 };
 
@@ -65,9 +63,10 @@ inline void order_by_expert(std::vector<FirstValues>& tensors) {
 
 /// Gives every tensor its first values, and memory if it has none: matrices normal(0, deviation), vectors 1 (biases 0),
 /// or what their shapes say (sinks, gates, and norms whose gain is 1 + weight, begin at zero, projections that cosines
-/// are taken of have orthonormal rows and begin alike); tensors of TensorRole::state 0, shared copies as what they are
-/// copies of. The numbers depend on the seed and on the tensor's place in the model alone. Throws op_argument for
-/// impossible options, op_shape for memory of another size, dev_memory.
+/// are taken of have orthonormal rows); tensors of
+/// TensorRole::state 0, shared copies as what they are copies of. The numbers depend on the seed and on the tensor's
+/// place in the model alone. Throws op_argument for impossible options, op_shape for memory of another size,
+/// dev_memory.
 template <class Model, class Device, class Weights>
 requires requires(Device& device) { device.scratch(); }
 void initialize(Device& device, Weights& weights, const InitializeOptions& options = {}) {
@@ -82,7 +81,6 @@ void initialize(Device& device, Weights& weights, const InitializeOptions& optio
       weights);
   Model::visit(AllocateMissing{}, Path{}, weights);
   std::vector<detail::FirstValues> tensors;
-  std::optional<std::string> alike;  // the module of the tensor before, if others are to be like it
   for_each_tensor<Model>(
       [&](const Path& path, const TensorShape& shape, TensorRole role, Buffer<float>& data) {
         const bool random = role == TensorRole::parameter && shape.dimensions >= 2 && shape.first > 0.0f;
@@ -91,21 +89,16 @@ void initialize(Device& device, Weights& weights, const InitializeOptions& optio
                                  ? 1.0 / std::sqrt(2.0 * static_cast<double>(options.residual_layers))
                                  : 1.0;
         const bool is_factor = role == TensorRole::parameter && path.name() != "bias";
-        std::optional<std::string> module;
-        if (shape.alike) module = path.parent()->parent()->str();
-        const bool repeats = module && module == alike;
-        alike = module;
         tensors.push_back({detail::index_in(path), tensors.size(), data.view(),
                            random ? options.deviation * scale * double(shape.first) : -1.0,
-                           is_factor ? shape.first : 0.0f, shape.orthonormal, repeats, shape.cols});
+                           is_factor ? shape.first : 0.0f, shape.orthonormal, shape.cols});
       },
       weights);
   detail::order_by_expert(tensors);
   constexpr std::uint64_t domain = std::uint64_t{0x696e6974} << 32;  // keeps streams apart from other uses of the seed
-  for (std::size_t i = 0, stream = 0; i < tensors.size(); ++i) {
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
     const detail::FirstValues& tensor = tensors[i];
-    if (!tensor.repeats) stream = i;
-    const NormalJob normal{tensor.values, options.seed, domain | stream, tensor.deviation};
+    const NormalJob normal{tensor.values, options.seed, domain | i, tensor.deviation};
     const FillJob fill{tensor.values, tensor.constant};
     if (tensor.deviation >= 0.0)
       for_each_piece(device, std::span<const NormalJob>(&normal, 1));

@@ -23,6 +23,23 @@ TEST(Combine, AddsYToX) {
     for (Index i = 0; i < 19; ++i) EXPECT_EQ(x(t, i), before(t, i) + y(t, i));
   EXPECT_EQ(code_of([&] { guild::add(device, x.view(), y.view().middle_rows(0, 4)); }), guild::ErrorCode::op_shape);
 }
+TEST(Combine, LeavesDifferenceAndSum) {
+  guild::Cpu device({.threads = 2});
+  std::mt19937 random(2);
+  Matrix<float> x(5, 19, 23), y(5, 19, 20);
+  x.fill_normal(random);
+  y.fill_normal(random);
+  const auto a = x, b = y;
+  guild::difference_and_sum(device, x.view(), y.view());
+  EXPECT_TRUE(x.padding_is_untouched() && y.padding_is_untouched());
+  for (Index t = 0; t < 5; ++t)
+    for (Index i = 0; i < 19; ++i) {
+      EXPECT_EQ(x(t, i), a(t, i) - b(t, i));
+      EXPECT_EQ(y(t, i), a(t, i) + b(t, i));
+    }
+  EXPECT_EQ(code_of([&] { guild::difference_and_sum(device, x.view(), y.view().middle_rows(0, 4)); }),
+            guild::ErrorCode::op_shape);
+}
 
 TEST(Combine, SwigluEqualsTheFormulaAlsoForLargeValues) {
   guild::Cpu device({.threads = 2});
