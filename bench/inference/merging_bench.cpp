@@ -1,6 +1,6 @@
 // What merging tokens saves: the middle shape with layers 1 to 7 on slots, half as many as tokens, and without.
 //   merging_bench [--tokens N,N...] [--decode N] [--threads N] [--chunk N] [--stride] [--ops N] [--kinds N]
-//               [--no-model] [--inner 7|2] [--cpu-time]
+//               [--no-model] [--inner 7|2] [--windows] [--cpu-time]
 // Both run in turns, chunk by chunk and token by token, over the same weights (random ones, bf16) and rows (random
 // ones: half of the tokens would be novel, so all but few are wanted and the budget decides; --stride takes every
 // second token whatever it is). Analytic is what is left of the time without merging, measured in the same run, if the
@@ -9,8 +9,9 @@
 // width and at that of DeepSeek-R1, so many repeats. --kinds: other ways to merge, of the same shape, each against what
 // it is made of in turns, so many repeats: attention over merged keys (RunningMerge)
 // behind 4096 tokens, and two layers of 512 tokens that see each other, on matched and on learned slots. --inner 2: two
-// layers on slots instead of seven, for long prefills. M / N is checked: 0.48 to 0.5, and the four slots that a bucket
-// may lend.
+// layers on slots instead of seven, for long prefills. --windows: five of the seven layers on slots see 1024 slots,
+// which the analytic time knows; without merging all see all. M / N is checked: 0.48 to 0.5, and the four slots that a
+// bucket may lend.
 // --cpu-time: of the process instead of the clock's, which with --threads 1 other work on the machine hardly touches.
 #include <time.h>
 
@@ -21,6 +22,7 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -33,6 +35,7 @@
 #include <guild/modules/merge_span.hpp>
 #include <guild/modules/running_keys.hpp>
 #include <guild/modules/segment.hpp>
+#include <guild/modules/stack.hpp>
 
 #include "../ceilings.hpp"
 #include "../random_weights.hpp"
@@ -139,8 +142,27 @@ using First = Segment<Block<MidSpec, Attention, DenseFeedForward<MidSpec>>, 1>;
 template <int Count>
 using Inner = Segment<ExpertLayer<MidSpec, Attention>, Count>;
 using Last = Segment<ExpertLayer<MidSpec, Attention>, 1>;
+using SlotLayer = ExpertLayer<MidSpec, Weighted<Attention>>;
 template <int Count>
-using OnSlots = Segment<ExpertLayer<MidSpec, Weighted<Attention>>, Count>;
+using OnSlots = Segment<SlotLayer, Count>;
+/// Seven layers as DeepSeekR1Extended has them: the first of six sees all slots, the others a window.
+constexpr Index window = 1024;
+constexpr int near_layers = 5;
+using Hybrid =
+    Stack<OnSlots<1>, Segment<ExpertLayer<MidSpec, Weighted<Local<Attention, window>>>, near_layers>, OnSlots<1>>;
+
+template <class Layers, class Inner>
+void lend_layers(const Inner& from, typename Layers::template Weights<Published>& to) {
+  if constexpr (requires { to.parts; }) {
+    auto layer = from.layers.begin();
+    const auto lend = [&](auto& part) {
+      for (auto& one : part.layers) SlotLayer::visit(Lend{}, Path(), *layer++, one);
+    };
+    std::apply([&](auto&... part) { (lend(part), ...); }, to.parts);
+  } else {
+    Layers::visit(Lend{}, Path(), 1, from, to);
+  }
+}
 
 /// The weights of both models.
 template <class Span>
@@ -157,7 +179,7 @@ struct BothWeights {
     Inner<Span::layers>::visit(fill, Path(), 1, inner);
     Last::visit(fill, Path(), 1 + Span::layers, last);
     fill(Path() / "head" / "weight", MatrixShape{MidSpec::config.vocab, hidden}, head);
-    Span::Layers::visit(Lend{}, Path(), 1, inner, span.layers);
+    lend_layers<typename Span::Layers>(inner, span.layers);
     const Path path, layer = path / Index{1};
     using Merging = SoftTokenMerging<MidSpec, typename Span::Policy>;
     Merging::visit(fill, layer / "merging", span.merging);
@@ -231,9 +253,11 @@ double quantile(std::vector<double> values, double share) {
   return values[std::min(values.size() - 1, static_cast<std::size_t>(share * static_cast<double>(values.size())))];
 }
 
-void report(const char* what, int inner, const Times& dense, const Times& merged, double attention, double ratio) {
+/// `pairs`: those of a slot and one that it sees, as a share of those without merging.
+void report(const char* what, int inner, const Times& dense, const Times& merged, double attention, double ratio,
+            double pairs) {
   const double rows = dense.inner - inner * attention;
-  const double analytic = dense.sum() / (dense.outer + ratio * rows + ratio * ratio * inner * attention);
+  const double analytic = dense.sum() / (dense.outer + ratio * rows + pairs * inner * attention);
   const double factor = dense.sum() / merged.sum();
   std::printf(
       "%s %.2f s without (layers 1 to %d %.2f, of it attention %.2f), %.2f s merged (%.2f): %.2f times as fast, "
@@ -247,6 +271,7 @@ template <class Span>
 void measure(Cpu& device, const BothWeights<Span>& weights, Index tokens, Index chunk, Index decoded) {
   const Rows rows(tokens + decoded, hidden);
   constexpr int inner = Span::layers;
+  constexpr bool hybrid = std::is_same_v<typename Span::Layers, Hybrid>;
   Model<Inner<inner>> dense{device, {weights.first}, {weights.inner, 1}, {weights.last, 1 + inner}, weights.head, rows};
   Model<Span> merged{device, {weights.first}, {weights.span, 1}, {weights.last, 1 + inner}, weights.head, rows};
   dense.reserve(tokens + decoded), merged.reserve(tokens + decoded);
@@ -263,8 +288,14 @@ void measure(Cpu& device, const BothWeights<Span>& weights, Index tokens, Index 
               ratio);
   if (ratio < 0.48 || ratio > 0.5 + 4.0 / static_cast<double>(tokens))
     guild::detail::refuse(ErrorCode::op_argument, {"M / N is ", std::to_string(ratio), ", expected 0.48 to 0.5"});
+  double pairs = ratio * ratio;
+  if (hybrid) {
+    const auto n = static_cast<double>(tokens), m = ratio * n, w = std::min(static_cast<double>(window), m);
+    pairs += near_layers / static_cast<double>(inner) * (w * (2 * m - w) / (n * n) - pairs);
+  }
   report(guild::detail::text_of({tokens, " tokens, prefill by ", chunk, ":"}).c_str(), inner, of_dense, of_merged,
-         attention, ratio);
+         attention, ratio, pairs);
+  if (hybrid) return;
   const auto bytes = [](auto& model) { return static_cast<double>(model.middle.cache.bytes(model.length())); };
   // By hand: rows of 576 values in bf16 and a bias in float for each slot of each layer, and the rings (a state: 48).
   const Index most = Span::Policy::Budget::max_slots(tokens);
@@ -293,7 +324,7 @@ void measure(Cpu& device, const BothWeights<Span>& weights, Index tokens, Index 
   report(
       guild::detail::text_of({tokens, " tokens, decode of ", decoded - 1, " more (M / N ", std::to_string(share), "):"})
           .c_str(),
-      inner, sum_dense, sum_merged, median(attentions) * static_cast<double>(decoded - 1), share);
+      inner, sum_dense, sum_merged, median(attentions) * static_cast<double>(decoded - 1), share, share * share);
   std::printf(
       "%lld tokens, a decoded token: mean %.2f ms without, %.2f merged (medians: %.2f; %.2f of those that close, %.2f "
       "of others); p99 %.2f and %.2f: %.3f times; closing median / median without %.3f\n",
@@ -451,12 +482,12 @@ struct Options {
   int threads = 0, ops = 9, kinds = 5;
   Index chunk = 2048, decoded = 201;
   int inner = 7;
-  bool stride = false, model = true;
+  bool stride = false, windows = false, model = true;
 };
 
-template <class Policy, int Inner>
+template <class Policy, class Layers>
 void measure_model(Cpu& device, const Options& options) {
-  using Span = SpanOf<MidSpec, OnSlots<Inner>, Policy>;
+  using Span = SpanOf<MidSpec, Layers, Policy>;
   const BothWeights<Span> weights(device);
   measure(device, weights, 256, 256, 3);  // warm-up
   for (std::size_t at = 0; at != std::string::npos; at = options.lengths.find(',', at + 1)) {
@@ -473,6 +504,7 @@ int main(int argc, char** argv) {
     const std::string_view option = argv[i];
     if (option == "--stride") options.stride = true;
     if (option == "--cpu-time") of_process = true;
+    if (option == "--windows") options.windows = true;
     if (option == "--no-model") options.model = false;
     if (i + 1 == argc) continue;
     if (option == "--tokens") options.lengths = argv[i + 1];
@@ -498,11 +530,13 @@ int main(int argc, char** argv) {
     }
     if (!options.model) return 0;
     if (options.stride)
-      measure_model<Pairs, 7>(device, options);
+      measure_model<Pairs, OnSlots<7>>(device, options);
+    else if (options.windows)
+      measure_model<Halves, Hybrid>(device, options);
     else if (options.inner == 2)
-      measure_model<Halves, 2>(device, options);
+      measure_model<Halves, OnSlots<2>>(device, options);
     else
-      measure_model<Halves, 7>(device, options);
+      measure_model<Halves, OnSlots<7>>(device, options);
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
