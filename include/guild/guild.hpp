@@ -167,11 +167,13 @@
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
+#include <guild/modules/gumbel_choice.hpp>
 #include <guild/modules/hash_router.hpp>
 #include <guild/modules/hyper_connections.hpp>
 #include <guild/modules/index_heads.hpp>
 #include <guild/modules/indexed_cache.hpp>
 #include <guild/modules/indexer.hpp>
+#include <guild/modules/jittered.hpp>
 #include <guild/modules/joint_cache.hpp>
 #include <guild/modules/key_choice.hpp>
 #include <guild/modules/keys.hpp>

@@ -102,6 +102,12 @@ void noises(guild::Cpu& cpu, guild::Cuda& cuda) {
   guild::noisy_logits_backward(cpu, draws, spread.on_host(), clean.on_host(), dspread.on_host());
   guild::noisy_logits_backward(cuda, draws, spread.on_device(), clean.on_device(), dspread.on_device());
   dspread.compare(cuda, 1e-5, "noisy_logits_backward");
+  guild::gumbel_logits(cpu, draws, clean.on_host(), noisy.on_host());
+  guild::gumbel_logits(cuda, draws, clean.on_device(), noisy.on_device());
+  noisy.compare(cuda, 1e-5, "gumbel_logits");
+  guild::jitter(cpu, draws, 0.1, clean.on_host(), noisy.on_host());
+  guild::jitter(cuda, draws, 0.1, clean.on_device(), noisy.on_device());
+  noisy.compare(cuda, 1e-6, "jitter");
 }
 
 void balances(guild::Cpu& cpu, guild::Cuda& cuda) {

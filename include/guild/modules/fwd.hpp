@@ -58,6 +58,9 @@ template <class Real> struct AttentionBranch;
 // guild/modules/gqa.hpp
 template <class S, const GqaConfig& Config, class Keys, class Gate> struct Gqa;
 
+// guild/modules/gumbel_choice.hpp
+template <class Router> struct GumbelChoice;
+
 // guild/modules/hash_router.hpp
 template <class S> struct HashRouter;
 
@@ -73,6 +76,9 @@ template <class ElementType, Index Width, Index IndexWidth> struct IndexedCache;
 
 // guild/modules/indexer.hpp
 template <class S, const IndexerConfig& Config, const MlaConfig& Attention> struct Indexer;
+
+// guild/modules/jittered.hpp
+template <class Inner, double Amount> struct Jittered;
 
 // guild/modules/joint_cache.hpp
 template <class Self> struct JointCache;

@@ -267,6 +267,8 @@ template <class Real> struct SelectionBiasRow;
 template <class Real> struct LookUpRow;
 
 // guild/ops/route/rows/noise.hpp
+template <class Real> struct GumbelLogitsRow;
+template <class Real> struct JitterRow;
 template <class Real> struct NoisyLogitsBackwardRow;
 template <class Real> struct NoisyLogitsRow;
 
