@@ -164,6 +164,7 @@
 #include <guild/modules/compressor.hpp>
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
+#include <guild/modules/expert_buffering.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
@@ -372,11 +373,13 @@
 #include <guild/ops/rope/rows/rope.hpp>
 #include <guild/ops/rope/table.hpp>
 #include <guild/ops/route/balance.hpp>
+#include <guild/ops/route/buffering.hpp>
 #include <guild/ops/route/look_up.hpp>
 #include <guild/ops/route/noise.hpp>
 #include <guild/ops/route/route.hpp>
 #include <guild/ops/route/rows/balance.hpp>
 #include <guild/ops/route/rows/balance_derivatives.hpp>
+#include <guild/ops/route/rows/buffering.hpp>
 #include <guild/ops/route/rows/look_up.hpp>
 #include <guild/ops/route/rows/noise.hpp>
 #include <guild/ops/route/rows/route.hpp>

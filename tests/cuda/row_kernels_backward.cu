@@ -3,6 +3,7 @@
 #include <guild/device/cpu.hpp>
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
+#include <guild/ops/route/buffering.hpp>
 #include <guild/ops/route/noise.hpp>
 #include <span>
 
@@ -140,6 +141,16 @@ void balances(guild::Cpu& cpu, guild::Cuda& cuda) {
   guild::update_selection_bias(cpu, guild::DeviceView<double>(bias.on_host().row(0)), counts.on_host().row(0), 1e-3);
   guild::update_selection_bias(cuda, bias.on_device().row(0), counts.on_device().row(0), 1e-3);
   bias.compare(cuda, 1e-15, "update_selection_bias");
+  const guild::BufferingRule rule{.slack = 0.5, .decay = 0.9, .most_steps = 3, .top_k = 4, .groups = 5};
+  Twin<double> state(cuda, 1, 140, 140, std::vector<double>(140));
+  for (int step = 0; step < 5; ++step) {
+    guild::update_buffering(cpu, guild::DeviceView<double>(state.on_host().row(0)), counts.on_host().row(0), rule);
+    guild::update_buffering(cuda, state.on_device().row(0), counts.on_device().row(0), rule);
+  }
+  state.compare(cuda, 1e-12, "update_buffering");
+  guild::blocked_shift(cpu, state.on_host().row(0), {}, guild::DeviceView<double>(bias.on_host().row(0)));
+  guild::blocked_shift(cuda, state.on_device().row(0), {}, bias.on_device().row(0));
+  bias.compare(cuda, 0, "blocked_shift");
 }
 
 void losses(guild::Cpu& cpu, guild::Cuda& cuda) {

@@ -6,6 +6,7 @@ of their sources, gradients by autograd. Random numbers are guild's counters, dr
 noisy.*: noisy_top_k_gating and _prob_in_top_k of tensor2tensor (utils/expert_utils.py), with w * CV^2 of importance and
 load (arXiv 1701.06538, eq. 6-11).
 jitter.*: softmax top-k, normalised, of x * U[0.9, 1.1] (Switch Transformer, section 2.4).
+buffering.*: counts of experts and the states after them, by a loop of its own over the rule.
 gumbel.*: chosen by logits + Gumbel noise, gates of the logits, normalised (DeepSpeed moe/sharded_moe.py, RSample)."""
 import math
 import os
@@ -85,6 +86,30 @@ out["jitter.dx"] = h.grad
 h, wg = leaf(x, weight)
 plain("gumbel", h, wg, h @ wg.T + draws(T, E, 2, lambda u: -math.log(-math.log(u[0]))))
 out["gumbel.dx"] = h.grad
+
+# Expert buffering as docs/training.md says it, step by step over random counts with a favourite that moves.
+E_B, K_B, GROUPS, SLACK, DECAY, MOST, STEPS = 16, 2, 2, 0.4, 0.7, 4, 60
+random = np.random.default_rng(3)
+average, blocked, counts, states = np.full(E_B, K_B / E_B), np.zeros(E_B, int), [], []
+for step in range(STEPS):
+    weights = random.random(E_B) * np.where(blocked > 0, 0, 1)
+    weights[(step // 12 * 5 + np.arange(3)) % E_B] *= 8
+    count = np.floor(100 * weights / weights.sum())
+    average = DECAY * average + (1 - DECAY) * K_B * count / count.sum()
+    mean, fresh = K_B / E_B, set()
+    for e in np.flatnonzero(blocked):
+        if average[e] < (1 + SLACK / 2) * mean or blocked[e] >= MOST:
+            blocked[e], fresh = 0, fresh | {e}
+        else:
+            blocked[e] += 1
+    for e in np.argsort(-average):
+        group = e // (E_B // GROUPS) * (E_B // GROUPS)
+        open_ones = (blocked[group:group + E_B // GROUPS] == 0).sum()
+        if blocked[e] == 0 and e not in fresh and average[e] > (1 + SLACK) * mean and open_ones > K_B + 1:
+            blocked[e] = 1
+    counts.append(count)
+    states.append(np.concatenate([average - mean, blocked]))
+out["buffering.counts"], out["buffering.states"] = torch.tensor(np.array(counts)), torch.tensor(np.array(states))
 
 folder = os.path.join(os.path.dirname(__file__), "..", "fixtures", "routers")
 os.makedirs(folder, exist_ok=True)

@@ -44,6 +44,10 @@ struct Here;
 // guild/modules/embedding.hpp
 template <Index Vocab, Index Size, EmbeddingScale Scale> struct Embedding;
 
+// guild/modules/expert_buffering.hpp
+struct DefaultBuffering;
+template <class Router, class Policy> struct ExpertBuffering;
+
 // guild/modules/expert_pool.hpp
 template <class S> struct ExpertPool;
 
@@ -187,6 +191,7 @@ template <Index Size, Index Hidden, class Of> struct Mlp;
 
 // guild/modules/module.hpp
 enum class TensorRole : std::uint8_t;
+struct BufferingRule;
 struct MatrixShape;
 struct StackShape;
 struct VectorShape;

@@ -16,8 +16,10 @@ inline namespace v1 {
 template <class Router>
 struct GumbelChoice : Router {
   static_assert(
-      requires { Router::choose_by_logits; },
-      "GumbelChoice: its router does not choose by logits alone; take it around a TopKRouter");
+      requires { requires Router::choose_by_logits; },
+      "GumbelChoice: its router does not choose by logits alone; take it around a TopKRouter, and other decorators "
+      "around it");
+  static constexpr bool choose_by_logits = false;
 
   /// x [T, hidden]; experts and weights [T, top_k], in descending order of choice.
   template <class Device, class Weights, class Real>

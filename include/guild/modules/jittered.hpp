@@ -23,6 +23,8 @@ struct Jittered : Inner {
       "Jittered: inputs are multiplied by numbers from 1 - Amount to 1 + Amount, so Amount must be above 0 and "
       "below 1");
 
+  static constexpr bool choose_by_logits = false;  // inside of GumbelChoice it would be passed over
+
   template <class Device, class Weights, class Real, class Out>
   static void forward(const Pass<Device>& pass, const Weights& weights, DeviceView<Real, 2> x, const Out& out,
                       typename Inner::template Saved<std::remove_const_t<Real>>* keep = nullptr) {

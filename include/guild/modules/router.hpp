@@ -20,6 +20,7 @@ template <class S>
 struct TopKRouter {
   static constexpr TopKConfig config = S::routing;
   static constexpr bool has_selection_bias = config.selection == Selection::noaux_tc;
+  static constexpr bool heeds_shift = true;  ///< Routing::shift
 
   template <class Store>
   struct Weights {
@@ -64,7 +65,9 @@ struct TopKRouter {
   template <class Device, class Store, class Real>
   static void choose(const Pass<Device>& pass, const Weights<Store>& weights, DeviceView<Real, 2> logits,
                      const Routing<std::type_identity_t<Real>>& routing) {
-    route(pass.device, config, logits, weights.selection_bias.view(), routing.experts, routing.weights, routing.choice);
+    DeviceView<const Real> bias = routing.shift;
+    if (bias.data == nullptr) bias = weights.selection_bias.view();
+    route(pass.device, config, logits, bias, routing.experts, routing.weights, routing.choice);
   }
   static constexpr bool choose_by_logits = true;  ///< the two halves are there
 

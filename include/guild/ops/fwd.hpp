@@ -263,6 +263,11 @@ struct BalanceTerms;
 template <class Real> struct BalanceDerivativesRow;
 template <class Real> struct SelectionBiasRow;
 
+// guild/ops/route/rows/buffering.hpp
+struct BufferingRule;
+template <class Real> struct BlockedShiftRow;
+template <class Real> struct BufferingRow;
+
 // guild/ops/route/rows/look_up.hpp
 template <class Real> struct LookUpRow;
 
