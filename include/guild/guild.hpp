@@ -232,6 +232,7 @@
 #include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/shared_kv.hpp>
 #include <guild/modules/shared_row_attention.hpp>
+#include <guild/modules/sinkhorn_router.hpp>
 #include <guild/modules/slot_inflation.hpp>
 #include <guild/modules/slot_masses.hpp>
 #include <guild/modules/slot_plan.hpp>
@@ -384,6 +385,8 @@
 #include <guild/ops/route/rows/noise.hpp>
 #include <guild/ops/route/rows/route.hpp>
 #include <guild/ops/route/rows/scores.hpp>
+#include <guild/ops/route/rows/sinkhorn.hpp>
+#include <guild/ops/route/sinkhorn.hpp>
 #include <guild/training/adamw.hpp>
 #include <guild/training/allocate.hpp>
 #include <guild/training/chat_dataset.hpp>

@@ -5,6 +5,7 @@
 #include <guild/ops/pool/pool_rows.hpp>
 #include <guild/ops/route/buffering.hpp>
 #include <guild/ops/route/noise.hpp>
+#include <guild/ops/route/sinkhorn.hpp>
 #include <span>
 
 #include "twin.cuh"
@@ -109,6 +110,9 @@ void noises(guild::Cpu& cpu, guild::Cuda& cuda) {
   guild::jitter(cpu, draws, 0.1, clean.on_host(), noisy.on_host());
   guild::jitter(cuda, draws, 0.1, clean.on_device(), noisy.on_device());
   noisy.compare(cuda, 1e-6, "jitter");
+  guild::sinkhorn_logits(cpu, {}, clean.on_host(), noisy.on_host());
+  guild::sinkhorn_logits(cuda, {}, clean.on_device(), noisy.on_device());
+  noisy.compare(cuda, 1e-5, "sinkhorn_logits");
 }
 
 void balances(guild::Cpu& cpu, guild::Cuda& cuda) {

@@ -288,6 +288,9 @@ template <class S, const SharedKvConfig& Config, class Keys, class Gate> struct 
 // guild/modules/shared_row_attention.hpp
 template <Index Heads, Index Width, Index TokensPerKey> struct SharedRowAttention;
 
+// guild/modules/sinkhorn_router.hpp
+template <class S> struct SinkhornRouter;
+
 // guild/modules/slot_inflation.hpp
 template <class Inflation> struct SlotInflation;
 template <class Real> struct SlotRows;
