@@ -152,6 +152,7 @@
 #include <guild/models/spec.hpp>
 #include <guild/models/transformer.hpp>
 #include <guild/modules/append_rows.hpp>
+#include <guild/modules/balance_support.hpp>
 #include <guild/modules/batch.hpp>
 #include <guild/modules/block.hpp>
 #include <guild/modules/block_diagonal_linear.hpp>

@@ -117,7 +117,8 @@ void noises(guild::Cpu& cpu, guild::Cuda& cuda) {
 
 void balances(guild::Cpu& cpu, guild::Cuda& cuda) {
   const std::vector<Index> sequences = {0, 30, 30, 100};
-  const guild::BalanceOptions options{.importance = 1, .load = 1, .auxiliary = 1, .sequence = 1, .router_z = 1};
+  const guild::BalanceOptions options{
+      .importance = 1, .load = 1, .auxiliary = 1, .sequence = 1, .router_z = 1, .entropy = 1};
   for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax}) {
     const guild::TopKConfig config{.experts = 70, .top_k = 4, .scoring = scoring};
     std::mt19937 random(6);

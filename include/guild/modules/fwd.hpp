@@ -6,6 +6,9 @@
 namespace guild {
 inline namespace v1 {
 
+// guild/modules/balance_support.hpp
+struct BalanceSupport;
+
 // guild/modules/batch.hpp
 struct Batch;
 struct Chunk;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 #include <guild/modules/router.hpp>
 #include <guild/ops/route/sinkhorn.hpp>
@@ -12,7 +13,8 @@ inline namespace v1 {
 /// In training (in passes that keep what backward needs) experts are those of the matrix that Sinkhorn's iteration
 /// makes of the batch's logits, at inference the top_k largest logits; weights are the scores of the logits in both, as
 /// in Megatron-LM's sinkhorn_load_balancing: sigmoid for one expert, or else softmax over all. A token's experts depend
-/// on the other tokens of its batch, later ones too, in training alone. It has no losses of balance.
+/// on the other tokens of its batch, later ones too, in training alone. Of the losses of balance it has those that
+/// shape logits: others are refused.
 template <class S>
 struct SinkhornRouter : TopKRouter<S> {
   using Base = TopKRouter<S>;
@@ -20,7 +22,8 @@ struct SinkhornRouter : TopKRouter<S> {
   static_assert(config.scoring == (config.top_k == 1 ? Scoring::sigmoid : Scoring::softmax) &&
                     config.selection == Selection::greedy && !config.normalize,
                 "SinkhornRouter: routing must say greedy, normalize = false, and sigmoid for top_k 1 or else softmax");
-  static constexpr bool choose_by_logits = false;  ///< alone
+  static constexpr bool choose_by_logits = false;                         ///< alone
+  static constexpr BalanceSupport balance = BalanceSupport::of_logits();  ///< the choice balances itself
 
   /// x [T, hidden]; experts and weights [T, top_k], in descending order of choice, ties to the lower index.
   template <class Device, class Weights, class Real>
@@ -42,6 +45,14 @@ struct SinkhornRouter : TopKRouter<S> {
       given.choice = Choice::given;
     }
     Base::choose(pass, weights, logits, given);
+  }
+
+  /// As TopKRouter's, of the losses that there are.
+  template <class Device, class... Rest>
+  static void backward(const Pass<Device>& pass, Rest&&... rest) {
+    Pass<Device> shaping = pass;
+    shaping.balance = balance.only(pass.balance);
+    Base::backward(shaping, std::forward<Rest>(rest)...);
   }
 };
 
