@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <numeric>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include <guild/device/host_team.hpp>
@@ -83,8 +83,8 @@ TEST(ExpertBuffering, BoundsTheAverageUnderLoadsThatAlwaysTakeTheFullest) {
   for (int step = 0; step < 500; ++step) {
     std::vector<Index> order(8);
     std::iota(order.begin(), order.end(), Index{0});
-    std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) {
-      return std::pair(layer.blocked(a), -layer.average(a)) < std::pair(layer.blocked(b), -layer.average(b));
+    std::sort(order.begin(), order.end(), [&](Index a, Index b) {
+      return std::tuple(layer.blocked(a), -layer.average(a), a) < std::tuple(layer.blocked(b), -layer.average(b), b);
     });
     std::vector<double> counts(8);
     counts[std::size_t(order[0])] = counts[std::size_t(order[1])] = 64.0;

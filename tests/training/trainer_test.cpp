@@ -471,8 +471,8 @@ TEST(Trainer, DampsOverconfidentRoutersByTheirZLoss) {
     return trainer.step(batch).balance.router_z / first;
   };
   const double damped = left_of(1.0), untouched = left_of(1e-9);
-  EXPECT_LT(damped, 0.6);
-  EXPECT_LT(damped, 0.75 * untouched);
+  EXPECT_LT(damped, 0.1);
+  EXPECT_GT(untouched, 0.5) << "they do not come down of themselves";
   RecordProperty("z_loss_left", std::to_string(damped) + " and without " + std::to_string(untouched));
 }
 

@@ -1,6 +1,7 @@
 // Optimal transport between tokens and experts, by Sinkhorn's iteration.
 #pragma once
 
+#include <guild/core/buffer.hpp>
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/common/shape_check.hpp>
 #include <guild/ops/route/rows/sinkhorn.hpp>
