@@ -5,7 +5,7 @@ of their sources, gradients by autograd. Random numbers are guild's counters, dr
 
 noisy.*: noisy_top_k_gating and _prob_in_top_k of tensor2tensor (utils/expert_utils.py), with w * CV^2 of importance and
 load (arXiv 1701.06538, eq. 6-11).
-jitter.*: softmax top-k, normalised, of x * U[0.9, 1.1] (Switch Transformer, section 2.4).
+jitter.*: softmax top-k, normalised, of x * U[0.9, 1.1] (Switch Transformer).
 buffering.*: counts of experts and the states after them, by a loop of its own over the rule.
 sinkhorn1.*, sinkhorn3.*: for one expert and three, by sinkhorn and sinkhorn_load_balancing of Megatron-LM.
 gumbel.*: chosen by logits + Gumbel noise, gates of the logits, normalised (DeepSpeed moe/sharded_moe.py, RSample)."""

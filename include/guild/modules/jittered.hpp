@@ -14,7 +14,7 @@ inline namespace v1 {
 /// `Inner` with every element of its input times a number of its own, uniform in [1 - Amount, 1 + Amount], where the
 /// pass has noise. What stands inside says what is jittered:
 ///   Moe<S, Jittered<TopKRouter<S>>> : the router's input, experts see none of it (Switch Transformer, arXiv
-///                                     2101.03961, section 2.4; 1e-2 there)
+///                                     2101.03961; 1e-2 there)
 ///   Jittered<Moe<S>>                : that of router and experts alike (transformers' Mixtral, router_jitter_noise)
 template <class Inner, double Amount = 1e-2>
 struct Jittered : Inner {

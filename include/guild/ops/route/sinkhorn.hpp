@@ -16,7 +16,7 @@ struct SinkhornOptions {
   int most_rounds = 200;
 };
 
-/// Scales exp(logits) [T, E] so that each expert has as much of it as another (S-BASE, arXiv 2202.01169, section 2.4):
+/// Scales exp(logits) [T, E] so that each expert has as much of it as another (S-BASE, arXiv 2202.01169):
 /// from d1 = 1, d0_t = 1 / (T sum_e d1_e exp(x_te)) and d1_e = 1 / (E (sum_t d0_t exp(x_te) + 1e-8)), until d1 changes
 /// by no more than the tolerance in the mean. balanced [T, E] = x_te + log d1_e ranks the experts of a token as the
 /// normalised matrix d0 exp(x) d1 does. Computed in double, with each token's largest logit taken off first; sums over

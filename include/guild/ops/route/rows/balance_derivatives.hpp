@@ -14,7 +14,7 @@ struct BalanceOptions {
   double auxiliary = 0.0;   ///< share of tokens times mean score over the batch (arXiv 2101.03961, eq. 4); 1e-2 there
   double sequence = 0.0;    ///< the same within each sequence (DeepSeek-V3 report, eq. 17-20); 1e-4 there
   double router_z = 0.0;    ///< size of the logits (arXiv 2202.08906, eq. 5); 1e-3 there
-  /// Of the mean entropy of a token's probabilities (LIMoE, arXiv 2206.02770, section 2.2: the local loss). Positive: a
+  /// Of the mean entropy of a token's probabilities (LIMoE, arXiv 2206.02770: the local loss). Positive: a
   /// token's choice becomes sure of itself; negative, alone of these: it stays open.
   double entropy = 0.0;
 };
