@@ -3,6 +3,9 @@
 #include <guild/device/cpu.hpp>
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
+#include <guild/ops/route/buffering.hpp>
+#include <guild/ops/route/noise.hpp>
+#include <guild/ops/route/sinkhorn.hpp>
 #include <span>
 
 #include "twin.cuh"
@@ -90,9 +93,32 @@ void routes(guild::Cpu& cpu, guild::Cuda& cuda) {
   }
 }
 
+void noises(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(8);
+  const guild::Draws draws{.seed = 7, .layer = 2, .purpose = 1};
+  auto clean = matrix<float>(cuda, random, 100, 70, 1), spread = matrix<float>(cuda, random, 100, 70),
+       noisy = matrix<float>(cuda, random, 100, 70, 2), dspread = matrix<float>(cuda, random, 100, 70);
+  guild::noisy_logits(cpu, draws, clean.on_host(), spread.on_host(), noisy.on_host());
+  guild::noisy_logits(cuda, draws, clean.on_device(), spread.on_device(), noisy.on_device());
+  noisy.compare(cuda, 1e-5, "noisy_logits");
+  guild::noisy_logits_backward(cpu, draws, spread.on_host(), clean.on_host(), dspread.on_host());
+  guild::noisy_logits_backward(cuda, draws, spread.on_device(), clean.on_device(), dspread.on_device());
+  dspread.compare(cuda, 1e-5, "noisy_logits_backward");
+  guild::gumbel_logits(cpu, draws, clean.on_host(), noisy.on_host());
+  guild::gumbel_logits(cuda, draws, clean.on_device(), noisy.on_device());
+  noisy.compare(cuda, 1e-5, "gumbel_logits");
+  guild::jitter(cpu, draws, 0.1, clean.on_host(), noisy.on_host());
+  guild::jitter(cuda, draws, 0.1, clean.on_device(), noisy.on_device());
+  noisy.compare(cuda, 1e-6, "jitter");
+  guild::sinkhorn_logits(cpu, {}, clean.on_host(), noisy.on_host());
+  guild::sinkhorn_logits(cuda, {}, clean.on_device(), noisy.on_device());
+  noisy.compare(cuda, 1e-5, "sinkhorn_logits");
+}
+
 void balances(guild::Cpu& cpu, guild::Cuda& cuda) {
   const std::vector<Index> sequences = {0, 30, 30, 100};
-  const guild::BalanceOptions options{.importance = 1, .load = 1, .auxiliary = 1, .sequence = 1, .router_z = 1};
+  const guild::BalanceOptions options{
+      .importance = 1, .load = 1, .auxiliary = 1, .sequence = 1, .router_z = 1, .entropy = 1};
   for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax}) {
     const guild::TopKConfig config{.experts = 70, .top_k = 4, .scoring = scoring};
     std::mt19937 random(6);
@@ -120,6 +146,16 @@ void balances(guild::Cpu& cpu, guild::Cuda& cuda) {
   guild::update_selection_bias(cpu, guild::DeviceView<double>(bias.on_host().row(0)), counts.on_host().row(0), 1e-3);
   guild::update_selection_bias(cuda, bias.on_device().row(0), counts.on_device().row(0), 1e-3);
   bias.compare(cuda, 1e-15, "update_selection_bias");
+  const guild::BufferingRule rule{.slack = 0.5, .decay = 0.9, .most_steps = 3, .top_k = 4, .groups = 5};
+  Twin<double> state(cuda, 1, 140, 140, std::vector<double>(140));
+  for (int step = 0; step < 5; ++step) {
+    guild::update_buffering(cpu, guild::DeviceView<double>(state.on_host().row(0)), counts.on_host().row(0), rule);
+    guild::update_buffering(cuda, state.on_device().row(0), counts.on_device().row(0), rule);
+  }
+  state.compare(cuda, 1e-12, "update_buffering");
+  guild::blocked_shift(cpu, state.on_host().row(0), {}, guild::DeviceView<double>(bias.on_host().row(0)));
+  guild::blocked_shift(cuda, state.on_device().row(0), {}, bias.on_device().row(0));
+  bias.compare(cuda, 0, "blocked_shift");
 }
 
 void losses(guild::Cpu& cpu, guild::Cuda& cuda) {
@@ -178,6 +214,7 @@ int run() {
   experts(cpu, cuda);
   tables(cpu, cuda);
   routes(cpu, cuda);
+  noises(cpu, cuda);
   balances(cpu, cuda);
   losses(cpu, cuda);
   pools(cpu, cuda);

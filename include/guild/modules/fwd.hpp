@@ -6,6 +6,9 @@
 namespace guild {
 inline namespace v1 {
 
+// guild/modules/balance_support.hpp
+struct BalanceSupport;
+
 // guild/modules/batch.hpp
 struct Batch;
 struct Chunk;
@@ -44,6 +47,10 @@ struct Here;
 // guild/modules/embedding.hpp
 template <Index Vocab, Index Size, EmbeddingScale Scale> struct Embedding;
 
+// guild/modules/expert_buffering.hpp
+struct DefaultBuffering;
+template <class Router, class Policy> struct ExpertBuffering;
+
 // guild/modules/expert_pool.hpp
 template <class S> struct ExpertPool;
 
@@ -57,6 +64,9 @@ template <class Real> struct AttentionBranch;
 
 // guild/modules/gqa.hpp
 template <class S, const GqaConfig& Config, class Keys, class Gate> struct Gqa;
+
+// guild/modules/gumbel_choice.hpp
+template <class Router> struct GumbelChoice;
 
 // guild/modules/hash_router.hpp
 template <class S> struct HashRouter;
@@ -73,6 +83,9 @@ template <class ElementType, Index Width, Index IndexWidth> struct IndexedCache;
 
 // guild/modules/indexer.hpp
 template <class S, const IndexerConfig& Config, const MlaConfig& Attention> struct Indexer;
+
+// guild/modules/jittered.hpp
+template <class Inner, double Amount> struct Jittered;
 
 // guild/modules/joint_cache.hpp
 template <class Self> struct JointCache;
@@ -181,6 +194,7 @@ template <Index Size, Index Hidden, class Of> struct Mlp;
 
 // guild/modules/module.hpp
 enum class TensorRole : std::uint8_t;
+struct BufferingRule;
 struct MatrixShape;
 struct StackShape;
 struct VectorShape;
@@ -190,6 +204,13 @@ template <class S, class RouterType> struct Moe;
 
 // guild/modules/mtp.hpp
 template <class S, class BlockType> struct MtpLayer;
+
+// guild/modules/noise.hpp
+enum class NoisePurpose : std::uint32_t;
+struct Noise;
+
+// guild/modules/noisy_top_k_router.hpp
+template <class S> struct NoisyTopKRouter;
 
 // guild/modules/norm.hpp
 template <Index Size, NormGain Gain> struct RmsNorm;
@@ -269,6 +290,9 @@ template <class S, const SharedKvConfig& Config, class Keys, class Gate> struct 
 
 // guild/modules/shared_row_attention.hpp
 template <Index Heads, Index Width, Index TokensPerKey> struct SharedRowAttention;
+
+// guild/modules/sinkhorn_router.hpp
+template <class S> struct SinkhornRouter;
 
 // guild/modules/slot_inflation.hpp
 template <class Inflation> struct SlotInflation;

@@ -15,6 +15,7 @@ struct Routing {
   DeviceView<std::int32_t, 2> experts;  ///< [T, K]; written if the choice is made here, read if it was given
   DeviceView<Real, 2> weights;          ///< [T, K]; always written
   Choice choice = Choice::made;
+  DeviceView<Real> shift{};  ///< [experts] or no data: stands in for the selection bias of a router that heeds it
 };
 
 /// The experts of a layer, on their way through a training pass. Without data the layer keeps its choice to itself.

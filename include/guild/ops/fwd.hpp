@@ -63,6 +63,9 @@ template <class Real> struct SumBlockOfRows;
 struct RowParts;
 template <class From, class To> struct CopyRowsJob;
 
+// guild/ops/common/rows/draws.hpp
+struct Draws;
+
 // guild/ops/common/rows/fault.hpp
 struct FlagOutsideRow;
 
@@ -252,6 +255,7 @@ template <class Real> struct BalanceColumns;
 template <class Real> struct BalanceGradientRow;
 template <class Real> struct BalanceTokenRow;
 template <class Real> struct BalanceViews;
+template <class Real> struct DrawnNoise;
 
 // guild/ops/route/rows/balance_derivatives.hpp
 struct AddSlotCountsRow;
@@ -260,12 +264,34 @@ struct BalanceTerms;
 template <class Real> struct BalanceDerivativesRow;
 template <class Real> struct SelectionBiasRow;
 
+// guild/ops/route/rows/buffering.hpp
+struct BufferingRule;
+template <class Real> struct BlockedShiftRow;
+template <class Real> struct BufferingRow;
+
 // guild/ops/route/rows/look_up.hpp
 template <class Real> struct LookUpRow;
+
+// guild/ops/route/rows/noise.hpp
+template <class Real> struct GumbelLogitsRow;
+template <class Real> struct JitterRow;
+template <class Real> struct NoisyLogitsBackwardRow;
+template <class Real> struct NoisyLogitsRow;
 
 // guild/ops/route/rows/route.hpp
 template <class Real> struct RouteBackwardRow;
 template <class Real> struct RouterRow;
+
+// guild/ops/route/rows/sinkhorn.hpp
+template <class Real> struct SinkhornCostRow;
+template <class Real> struct SinkhornExpertsRow;
+template <class Real> struct SinkhornLogitsRow;
+template <class Real> struct SinkhornStopRow;
+template <class Real> struct SinkhornTokenRow;
+template <class Real> struct SinkhornViews;
+
+// guild/ops/route/sinkhorn.hpp
+struct SinkhornOptions;
 
 }  // namespace v1
 }  // namespace guild

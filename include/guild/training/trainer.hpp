@@ -12,6 +12,7 @@
 
 #include <guild/core/refuse.hpp>
 #include <guild/device/cpu.hpp>
+#include <guild/ops/route/buffering.hpp>
 #include <guild/training/allocate.hpp>
 #include <guild/training/compute_store.hpp>
 #include <guild/training/gradient_norm.hpp>
@@ -32,6 +33,9 @@ struct TrainerOptions {
   double bias_rate = 1e-3;  ///< of the routers' selection biases: auxiliary-loss-free balancing (arXiv 2408.15664)
   double average = 0.0;     ///< decay of a moving average of the weights, such as 0.999; 0: none is kept
   ObjectiveOptions objective{};
+  /// Of routers that have noise. Each step and each of its batches has draws of its own, which follow from this seed
+  /// and the number of the step alone: a resumed run draws what an uninterrupted one does.
+  Noise noise{.on = true};
 };
 
 /// Trains one model. Compute = float: products read the weights themselves; bf16: the optimizer changes float masters,
@@ -85,8 +89,9 @@ class Trainer {
     report.rate = options_.schedule(steps_) * base_rate();
     report.outcome = StepOutcome::skipped;
     try {
-      for (const TrainingBatch& batch : batches)
-        report.losses += objective_.learn(device_, compute_weights(), batch, size, gradients_, statistics_.view());
+      for (Index i = 0; const TrainingBatch& batch : batches)
+        report.losses += objective_.learn(device_, compute_weights(), batch, size, gradients_, statistics_.view(), {},
+                                          options_.noise.of(steps_, i++));
       report.gradient_norm = gradient_norm<Model>(device_, gradients_);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::op_nonfinite) throw;  // a router that meets NaN says so, before any gradient
@@ -169,14 +174,16 @@ class Trainer {
     const bool rest = objective().mtp_weight == 0.0;
     optimizer_.step(device_, weights_, gradients_, options_.schedule(steps_), gradient_scale,
                     rest ? PredictionLayers::resting : PredictionLayers::trained);
-    if (options_.bias_rate > 0.0 && Model::routed_experts > 0)
-      for_each_tensor<Model>(
-          [&](const Path& path, const TensorShape&, TensorRole role, Buffer<float>& data) {
-            if (role == TensorRole::state)
-              update_selection_bias(device_, DeviceView<float>(data.view()), statistics_.view().experts(layer_of(path)),
-                                    options_.bias_rate);
-          },
-          weights_);
+    for_each_tensor<Model>(
+        [&](const Path& path, const TensorShape& shape, TensorRole role, Buffer<float>& data) {
+          if (role != TensorRole::state) return;
+          const auto counts = statistics_.view().experts(layer_of(path));
+          if (shape.buffering != nullptr)
+            update_buffering(device_, DeviceView<float>(data.view()), counts, *shape.buffering);
+          else if (options_.bias_rate > 0.0)
+            update_selection_bias(device_, DeviceView<float>(data.view()), counts, options_.bias_rate);
+        },
+        weights_);
     if constexpr (mixed) round_to<Model>(device_, weights_, copies_);
     if (options_.average > 0.0) {
       // Early on the average is over fewer steps, so that the first weights are soon forgotten.
