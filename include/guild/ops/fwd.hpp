@@ -98,6 +98,12 @@ template <class Real> struct ExpertSwigluBackwardRow;
 template <class Real> struct GatherSlotsRow;
 template <class Real> struct ScatterSlotsRow;
 
+// guild/ops/experts/rows/shared_gate.hpp
+template <class Real>
+struct SharedGateBackward;
+template <class Real>
+struct SharedGateRow;
+
 // guild/ops/head/cross_entropy.hpp
 struct CrossEntropyOptions;
 
