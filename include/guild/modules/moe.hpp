@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 #include <guild/modules/dispatch.hpp>
@@ -100,14 +101,14 @@ struct Moe {
     const auto y_sent = room.template take<Real>(there.slots(), S::config.hidden);
     const auto shared_keep = part_of(keep, &Saved<Real>::shared);
     const auto beside = Shared::template jobs<Real>(pass, room, weights.shared, x, y, shared_keep);
+    const std::span<const BasicGatedJob<Real>> gated(beside.first);
+    const std::span<const BasicLinearJob<Real>> down(beside.second);
     const auto experts_keep = part_of(keep, &Saved<Real>::experts);
     static_assert(
-        requires {
-          Experts::forward(pass, weights.experts, there, x_sent, y_sent, beside.first, beside.second, experts_keep);
-        },
+        requires { Experts::forward(pass, weights.experts, there, x_sent, y_sent, gated, down, experts_keep); },
         "Moe: Spec::Experts needs a static forward(pass, weights, assignment, x, y, gated, down, keep) as ExpertPool "
         "has");
-    Experts::forward(pass, weights.experts, there, x_sent, y_sent, beside.first, beside.second, experts_keep);
+    Experts::forward(pass, weights.experts, there, x_sent, y_sent, gated, down, experts_keep);
     Shared::finish(pass, beside, room, shared_keep);
     const auto shared = has_shared ? DeviceView<const Real, 2>(y) : DeviceView<const Real, 2>();
     combine_experts(pass.device, Ways::collect(pass.device, saved.route, y_sent, room), saved.assignment.slot_tk,
@@ -133,8 +134,9 @@ struct Moe {
     const auto dx_sent = scratch.template take<Real>(slots_sent, S::config.hidden);
     const auto dweight_sent = scratch.template take<Real>(slots_sent);
     Experts::backward(pass, weights.experts, route.assignment, Ways::send(device, route, x, scratch), saved.experts,
-                      Ways::send(device, route, dy, scratch), Ways::send_slots(device, route, weight_s, scratch),
-                      dweight_sent, dx_sent, gradients.experts);
+                      Ways::send(device, route, dy, scratch),
+                      DeviceView<const Real>(Ways::send_slots(device, route, weight_s, scratch)), dweight_sent, dx_sent,
+                      gradients.experts);
     if constexpr (has_shared) Shared::backward(pass, weights.shared, x, saved.shared, dy, dx, gradients.shared);
 
     const auto ones = scratch.template take<Real>(tokens, config.top_k);
