@@ -32,13 +32,16 @@ std::string literal(double value) {
 }
 std::string literal(const guild::LayerTypes& value) { return "guild::LayerTypes(\"" + value.letters() + "\")"; }
 std::string literal(const guild::IndexerTypes& value) { return "guild::IndexerTypes(\"" + value.letters() + "\")"; }
+std::string literal(const guild::LayerSet& value) { return "{" + value.text() + "}"; }
+std::string literal(guild::NormSpan value) { return "guild::NormSpan::" + std::string(guild::name(value)); }
 std::string literal(guild::Scoring value) {
   if (value == guild::Scoring::sqrt_softplus) return "guild::Scoring::sqrt_softplus";
   return "guild::Scoring::" + std::string(guild::name(value));
 }
 std::string literal(guild::Selection value) { return "guild::Selection::" + std::string(guild::name(value)); }
 std::string literal(guild::Activation value) {
-  return value == guild::Activation::silu ? "guild::Activation::silu" : "guild::Activation::gelu_tanh";
+  constexpr const char* names[] = {"silu", "gelu_tanh", "gelu", "relu_squared"};
+  return std::string("guild::Activation::") + names[static_cast<int>(value)];
 }
 std::string literal(guild::RopeScaling value) { return "guild::RopeScaling::" + std::string(guild::name(value)); }
 std::string literal(guild::NormGain value) { return "guild::NormGain::" + std::string(guild::name(value)); }

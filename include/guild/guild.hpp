@@ -26,6 +26,7 @@
 #include <guild/core/config/field.hpp>
 #include <guild/core/config/hyper.hpp>
 #include <guild/core/config/indexer.hpp>
+#include <guild/core/config/layer_set.hpp>
 #include <guild/core/config/pool.hpp>
 #include <guild/core/config/rope.hpp>
 #include <guild/core/config/trunk.hpp>
@@ -131,9 +132,13 @@
 #include <guild/models/deepseek_v4.hpp>
 #include <guild/models/deepseek_v4_family.hpp>
 #include <guild/models/deepseek_v4_names.hpp>
+#include <guild/models/dots1.hpp>
+#include <guild/models/dots1_family.hpp>
 #include <guild/models/families.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/gemma3_family.hpp>
+#include <guild/models/glm4_moe.hpp>
+#include <guild/models/glm4_moe_family.hpp>
 #include <guild/models/glm5.hpp>
 #include <guild/models/glm5_family.hpp>
 #include <guild/models/gpt_oss.hpp>
@@ -146,7 +151,11 @@
 #include <guild/models/mixtral_family.hpp>
 #include <guild/models/moonlight.hpp>
 #include <guild/models/name_rule.hpp>
+#include <guild/models/olmoe.hpp>
+#include <guild/models/olmoe_family.hpp>
 #include <guild/models/presets.hpp>
+#include <guild/models/qwen2_moe.hpp>
+#include <guild/models/qwen2_moe_family.hpp>
 #include <guild/models/qwen3_moe.hpp>
 #include <guild/models/qwen3_moe_family.hpp>
 #include <guild/models/spec.hpp>
@@ -214,6 +223,7 @@
 #include <guild/modules/pooled_attention.hpp>
 #include <guild/modules/pooled_cache.hpp>
 #include <guild/modules/pooled_indexer.hpp>
+#include <guild/modules/query_key_norm.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
 #include <guild/modules/residual.hpp>
@@ -230,6 +240,7 @@
 #include <guild/modules/running_rows.hpp>
 #include <guild/modules/segment.hpp>
 #include <guild/modules/sequence_cache.hpp>
+#include <guild/modules/shared_experts.hpp>
 #include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/shared_kv.hpp>
 #include <guild/modules/shared_row_attention.hpp>
@@ -243,6 +254,8 @@
 #include <guild/modules/takes_slots.hpp>
 #include <guild/modules/token_inflation.hpp>
 #include <guild/modules/token_novelty.hpp>
+#include <guild/modules/ungated_expert_pool.hpp>
+#include <guild/modules/ungated_mlp.hpp>
 #include <guild/modules/weighted_cache.hpp>
 #include <guild/modules/weighted_keys.hpp>
 #include <guild/modules/whole_slots.hpp>
@@ -279,6 +292,7 @@
 #include <guild/ops/common/cpu/avx512.hpp>
 #include <guild/ops/common/exponential.hpp>
 #include <guild/ops/common/fault.hpp>
+#include <guild/ops/common/normal.hpp>
 #include <guild/ops/common/pieces.hpp>
 #include <guild/ops/common/ring_check.hpp>
 #include <guild/ops/common/rows/add.hpp>
@@ -303,11 +317,14 @@
 #include <guild/ops/experts/rows/assignment.hpp>
 #include <guild/ops/experts/rows/bias.hpp>
 #include <guild/ops/experts/rows/combine.hpp>
+#include <guild/ops/experts/rows/shared_gate.hpp>
+#include <guild/ops/experts/shared_gate.hpp>
 #include <guild/ops/head/cross_entropy.hpp>
 #include <guild/ops/head/cross_entropy_head.hpp>
 #include <guild/ops/head/embedding.hpp>
 #include <guild/ops/head/rows/cross_entropy.hpp>
 #include <guild/ops/head/rows/embedding.hpp>
+#include <guild/ops/linear/activate.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/linear/cpu/axpy_avx512.hpp>
 #include <guild/ops/linear/cpu/baseline.hpp>
@@ -324,6 +341,7 @@
 #include <guild/ops/linear/gated.hpp>
 #include <guild/ops/linear/job.hpp>
 #include <guild/ops/linear/linear.hpp>
+#include <guild/ops/linear/rows/activate.hpp>
 #include <guild/ops/linear/rows/activation.hpp>
 #include <guild/ops/linear/rows/bias.hpp>
 #include <guild/ops/linear/rows/swiglu.hpp>

@@ -2,6 +2,8 @@
 // 77 (no GPU: nothing was tested).
 #include <guild/device/cpu.hpp>
 #include <guild/ops/experts/combine.hpp>
+#include <guild/ops/experts/shared_gate.hpp>
+#include <guild/ops/linear/activate.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
 #include <guild/ops/route/buffering.hpp>
 #include <guild/ops/route/noise.hpp>
@@ -53,12 +55,27 @@ void experts(guild::Cpu& cpu, guild::Cuda& cuda) {
     up.compare(cuda, 2e-5, "expert_swiglu_backward: up");
     dh.compare(cuda, 2e-5, "expert_swiglu_backward: dh");
     dweights_s.compare(cuda, 1e-3, "expert_swiglu_backward: dweights");
+    guild::apply_shared_gate(cpu, dweights_s.on_host().row(0), weights_s.on_host().row(0), gate.on_host());
+    guild::apply_shared_gate(cuda, dweights_s.on_device().row(0), weights_s.on_device().row(0), gate.on_device());
+    gate.compare(cuda, 1e-3, "apply_shared_gate");
+    guild::shared_gate_backward(cpu, weights_s.on_host().row(0), dweights_s.on_host().row(0));
+    guild::shared_gate_backward(cuda, weights_s.on_device().row(0), dweights_s.on_device().row(0));
+    dweights_s.compare(cuda, 1e-3, "shared_gate_backward");
     guild::gather_slots(cpu, slots.on_host(), dweights_s.on_host().row(0), back.on_host());
     guild::gather_slots(cuda, slots.on_device(), dweights_s.on_device().row(0), back.on_device());
     back.compare(cuda, 1e-3, "gather_slots");
     guild::swiglu_backward(cpu, gate.on_host(), up.on_host(), dh.on_host(), dh.on_host());
     guild::swiglu_backward(cuda, gate.on_device(), up.on_device(), dh.on_device(), dh.on_device());
     gate.compare(cuda, 1e-3, "swiglu_backward: gate");
+    for (const auto kind : {guild::Activation::relu_squared, guild::Activation::gelu}) {
+      const guild::ActivationConfig activation = {.kind = kind, .gated = false};
+      guild::activate(cpu, gate.on_host(), up.on_host(), activation);
+      guild::activate(cuda, gate.on_device(), up.on_device(), activation);
+      up.compare(cuda, 1e-3, "activate");
+      guild::activate_backward(cpu, gate.on_host(), up.on_host(), activation);
+      guild::activate_backward(cuda, gate.on_device(), up.on_device(), activation);
+      gate.compare(cuda, 1e-3, "activate_backward");
+    }
     dh.compare(cuda, 1e-3, "swiglu_backward: h");
   }
 }

@@ -43,8 +43,9 @@ constexpr Tally attention_tally(std::int64_t hidden, const MlaConfig& a) {
 }
 constexpr Tally attention_tally(std::int64_t hidden, const GqaConfig& a) {
   const std::int64_t queries = std::int64_t{a.heads} * a.head_dim, keys = std::int64_t{a.key_heads} * a.head_dim;
+  const std::int64_t norms = a.norm_span == NormSpan::head ? 2 * a.head_dim : queries + keys;
   const std::int64_t plain = (a.bias ? queries + 2 * keys : 0) + (a.output_bias ? hidden : 0) +
-                             (a.query_key_norm ? 2 * a.head_dim : 0) + (a.sinks ? a.heads : 0);
+                             (a.query_key_norm ? norms : 0) + (a.sinks ? a.heads : 0);
   return matrix(queries, hidden) + 2 * matrix(keys, hidden) + matrix(hidden, queries) + Tally{.plain = plain};
 }
 
@@ -132,9 +133,16 @@ constexpr Tally streams_tally(const Config& c, std::int64_t layers, std::int64_t
   }
 }
 
-/// A gated MLP: gate and up projection, down projection.
-constexpr Tally mlp_tally(std::int64_t hidden, std::int64_t inner) {
-  return 2 * matrix(inner, hidden) + matrix(hidden, inner);
+/// An MLP: gate, if it has one, and up projection, down projection.
+constexpr Tally mlp_tally(std::int64_t hidden, std::int64_t inner, const ActivationConfig& activation) {
+  return (activation.gated ? 2 : 1) * matrix(inner, hidden) + matrix(hidden, inner);
+}
+
+/// A dense layer's.
+template <class Config>
+constexpr Tally dense_tally(const Config& c) {
+  const DenseConfig dense = part_or(c, DenseConfig{});
+  return mlp_tally(std::get<TrunkConfig>(c).hidden, dense.hidden, dense.activation);
 }
 
 /// Router, shared experts and `count` routed ones.
@@ -143,8 +151,9 @@ constexpr Tally experts_tally(const Config& c, std::int64_t count) {
   const TopKConfig routing = part_or(c, TopKConfig{.experts = 0});
   const ExpertConfig experts = part_or(c, ExpertConfig{.shared = 0});
   const std::int64_t hidden = std::get<TrunkConfig>(c).hidden;
-  Tally t = count * mlp_tally(hidden, experts.hidden);
-  if (experts.shared > 0) t = t + mlp_tally(hidden, std::int64_t{experts.shared} * experts.hidden);
+  Tally t = count * mlp_tally(hidden, experts.hidden, experts.activation);
+  if (experts.shared > 0) t = t + mlp_tally(hidden, experts.shared_width(), experts.activation);
+  if (experts.shared_gate) t.plain += hidden;
   if (experts.bias) t.plain += count * (2 * experts.hidden + hidden);
   t.plain += std::int64_t{routing.experts} * (hidden + (routing.bias ? 1 : 0));
   if (routing.selection == Selection::noaux_tc) t.bias += routing.experts;
@@ -161,7 +170,7 @@ template <class Config>
 constexpr Tally main_tally(const Config& c, std::int64_t experts) {
   const TrunkConfig& trunk = std::get<TrunkConfig>(c);
   const std::int64_t sparse = expert_layers(c), dense = trunk.layers - sparse;
-  Tally t = trunk.layers * mixer_tally(c) + dense * mlp_tally(trunk.hidden, part_or(c, DenseConfig{}).hidden);
+  Tally t = trunk.layers * mixer_tally(c) + dense * dense_tally(c);
   if (sparse > 0) t = t + sparse * experts_tally(c, experts);
   t.plain += trunk.hidden + (trunk.tied_embeddings ? 1 : 2) * embedding_count(c);
   if (sparse > 0 && part_or(c, TopKConfig{}).selection == Selection::noaux_tc)  // tables have no selection bias
@@ -174,8 +183,7 @@ template <class Config>
 constexpr Tally mtp_tally(const Config& c) {
   const std::int64_t hidden = std::get<TrunkConfig>(c).hidden;
   const int experts = part_or(c, TopKConfig{.experts = 0}).experts;
-  Tally t =
-      mixer_tally(c) + (experts > 0 ? experts_tally(c, experts) : mlp_tally(hidden, part_or(c, DenseConfig{}).hidden));
+  Tally t = mixer_tally(c) + (experts > 0 ? experts_tally(c, experts) : dense_tally(c));
   t.plain += 3 * hidden + hidden * 2 * hidden;
   t = t + streams_tally(c, 1, 1);
   if constexpr (has_part<IndexerConfig, Config> && has_part<MlaConfig, Config>)

@@ -235,6 +235,9 @@ template <class ElementType, Index Width, Index Ratio> class PooledCache;
 // guild/modules/pooled_indexer.hpp
 template <class S, const IndexerConfig& Config> struct PooledIndexer;
 
+// guild/modules/query_key_norm.hpp
+template <class S, const GqaConfig& Config> struct QueryKeyNorm;
+
 // guild/modules/recompute.hpp
 template <class Layer> struct RecomputedLayer;
 template <class Part> struct Recompute;
@@ -282,6 +285,9 @@ template <class Keys, class Device, class Real> class RunningRows;
 // guild/modules/segment.hpp
 template <class LayerType, int Count> struct Segment;
 
+// guild/modules/shared_experts.hpp
+template <class S> struct SharedExperts;
+
 // guild/modules/shared_indexer.hpp
 template <class S, const IndexerConfig& Config> struct SharedIndexer;
 
@@ -323,6 +329,12 @@ template <Index Rank> struct CosineNovelty;
 template <class Real> struct TokenNovelty;
 template <class Real> struct TokenRows;
 template <int Offset> struct LearnedSigmoid;
+
+// guild/modules/ungated_expert_pool.hpp
+template <class S> struct UngatedExpertPool;
+
+// guild/modules/ungated_mlp.hpp
+template <Index Size, Index Hidden, class Of> struct UngatedMlp;
 
 // guild/modules/weighted_cache.hpp
 template <class Rows> struct WeightedCache;

@@ -1,14 +1,14 @@
 // Mixture of experts: y = sum over chosen experts of weight * expert(x), plus the shared experts (DeepSeek-V3, eq. 12).
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/expert_pool.hpp>
-#include <guild/modules/mlp.hpp>
 #include <guild/modules/router.hpp>
+#include <guild/modules/shared_experts.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/experts/combine.hpp>
@@ -16,23 +16,16 @@
 namespace guild {
 inline namespace v1 {
 
-namespace detail {
-template <class S>
-struct ExpertActivation {
-  static constexpr ActivationConfig activation = S::experts.activation;
-};
-}  // namespace detail
-
 /// The router is the Spec's, or one of its own: layers of one model may route in different ways.
 template <class S, class RouterType = typename S::template Router<S>>
 struct Moe {
   static constexpr TopKConfig config = S::routing;
-  static constexpr bool has_shared = S::experts.shared > 0;
   using Router = RouterType;
   using Experts = typename S::template Experts<S>;
   using Ways = typename S::template Dispatch<S>;         ///< to the experts and back
   static constexpr Index chosen_experts = config.top_k;  ///< of each token: what a pass that replays must bring
-  using Shared = Mlp<S::config.hidden, Index{S::experts.shared} * S::experts.hidden, detail::ExpertActivation<S>>;
+  using Shared = SharedExperts<S>;
+  static constexpr bool has_shared = Shared::exists;
   static_assert(Module<Router>,
                 "Moe: Spec::Router needs a nested Weights<Store> and a static visit(visitor, path, "
                 "weights...), see guild/modules/module.hpp");
@@ -62,7 +55,7 @@ struct Moe {
   [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     Router::visit(visitor, path / "router", weights.router...);
     Experts::visit(visitor, path / "experts", weights.experts...);
-    if constexpr (has_shared) Shared::visit(visitor, path / "shared", weights.shared...);
+    Shared::visit(visitor, path / "shared", weights.shared...);
   }
 
   template <class Real>
@@ -106,18 +99,17 @@ struct Moe {
     const DeviceView<const Real, 2> x_sent = Ways::send(pass.device, saved.route, x, room);
 
     const auto y_sent = room.template take<Real>(there.slots(), S::config.hidden);
-    std::array<BasicGatedJob<Real>, has_shared ? 1 : 0> gated;
-    std::array<BasicLinearJob<Real>, has_shared ? 1 : 0> down;
-    if constexpr (has_shared) {
-      gated[0] = Shared::template first_half<Real>(room, weights.shared, x, part_of(keep, &Saved<Real>::shared));
-      down[0] = {weights.shared.down.weight.view(), gated[0].h, y};
-    }
+    const auto shared_keep = part_of(keep, &Saved<Real>::shared);
+    const auto beside = Shared::template jobs<Real>(pass, room, weights.shared, x, y, shared_keep);
+    const std::span<const BasicGatedJob<Real>> gated(beside.first);
+    const std::span<const BasicLinearJob<Real>> down(beside.second);
     const auto experts_keep = part_of(keep, &Saved<Real>::experts);
     static_assert(
         requires { Experts::forward(pass, weights.experts, there, x_sent, y_sent, gated, down, experts_keep); },
         "Moe: Spec::Experts needs a static forward(pass, weights, assignment, x, y, gated, down, keep) as ExpertPool "
         "has");
     Experts::forward(pass, weights.experts, there, x_sent, y_sent, gated, down, experts_keep);
+    Shared::finish(pass, beside, room, shared_keep);
     const auto shared = has_shared ? DeviceView<const Real, 2>(y) : DeviceView<const Real, 2>();
     combine_experts(pass.device, Ways::collect(pass.device, saved.route, y_sent, room), saved.assignment.slot_tk,
                     saved.weights_tk, shared, y);
@@ -142,8 +134,9 @@ struct Moe {
     const auto dx_sent = scratch.template take<Real>(slots_sent, S::config.hidden);
     const auto dweight_sent = scratch.template take<Real>(slots_sent);
     Experts::backward(pass, weights.experts, route.assignment, Ways::send(device, route, x, scratch), saved.experts,
-                      Ways::send(device, route, dy, scratch), Ways::send_slots(device, route, weight_s, scratch),
-                      dweight_sent, dx_sent, gradients.experts);
+                      Ways::send(device, route, dy, scratch),
+                      DeviceView<const Real>(Ways::send_slots(device, route, weight_s, scratch)), dweight_sent, dx_sent,
+                      gradients.experts);
     if constexpr (has_shared) Shared::backward(pass, weights.shared, x, saved.shared, dy, dx, gradients.shared);
 
     const auto ones = scratch.template take<Real>(tokens, config.top_k);

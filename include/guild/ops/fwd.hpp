@@ -102,6 +102,10 @@ template <class Real> struct ExpertSwigluBackwardRow;
 template <class Real> struct GatherSlotsRow;
 template <class Real> struct ScatterSlotsRow;
 
+// guild/ops/experts/rows/shared_gate.hpp
+template <class Real> struct SharedGateBackward;
+template <class Real> struct SharedGateRow;
+
 // guild/ops/head/cross_entropy.hpp
 struct CrossEntropyOptions;
 
@@ -126,6 +130,10 @@ template <class Real> struct GroupedGated;
 template <class Real> struct GroupedGradient;
 template <class Real> struct GroupedLinear;
 template <class Real> struct WeightGradientJob;
+
+// guild/ops/linear/rows/activate.hpp
+template <class Real> struct ActivateBackwardRow;
+template <class Real> struct ActivateRow;
 
 // guild/ops/linear/rows/bias.hpp
 template <class Real> struct AddBiasRow;
