@@ -1,4 +1,5 @@
 // Mixture of experts: y = sum over chosen experts of weight * expert(x), plus the shared experts (DeepSeek-V3, eq. 12).
+// A choice that the router dropped adds nothing: a token without any gets the shared experts alone, and the residual.
 #pragma once
 
 #include <array>
@@ -31,7 +32,8 @@ struct Moe {
   using Router = RouterType;
   using Experts = typename S::template Experts<S>;
   using Ways = typename S::template Dispatch<S>;         ///< to the experts and back
-  static constexpr Index chosen_experts = config.top_k;  ///< of each token: what a pass that replays must bring
+  /// Of each token: what a pass that replays must bring. Routers may say `choices`, if they are not top_k.
+  static constexpr Index chosen_experts = detail::choices_of<Router>(config.top_k);
   using Shared = Mlp<S::config.hidden, Index{S::experts.shared} * S::experts.hidden, detail::ExpertActivation<S>>;
   static_assert(Module<Router>,
                 "Moe: Spec::Router needs a nested Weights<Store> and a static visit(visitor, path, "
@@ -86,8 +88,8 @@ struct Moe {
     auto room = pass.room(keep);
     const Index tokens = x.rows;
     saved.chosen = pass.choice.experts;
-    if (saved.chosen.data == nullptr) saved.chosen = room.template keep<std::int32_t>(tokens, config.top_k);
-    saved.weights_tk = room.template keep<Real>(tokens, config.top_k);
+    if (saved.chosen.data == nullptr) saved.chosen = room.template keep<std::int32_t>(tokens, chosen_experts);
+    saved.weights_tk = room.template keep<Real>(tokens, chosen_experts);
     const Routing<Real> routing{saved.chosen, saved.weights_tk, pass.choice.choice};
     const auto router_keep = part_of(keep, &Saved<Real>::router);
     static_assert(
@@ -99,7 +101,9 @@ struct Moe {
         pass.observer->on_routing(pass.layer, Download(pass.device, saved.chosen).view(),
                                   Download(pass.device, saved.weights_tk).view());
 
-    saved.assignment = Assignment::take(room.kept(), tokens, config.top_k, config.experts);
+    const auto phase = keep != nullptr ? Phase::training : Phase::inference;
+    saved.assignment = Assignment::take(room.kept(), tokens, chosen_experts, config.experts,
+                                        detail::slots_of<Router>(pass, tokens, chosen_experts, phase));
     assign_experts(pass.device, saved.chosen, saved.assignment);
     saved.route = Ways::route(pass.device, saved.assignment, room.kept());
     const Assignment& there = saved.route.assignment;
@@ -134,8 +138,10 @@ struct Moe {
     auto scratch = device.scratch();
     if (const auto counts_e = pass.counts.experts(pass.layer); counts_e.data != nullptr)
       add_slot_counts(device, saved.assignment.offsets, counts_e);
-    const Index tokens = x.rows, slots = tokens * config.top_k;
-    const auto weight_s = scratch.template take<Real>(slots);
+    if (const auto dropped = pass.counts.dropped(pass.layer); dropped.data != nullptr)
+      add_dropped(device, saved.chosen, dropped);
+    const Index tokens = x.rows;
+    const auto weight_s = scratch.template take<Real>(saved.assignment.slots());
     slot_weights(device, saved.assignment.slot_tk, saved.weights_tk, weight_s);
     const auto& route = saved.route;
     const Index slots_sent = route.assignment.slots();
@@ -146,12 +152,12 @@ struct Moe {
                       dweight_sent, dx_sent, gradients.experts);
     if constexpr (has_shared) Shared::backward(pass, weights.shared, x, saved.shared, dy, dx, gradients.shared);
 
-    const auto ones = scratch.template take<Real>(tokens, config.top_k);
-    for_each_row(device, tokens, config.top_k, FillRow<Real>{ones, Real(1)});
+    const auto ones = scratch.template take<Real>(tokens, chosen_experts);
+    for_each_row(device, tokens, chosen_experts, FillRow<Real>{ones, Real(1)});
     combine_experts(device, Ways::collect(device, route, dx_sent, scratch), saved.assignment.slot_tk, ones,
                     has_shared ? DeviceView<const Real, 2>(dx) : DeviceView<const Real, 2>(), dx);
 
-    const auto dweights_tk = scratch.template take<Real>(tokens, config.top_k);
+    const auto dweights_tk = scratch.template take<Real>(tokens, chosen_experts);
     gather_slots(device, saved.assignment.slot_tk, Ways::collect_slots(device, route, dweight_sent, scratch),
                  dweights_tk);
     const auto dx_router = scratch.template take<Real>(tokens, S::config.hidden);
