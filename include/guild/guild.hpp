@@ -20,6 +20,7 @@
 #include <guild/core/config.hpp>
 #include <guild/core/config/activation.hpp>
 #include <guild/core/config/attention.hpp>
+#include <guild/core/config/capacity.hpp>
 #include <guild/core/config/compression.hpp>
 #include <guild/core/config/family.hpp>
 #include <guild/core/config/feed_forward.hpp>
@@ -159,6 +160,7 @@
 #include <guild/modules/cached_attention.hpp>
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
+#include <guild/modules/capped.hpp>
 #include <guild/modules/compressed_cache.hpp>
 #include <guild/modules/compressed_keys.hpp>
 #include <guild/modules/compressor.hpp>
@@ -367,10 +369,12 @@
 #include <guild/ops/rope/rows/rope.hpp>
 #include <guild/ops/rope/table.hpp>
 #include <guild/ops/route/balance.hpp>
+#include <guild/ops/route/capacity.hpp>
 #include <guild/ops/route/look_up.hpp>
 #include <guild/ops/route/route.hpp>
 #include <guild/ops/route/rows/balance.hpp>
 #include <guild/ops/route/rows/balance_derivatives.hpp>
+#include <guild/ops/route/rows/capacity.hpp>
 #include <guild/ops/route/rows/look_up.hpp>
 #include <guild/ops/route/rows/route.hpp>
 #include <guild/ops/route/rows/scores.hpp>

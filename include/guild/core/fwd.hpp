@@ -21,6 +21,11 @@ struct GqaConfig;
 struct MlaConfig;
 struct SharedKvConfig;
 
+// guild/core/config/capacity.hpp
+enum class CapacityRounding : std::uint8_t;
+enum class DropOrder : std::uint8_t;
+struct Capacity;
+
 // guild/core/config/compression.hpp
 struct CompressionConfig;
 

@@ -27,6 +27,9 @@ template <class Element> struct CachedRows;
 // guild/modules/caches.hpp
 template <class Cache> class Caches;
 
+// guild/modules/capped.hpp
+template <class RouterType, const Capacity& Config> struct Capped;
+
 // guild/modules/compressed_cache.hpp
 template <class Element, Index Width, class Pooling, Index Chunk> struct CompressorCache;
 template <class Near, class... Pooled> struct CompressedCache;
@@ -231,6 +234,7 @@ template <class ElementType, Index Width, Index Window, Index Pinned, Index Chun
 template <class S> struct TopKRouter;
 
 // guild/modules/routing.hpp
+enum class Phase : std::uint8_t;
 struct LayerChoice;
 template <class Real> struct Routing;
 

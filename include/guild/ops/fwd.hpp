@@ -83,6 +83,7 @@ template <class Real> struct ZeroMarkedRow;
 struct Assignment;
 
 // guild/ops/experts/rows/assignment.hpp
+struct AddDroppedRow;
 struct CountChoicesRow;
 struct FillSlotsRow;
 struct SumOffsetsRow;
@@ -258,6 +259,12 @@ struct BalanceOptions;
 struct BalanceTerms;
 template <class Real> struct BalanceDerivativesRow;
 template <class Real> struct SelectionBiasRow;
+
+// guild/ops/route/rows/capacity.hpp
+struct DropChoicesRow;
+struct KeepFirstRow;
+struct UndropRow;
+template <class Real> struct SlotPriorityRow;
 
 // guild/ops/route/rows/look_up.hpp
 template <class Real> struct LookUpRow;
