@@ -203,6 +203,8 @@
 #include <guild/modules/module.hpp>
 #include <guild/modules/moe.hpp>
 #include <guild/modules/mtp.hpp>
+#include <guild/modules/noise.hpp>
+#include <guild/modules/noisy_top_k_router.hpp>
 #include <guild/modules/norm.hpp>
 #include <guild/modules/observer.hpp>
 #include <guild/modules/parameters.hpp>
@@ -280,6 +282,7 @@
 #include <guild/ops/common/rows/cast.hpp>
 #include <guild/ops/common/rows/column_sums.hpp>
 #include <guild/ops/common/rows/copy_rows.hpp>
+#include <guild/ops/common/rows/draws.hpp>
 #include <guild/ops/common/rows/fault.hpp>
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/common/rows/normal.hpp>
@@ -371,11 +374,13 @@
 #include <guild/ops/route/balance.hpp>
 #include <guild/ops/route/capacity.hpp>
 #include <guild/ops/route/look_up.hpp>
+#include <guild/ops/route/noise.hpp>
 #include <guild/ops/route/route.hpp>
 #include <guild/ops/route/rows/balance.hpp>
 #include <guild/ops/route/rows/balance_derivatives.hpp>
 #include <guild/ops/route/rows/capacity.hpp>
 #include <guild/ops/route/rows/look_up.hpp>
+#include <guild/ops/route/rows/noise.hpp>
 #include <guild/ops/route/rows/route.hpp>
 #include <guild/ops/route/rows/scores.hpp>
 #include <guild/training/adamw.hpp>

@@ -3,6 +3,7 @@
 #include <guild/device/cpu.hpp>
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
+#include <guild/ops/route/noise.hpp>
 #include <span>
 
 #include "twin.cuh"
@@ -88,6 +89,19 @@ void routes(guild::Cpu& cpu, guild::Cuda& cuda) {
                           dweights.on_device(), dlogits.on_device());
     dlogits.compare(cuda, 2e-5, "route_backward");
   }
+}
+
+void noises(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(8);
+  const guild::Draws draws{.seed = 7, .layer = 2, .purpose = 1};
+  auto clean = matrix<float>(cuda, random, 100, 70, 1), spread = matrix<float>(cuda, random, 100, 70),
+       noisy = matrix<float>(cuda, random, 100, 70, 2), dspread = matrix<float>(cuda, random, 100, 70);
+  guild::noisy_logits(cpu, draws, clean.on_host(), spread.on_host(), noisy.on_host());
+  guild::noisy_logits(cuda, draws, clean.on_device(), spread.on_device(), noisy.on_device());
+  noisy.compare(cuda, 1e-5, "noisy_logits");
+  guild::noisy_logits_backward(cpu, draws, spread.on_host(), clean.on_host(), dspread.on_host());
+  guild::noisy_logits_backward(cuda, draws, spread.on_device(), clean.on_device(), dspread.on_device());
+  dspread.compare(cuda, 1e-5, "noisy_logits_backward");
 }
 
 void balances(guild::Cpu& cpu, guild::Cuda& cuda) {
@@ -178,6 +192,7 @@ int run() {
   experts(cpu, cuda);
   tables(cpu, cuda);
   routes(cpu, cuda);
+  noises(cpu, cuda);
   balances(cpu, cuda);
   losses(cpu, cuda);
   pools(cpu, cuda);

@@ -12,6 +12,8 @@
 #include <guild/ops/residual/rows/stream_weights.hpp>
 #include <guild/ops/residual/streams.hpp>
 #include <guild/ops/rope/rope.hpp>
+#include <guild/ops/route/balance.hpp>
+#include <guild/ops/route/noise.hpp>
 #include <guild/ops/route/route.hpp>
 
 #include "../ops/gradient_check.hpp"
@@ -213,6 +215,28 @@ TEST(RowTeamsBackward, RoutingWeightsAgree) {
         },
         1e-6);
   }
+}
+
+TEST(RowTeamsBackward, NoiseOfRoutersAndTheirLoadsAgree) {
+  const guild::TopKConfig config{.experts = 24, .top_k = 4, .scoring = guild::Scoring::softmax};
+  const guild::Draws draws{.seed = 7, .layer = 2, .purpose = 1};
+  for (int part = 0; part < 4; ++part)
+    expect_same(
+        [&](auto& device) {
+          std::mt19937 random(5);
+          Matrix<float> clean(3, 24), spread(3, 24), noisy(3, 24), dnoisy(3, 24), dclean(3, 24), dspread(3, 24);
+          for (auto* one : {&clean, &spread, &dnoisy, &dclean, &dspread}) one->fill_normal(random);
+          Matrix<std::int32_t> chosen(3, 4);
+          Matrix<float> weights(3, 4);
+          guild::noisy_logits(device, draws, clean.view(), spread.view(), noisy.view());
+          guild::route(device, config, noisy.view(), {}, chosen.view(), weights.view());
+          const View<const float, 2> logits = noisy.view();
+          guild::balance_losses(device, config, {.load = 1}, logits, chosen.view(), {}, 1.0, dnoisy.view(), {},
+                                {clean.view(), spread.view(), dclean.view(), dspread.view()});
+          guild::noisy_logits_backward(device, draws, spread.view(), dnoisy.view(), dspread.view());
+          return part == 0 ? noisy : part == 1 ? dnoisy : part == 2 ? dclean : dspread;
+        },
+        1e-5);
 }
 
 }  // namespace row_teams_backward_test

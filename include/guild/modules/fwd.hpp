@@ -194,6 +194,13 @@ template <class S, class RouterType> struct Moe;
 // guild/modules/mtp.hpp
 template <class S, class BlockType> struct MtpLayer;
 
+// guild/modules/noise.hpp
+enum class NoisePurpose : std::uint32_t;
+struct Noise;
+
+// guild/modules/noisy_top_k_router.hpp
+template <class S> struct NoisyTopKRouter;
+
 // guild/modules/norm.hpp
 template <Index Size, NormGain Gain> struct RmsNorm;
 template <Index Size> struct LayerNorm;

@@ -62,6 +62,9 @@ template <class Real> struct SumBlockOfRows;
 struct RowParts;
 template <class From, class To> struct CopyRowsJob;
 
+// guild/ops/common/rows/draws.hpp
+struct Draws;
+
 // guild/ops/common/rows/fault.hpp
 struct FlagOutsideRow;
 
@@ -252,6 +255,7 @@ template <class Real> struct BalanceColumns;
 template <class Real> struct BalanceGradientRow;
 template <class Real> struct BalanceTokenRow;
 template <class Real> struct BalanceViews;
+template <class Real> struct DrawnNoise;
 
 // guild/ops/route/rows/balance_derivatives.hpp
 struct AddSlotCountsRow;
@@ -268,6 +272,10 @@ template <class Real> struct SlotPriorityRow;
 
 // guild/ops/route/rows/look_up.hpp
 template <class Real> struct LookUpRow;
+
+// guild/ops/route/rows/noise.hpp
+template <class Real> struct NoisyLogitsBackwardRow;
+template <class Real> struct NoisyLogitsRow;
 
 // guild/ops/route/rows/route.hpp
 template <class Real> struct RouteBackwardRow;

@@ -113,16 +113,18 @@ class Objective {
   [[nodiscard]] Index activation_bytes() const { return arena_.capacity(); }
 
   /// Adds one batch's gradients: of the mean over a step of `size`, which the batch is part of. `choices`: see Pass;
-  /// prediction layers choose for themselves. Routing and the balancing losses are counted in `counts`.
+  /// prediction layers choose for themselves. Routing and the balancing losses are counted in `counts`; `noise`: of
+  /// this batch.
   /// Throws op_shape, op_argument, in_token, in_context, op_nonfinite; then gradients are partly added to and must be
   /// cleared. Weights of more than `most_prediction_layers` are refused (op_argument) before anything changes.
   template <class Device, class Store, class Gradients>
   LossReport learn(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, const StepSize& size,
                    Weights<Gradients>& gradients, const RoutingCounts& counts = {},
-                   std::span<const DeviceView<std::int32_t, 2>> choices = {}) {
+                   std::span<const DeviceView<std::int32_t, 2>> choices = {}, const Noise& noise = {}) {
     Frame memory(arena_);
     Pass<Device> pass = pass_of(device, weights, batch, memory);
     pass.choices = choices;
+    pass.noise = noise;
     pass.balance_scale = static_cast<double>(batch.size()) / static_cast<double>(size.tokens);
     pass.counts = counts;
     pass.memory = &memory;

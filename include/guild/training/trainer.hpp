@@ -32,6 +32,9 @@ struct TrainerOptions {
   double bias_rate = 1e-3;  ///< of the routers' selection biases: auxiliary-loss-free balancing (arXiv 2408.15664)
   double average = 0.0;     ///< decay of a moving average of the weights, such as 0.999; 0: none is kept
   ObjectiveOptions objective{};
+  /// Of routers that have noise. Each step and each of its batches has draws of its own, which follow from this seed
+  /// and the number of the step alone: a resumed run draws what an uninterrupted one does.
+  Noise noise{.on = true};
 };
 
 /// Trains one model. Compute = float: products read the weights themselves; bf16: the optimizer changes float masters,
@@ -85,8 +88,9 @@ class Trainer {
     report.rate = options_.schedule(steps_) * base_rate();
     report.outcome = StepOutcome::skipped;
     try {
-      for (const TrainingBatch& batch : batches)
-        report.losses += objective_.learn(device_, compute_weights(), batch, size, gradients_, statistics_.view());
+      for (Index i = 0; const TrainingBatch& batch : batches)
+        report.losses += objective_.learn(device_, compute_weights(), batch, size, gradients_, statistics_.view(), {},
+                                          options_.noise.of(steps_, i++));
       report.gradient_norm = gradient_norm<Model>(device_, gradients_);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::op_nonfinite) throw;  // a router that meets NaN says so, before any gradient

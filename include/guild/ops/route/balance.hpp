@@ -34,7 +34,9 @@ inline void check_sequences(std::span<const Index> offsets, Index tokens) {
 ///   importance : CV^2 of sum_t G(t, i); G the weights of `route` before the scale, divided by their sum if
 ///                config.normalize, 0 for experts not chosen. CV^2 = population variance / (mean^2 + 1e-10).
 ///   load       : CV^2 of sum_t Phi((x_i - x') / load_noise); x' the (K + 1)-th largest logit of the token if i is
-///                among its K largest, or else the K-th. The gradient goes through x' too. 0 if K = E.
+///                among its K largest, or else the K-th. The gradient goes through x' too. 0 if K = E. Where noise was
+///                drawn, x_i is the logit before it and its own deviation takes the place of load_noise (`drawn`; its
+///                gradients are added there).
 ///   auxiliary  : E * sum_i f_i P_i; f_i = (times i is chosen) / (K T), P_i = mean_t p_i. 1 at balance.
 ///   sequence   : the same for each sequence, with f_i counting the K largest s_i, without bias or groups; sequences
 ///                weigh as many as their tokens (the plain mean where they are equally long): a short one cannot be
@@ -50,11 +52,16 @@ template <class Device, class Real>
 void balance_losses(Device& device, const TopKConfig& config, const BalanceOptions& options,
                     DeviceView<const Real, 2> logits, DeviceView<const std::int32_t, 2> chosen,
                     std::span<const Index> sequence_offsets, double scale,
-                    DeviceView<std::type_identity_t<Real>, 2> dlogits, DeviceView<BalanceTerms> terms) {
+                    DeviceView<std::type_identity_t<Real>, 2> dlogits, DeviceView<BalanceTerms> terms,
+                    const DrawnNoise<std::type_identity_t<Real>>& drawn = {}) {
   const Index tokens = logits.rows, experts = logits.cols, top_k = chosen.cols;
   detail::require_shape(logits, tokens, experts, "balance_losses: logits");
   detail::require_shape(chosen, tokens, top_k, "balance_losses: chosen");
   if (dlogits.data != nullptr) detail::require_shape(dlogits, tokens, experts, "balance_losses: dlogits");
+  if (drawn.clean.data != nullptr)
+    for (const auto& part :
+         {drawn.clean, drawn.spread, View<const Real, 2>(drawn.dclean), View<const Real, 2>(drawn.dspread)})
+      detail::require_shape(part, tokens, experts, "balance_losses: drawn");
   detail::require(top_k >= 1 && top_k <= experts, "as many experts must be chosen as exist, and at least one",
                   "balance_losses: chosen");
   const bool has_load = options.load != 0.0 && top_k < experts, by_sequence = options.sequence != 0.0;
@@ -70,6 +77,7 @@ void balance_losses(Device& device, const TopKConfig& config, const BalanceOptio
   at.noise = has_load ? static_cast<Real>(options.load_noise) : Real(0);
   at.logits = logits;
   at.chosen = chosen;
+  at.drawn = drawn;
   at.probability = scratch.template take<Real>(tokens, experts);
   if (options.router_z != 0.0) at.log_sum = scratch.template take<double>(tokens);
   if (has_load || by_sequence) at.border = scratch.template take<std::int32_t>(tokens, 2);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <guild/core/config.hpp>
 #include <guild/device/team.hpp>
+#include <guild/ops/route/rows/noise.hpp>
 #include <guild/ops/route/rows/scores.hpp>
 #include <limits>
 
@@ -21,11 +22,19 @@ struct TopKBorder {
   std::int32_t next;  ///< the one after it
 
   GUILD_HD bool inside(Index e) const { return logit[e] > logit[last] || (logit[e] == logit[last] && e <= last); }
-  /// How far e is above the best (or, outside, below the worst) that it would have to beat; negative outside.
-  GUILD_HD Real distance(Index e) const { return logit[e] - logit[inside(e) ? next : last]; }
+  /// The best (or, outside, the worst) that e would have to beat.
+  GUILD_HD Index rival(Index e) const { return inside(e) ? next : last; }
 };
 
 }  // namespace detail
+
+/// Logits whose noise was drawn, for the load that they might have had: the logits [T, E] before it, and what its
+/// deviation follows from, softplus(spread) + 1e-2; and where the gradients of these two are added.
+template <class Real>
+struct DrawnNoise {
+  View<const Real, 2> clean{}, spread{};
+  View<Real, 2> dclean{}, dspread{};
+};
 
 /// Views of one batch that the kernels below share. Those without data belong to losses that are off.
 template <class Real>
@@ -38,10 +47,20 @@ struct BalanceViews {
   View<double> log_sum;                ///< [T]: log sum exp of the logits
   View<std::int32_t, 2> border;        ///< [T, 2]: k-th and (k + 1)-th best logit
   View<Real, 2> gates;                 ///< [T, K]: routing weights before the scale
+  DrawnNoise<Real> drawn{};            ///< without data: `logits` have none, and `noise` is the deviation of all
 
   GUILD_HD detail::TopKBorder<Real> border_of(Index token) const {
     const std::int32_t* const at = border.data + token * border.pitch;
     return {logits.data + token * logits.pitch, at[0], at[1]};
+  }
+  /// The deviation of the noise of expert e.
+  GUILD_HD Real deviation(Index token, Index e) const {
+    return drawn.spread.data == nullptr ? noise : detail::noise_deviation(drawn.spread(token, e));
+  }
+  /// By how many deviations e is above what it would have to beat; negative outside of the best.
+  GUILD_HD Real distance(const detail::TopKBorder<Real>& best, Index token, Index e) const {
+    const Real own = drawn.clean.data == nullptr ? best.logit[e] : drawn.clean(token, e);
+    return (own - best.logit[best.rival(e)]) / deviation(token, e);
   }
 };
 
@@ -145,7 +164,7 @@ struct BalanceColumns {
         const auto border = from.border_of(t);
         sum[best] += border.inside(e) ? 1.0 : 0.0;
         if (from.noise > Real(0))
-          sum[load] += 0.5 * std::erfc(-static_cast<double>(border.distance(e) / from.noise) * 0.70710678118654752);
+          sum[load] += 0.5 * std::erfc(-static_cast<double>(from.distance(border, t, e)) * 0.70710678118654752);
       }
       for (Index kind = 0; kind < kinds; ++kind) to[kind * pitch + e] = sum[kind];
     });
@@ -188,11 +207,11 @@ struct BalanceGradientRow {
     const bool pull_all = softmax && !normalize;  // the gates' denominator: all experts, the chosen, or none
 
     const double* const dl = dload.data;
-    const Real noise = at.noise;
     const auto border = dl == nullptr ? detail::TopKBorder<Real>{logit, 0, 0} : at.border_of(row);
+    const BalanceViews<Real> from = at;
     const auto load_slope = [=](Index e) {
-      const Real z = border.distance(e) / noise;
-      return Real(dl[e]) * std::exp(Real(-0.5) * z * z) * Real(0.3989422804014327) / noise;
+      const Real z = from.distance(border, row, e);
+      return Real(dl[e]) * std::exp(Real(-0.5) * z * z) * Real(0.3989422804014327) / from.deviation(row, e);
     };
     const Real of_next = dl == nullptr
                              ? Real(0)
@@ -208,8 +227,13 @@ struct BalanceGradientRow {
       if (pull_all) dscore -= p[e] * pull;
       Real sum = dscore * slope(e);
       if (has_z) sum += dz * std::exp(logit[e] - log_sum);
-      if (dl != nullptr) sum += load_slope(e);
+      if (dl != nullptr && from.drawn.clean.data == nullptr) sum += load_slope(e);
       to[e] += sum;
+      if (dl == nullptr || from.drawn.clean.data == nullptr) return;
+      const Real slope_here = load_slope(e);
+      from.drawn.dclean(row, e) += slope_here;
+      from.drawn.dspread(row, e) -=
+          slope_here * from.distance(border, row, e) * detail::noise_deviation_slope(from.drawn.spread(row, e));
     });
     team.sync();
     if (team.rank() != 0) return;

@@ -1,0 +1,66 @@
+// Noise of routers for one token by a team: see guild/ops/route/noise.hpp.
+#pragma once
+
+#include <guild/core/view.hpp>
+#include <guild/device/team.hpp>
+#include <guild/ops/common/rows/draws.hpp>
+#include <guild/ops/route/rows/scores.hpp>
+
+namespace guild {
+inline namespace v1 {
+
+namespace detail {
+/// The deviation of a logit's noise is softplus(spread) + this (tensor2tensor, noisy_top_k_gating).
+inline constexpr double least_deviation = 1e-2;
+
+template <class Real>
+GUILD_HD inline Real noise_deviation(Real spread) {
+  return softplus(spread) + Real(least_deviation);
+}
+/// Its derivative: sigmoid(spread).
+template <class Real>
+GUILD_HD inline Real noise_deviation_slope(Real spread) {
+  return Real(1) / (Real(1) + std::exp(-spread));
+}
+}  // namespace detail
+
+/// noisy = clean + z * deviation(spread), z standard normal.
+template <class Real>
+struct NoisyLogitsRow {
+  Draws draws;
+  View<const Real, 2> clean, spread;  ///< [T, E]
+  View<Real, 2> noisy;                ///< [T, E]
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index row) const {
+    const Real* const from = clean.data + row * clean.pitch;
+    const Real* const wide = spread.data + row * spread.pitch;
+    Real* const to = noisy.data + row * noisy.pitch;
+    const Draws random = draws;
+    team.for_each(noisy.cols, [=](Index e) {
+      to[e] = from[e] + static_cast<Real>(random.normal(row, e)) * detail::noise_deviation(wide[e]);
+    });
+  }
+};
+
+/// dspread += dnoisy * z * sigmoid(spread): the same z.
+template <class Real>
+struct NoisyLogitsBackwardRow {
+  Draws draws;
+  View<const Real, 2> spread, dnoisy;  ///< [T, E]
+  View<Real, 2> dspread;               ///< [T, E]
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index row) const {
+    const Real* const wide = spread.data + row * spread.pitch;
+    const Real* const from = dnoisy.data + row * dnoisy.pitch;
+    Real* const to = dspread.data + row * dspread.pitch;
+    const Draws random = draws;
+    team.for_each(dspread.cols, [=](Index e) {
+      to[e] += from[e] * static_cast<Real>(random.normal(row, e)) * detail::noise_deviation_slope(wide[e]);
+    });
+  }
+};
+
+}  // namespace v1
+}  // namespace guild

@@ -1,0 +1,138 @@
+// Routers with noise against tests/oracle/make_router_fixture.py, their gradients against central differences.
+#include <guild/modules/noisy_top_k_router.hpp>
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include <guild/training/initialize.hpp>
+
+#include "../support/frozen_tensors.hpp"
+#include "../support/one_router.hpp"
+
+namespace noisy_top_k_router_test {
+
+using guild::Choice;
+using guild::Index;
+using guild::View;
+using guild_test::FrozenTensors;
+using guild_test::OneRouter;
+
+struct Spec {
+  static constexpr guild::TrunkConfig config = {.hidden = 6};
+  static constexpr guild::TopKConfig routing = {
+      .experts = 8, .top_k = 3, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
+};
+constexpr guild::Noise noise{.on = true, .seed = 0x123456789ABCDEF};
+using Noisy = guild::NoisyTopKRouter<Spec>;
+
+template <class Router, class Real>
+struct FrozenRouter : OneRouter<Router, Real> {
+  FrozenTensors frozen{"routers"};
+  FrozenRouter() : OneRouter<Router, Real>(7, 6) {
+    this->pass.noise = noise;
+    frozen.load("x", this->x.view());
+    frozen.load("dweights", this->dweights.view());
+    frozen.load("weight", this->weights.weight.data.view());
+  }
+  void expect(const std::string& name, double tolerance) {
+    this->both();
+    EXPECT_EQ(this->chosen, frozen.integers(name + ".experts"));
+    EXPECT_LE(frozen.error(View<const Real>(this->weights_tk.view()), name + ".weights"), tolerance);
+    EXPECT_LE(frozen.error(View<const Real>(this->dx.view()), name + ".dx"), tolerance);
+    EXPECT_LE(frozen.error(View<const Real>(this->gradients.weight.data.view()), name + ".dweight"), tolerance);
+  }
+};
+
+template <class Real>
+void expect_published(double tolerance) {
+  FrozenRouter<Noisy, Real> router;
+  router.frozen.load("noise_weight", router.weights.noise_weight.data.view());
+  router.pass.balance = {.importance = 0.1, .load = 0.2};
+  router.expect("noisy", tolerance);
+  EXPECT_LE(router.frozen.error(View<const Real>(router.gradients.noise_weight.data.view()), "noisy.dnoise_weight"),
+            tolerance);
+  const double terms[] = {router.terms.importance, router.terms.load};
+  EXPECT_LE(router.frozen.error(View<const double>(terms, 2), "noisy.terms"), tolerance);
+}
+TEST(NoisyTopKRouter, IsThePublishedOneWithItsLosses) {
+  expect_published<double>(1e-7);
+  expect_published<float>(3e-6);
+}
+
+TEST(NoisyTopKRouter, HasTheGradientsOfCentralDifferencesThroughBothMatrices) {
+  OneRouter<Noisy, double> router(5, 6);
+  router.pass.balance = {.importance = 0.3, .load = 0.4, .auxiliary = 0.1, .sequence = 0.1, .router_z = 0.1};
+  router.pass.noise = noise;
+  router.expect_true_gradients();
+  OneRouter<Noisy, double> quiet(5, 6);  // without noise the load loss still knows its deviation
+  quiet.pass.balance = {.load = 0.4};
+  quiet.expect_true_gradients();
+}
+
+TEST(NoisyTopKRouter, DrawsByPlaceSoThatReplayAndASecondPassHaveTheSameBits) {
+  OneRouter<Noisy, float> router(40, 6);
+  router.pass.noise = noise;
+  const auto run = [&](bool keep, Choice choice = Choice::made) {
+    router.forward(keep, choice);
+    return std::vector<float>(router.weights_tk.data(), router.weights_tk.data() + router.weights_tk.size());
+  };
+  const auto first = run(true);
+  const auto chosen = router.chosen;
+  EXPECT_EQ(run(false), first);
+  EXPECT_EQ(run(true, Choice::given), first);
+  EXPECT_EQ(router.chosen, chosen);
+  const auto changes = [&] {
+    const bool changed = run(true) != first && router.chosen != chosen;
+    router.pass.noise = noise, router.pass.layer = 3;
+    return changed;
+  };
+  router.pass.noise = noise.of(4, 0);
+  EXPECT_TRUE(changes());
+  router.pass.layer = 2;
+  EXPECT_TRUE(changes());
+  router.pass.noise.on = false;
+  EXPECT_TRUE(changes());
+  EXPECT_EQ(run(true), first);
+}
+
+TEST(NoisyTopKRouter, BeginsAtZeroWithAllExpertsEquallyLikely) {
+  OneRouter<Noisy, float> router(2000, 6);
+  guild::initialize<Noisy>(router.weights);
+  for (const auto* matrix : {&router.weights.weight, &router.weights.noise_weight})
+    for (const float value : matrix->data.view()) ASSERT_EQ(value, 0.0f);
+  router.pass.noise = noise;
+  router.forward();
+  std::vector<int> counts(8);
+  for (const std::int32_t e : router.chosen) ++counts[std::size_t(e)];
+  for (const int count : counts) EXPECT_NEAR(count, 750, 4 * 22);  // binomial: deviation 21.7
+}
+
+TEST(Noise, OfStepsAndBatchesIsItsOwn) {
+  std::set<std::uint64_t> seeds;
+  for (Index step = 0; step < 20; ++step)
+    for (Index batch = 0; batch < 5; ++batch) seeds.insert(noise.of(step, batch).seed);
+  EXPECT_EQ(seeds.size(), 100U);
+  EXPECT_TRUE(noise.of(1, 1).on);
+  EXPECT_FALSE(guild::Noise{}.of(1, 1).on);
+}
+
+TEST(Noise, HasTheMomentsOfItsDistributions) {
+  const guild::Draws draws = noise.draws(0, guild::NoisePurpose::router_choice);
+  double uniform = 0, normal = 0, squares = 0, gumbel = 0;
+  constexpr Index rows = 200, cols = 100;
+  for (Index r = 0; r < rows; ++r)
+    for (Index c = 0; c < cols; ++c) {
+      const double z = draws.normal(r, c);
+      uniform += draws.uniform(r, c) / (rows * cols), normal += z / (rows * cols), squares += z * z / (rows * cols);
+      gumbel += draws.gumbel(r, c) / (rows * cols);
+    }
+  EXPECT_NEAR(uniform, 0.5, 0.01);
+  EXPECT_NEAR(normal, 0.0, 0.03);
+  EXPECT_NEAR(squares, 1.0, 0.04);
+  EXPECT_NEAR(gumbel, 0.5772, 0.04);
+}
+
+}  // namespace noisy_top_k_router_test

@@ -1,0 +1,90 @@
+// Noise of routers in training: the same bits for layers that are computed again and for runs that are resumed.
+#include <guild/modules/noise.hpp>
+
+#include <gtest/gtest.h>
+
+#include <span>
+#include <vector>
+
+#include <guild/cpu.hpp>
+#include <guild/modules/noisy_top_k_router.hpp>
+#include <guild/training/save_training.hpp>
+
+#include "../io/test_files.hpp"
+#include "trainer_support.hpp"
+
+namespace noise_test {
+
+using guild_test::batch_of;
+using guild_test::difference;
+using guild_test::equal_bits;
+using guild_test::Second;
+using guild_test::state_of;
+
+struct KeptSpec : guild_test::KeptSpec {
+  static constexpr guild::TopKConfig routing = {
+      .experts = 6, .top_k = 2, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
+  template <class S>
+  using Router = guild::NoisyTopKRouter<S>;
+};
+struct RecomputedSpec : KeptSpec {
+  template <class LayerStack>
+  using Activations = guild::Recompute<LayerStack>;
+};
+using Kept = guild::Transformer<KeptSpec>;
+using Recomputed = guild::Transformer<RecomputedSpec>;
+
+template <class Model>
+struct TrainingRun {
+  guild::Trainer<Model> trainer;
+  explicit TrainingRun(guild::Noise noise = {.on = true, .seed = 4}, int threads = 2, std::uint64_t seed = 3)
+      : trainer(guild::Cpu({.threads = threads}), guild_test::first_weights<Model>(seed, Second::with),
+                {.optimizer = guild::AdamW{.lr = 1e-2}, .objective = guild_test::all_terms(), .noise = noise}) {}
+  void steps(int count, bool same_batches = false) {
+    for (int i = 0; i < count; ++i) {
+      const auto n = same_batches ? 0 : static_cast<std::uint64_t>(trainer.steps());
+      const guild::TrainingBatch batches[] = {batch_of({9, 1, 14}, 2 * n), batch_of({5, 7}, 2 * n + 1)};
+      ASSERT_EQ(trainer.step(std::span(batches)).outcome, guild::StepOutcome::applied);
+    }
+  }
+};
+
+TEST(Noise, GivesRecomputedLayersAndAnyThreadsTheBitsOfKeptOnes) {
+  TrainingRun<Kept> kept, alone({.on = true, .seed = 4}, 1);
+  TrainingRun<Recomputed> recomputed;
+  for (int i = 0; i < 3; ++i) {
+    kept.steps(1), alone.steps(1), recomputed.steps(1);
+    ASSERT_EQ(difference(state_of(kept.trainer), state_of(recomputed.trainer)), "") << i;
+    ASSERT_EQ(difference(state_of(kept.trainer), state_of(alone.trainer)), "") << i;
+  }
+}
+
+TEST(Noise, OfAResumedRunIsThatOfAnUninterruptedOne) {
+  const guild::test::TempFolder home;
+  TrainingRun<Kept> straight, before, after({.on = true, .seed = 4}, 2, 99);
+  straight.steps(6);
+  before.steps(3);
+  guild::save_training(home.path("run"), before.trainer);
+  after.steps(1);
+  (void)guild::resume_training(home.path("run"), after.trainer);
+  after.steps(3);
+  EXPECT_EQ(difference(state_of(straight.trainer), state_of(after.trainer)), "");
+}
+
+TEST(Noise, DependsOnTheSeedAndTheStepAndCanBeOff) {
+  TrainingRun<Kept> one, other({.on = true, .seed = 5}), off({.on = false}), off_too({.on = false, .seed = 9});
+  for (auto* run : {&one, &other, &off, &off_too}) run->steps(2);
+  EXPECT_NE(difference(state_of(one.trainer), state_of(other.trainer)), "");
+  EXPECT_NE(difference(state_of(one.trainer), state_of(off.trainer)), "");
+  EXPECT_EQ(difference(state_of(off.trainer), state_of(off_too.trainer)), "");
+  // The same weights and batches in another step.
+  TrainingRun<Kept> early, late;
+  late.trainer.set_steps(7, 0);
+  early.steps(1, true), late.steps(1, true);
+  EXPECT_FALSE(equal_bits(guild_test::values_of<Kept>(early.trainer.gradients()),
+                          guild_test::values_of<Kept>(late.trainer.gradients())));
+  const auto batch = batch_of({9, 5}, 1);
+  EXPECT_EQ(early.trainer.evaluate(batch).next.loss, early.trainer.evaluate(batch).next.loss);
+}
+
+}  // namespace noise_test
