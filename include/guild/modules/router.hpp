@@ -68,7 +68,7 @@ struct TopKRouter {
     auto scratch = device.scratch();
     const auto dlogits = scratch.template take<Real>(x.rows, config.experts);
     route_backward(device, config, saved.logits, routing.experts, routing.weights, dweights, dlogits);
-    balance_losses(device, config, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.experts,
+    balance_losses(device, config, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.balanced(),
                    pass.sequence_offsets, pass.balance_scale, dlogits, pass.counts.terms(pass.layer));
     if constexpr (config.bias) bias_gradient(device, dlogits, gradients.bias.view());
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};

@@ -17,6 +17,11 @@ struct Routing {
   DeviceView<std::int32_t, 2> experts;  ///< [T, K]; written if the choice is made here, read if it was given
   DeviceView<Real, 2> weights;          ///< [T, K]; always written
   Choice choice = Choice::made;
+  DeviceView<const std::int32_t, 2> counted{};  ///< those of the choices that balancing losses count; no data: all
+
+  [[nodiscard]] DeviceView<const std::int32_t, 2> balanced() const {
+    return counted.data != nullptr ? counted : experts;
+  }
 };
 
 /// Capacities may differ: what keeps something for backward trains.

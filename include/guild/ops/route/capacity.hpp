@@ -37,6 +37,17 @@ void drop_over_capacity(Device& device, DropOrder order, Index experts, Index ca
   for_each_row(device, tokens, choices, DropChoicesRow{all.slot_tk, kept, chosen});
 }
 
+/// The second choice of each token, chosen [T, 2], is kept with probability min(1, its weight / threshold), or becomes
+/// ~e. Token t of the batch has the draw (t, 1). Throws op_shape, and op_argument for a threshold that is not positive.
+template <class Device, class Real>
+void drop_second_by_chance(Device& device, const Draws& draws, double threshold, DeviceView<const Real, 2> weights,
+                           DeviceView<std::int32_t, 2> chosen) {
+  detail::require_shape(weights, chosen.rows, 2, "drop_second_by_chance: weights");
+  detail::require_shape(chosen, chosen.rows, 2, "drop_second_by_chance: chosen");
+  detail::require(threshold > 0.0, "the threshold must be positive", "drop_second_by_chance: threshold");
+  for_each_row(device, chosen.rows, 16, DropSecondRow<Real>{draws, threshold, weights, chosen});
+}
+
 /// wanted [T, K] = the choices as they were before any was dropped. Throws op_shape.
 template <class Device>
 void undrop(Device& device, DeviceView<const std::int32_t, 2> chosen, DeviceView<std::int32_t, 2> wanted) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <guild/core/config/capacity.hpp>
 #include <guild/device/team.hpp>
+#include <guild/ops/common/rows/draws.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -95,6 +96,23 @@ struct DropChoicesRow {
     team.for_each(chosen.cols, [=](Index k) {
       if (slot[k] >= 0 && stays[slot[k]] == 0) to[k] = ~to[k];
     });
+  }
+};
+
+/// The second choice of a token becomes ~expert where a uniform number is above its weight over the threshold.
+template <class Real>
+struct DropSecondRow {
+  Draws draws;
+  double threshold;
+  View<const Real, 2> weights;   ///< [T, 2]
+  View<std::int32_t, 2> chosen;  ///< [T, 2]
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index token) const {
+    if (team.rank() != 0) return;
+    std::int32_t& second = chosen.data[token * chosen.pitch + 1];
+    const auto weight = static_cast<double>(weights.data[token * weights.pitch + 1]);
+    if (second >= 0 && draws.uniform(token, 1) * threshold > weight) second = ~second;
   }
 };
 
