@@ -166,9 +166,11 @@
 #include <guild/modules/compressor.hpp>
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
+#include <guild/modules/expert_choice_router.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
+#include <guild/modules/gshard_router.hpp>
 #include <guild/modules/hash_router.hpp>
 #include <guild/modules/hyper_connections.hpp>
 #include <guild/modules/index_heads.hpp>
@@ -237,6 +239,7 @@
 #include <guild/modules/soft_token_merging.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/modules/streams.hpp>
+#include <guild/modules/switch_router.hpp>
 #include <guild/modules/takes_slots.hpp>
 #include <guild/modules/token_inflation.hpp>
 #include <guild/modules/token_novelty.hpp>
@@ -373,12 +376,14 @@
 #include <guild/ops/rope/table.hpp>
 #include <guild/ops/route/balance.hpp>
 #include <guild/ops/route/capacity.hpp>
+#include <guild/ops/route/choose_tokens.hpp>
 #include <guild/ops/route/look_up.hpp>
 #include <guild/ops/route/noise.hpp>
 #include <guild/ops/route/route.hpp>
 #include <guild/ops/route/rows/balance.hpp>
 #include <guild/ops/route/rows/balance_derivatives.hpp>
 #include <guild/ops/route/rows/capacity.hpp>
+#include <guild/ops/route/rows/choose_tokens.hpp>
 #include <guild/ops/route/rows/look_up.hpp>
 #include <guild/ops/route/rows/noise.hpp>
 #include <guild/ops/route/rows/route.hpp>

@@ -47,6 +47,9 @@ struct Here;
 // guild/modules/embedding.hpp
 template <Index Vocab, Index Size, EmbeddingScale Scale> struct Embedding;
 
+// guild/modules/expert_choice_router.hpp
+template <class S> struct ExpertChoiceRouter;
+
 // guild/modules/expert_pool.hpp
 template <class S> struct ExpertPool;
 
@@ -60,6 +63,10 @@ template <class Real> struct AttentionBranch;
 
 // guild/modules/gqa.hpp
 template <class S, const GqaConfig& Config, class Keys, class Gate> struct Gqa;
+
+// guild/modules/gshard_router.hpp
+template <class S, const double& Threshold> struct ChanceOfSecondRouter;
+template <class S, const double& Threshold> struct GShardRouter;
 
 // guild/modules/hash_router.hpp
 template <class S> struct HashRouter;
@@ -299,6 +306,9 @@ template <class... Parts> struct Stack;
 template <class S, class LayerType, const HyperConfig& Config> struct StreamedLayer;
 template <class S, class LayersType, const HyperConfig& Config> struct StreamedLayer;
 template <class S, class LayersType, const HyperConfig& Config> struct Streams;
+
+// guild/modules/switch_router.hpp
+template <class S> struct SwitchRouter;
 
 // guild/modules/token_inflation.hpp
 template <class S, class PolicyType> struct TokenInflation;

@@ -268,7 +268,13 @@ template <class Real> struct SelectionBiasRow;
 struct DropChoicesRow;
 struct KeepFirstRow;
 struct UndropRow;
+template <class Real> struct DropSecondRow;
 template <class Real> struct SlotPriorityRow;
+
+// guild/ops/route/rows/choose_tokens.hpp
+struct CountUpRow;
+struct TakeTokensRow;
+template <class Real> struct CandidatesRow;
 
 // guild/ops/route/rows/look_up.hpp
 template <class Real> struct LookUpRow;
