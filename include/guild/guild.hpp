@@ -300,9 +300,11 @@
 #include <guild/ops/experts/cpu/assignment.hpp>
 #include <guild/ops/experts/cpu/grouped.hpp>
 #include <guild/ops/experts/grouped.hpp>
+#include <guild/ops/experts/identities.hpp>
 #include <guild/ops/experts/rows/assignment.hpp>
 #include <guild/ops/experts/rows/bias.hpp>
 #include <guild/ops/experts/rows/combine.hpp>
+#include <guild/ops/experts/rows/identities.hpp>
 #include <guild/ops/head/cross_entropy.hpp>
 #include <guild/ops/head/cross_entropy_head.hpp>
 #include <guild/ops/head/embedding.hpp>

@@ -591,7 +591,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 51);
+  EXPECT_EQ(fields, 52);
   EXPECT_EQ(one, two);
 }
 

@@ -146,8 +146,8 @@ constexpr Tally experts_tally(const Config& c, std::int64_t count) {
   Tally t = count * mlp_tally(hidden, experts.hidden);
   if (experts.shared > 0) t = t + mlp_tally(hidden, std::int64_t{experts.shared} * experts.hidden);
   if (experts.bias) t.plain += count * (2 * experts.hidden + hidden);
-  t.plain += std::int64_t{routing.experts} * (hidden + (routing.bias ? 1 : 0));
-  if (routing.selection == Selection::noaux_tc) t.bias += routing.experts;
+  t.plain += std::int64_t{routing.over_all().experts} * (hidden + (routing.bias ? 1 : 0));
+  if (routing.selection == Selection::noaux_tc) t.bias += routing.over_all().experts;
   return t;
 }
 

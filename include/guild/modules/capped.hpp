@@ -36,6 +36,7 @@ struct Capped : RouterType {
                 "Capped: the capacity factor must be above 0; a router without Capped drops nobody");
   static_assert(Config.inference_factor >= 0.0,
                 "Capped: the capacity factor at inference must not be negative; 0 drops nobody");
+  static_assert(detail::identities_of<Base> == 0, "Capped: experts that give their input have no capacity");
   static constexpr Capacity capacity = Config;
 
   /// How many slots the experts have together, of a pass over so many tokens.

@@ -33,6 +33,8 @@ struct ExpertChoiceRouter : TopKRouter<S> {
                 "ExpertChoiceRouter: routing must have greedy selection and no normalising: experts choose, and a "
                 "token's weights are its scores");
 
+  static_assert(S::routing.identities == 0, "ExpertChoiceRouter: experts that give their input choose no tokens");
+
   /// The tokens that each expert takes of a sequence.
   static constexpr Index tokens_of_expert(Index length) {
     const auto most = static_cast<Index>(static_cast<double>(length) * factor / static_cast<double>(choices));

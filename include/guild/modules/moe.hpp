@@ -13,6 +13,7 @@
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/experts/combine.hpp>
+#include <guild/ops/experts/identities.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -52,6 +53,10 @@ struct Moe {
                 "send_slots, collect and collect_slots, see guild/modules/dispatch.hpp");
   static_assert(config.top_k > 0 && config.top_k <= config.experts,
                 "Moe: routing.top_k must be in [1, routing.experts]");
+  static constexpr bool has_identities = config.identities > 0;  ///< experts that give their input
+  static_assert(detail::identities_of<Router> == config.identities,
+                "Moe: this router does not choose among routing.identities, experts that give their input, as "
+                "TopKRouter does");
 
   template <class Store>
   struct Weights {
@@ -104,7 +109,7 @@ struct Moe {
     const auto phase = keep != nullptr ? Phase::training : Phase::inference;
     saved.assignment = Assignment::take(room.kept(), tokens, chosen_experts, config.experts,
                                         detail::slots_of<Router>(pass, tokens, chosen_experts, phase));
-    assign_experts(pass.device, saved.chosen, saved.assignment);
+    assign_experts(pass.device, saved.chosen, saved.assignment, config.identities);
     saved.route = Ways::route(pass.device, saved.assignment, room.kept());
     const Assignment& there = saved.route.assignment;
     const DeviceView<const Real, 2> x_sent = Ways::send(pass.device, saved.route, x, room);
@@ -125,6 +130,7 @@ struct Moe {
     const auto shared = has_shared ? DeviceView<const Real, 2>(y) : DeviceView<const Real, 2>();
     combine_experts(pass.device, Ways::collect(pass.device, saved.route, y_sent, room), saved.assignment.slot_tk,
                     saved.weights_tk, shared, y);
+    if constexpr (has_identities) add_identities(pass.device, config.experts, saved.chosen, saved.weights_tk, x, y);
   }
 
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up. Counts the choices for the pass.
@@ -136,8 +142,11 @@ struct Moe {
                        Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
-    if (const auto counts_e = pass.counts.experts(pass.layer); counts_e.data != nullptr)
-      add_slot_counts(device, saved.assignment.offsets, counts_e);
+    if (const auto counts_e = pass.counts.experts(pass.layer); counts_e.data != nullptr) {
+      add_slot_counts(device, saved.assignment.offsets, counts_e.slice(0, counts_e.size - config.identities));
+      if constexpr (has_identities)
+        count_identities(device, config.experts, saved.chosen, counts_e.slice(config.experts, config.identities));
+    }
     if (const auto dropped = pass.counts.dropped(pass.layer); dropped.data != nullptr)
       add_dropped(device, saved.chosen, dropped);
     const Index tokens = x.rows;
@@ -160,6 +169,10 @@ struct Moe {
     const auto dweights_tk = scratch.template take<Real>(tokens, chosen_experts);
     gather_slots(device, saved.assignment.slot_tk, Ways::collect_slots(device, route, dweight_sent, scratch),
                  dweights_tk);
+    if constexpr (has_identities) {
+      identity_weight_gradients(device, config.experts, saved.chosen, x, dy, dweights_tk);
+      add_identities(device, config.experts, saved.chosen, saved.weights_tk, dy, dx);
+    }
     const auto dx_router = scratch.template take<Real>(tokens, S::config.hidden);
     Router::backward(pass, weights.router, x, saved.router, Routing<Real>{saved.chosen, saved.weights_tk}, dweights_tk,
                      dx_router, gradients.router);

@@ -19,6 +19,9 @@ inline namespace v1 {
 template <class S>
 struct TopKRouter {
   static constexpr TopKConfig config = S::routing;
+  static constexpr TopKConfig all =
+      config.over_all();  ///< identities are chosen as experts are: [experts] below is all
+  static constexpr Index identities = config.identities;
   static constexpr bool has_selection_bias = config.selection == Selection::noaux_tc;
 
   template <class Store>
@@ -30,10 +33,10 @@ struct TopKRouter {
 
   template <class Visitor, class... W>
   [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    visitor(path / "weight", MatrixShape{config.experts, S::config.hidden}, weights.weight...);
-    if constexpr (config.bias) visitor(path / "bias", VectorShape{config.experts}, weights.bias...);
+    visitor(path / "weight", MatrixShape{all.experts, S::config.hidden}, weights.weight...);
+    if constexpr (config.bias) visitor(path / "bias", VectorShape{all.experts}, weights.bias...);
     if constexpr (has_selection_bias)
-      visitor(path / "selection_bias", VectorShape{config.experts, TensorRole::state}, weights.selection_bias...);
+      visitor(path / "selection_bias", VectorShape{all.experts, TensorRole::state}, weights.selection_bias...);
   }
 
   template <class Real>
@@ -47,11 +50,11 @@ struct TopKRouter {
                       const Routing<std::type_identity_t<Real>>& routing,
                       Saved<std::type_identity_t<Real>>* keep = nullptr) {
     auto room = pass.room(keep);
-    const auto logits = room.template keep<Real>(x.rows, config.experts);
+    const auto logits = room.template keep<Real>(x.rows, all.experts);
     if (keep != nullptr) keep->logits = logits;
     linear(pass.device, weights.weight.view(), x, logits);
     if constexpr (config.bias) add_bias(pass.device, weights.bias.view(), logits);
-    route(pass.device, config, logits, weights.selection_bias.view(), routing.experts, routing.weights, routing.choice);
+    route(pass.device, all, logits, weights.selection_bias.view(), routing.experts, routing.weights, routing.choice);
   }
 
   /// Gradients through the weights of the chosen experts, and of the balancing losses; the choice itself has none, nor
@@ -66,9 +69,9 @@ struct TopKRouter {
                        Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
-    const auto dlogits = scratch.template take<Real>(x.rows, config.experts);
-    route_backward(device, config, saved.logits, routing.experts, routing.weights, dweights, dlogits);
-    balance_losses(device, config, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.balanced(),
+    const auto dlogits = scratch.template take<Real>(x.rows, all.experts);
+    route_backward(device, all, saved.logits, routing.experts, routing.weights, dweights, dlogits);
+    balance_losses(device, all, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.balanced(),
                    pass.sequence_offsets, pass.balance_scale, dlogits, pass.counts.terms(pass.layer));
     if constexpr (config.bias) bias_gradient(device, dlogits, gradients.bias.view());
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};

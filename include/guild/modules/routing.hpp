@@ -38,6 +38,13 @@ constexpr Index choices_of(Index top_k) {
     return top_k;
 }
 
+/// How many experts that give their input a router chooses among.
+template <class Router>
+inline constexpr Index identities_of = 0;
+template <class Router>
+requires requires { Router::identities; }
+inline constexpr Index identities_of<Router> = Router::identities;
+
 /// A bound of the slots that `tokens` need: `Router::slots(pass, tokens, phase)`, or else one for each choice.
 template <class Router, class Pass>
 Index slots_of(const Pass& pass, Index tokens, Index choices, Phase phase) {

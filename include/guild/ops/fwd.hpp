@@ -102,6 +102,11 @@ template <class Real> struct ExpertSwigluBackwardRow;
 template <class Real> struct GatherSlotsRow;
 template <class Real> struct ScatterSlotsRow;
 
+// guild/ops/experts/rows/identities.hpp
+struct CountIdentityRow;
+template <class Real> struct AddIdentitiesRow;
+template <class Real> struct IdentityWeightsRow;
+
 // guild/ops/head/cross_entropy.hpp
 struct CrossEntropyOptions;
 

@@ -41,17 +41,18 @@ namespace detail {
 /// Throws op_argument for an expert that does not exist, and for more choices than slots: routers may be anybody's.
 /// Devices that flag faults do it in `raise_faults`; there choices that find no slot are dropped.
 template <class Device>
-void refuse_unassignable(Device&, View<const std::int32_t, 2> chosen, Index experts, Index slots) {
+void refuse_unassignable(Device&, View<const std::int32_t, 2> chosen, Index experts, Index identities, Index slots) {
   static_assert(computes_in_host_memory<Device>,
                 "assign_experts: the host cannot read this device's memory, and the device flags no faults; see "
                 "guild/ops/common/fault.hpp");
   Index served = 0;
   for (Index t = 0; t < chosen.rows; ++t)
     for (const std::int32_t e : chosen.row(t)) {
-      if (e >= experts)
+      if (e >= experts + identities)
         refuse(ErrorCode::op_argument,
-               {"the router chose expert ", e, " for token ", t, ", expected from 0 to ", experts - 1}, "Spec::Router");
-      served += e >= 0 ? 1 : 0;
+               {"the router chose expert ", e, " for token ", t, ", expected from 0 to ", experts + identities - 1},
+               "Spec::Router");
+      served += e >= 0 && e < experts ? 1 : 0;
     }
   if (served > slots)
     refuse(ErrorCode::op_argument,
@@ -60,23 +61,25 @@ void refuse_unassignable(Device&, View<const std::int32_t, 2> chosen, Index expe
            "Spec::Router");
 }
 template <FlagsFaults Device>
-void refuse_unassignable(Device& device, View<const std::int32_t, 2> chosen, Index experts, Index) {
-  flag_outside(device, Fault::unknown_expert, chosen, no_expert, experts);
+void refuse_unassignable(Device& device, View<const std::int32_t, 2> chosen, Index experts, Index identities, Index) {
+  flag_outside(device, Fault::unknown_expert, chosen, no_expert, experts + identities);
 }
 
 }  // namespace detail
 
 /// Sorts the pairs (token, k) of chosen [T, K] by expert; within an expert tokens keep their order. A choice below 0
-/// was dropped and gets no slot: ~e by its router, which could not give expert e more tokens. On the CPU a counting
-/// sort; on other devices three row kernels whose sizes do not depend on what was chosen. Throws op_shape, and
+/// was dropped and gets no slot: ~e by its router, which could not give expert e more tokens. Nor does one of the
+/// `identities` experts that are numbered behind those of the assignment: nothing is computed for them. On the CPU a
+/// counting sort; on other devices three row kernels whose sizes do not depend on what was chosen. Throws op_shape, and
 /// op_argument for an expert that does not exist and for more choices than there are slots.
 template <class Device>
-void assign_experts(Device& device, DeviceView<const std::int32_t, 2> chosen, const Assignment& to) {
+void assign_experts(Device& device, DeviceView<const std::int32_t, 2> chosen, const Assignment& to,
+                    Index identities = 0) {
   detail::require_size(to.token, to.token.size, "assign_experts: token");
   detail::require_shape(to.slot_tk, chosen.rows, chosen.cols, "assign_experts: slot_tk");
   detail::require(to.offsets.size >= 1, "offsets need one more element than there are experts",
                   "assign_experts: offsets");
-  detail::refuse_unassignable(device, chosen, to.experts(), to.slots());
+  detail::refuse_unassignable(device, chosen, to.experts(), identities, to.slots());
   detail::require_twins<Device>();
   if constexpr (requires { run_assign_experts(device, chosen, to.offsets, to.token, to.slot_tk); }) {
     run_assign_experts(device, chosen, to.offsets, to.token, to.slot_tk);
