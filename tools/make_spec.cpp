@@ -32,6 +32,8 @@ std::string literal(double value) {
 }
 std::string literal(const guild::LayerTypes& value) { return "guild::LayerTypes(\"" + value.letters() + "\")"; }
 std::string literal(const guild::IndexerTypes& value) { return "guild::IndexerTypes(\"" + value.letters() + "\")"; }
+std::string literal(const guild::LayerSet& value) { return "{" + value.text() + "}"; }
+std::string literal(guild::NormSpan value) { return "guild::NormSpan::" + std::string(guild::name(value)); }
 std::string literal(guild::Scoring value) {
   if (value == guild::Scoring::sqrt_softplus) return "guild::Scoring::sqrt_softplus";
   return "guild::Scoring::" + std::string(guild::name(value));

@@ -27,6 +27,7 @@
 #include <guild/core/config/field.hpp>
 #include <guild/core/config/hyper.hpp>
 #include <guild/core/config/indexer.hpp>
+#include <guild/core/config/layer_set.hpp>
 #include <guild/core/config/pool.hpp>
 #include <guild/core/config/rope.hpp>
 #include <guild/core/config/trunk.hpp>
@@ -132,9 +133,13 @@
 #include <guild/models/deepseek_v4.hpp>
 #include <guild/models/deepseek_v4_family.hpp>
 #include <guild/models/deepseek_v4_names.hpp>
+#include <guild/models/dots1.hpp>
+#include <guild/models/dots1_family.hpp>
 #include <guild/models/families.hpp>
 #include <guild/models/gemma3.hpp>
 #include <guild/models/gemma3_family.hpp>
+#include <guild/models/glm4_moe.hpp>
+#include <guild/models/glm4_moe_family.hpp>
 #include <guild/models/glm5.hpp>
 #include <guild/models/glm5_family.hpp>
 #include <guild/models/gpt_oss.hpp>
@@ -147,7 +152,11 @@
 #include <guild/models/mixtral_family.hpp>
 #include <guild/models/moonlight.hpp>
 #include <guild/models/name_rule.hpp>
+#include <guild/models/olmoe.hpp>
+#include <guild/models/olmoe_family.hpp>
 #include <guild/models/presets.hpp>
+#include <guild/models/qwen2_moe.hpp>
+#include <guild/models/qwen2_moe_family.hpp>
 #include <guild/models/qwen3_moe.hpp>
 #include <guild/models/qwen3_moe_family.hpp>
 #include <guild/models/spec.hpp>
@@ -214,6 +223,7 @@
 #include <guild/modules/pooled_attention.hpp>
 #include <guild/modules/pooled_cache.hpp>
 #include <guild/modules/pooled_indexer.hpp>
+#include <guild/modules/query_key_norm.hpp>
 #include <guild/modules/recompute.hpp>
 #include <guild/modules/repeat.hpp>
 #include <guild/modules/residual.hpp>
@@ -230,6 +240,7 @@
 #include <guild/modules/running_rows.hpp>
 #include <guild/modules/segment.hpp>
 #include <guild/modules/sequence_cache.hpp>
+#include <guild/modules/shared_experts.hpp>
 #include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/shared_kv.hpp>
 #include <guild/modules/shared_row_attention.hpp>
@@ -305,6 +316,8 @@
 #include <guild/ops/experts/rows/bias.hpp>
 #include <guild/ops/experts/rows/combine.hpp>
 #include <guild/ops/experts/rows/identities.hpp>
+#include <guild/ops/experts/rows/shared_gate.hpp>
+#include <guild/ops/experts/shared_gate.hpp>
 #include <guild/ops/head/cross_entropy.hpp>
 #include <guild/ops/head/cross_entropy_head.hpp>
 #include <guild/ops/head/embedding.hpp>

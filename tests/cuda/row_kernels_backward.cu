@@ -2,6 +2,7 @@
 // 77 (no GPU: nothing was tested).
 #include <guild/device/cpu.hpp>
 #include <guild/ops/experts/combine.hpp>
+#include <guild/ops/experts/shared_gate.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
 #include <guild/ops/route/noise.hpp>
 #include <span>
@@ -51,6 +52,12 @@ void experts(guild::Cpu& cpu, guild::Cuda& cuda) {
     up.compare(cuda, 2e-5, "expert_swiglu_backward: up");
     dh.compare(cuda, 2e-5, "expert_swiglu_backward: dh");
     dweights_s.compare(cuda, 1e-3, "expert_swiglu_backward: dweights");
+    guild::apply_shared_gate(cpu, dweights_s.on_host().row(0), weights_s.on_host().row(0), gate.on_host());
+    guild::apply_shared_gate(cuda, dweights_s.on_device().row(0), weights_s.on_device().row(0), gate.on_device());
+    gate.compare(cuda, 1e-3, "apply_shared_gate");
+    guild::shared_gate_backward(cpu, weights_s.on_host().row(0), dweights_s.on_host().row(0));
+    guild::shared_gate_backward(cuda, weights_s.on_device().row(0), dweights_s.on_device().row(0));
+    dweights_s.compare(cuda, 1e-3, "shared_gate_backward");
     guild::gather_slots(cpu, slots.on_host(), dweights_s.on_host().row(0), back.on_host());
     guild::gather_slots(cuda, slots.on_device(), dweights_s.on_device().row(0), back.on_device());
     back.compare(cuda, 1e-3, "gather_slots");

@@ -66,6 +66,10 @@ TEST(ConfigWriter, GivesBackThePresetsOfOtherFamilies) {
   expect_round_trip_of<Qwen3_8BSpec>("qwen3");
   expect_round_trip_of<Mixtral8x7BSpec>("mixtral");
   expect_round_trip_of<Qwen3_30B_A3BSpec>("qwen3_moe");
+  expect_round_trip_of<Qwen2_57B_A14BSpec>("qwen2_moe");
+  expect_round_trip_of<Olmoe1B_7BSpec>("olmoe");
+  expect_round_trip_of<Glm45Spec>("glm4_moe");
+  expect_round_trip_of<DotsLlm1Spec>("dots1");
   expect_round_trip_of<Gemma3_1BSpec>("gemma3_text");
   expect_round_trip_of<DeepSeekV32Spec>("deepseek_v32");
   expect_round_trip_of<Glm5Spec>("glm_moe_dsa");

@@ -18,6 +18,7 @@
 #include <guild/models/llama_family.hpp>
 #include <guild/models/mixtral_family.hpp>
 #include <guild/models/presets.hpp>
+#include <guild/models/qwen2_moe_family.hpp>
 #include <guild/models/qwen3_moe_family.hpp>
 #include <guild/modules/module.hpp>
 
@@ -247,6 +248,18 @@ TEST(Qwen3MoeNames, AreThoseOfQwen3WithARouterAndExperts) {
             (Strings{"layers.31.feed_forward.experts.gate.weight", "layers.31.feed_forward.experts.up.weight"}));
   EXPECT_EQ(guild::our_paths<Qwen3MoeNames>("model.layers.31.mlp.experts.down_proj"),
             Strings{"layers.31.feed_forward.experts.down.weight"});
+}
+
+TEST(Qwen2MoeNames, HaveASharedExpertAndItsGate) {
+  expect_names<guild::Qwen2MoeNames>({
+      {"layers.9.feed_forward.shared.gate.weight", "model.layers.9.mlp.shared_expert.gate_proj.weight"},
+      {"layers.9.feed_forward.shared.down.weight", "model.layers.9.mlp.shared_expert.down_proj.weight"},
+      {"layers.9.feed_forward.shared.token_gate.weight", "model.layers.9.mlp.shared_expert_gate.weight"},
+      {"layers.9.feed_forward.router.weight", "model.layers.9.mlp.gate.weight"},
+      {"layers.9.feed_forward.experts.3.up.weight", "model.layers.9.mlp.experts.3.up_proj.weight"},
+      {"layers.0.feed_forward.up.weight", "model.layers.0.mlp.up_proj.weight"},
+      {"layers.9.mixer.key.bias", "model.layers.9.self_attn.k_proj.bias"},
+  });
 }
 
 TEST(DeepSeekV32Names, AreThoseOfDeepSeekWithAnIndex) {

@@ -1,5 +1,5 @@
-// Llama, Qwen2, Qwen3, Gemma 3, Mixtral, Qwen3-MoE and GPT-OSS against transformers: logits, chosen experts, greedy
-// tokens. tests/fixtures/models/README.md says what each folder proves.
+// Llama, Qwen2, Qwen3, Gemma 3, Mixtral, Qwen3-MoE, Qwen2-MoE, OLMoE, GLM-4.5, dots1 and GPT-OSS against transformers:
+// logits, chosen experts, greedy tokens. tests/fixtures/models/README.md says what each folder proves.
 #include "../support/family_specs.hpp"
 #include "parity.hpp"
 
@@ -24,5 +24,15 @@ TEST(Parity, Gemma3MayBeSplitAnywhere) { expect_any_split<Gemma3>("gemma3"); }
 TEST(Parity, GptOssHasWindowsSinksAndBiases) { expect_both<GptOss>("gpt_oss"); }
 TEST(Parity, GptOssMayBeInBlocksOfMxfp4) { expect_both<GptOssMxfp4>("gpt_oss_mxfp4"); }
 TEST(Parity, Qwen3MoeMayLeaveWeightsOfExpertsAsTheyAre) { expect_both<Qwen3MoePlain>("qwen3_moe_plain"); }
+TEST(Parity, Qwen2MoeHasAGatedSharedExpertAndDenseLayersBetween) { expect_both<Qwen2Moe>("qwen2_moe"); }
+TEST(Parity, Qwen2MoeMayBeFused) { expect_both<Qwen2Moe>("qwen2_moe_fused"); }
+TEST(Parity, Qwen2MoeMayBeSplitAnywhere) { expect_any_split<Qwen2Moe>("qwen2_moe"); }
+TEST(Parity, OlmoeNormalisesWholeRowsOfQueriesAndKeys) { expect_both<Olmoe>("olmoe"); }
+TEST(Parity, OlmoeMayBeFused) { expect_both<Olmoe>("olmoe_fused"); }
+TEST(Parity, Glm4MoeTurnsHalfOfEachHead) { expect_both<Glm4Moe>("glm4_moe"); }
+TEST(Parity, Glm4MoeMayBeFusedAndLackItsPredictionLayer) { expect_both<Glm4Moe>("glm4_moe_fused"); }
+TEST(Parity, Glm4MoeMayBeSplitAnywhere) { expect_any_split<Glm4Moe>("glm4_moe"); }
+TEST(Parity, Dots1HasNormsOfHeadsAndABiasedChoice) { expect_both<Dots1>("dots1"); }
+TEST(Parity, Dots1MayBeFused) { expect_both<Dots1>("dots1_fused"); }
 
 }  // namespace parity_families_test

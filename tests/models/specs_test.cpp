@@ -12,13 +12,17 @@
 #include <guild/models/deepseek_v2_lite.hpp>
 #include <guild/models/deepseek_v32.hpp>
 #include <guild/models/deepseek_v4.hpp>
+#include <guild/models/dots1.hpp>
 #include <guild/models/gemma3.hpp>
+#include <guild/models/glm4_moe.hpp>
 #include <guild/models/glm5.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
 #include <guild/models/moonlight.hpp>
+#include <guild/models/olmoe.hpp>
+#include <guild/models/qwen2_moe.hpp>
 #include <guild/models/qwen3_moe.hpp>
 
 namespace specs_test {
@@ -104,6 +108,12 @@ TEST(Specs, OtherFamiliesAreThePublishedConfigs) {
   expect_published<guild::GptOss120BSpec>("gpt_oss_120b", 116'829'156'672);
   expect_published<guild::Qwen3_30B_A3BSpec>("qwen3_30b_a3b", 30'532'122'624);
   expect_published<guild::Qwen3_235B_A22BSpec>("qwen3_235b_a22b", 235'093'634'560);
+  expect_published<guild::Qwen1_5Moe_A2_7BSpec>("qwen1_5_moe_a2_7b", 14'315'784'192);
+  expect_published<guild::Qwen2_57B_A14BSpec>("qwen2_57b_a14b", 57'408'658'944);
+  expect_published<guild::Olmoe1B_7BSpec>("olmoe_1b_7b", 6'919'161'856);
+  expect_published<guild::Glm45Spec>("glm_4_5", 352'797'829'024);
+  expect_published<guild::Glm45AirSpec>("glm_4_5_air", 106'852'251'264);
+  expect_published<guild::DotsLlm1Spec>("dots_llm1", 142'774'381'696);
   expect_published<guild::Gemma3_1BSpec>("gemma_3_1b", 999'885'952);
   expect_published<guild::DeepSeekV32Spec>("deepseek_v32", 671'877'944'064);
   expect_published<guild::Glm5Spec>("glm_5", 743'911'218'432);
@@ -121,6 +131,10 @@ TEST(Specs, FilesOfNewerVersionsOfTransformersAreTheSameModels) {
   for (const char* name : {"llama", "qwen2", "qwen3"}) expect_same(std::type_identity<guild::LlamaFamily>{}, name);
   expect_same(std::type_identity<guild::MixtralFamily>{}, "mixtral");
   expect_same(std::type_identity<guild::Qwen3MoeFamily>{}, "qwen3_moe");
+  expect_same(std::type_identity<guild::Qwen2MoeFamily>{}, "qwen2_moe");
+  expect_same(std::type_identity<guild::OlmoeFamily>{}, "olmoe");
+  expect_same(std::type_identity<guild::Glm4MoeFamily>{}, "glm4_moe");
+  expect_same(std::type_identity<guild::Dots1Family>{}, "dots1");
   expect_same(std::type_identity<guild::Gemma3Family>{}, "gemma3");
   expect_same(std::type_identity<guild::GptOssFamily>{}, "gpt_oss");
   expect_same(std::type_identity<guild::DeepSeekV32Family>{}, "v32", "deepseek_v32");

@@ -146,9 +146,9 @@ Matrix naive(const Attention<S>& attention, Index length, bool causal) {
     }
     return rows;
   };
-  const Rows query = heads_of(w.query, w.query_bias, &w.query_norm, true),
-             key = heads_of(w.key, w.key_bias, &w.key_norm, true),
-             value = heads_of(w.value, w.value_bias, static_cast<decltype(&w.key_norm)>(nullptr), false);
+  const Rows query = heads_of(w.query, w.query_bias, &w.norms.query, true),
+             key = heads_of(w.key, w.key_bias, &w.norms.key, true),
+             value = heads_of(w.value, w.value_bias, static_cast<decltype(&w.norms.key)>(nullptr), false);
   Matrix y(length, S::config.hidden);
   for (Index t = 0; t < length; ++t) {
     std::vector<double> joined(static_cast<std::size_t>(Gqa::heads * Gqa::width));

@@ -71,7 +71,7 @@ using BiasedMoeCase = LayerCase<guild::Moe<BiasedSpec>, TinySpec>;
 using MlaCase = UncachedCase<guild::Mla<TinySpec>, TinySpec>;
 using MlaPlainQueryCase = UncachedCase<guild::Mla<PlainQuerySpec>, PlainQuerySpec>;
 using GqaCase = UncachedCase<guild::Gqa<GqaSpec>, GqaSpec>;
-using PlainGqaCase = UncachedCase<guild::Gqa<PlainGqaSpec>, PlainGqaSpec>;
+using RowNormGqaCase = UncachedCase<guild::Gqa<RowNormGqaSpec>, RowNormGqaSpec>;
 using LocalGqaCase = UncachedCase<guild::Local<guild::Gqa<GqaSpec>, 3, 1>, GqaSpec>;
 using LocalMlaCase = UncachedCase<guild::Local<guild::Mla<TinySpec>, 2>, TinySpec>;
 using FarBiasGqaCase = UncachedCase<guild::Gated<guild::Gqa<GqaSpec>, guild::FarBiasGate<2, 1>>, GqaSpec>;
@@ -251,7 +251,7 @@ struct BothWays : StackCase<S> {
 using Cases = testing::Types<
     LinearCase, NormCase<guild::NormGain::weight>, NormCase<guild::NormGain::one_plus_weight>, LayerNormCase,
     EmbeddingCase<guild::EmbeddingScale::one>, EmbeddingCase<guild::EmbeddingScale::root_of_hidden>, DenseCase, MlaCase,
-    MlaPlainQueryCase, GqaCase, PlainGqaCase, CompressorCase<2, guild::PoolWindows::overlapping>,
+    MlaPlainQueryCase, GqaCase, RowNormGqaCase, CompressorCase<2, guild::PoolWindows::overlapping>,
     CompressorCase<3, guild::PoolWindows::apart>, SharedKvCase, LocalSharedKvCase, PooledCase, OverlappingPooledCase,
     LocalGqaCase, LocalMlaCase, FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase,
     LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,

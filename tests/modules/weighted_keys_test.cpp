@@ -213,7 +213,7 @@ TEST(WeightedKeys, AttentionIsTheSumByMassesTimesExponentials) {
           ASSERT_NEAR(attended(chunk.begin + t, h * c.value_dim + i), expected, 1e-12) << t;
         }
       }
-  using Spec = gradient_cases::PlainGqaSpec;
+  using Spec = gradient_cases::RowNormGqaSpec;
   constexpr GqaConfig g = Spec::attention;
   Exact<Weighted<Gqa<Spec>>> grouped({5, 1, 9});
   grouped.forward();

@@ -9,12 +9,14 @@ import numpy as np
 
 import family_forward
 import gemma_forward
+import moe_forward
 import reference_forward as reference
 from fixture_sensitivity import MODELS, NOTICED
 
 FOLDERS = ("llama", "llama_tied", "qwen2", "qwen3", "qwen3_tied", "mixtral", "mixtral_fused", "qwen3_moe", "qwen3_moe_fused",
            "qwen3_moe_plain")
 OSS = ("gpt_oss", "gpt_oss_mxfp4")
+MOES = ("qwen2_moe", "olmoe", "glm4_moe", "dots1")
 
 
 class Interleaved(family_forward.Model):
@@ -85,6 +87,61 @@ class Normalised(family_forward.Model):
 class GateAndUpSwapped(family_forward.Model):
     def mlp(self, x, gate, up, down):
         return super().mlp(x, up, gate, down)
+
+
+class NoSharedGate(moe_forward.Moe):
+    def __init__(self, config, original):
+        super().__init__(config, {n: w for n, w in original.items() if "shared_expert_gate" not in n})
+
+
+class NoSharedExperts(moe_forward.Moe):
+    def shared(self, x, prefix):
+        return 0
+
+
+class NormsOfHeads(moe_forward.Moe):
+    def head_norm(self, x, name):
+        weight = self.w[name].reshape(x.shape[1:])
+        return reference.rms_norm(x, weight, self.epsilon)
+
+
+class ChoiceByScores(moe_forward.Moe):
+    def choice(self, logits, prefix):
+        return logits
+
+
+class MoeNormalised(moe_forward.Moe):
+    normalised = True
+
+    def __init__(self, config, original):
+        super().__init__(config | {"norm_topk_prob": self.normalised}, original)
+
+
+class MoeNotNormalised(MoeNormalised):
+    normalised = False
+
+
+class Unscaled(moe_forward.Moe):
+    def __init__(self, config, original):
+        super().__init__(config | {"routed_scaling_factor": 1}, original)
+
+
+class SoftmaxScores(moe_forward.Moe):
+    def scores(self, logits):
+        return reference.softmax(logits)
+
+
+def turning(share):
+    class Changed(moe_forward.Moe):
+        def __init__(self, config, original):
+            super().__init__(config | {"partial_rotary_factor": share}, original)
+
+    return Changed
+
+
+class LastHalfTurns(moe_forward.Moe):
+    def rotate(self, x):
+        return np.roll(super().rotate(np.roll(x, self.turned, axis=-1)), -self.turned, axis=-1)
 
 
 class NoOnePlus(gemma_forward.Gemma3):
@@ -216,6 +273,14 @@ def stretched(model, ramp):
     return model.plain * keep + model.plain / rope["factor"] * (1 - keep)
 
 
+def zero_of(base, ending):
+    class Changed(base):
+        def __init__(self, config, original):
+            super().__init__(config, {n: 0 * w if n.endswith(ending) else w for n, w in original.items()})
+
+    return Changed
+
+
 def zero(ending):
     return weights(lambda name, w: 0 * w if name.endswith(ending) else w)
 
@@ -282,6 +347,18 @@ FAULTS = {  # what is wrong: the model, the fixtures that must notice
     "Gemma: silu": (Silu, GEMMA),
     "Gemma: norms behind attention and before mlp swapped": (
         swapped("post_attention_layernorm", "pre_feedforward_layernorm"), GEMMA),
+    "shared expert without its gate": (NoSharedGate, ("qwen2_moe",)),
+    "no shared experts": (NoSharedExperts, ("qwen2_moe", "glm4_moe", "dots1")),
+    "norms of heads, not of rows": (NormsOfHeads, ("olmoe",)),
+    "experts chosen without the bias": (ChoiceByScores, ("glm4_moe", "dots1")),
+    "weights of experts normalised (softmax)": (MoeNormalised, ("qwen2_moe", "olmoe")),
+    "weights of experts not normalised (sigmoid)": (MoeNotNormalised, ("glm4_moe", "dots1")),
+    "weights of experts not scaled": (Unscaled, ("glm4_moe", "dots1")),
+    "scores of a softmax": (SoftmaxScores, ("glm4_moe", "dots1")),
+    "all of a head turns": (turning(1), ("glm4_moe",)),
+    "a third of a head turns": (turning(1 / 3), ("glm4_moe",)),
+    "the last half of a head turns": (LastHalfTurns, ("glm4_moe",)),
+    "no bias of queries (GLM)": (zero_of(moe_forward.Moe, "q_proj.bias"), ("qwen2_moe", "glm4_moe")),
     "sinks ignored": (SinksIgnored, OSS),
     "a window one key longer": (WindowOneLonger, OSS),
     "windows in the other layers": (WindowOfOtherLayers, OSS),
@@ -302,7 +379,7 @@ FAULTS = {  # what is wrong: the model, the fixtures that must notice
 
 def main() -> int:
     fixtures = {}
-    for name in FOLDERS + GEMMA + OSS:
+    for name in FOLDERS + GEMMA + OSS + MOES:
         folder = MODELS / name
         settings, tensors = json.loads((folder / "config.json").read_text()), reference.read_weights(folder)
         tokens = reference.read_safetensors(folder / "expected.safetensors", keep_integers=True)["tokens_0"]

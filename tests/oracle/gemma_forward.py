@@ -10,11 +10,14 @@ import math
 import numpy as np
 
 import family_forward
+import moe_forward
 from reference_forward import rms_norm
 
 
 def model_of(config: dict, weights: dict):
     """The model of a family's file."""
+    if config["model_type"] in moe_forward.TYPES:
+        return moe_forward.Moe(config, weights)
     return (Gemma3 if config["model_type"] == "gemma3_text" else family_forward.Model)(config, weights)
 
 

@@ -1,5 +1,5 @@
 """Makes the folders of tests/fixtures/models that are no DeepSeek: Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, GPT-OSS,
-Gemma 3, tiny and random, and what transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
+Gemma 3, Qwen2-MoE, OLMoE, GLM-4.5, dots1, tiny and random, and what transformers computes with them; and tests/fixtures/configs/<family>_v5.json.
 
 `python make_family_fixtures.py [NAME...]` (20 seconds, one thread; the same bytes every time) writes all folders or
 those named. Every expected value comes from Hugging Face transformers in float32 with eager attention, loaded from the
@@ -253,6 +253,144 @@ GPT_OSS = {
     "use_cache": True,
     "vocab_size": 63,
 }
+QWEN2_MOE = {
+    "architectures": ["Qwen2MoeForCausalLM"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "decoder_sparse_step": 2,
+    "eos_token_id": 1,
+    "hidden_act": "silu",
+    "hidden_size": 24,
+    "initializer_range": 0.02,
+    "intermediate_size": 19,
+    "max_position_embeddings": 128,
+    "max_window_layers": 2,
+    "mlp_only_layers": [1],
+    "model_type": "qwen2_moe",
+    "moe_intermediate_size": 7,
+    "norm_topk_prob": False,
+    "num_attention_heads": 4,
+    "num_experts": 6,
+    "num_experts_per_tok": 3,
+    "num_hidden_layers": 6,
+    "num_key_value_heads": 2,
+    "output_router_logits": False,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000.0,
+    "router_aux_loss_coef": 0.001,
+    "shared_expert_intermediate_size": 10,
+    "sliding_window": 8,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "transformers_version": "4.39.0.dev0",
+    "use_cache": True,
+    "use_sliding_window": False,
+    "vocab_size": 61,
+}
+OLMOE = {
+    "architectures": ["OlmoeForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "clip_qkv": None,
+    "eos_token_id": 1,
+    "hidden_act": "silu",
+    "hidden_size": 24,
+    "initializer_range": 0.02,
+    "intermediate_size": 7,
+    "max_position_embeddings": 128,
+    "model_type": "olmoe",
+    "norm_topk_prob": False,
+    "num_attention_heads": 4,
+    "num_experts": 6,
+    "num_experts_per_tok": 3,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "output_router_logits": False,
+    "pad_token_id": 0,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": None,
+    "rope_theta": 1000.0,
+    "router_aux_loss_coef": 0.01,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "transformers_version": "4.45.0.dev0",
+    "use_cache": True,
+    "vocab_size": 59,
+}
+GLM4_MOE = {
+    "architectures": ["Glm4MoeForCausalLM"],
+    "attention_bias": True,
+    "attention_dropout": 0.0,
+    "eos_token_id": 1,
+    "first_k_dense_replace": 1,
+    "head_dim": 12,
+    "hidden_act": "silu",
+    "hidden_size": 22,
+    "initializer_range": 0.02,
+    "intermediate_size": 17,
+    "max_position_embeddings": 128,
+    "model_type": "glm4_moe",
+    "moe_intermediate_size": 7,
+    "n_group": 1,
+    "n_routed_experts": 6,
+    "n_shared_experts": 1,
+    "norm_topk_prob": True,
+    "num_attention_heads": 4,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "num_nextn_predict_layers": 1,
+    "pad_token_id": 0,
+    "partial_rotary_factor": 0.5,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": None,
+    "rope_theta": 1000,
+    "routed_scaling_factor": 2.5,
+    "tie_word_embeddings": False,
+    "topk_group": 1,
+    "torch_dtype": "float32",
+    "transformers_version": "4.54.0",
+    "use_cache": True,
+    "use_qk_norm": True,
+    "vocab_size": 58,
+}
+DOTS1 = {
+    "architectures": ["Dots1ForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+    "first_k_dense_replace": 1,
+    "head_dim": 6,
+    "hidden_act": "silu",
+    "hidden_size": 22,
+    "initializer_range": 0.02,
+    "intermediate_size": 17,
+    "max_position_embeddings": 128,
+    "max_window_layers": 3,
+    "model_type": "dots1",
+    "moe_intermediate_size": 5,
+    "n_group": 1,
+    "n_routed_experts": 7,
+    "n_shared_experts": 2,
+    "norm_topk_prob": True,
+    "num_attention_heads": 4,
+    "num_experts_per_tok": 3,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": None,
+    "rope_theta": 1000,
+    "routed_scaling_factor": 2.5,
+    "scoring_func": "noaux_tc",
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "topk_group": 1,
+    "torch_dtype": "float32",
+    "transformers_version": "4.46.3",
+    "use_cache": True,
+    "vocab_size": 57,
+}
 MXFP4 = {"modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens",
                                     "lm_head"], "quant_method": "mxfp4"}
 # `_...` entries steer this script and are not written. `_v5` names the config of tests/fixtures/configs.
@@ -317,7 +455,38 @@ FIXTURES = {
         "_embedding_gain": 1.2,
     },
     "gemma3": GEMMA3 | {"_lengths": (39, 13), "_v5": "gemma3_v5", "_embedding_gain": 0.1},
+    "qwen2_moe": QWEN2_MOE | {"_lengths": (17, 7), "_v5": "qwen2_moe_v5", "_fused": "qwen2_moe_fused"},
+    "olmoe": OLMOE | {"_lengths": (15, 6), "_v5": "olmoe_v5", "_fused": "olmoe_fused"},
+    "glm4_moe": GLM4_MOE | {"_lengths": (14, 6), "_v5": "glm4_moe_v5", "_fused": "glm4_moe_fused"},
+    "dots1": DOTS1 | {"_lengths": (13, 5), "_v5": "dots1_v5", "_fused": "dots1_fused"},
 }
+
+
+def is_sparse(c: dict, layer: int) -> bool:
+    """Of the families of moe_forward.py."""
+    if c["model_type"] in ("glm4_moe", "dots1"):
+        return layer >= c["first_k_dense_replace"]
+    if c["model_type"] == "qwen2_moe":
+        return layer not in c["mlp_only_layers"] and (layer + 1) % c["decoder_sparse_step"] == 0
+    return c["model_type"] == "olmoe"
+
+
+def moe_shapes(c: dict, p: str) -> dict:
+    """Router, experts and shared experts of those families."""
+    hidden, count = c["hidden_size"], c.get("num_experts") or c["n_routed_experts"]
+    width = c.get("moe_intermediate_size") or c["intermediate_size"]
+    networks = {f"experts.{expert}": width for expert in range(count)}
+    out = {p + "gate.weight": (count, hidden)}
+    if c["model_type"] in ("glm4_moe", "dots1"):
+        out[p + "gate.e_score_correction_bias"] = (count,)
+        networks["shared_experts"] = c["n_shared_experts"] * width
+    if c["model_type"] == "qwen2_moe":
+        out[p + "shared_expert_gate.weight"] = (1, hidden)
+        networks["shared_expert"] = c["shared_expert_intermediate_size"]
+    for name, inner in networks.items():
+        out |= {f"{p}{name}.gate_proj.weight": (inner, hidden), f"{p}{name}.up_proj.weight": (inner, hidden)}
+        out |= {f"{p}{name}.down_proj.weight": (hidden, inner)}
+    return out
 
 
 def shapes(c: dict) -> dict:
@@ -325,16 +494,21 @@ def shapes(c: dict) -> dict:
     hidden, inner, dim = c["hidden_size"], c["intermediate_size"], c.get("head_dim")
     dim = dim or hidden // c["num_attention_heads"]
     out = {"model.embed_tokens.weight": (c["vocab_size"], hidden)}
-    for layer in range(c["num_hidden_layers"]):
+    for layer in range(c["num_hidden_layers"] + c.get("num_nextn_predict_layers", 0)):
         p = f"model.layers.{layer}."
         out[p + "input_layernorm.weight"] = (hidden,)
         for kind in "qkv":
             rows = dim * (c["num_attention_heads"] if kind == "q" else c["num_key_value_heads"])
             out[f"{p}self_attn.{kind}_proj.weight"] = (rows, hidden)
-            if c["model_type"] in ("qwen2", "gpt_oss"):
+            if c["model_type"] in ("qwen2", "gpt_oss", "qwen2_moe", "glm4_moe"):
                 out[f"{p}self_attn.{kind}_proj.bias"] = (rows,)
         if c["model_type"].startswith("qwen3") or c["model_type"] == "gemma3_text":
             out[p + "self_attn.q_norm.weight"] = out[p + "self_attn.k_norm.weight"] = (dim,)
+        if c["model_type"] == "dots1" or c.get("use_qk_norm"):
+            out[p + "self_attn.q_norm.weight"] = out[p + "self_attn.k_norm.weight"] = (dim,)
+        if c["model_type"] == "olmoe":
+            out[p + "self_attn.q_norm.weight"] = (dim * c["num_attention_heads"],)
+            out[p + "self_attn.k_norm.weight"] = (dim * c["num_key_value_heads"],)
         out[p + "self_attn.o_proj.weight"] = (hidden, dim * c["num_attention_heads"])
         if c["model_type"] == "gpt_oss":
             out[p + "self_attn.o_proj.bias"] = (hidden,)
@@ -359,9 +533,15 @@ def shapes(c: dict) -> dict:
                 e, width = f"{p}mlp.experts.{expert}.", c["moe_intermediate_size"]
                 out |= {e + "gate_proj.weight": (width, hidden), e + "up_proj.weight": (width, hidden)}
                 out |= {e + "down_proj.weight": (hidden, width)}
+        elif is_sparse(c, layer):
+            out |= moe_shapes(c, p + "mlp.")
         else:
             out[p + "mlp.gate_proj.weight"] = out[p + "mlp.up_proj.weight"] = (inner, hidden)
             out[p + "mlp.down_proj.weight"] = (hidden, inner)
+        if layer >= c["num_hidden_layers"]:  # a prediction layer
+            out |= {p + "embed_tokens.weight": (c["vocab_size"], hidden), p + "enorm.weight": (hidden,)}
+            out |= {p + "hnorm.weight": (hidden,), p + "eh_proj.weight": (hidden, 2 * hidden)}
+            out |= {p + "shared_head.norm.weight": (hidden,), p + "shared_head.head.weight": (c["vocab_size"], hidden)}
     out["model.norm.weight"] = (hidden,)
     if not c.get("tie_word_embeddings", c["model_type"] == "gemma3_text"):
         out["lm_head.weight"] = (c["vocab_size"], hidden)
@@ -373,7 +553,9 @@ def random_weights(c: dict, changes: dict, seed: int) -> dict:
     random = np.random.default_rng(seed)
     weights = {}
     for name, shape in shapes(c).items():
-        if name.endswith(".bias") or name.endswith("_bias") or name.endswith(".sinks"):
+        if name.endswith(".e_score_correction_bias"):
+            w = 0.1 * random.standard_normal(shape)
+        elif name.endswith(".bias") or name.endswith("_bias") or name.endswith(".sinks"):
             w = changes.get("_bias_gain", 0.7) * random.standard_normal(shape)
         elif len(shape) == 1:
             w = (0 if c["model_type"] == "gemma3_text" else 1) + 0.3 * random.standard_normal(shape)
@@ -524,7 +706,9 @@ def make(name: str) -> dict:
         with tempfile.TemporaryDirectory() as temporary:
             save_as_transformers_does(model, pathlib.Path(temporary), fused=False)
             saved = load_file(pathlib.Path(temporary) / "model.safetensors")
-            assert saved.keys() == tensors.keys() and all(torch.equal(saved[n], tensors[n]) for n in tensors)
+            prediction = f"model.layers.{config['num_hidden_layers']}."  # which transformers does not save
+            kept = {n: t for n, t in tensors.items() if not n.startswith(prediction)}
+            assert saved.keys() == kept.keys() and all(torch.equal(saved[n], kept[n]) for n in kept)
             shutil.copyfile(pathlib.Path(temporary) / "config.json", CONFIGS / f"{changes['_v5']}.json")
     if "_fused" in changes:
         twin = OUT / changes["_fused"]

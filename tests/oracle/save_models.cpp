@@ -138,6 +138,10 @@ int main(int argc, char** argv) {
     save<guild_test::Qwen3Tied>(from, to, "qwen3_tied", whole);
     save<guild_test::Mixtral>(from, to, "mixtral", shards);
     save<guild_test::Qwen3Moe>(from, to, "qwen3_moe", whole);
+    save<guild_test::Qwen2Moe>(from, to, "qwen2_moe", whole);
+    save<guild_test::Olmoe>(from, to, "olmoe", whole);
+    save<guild_test::Glm4Moe>(from, to, "glm4_moe", whole);
+    save<guild_test::Dots1>(from, to, "dots1", whole);
     save<guild_test::Gemma3>(from, to, "gemma3", whole);
     save<guild_test::GptOss>(from, to, "gpt_oss", whole);
     save<guild_test::DeepSeekV32>(from, to, "v32", shards);

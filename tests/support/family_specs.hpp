@@ -1,14 +1,18 @@
-// The Specs of the fixtures of Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, Gemma 3, GPT-OSS, DeepSeek-V3.2, GLM-5 and
-// DeepSeek-V4 in tests/fixtures/models.
+// The Specs of the fixtures of Llama, Qwen2, Qwen3, Mixtral, Qwen3-MoE, Qwen2-MoE, OLMoE, GLM-4.5, dots1, Gemma 3,
+// GPT-OSS, DeepSeek-V3.2, GLM-5 and DeepSeek-V4 in tests/fixtures/models.
 #pragma once
 
 #include <guild/models/deepseek_v32.hpp>
 #include <guild/models/deepseek_v4.hpp>
+#include <guild/models/dots1.hpp>
 #include <guild/models/gemma3.hpp>
+#include <guild/models/glm4_moe.hpp>
 #include <guild/models/glm5.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/mixtral.hpp>
+#include <guild/models/olmoe.hpp>
+#include <guild/models/qwen2_moe.hpp>
 #include <guild/models/qwen3_moe.hpp>
 
 namespace guild_test {
@@ -109,6 +113,63 @@ struct Qwen3MoePlain : Qwen3Moe {
                                          .scoring = guild::Scoring::softmax,
                                          .selection = guild::Selection::greedy,
                                          .normalize = false};
+};
+/// Dense layers between those with experts; a shared expert of another width, with a gate.
+struct Qwen2Moe : guild::Qwen2MoeDefaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {
+      .vocab = 61, .hidden = 24, .layers = 6, .context = 128, .norm = {.epsilon = 1e-6}};
+  static constexpr GqaConfig attention = {
+      .heads = 4, .key_heads = 2, .head_dim = 6, .bias = true, .rope = {.base = 1000.0, .pairs = RopePairs::halves}};
+  static constexpr DenseConfig dense = {.hidden = 19, .layers = 0, .others = {0, 1, 2, 4}};
+  static constexpr TopKConfig routing = {.experts = 6,
+                                         .top_k = 3,
+                                         .scoring = guild::Scoring::softmax,
+                                         .selection = guild::Selection::greedy,
+                                         .normalize = false};
+  static constexpr ExpertConfig experts = {.hidden = 7, .shared = 1, .shared_hidden = 10, .shared_gate = true};
+};
+struct Olmoe : guild::OlmoeDefaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {
+      .vocab = 59, .hidden = 24, .layers = 3, .context = 128, .norm = {.epsilon = 1e-5}};
+  static constexpr GqaConfig attention = {.heads = 4,
+                                          .key_heads = 2,
+                                          .head_dim = 6,
+                                          .query_key_norm = true,
+                                          .norm_span = guild::NormSpan::row,
+                                          .rope = {.base = 1000.0, .pairs = RopePairs::halves}};
+  static constexpr TopKConfig routing = Qwen2Moe::routing;
+  static constexpr ExpertConfig experts = {.hidden = 7, .shared = 0};
+};
+/// Half of each head turns; a prediction layer that may be absent.
+struct Glm4Moe : guild::Glm4MoeDefaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {
+      .vocab = 58, .hidden = 22, .layers = 3, .mtp_layers = 1, .context = 128, .norm = {.epsilon = 1e-5}};
+  static constexpr GqaConfig attention = {.heads = 4,
+                                          .key_heads = 2,
+                                          .head_dim = 12,
+                                          .bias = true,
+                                          .query_key_norm = true,
+                                          .rope_share = 0.5,
+                                          .rope = {.base = 1000.0, .pairs = RopePairs::halves}};
+  static constexpr DenseConfig dense = {.hidden = 17, .layers = 1};
+  static constexpr TopKConfig routing = {.experts = 6, .top_k = 2, .scale = 2.5};
+  static constexpr ExpertConfig experts = {.hidden = 7, .shared = 1};
+};
+struct Dots1 : guild::Dots1Defaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {
+      .vocab = 57, .hidden = 22, .layers = 3, .context = 128, .norm = {.epsilon = 1e-5}};
+  static constexpr GqaConfig attention = {.heads = 4,
+                                          .key_heads = 2,
+                                          .head_dim = 6,
+                                          .query_key_norm = true,
+                                          .rope = {.base = 1000.0, .pairs = RopePairs::halves}};
+  static constexpr DenseConfig dense = {.hidden = 17, .layers = 1};
+  static constexpr TopKConfig routing = {.experts = 7, .top_k = 3, .scale = 2.5};
+  static constexpr ExpertConfig experts = {.hidden = 5, .shared = 2};
 };
 struct Gemma3 : guild::Gemma3Defaults {
   using CacheElement = float;

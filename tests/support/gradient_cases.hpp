@@ -53,12 +53,15 @@ struct PlainQuerySpec : TinySpec {
   static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 0};
 };
 
-/// Networks of other activations; limits that some values exceed.
+/// Networks of other activations; limits that some values exceed; a shared expert with a gate.
 struct GeluSpec : TinySpec {
   static constexpr guild::DenseConfig dense = {
       .hidden = 14, .layers = 1, .activation = {.kind = guild::Activation::gelu_tanh}};
-  static constexpr guild::ExpertConfig experts = {
-      .hidden = 5, .shared = 1, .activation = {.alpha = 1.702, .limit = 0.7, .up_offset = 1.0}};
+  static constexpr guild::ExpertConfig experts = {.hidden = 5,
+                                                  .shared = 1,
+                                                  .shared_hidden = 7,
+                                                  .shared_gate = true,
+                                                  .activation = {.alpha = 1.702, .limit = 0.7, .up_offset = 1.0}};
 };
 
 /// Experts and a router with biases.
@@ -92,8 +95,14 @@ struct GqaSpec : guild::LlamaDefaults {
                                                           .scaling = guild::RopeScaling::llama3}};
   static constexpr guild::DenseConfig dense = {.hidden = 14};
 };
-struct PlainGqaSpec : GqaSpec {
-  static constexpr guild::GqaConfig attention = {.heads = 2, .key_heads = 2, .head_dim = 6};
+/// Norms of whole rows; part of a head turns.
+struct RowNormGqaSpec : GqaSpec {
+  static constexpr guild::GqaConfig attention = {.heads = 2,
+                                                 .key_heads = 2,
+                                                 .head_dim = 6,
+                                                 .query_key_norm = true,
+                                                 .norm_span = guild::NormSpan::row,
+                                                 .rope_share = 0.7};
 };
 struct MixtralSpec : guild::MixtralDefaults {
   static constexpr guild::TrunkConfig config = {.vocab = 19, .hidden = 12, .layers = 2, .context = 64};

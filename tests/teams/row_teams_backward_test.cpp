@@ -4,6 +4,7 @@
 #include <guild/device/cpu.hpp>
 #include <guild/device/host_team.hpp>
 #include <guild/ops/experts/combine.hpp>
+#include <guild/ops/experts/shared_gate.hpp>
 #include <guild/ops/head/embedding.hpp>
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/norm/layer_norm.hpp>
@@ -67,6 +68,22 @@ TEST(RowTeamsBackward, ExpertsAgree) {
           return part % 4 == 0 ? gate : part % 4 == 1 ? up : part % 4 == 2 ? dh : dweights;
         },
         part % 4 == 3 ? 1e-5 : 0.0);
+}
+
+TEST(RowTeamsBackward, GatesOfSharedExpertsAgree) {
+  const std::vector<float> logits = {0.5f, -90.0f, 1.0f}, along = {2.0f, 1.0f, -3.0f};
+  expect_same(
+      [&](auto& device) {
+        std::mt19937 random(2);
+        Matrix<float> y(3, 45), gates(1, 3), dgates(1, 3);
+        y.fill_normal(random);
+        dgates.data = along;
+        guild::apply_shared_gate(device, view_of(logits), gates.view().row(0), y.view());
+        guild::shared_gate_backward(device, std::as_const(gates).view().row(0), dgates.view().row(0));
+        y.data.insert(y.data.end(), dgates.data.begin(), dgates.data.end());
+        return y;
+      },
+      0.0);
 }
 
 TEST(RowTeamsBackward, SlotsAndTablesAgree) {

@@ -50,15 +50,16 @@ template <class Part, class... Parts>
     return otherwise;
 }
 
-/// How many layers have experts; the layers before them are dense.
+/// How many layers have experts; the others are dense.
 template <class... Parts>
 [[nodiscard]] constexpr int expert_layers(const std::tuple<Parts...>& config) {
   if (part_or(config, TopKConfig{.experts = 0}).experts == 0) return 0;
-  return std::get<TrunkConfig>(config).layers - part_or(config, DenseConfig{.layers = 0}).layers;
+  const int layers = std::get<TrunkConfig>(config).layers;
+  return layers - part_or(config, DenseConfig{.layers = 0}).dense_layers(layers);
 }
 
 /// Calls `f(ConfigField, value...)` for every field of every part in the order of declaration, with the value in each
-/// of the configs. Values are int, double, bool, LayerTypes or an enumeration with a `name`.
+/// of the configs. Values are int, double, bool, a list or a set of layers, or an enumeration with a `name`.
 template <class F, class First, class... Rest>
 constexpr void for_each_config_field(F&& f, First& first, Rest&... rest) {
   const auto fields_of = [&]<class Part>(Part& part, auto&... others) {
@@ -88,7 +89,8 @@ template <class... Parts>
     std::get<TopKConfig>(config) = TopKConfig{.experts = 0};
   if constexpr (detail::has_part<ExpertConfig, std::tuple<Parts...>>) std::get<ExpertConfig>(config) = ExpertConfig{};
   if constexpr (detail::has_part<DenseConfig, std::tuple<Parts...>>)
-    std::get<DenseConfig>(config).layers = std::get<TrunkConfig>(config).layers;
+    std::get<DenseConfig>(config).layers = std::get<TrunkConfig>(config).layers,
+    std::get<DenseConfig>(config).others = {};
   return config;
 }
 

@@ -21,6 +21,9 @@ constexpr std::optional<ConfigProblem> problem_between_parts(const std::tuple<Pa
     if (has_part<TopKConfig, std::tuple<Parts...>> && (dense.layers < 0 || dense.layers > trunk.layers))
       return ConfigProblem{ErrorCode::cf_range, "first_k_dense_replace",
                            "first_k_dense_replace must be from 0 to num_hidden_layers", double(dense.layers)};
+    if (const int inside = dense.others.count(dense.layers, trunk.layers); inside != dense.others.count())
+      return ConfigProblem{ErrorCode::cf_range, "others",
+                           "others must name layers of the model, behind the leading dense ones", double(inside)};
   }
   if constexpr (has_part<WindowConfig, std::tuple<Parts...>>) {
     const LayerTypes& types = std::get<WindowConfig>(config).types;
@@ -64,8 +67,8 @@ constexpr std::optional<ConfigProblem> problem_between_parts(const std::tuple<Pa
     if (problem) return problem;
   }
   const ExpertConfig experts = part_or(config, ExpertConfig{});
-  const double weights = 3.0 * trunk.hidden * experts.hidden * (double(routing.experts) + experts.shared) *
-                         (trunk.layers + trunk.mtp_layers);
+  const double inner = double(routing.experts) * experts.hidden + experts.shared_width();
+  const double weights = 3.0 * trunk.hidden * inner * (trunk.layers + trunk.mtp_layers);
   if (routing.experts > 0 && weights > 1e15)
     return ConfigProblem{ErrorCode::cf_limit, "n_routed_experts",
                          "the experts of all layers together must have at most 1e15 parameters",

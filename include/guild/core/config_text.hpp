@@ -33,6 +33,7 @@ inline std::string config_text(double value) {
 inline std::string config_text(int value) { return std::to_string(value); }
 inline std::string config_text(const LayerTypes& value) { return value.letters(); }
 inline std::string config_text(const IndexerTypes& value) { return value.letters(); }
+inline std::string config_text(const LayerSet& value) { return value.text(); }
 inline std::string config_text(std::same_as<bool> auto value) { return value ? "true" : "false"; }
 template <class Enum>
 requires std::is_enum_v<Enum> std::string config_text(Enum value) { return std::string(name(value)); }

@@ -17,6 +17,7 @@ enum class Activation : std::uint8_t;
 struct ActivationConfig;
 
 // guild/core/config/attention.hpp
+enum class NormSpan : std::uint8_t;
 struct GqaConfig;
 struct MlaConfig;
 struct SharedKvConfig;
@@ -56,6 +57,9 @@ struct HyperConfig;
 class IndexerTypes;
 enum class IndexerType : std::uint8_t;
 struct IndexerConfig;
+
+// guild/core/config/layer_set.hpp
+class LayerSet;
 
 // guild/core/config/pool.hpp
 enum class PoolWindows : std::uint8_t;

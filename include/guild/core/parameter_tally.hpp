@@ -43,8 +43,9 @@ constexpr Tally attention_tally(std::int64_t hidden, const MlaConfig& a) {
 }
 constexpr Tally attention_tally(std::int64_t hidden, const GqaConfig& a) {
   const std::int64_t queries = std::int64_t{a.heads} * a.head_dim, keys = std::int64_t{a.key_heads} * a.head_dim;
+  const std::int64_t norms = a.norm_span == NormSpan::head ? 2 * a.head_dim : queries + keys;
   const std::int64_t plain = (a.bias ? queries + 2 * keys : 0) + (a.output_bias ? hidden : 0) +
-                             (a.query_key_norm ? 2 * a.head_dim : 0) + (a.sinks ? a.heads : 0);
+                             (a.query_key_norm ? norms : 0) + (a.sinks ? a.heads : 0);
   return matrix(queries, hidden) + 2 * matrix(keys, hidden) + matrix(hidden, queries) + Tally{.plain = plain};
 }
 
@@ -144,7 +145,8 @@ constexpr Tally experts_tally(const Config& c, std::int64_t count) {
   const ExpertConfig experts = part_or(c, ExpertConfig{.shared = 0});
   const std::int64_t hidden = std::get<TrunkConfig>(c).hidden;
   Tally t = count * mlp_tally(hidden, experts.hidden);
-  if (experts.shared > 0) t = t + mlp_tally(hidden, std::int64_t{experts.shared} * experts.hidden);
+  if (experts.shared > 0) t = t + mlp_tally(hidden, experts.shared_width());
+  if (experts.shared_gate) t.plain += hidden;
   if (experts.bias) t.plain += count * (2 * experts.hidden + hidden);
   t.plain += std::int64_t{routing.over_all().experts} * (hidden + (routing.bias ? 1 : 0));
   if (routing.selection == Selection::noaux_tc) t.bias += routing.over_all().experts;

@@ -114,7 +114,9 @@ class ConfigFile {
   }
   /// The integers of a list, which must be there.
   [[nodiscard]] std::vector<int> integers(const char* key) const {
-    const Json list = require_value(root_, key, "an array of integers");
+    return integers(require_value(root_, key, "an array of integers"));
+  }
+  [[nodiscard]] static std::vector<int> integers(const Json& list) {
     if (!list.is_array()) published::refuse(list, ErrorCode::cf_type, "an array of integers");
     std::vector<int> all;
     list.for_each_element([&](const Json& one) { all.push_back(to_int(one)); });
@@ -154,6 +156,12 @@ class ConfigFile {
       value = to_number(*found);
     } else if constexpr (std::is_same_v<T, bool>) {
       value = to_bool(*found);
+    } else if constexpr (std::is_same_v<T, LayerSet>) {
+      value = {};
+      for (const int layer : integers(*found)) {
+        if (layer < 0 || layer >= T::most) published::refuse(*found, ErrorCode::cf_range, "numbers of layers");
+        value.add(layer);
+      }
     } else if constexpr (std::is_same_v<T, LayerTypes> || std::is_same_v<T, IndexerTypes>) {
       using Kind = std::remove_cvref_t<decltype(value[0])>;
       if (!found->is_array()) published::refuse(*found, ErrorCode::cf_type, "an array with the kind of each layer");
@@ -183,7 +191,8 @@ class ConfigFile {
     if (within) require_object(*(scaling = within));
     const auto value = [&](const char* key) { return find_value(*scaling, key); };
     if (within || !keys.keeps_lengths) read_base(*scaling, keys.base, r.base);
-    if (const auto part = value("partial_rotary_factor"); !keys.keeps_lengths && part && to_number(*part) != 1.0)
+    if (const auto part = value("partial_rotary_factor");
+        !keys.keeps_lengths && !keys.part_turns && part && to_number(*part) != 1.0)
       published::refuse(*part, ErrorCode::cf_rope_unsupported, "1: all of a head turns");
     if (!read_scaling(*scaling, r, types)) {
       r.factor = 1.0;

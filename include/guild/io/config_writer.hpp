@@ -51,6 +51,11 @@ class SortedMembers {
         writer.begin_array();
         for (int i = 0; i < value.size(); ++i) writer.value(name(value[i]));
         writer.end_array();
+      } else if constexpr (std::is_same_v<T, LayerSet>) {
+        writer.begin_array();
+        for (int i = 0; i < T::most; ++i)
+          if (value.has(i)) writer.value(i);
+        writer.end_array();
       } else if constexpr (std::is_same_v<T, std::vector<int>>) {
         writer.begin_array();
         for (const int one : value) writer.value(one);

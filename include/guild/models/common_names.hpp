@@ -72,6 +72,25 @@ inline constexpr std::array expert_names = {
     NameRule{"layers.*.feed_forward.experts.*.down", "model.layers.*.mlp.experts.*.down_proj"},
 };
 
+/// The router's bias and shared experts, as DeepSeek calls them.
+inline constexpr std::array shared_expert_names = {
+    NameRule{"layers.*.feed_forward.router.selection_bias", "model.layers.*.mlp.gate.e_score_correction_bias"},
+    NameRule{"layers.*.feed_forward.shared", "model.layers.*.mlp.shared_experts"},
+    NameRule{"layers.*.feed_forward.shared.gate", "model.layers.*.mlp.shared_experts.gate_proj"},
+    NameRule{"layers.*.feed_forward.shared.up", "model.layers.*.mlp.shared_experts.up_proj"},
+    NameRule{"layers.*.feed_forward.shared.down", "model.layers.*.mlp.shared_experts.down_proj"},
+};
+
+/// Prediction layers, as DeepSeek calls them.
+inline constexpr std::array prediction_names = {
+    NameRule{"layers.*.mtp_embedding", "model.layers.*.embed_tokens"},
+    NameRule{"layers.*.mtp_embedding_norm", "model.layers.*.enorm"},
+    NameRule{"layers.*.mtp_hidden_norm", "model.layers.*.hnorm"},
+    NameRule{"layers.*.mtp_projection", "model.layers.*.eh_proj"},
+    NameRule{"layers.*.mtp_head_norm", "model.layers.*.shared_head.norm"},
+    NameRule{"layers.*.mtp_head", "model.layers.*.shared_head.head"},
+};
+
 /// Experts fused, as transformers 5 writes them with save_original_format=False.
 inline constexpr std::array fused_expert_names = {
     NameRule{"layers.*.feed_forward.experts.gate.weight", "model.layers.*.mlp.experts.gate_up_proj", {2, 0}},

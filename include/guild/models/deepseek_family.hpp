@@ -99,19 +99,8 @@ struct DeepSeekNames {
           {"layers.*.mixer.latent_down", "model.layers.*.self_attn.kv_a_proj_with_mqa"},
           {"layers.*.mixer.latent_norm", "model.layers.*.self_attn.kv_a_layernorm"},
           {"layers.*.mixer.latent_up", "model.layers.*.self_attn.kv_b_proj"},
-          {"layers.*.feed_forward.router.selection_bias", "model.layers.*.mlp.gate.e_score_correction_bias"},
-          {"layers.*.feed_forward.shared", "model.layers.*.mlp.shared_experts"},
-          {"layers.*.feed_forward.shared.gate", "model.layers.*.mlp.shared_experts.gate_proj"},
-          {"layers.*.feed_forward.shared.up", "model.layers.*.mlp.shared_experts.up_proj"},
-          {"layers.*.feed_forward.shared.down", "model.layers.*.mlp.shared_experts.down_proj"},
-          {"layers.*.mtp_embedding", "model.layers.*.embed_tokens"},
-          {"layers.*.mtp_embedding_norm", "model.layers.*.enorm"},
-          {"layers.*.mtp_hidden_norm", "model.layers.*.hnorm"},
-          {"layers.*.mtp_projection", "model.layers.*.eh_proj"},
-          {"layers.*.mtp_head_norm", "model.layers.*.shared_head.norm"},
-          {"layers.*.mtp_head", "model.layers.*.shared_head.head"},
       },
-      decoder_names, mlp_names, expert_names, fused_expert_names);
+      shared_expert_names, prediction_names, decoder_names, mlp_names, expert_names, fused_expert_names);
   static constexpr std::string_view scale_suffix = "_scale_inv";
 };
 

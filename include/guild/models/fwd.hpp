@@ -42,6 +42,13 @@ struct DeepSeekV4Family;
 // guild/models/deepseek_v4_names.hpp
 struct DeepSeekV4Names;
 
+// guild/models/dots1.hpp
+struct Dots1Defaults;
+struct DotsLlm1Spec;
+
+// guild/models/dots1_family.hpp
+struct Dots1Family;
+
 // guild/models/gemma3.hpp
 struct Gemma3Defaults;
 struct Gemma3_1BSpec;
@@ -49,6 +56,15 @@ struct Gemma3_1BSpec;
 // guild/models/gemma3_family.hpp
 struct Gemma3Family;
 struct Gemma3Names;
+
+// guild/models/glm4_moe.hpp
+struct Glm45AirSpec;
+struct Glm45Spec;
+struct Glm4MoeDefaults;
+
+// guild/models/glm4_moe_family.hpp
+struct Glm4MoeFamily;
+struct Glm4MoeNames;
 
 // guild/models/glm5.hpp
 struct Glm5Defaults;
@@ -98,6 +114,23 @@ struct MoonlightSpec;
 struct FusedRows;
 struct FusedTensor;
 struct NameRule;
+
+// guild/models/olmoe.hpp
+struct Olmoe1B_7BSpec;
+struct OlmoeDefaults;
+
+// guild/models/olmoe_family.hpp
+struct OlmoeFamily;
+struct OlmoeNames;
+
+// guild/models/qwen2_moe.hpp
+struct Qwen1_5Moe_A2_7BSpec;
+struct Qwen2MoeDefaults;
+struct Qwen2_57B_A14BSpec;
+
+// guild/models/qwen2_moe_family.hpp
+struct Qwen2MoeFamily;
+struct Qwen2MoeNames;
 
 // guild/models/qwen3_moe.hpp
 struct Qwen3MoeDefaults;

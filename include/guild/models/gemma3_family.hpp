@@ -40,6 +40,7 @@ struct Gemma3Family {
           {"scale_dim", "query_pre_attn_scalar", Absent::as_default},
           {"rope_base", "rope_local_base_freq", Absent::as_default},
           {"first_k_dense_replace", ""},
+          {"attention_bias", ""},
           {"num_nextn_predict_layers", ""},
       },
       silu_keys);

@@ -39,6 +39,7 @@ struct GptOssFamily {
   static constexpr auto keys = key_rules(
       {
           {"num_key_value_heads", "num_key_value_heads"},
+          {"attention_bias", ""},
           {"sliding_window", "sliding_window"},
           {"n_routed_experts", "num_local_experts"},
           {"moe_intermediate_size", "intermediate_size"},

@@ -32,6 +32,7 @@ struct LlamaFamily {
   static constexpr auto keys = key_rules(
       {
           {"first_k_dense_replace", ""},
+          {"attention_bias", ""},
           {"num_nextn_predict_layers", ""},
       },
       silu_keys);

@@ -31,6 +31,7 @@ struct MixtralFamily {
           {"n_routed_experts", "num_local_experts"},
           {"moe_intermediate_size", "intermediate_size"},
           {"norm_topk_prob", ""},
+          {"attention_bias", ""},
       },
       plain_router_keys, silu_keys);
   static constexpr FixedKey fixed[] = {

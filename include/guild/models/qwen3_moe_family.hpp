@@ -29,6 +29,7 @@ struct Qwen3MoeFamily {
   static constexpr auto keys = key_rules(
       {
           {"num_key_value_heads", "num_key_value_heads"},
+          {"attention_bias", ""},
           {"n_routed_experts", "num_experts"},
           {"norm_topk_prob", "norm_topk_prob", Absent::as_default},
       },

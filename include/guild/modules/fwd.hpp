@@ -231,6 +231,9 @@ template <class ElementType, Index Width, Index Ratio> class PooledCache;
 // guild/modules/pooled_indexer.hpp
 template <class S, const IndexerConfig& Config> struct PooledIndexer;
 
+// guild/modules/query_key_norm.hpp
+template <class S, const GqaConfig& Config> struct QueryKeyNorm;
+
 // guild/modules/recompute.hpp
 template <class Layer> struct RecomputedLayer;
 template <class Part> struct Recompute;
@@ -278,6 +281,9 @@ template <class Keys, class Device, class Real> class RunningRows;
 
 // guild/modules/segment.hpp
 template <class LayerType, int Count> struct Segment;
+
+// guild/modules/shared_experts.hpp
+template <class S> struct SharedExperts;
 
 // guild/modules/shared_indexer.hpp
 template <class S, const IndexerConfig& Config> struct SharedIndexer;

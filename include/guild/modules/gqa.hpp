@@ -12,13 +12,12 @@
 #include <guild/core/config.hpp>
 #include <guild/core/refuse.hpp>
 #include <guild/device/staged.hpp>
-#include <guild/modules/by_head.hpp>
 #include <guild/modules/caches.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/keys.hpp>
 #include <guild/modules/linear.hpp>
-#include <guild/modules/norm.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/query_key_norm.hpp>
 #include <guild/modules/weighted_keys.hpp>
 #include <guild/ops/attention/attention.hpp>
 #include <guild/ops/linear/bias.hpp>
@@ -52,7 +51,7 @@ struct Gqa {
   using Query = Linear<heads * width, hidden>;
   using Key = Linear<key_heads * width, hidden>;
   using Value = Linear<key_heads * width, hidden>;
-  using HeadNorm = RmsNorm<width, S::config.norm.gain>;
+  using Norms = QueryKeyNorm<S, Config>;
   using Output = Linear<hidden, heads * width>;
   /// A row: [keys of all key heads | their values].
   using Cache = typename Keys::template Cache<typename S::CacheElement, 2 * key_heads * width>;
@@ -64,13 +63,13 @@ struct Gqa {
     typename Query::template Weights<Store> query;  ///< rows of one head after the other
     typename Key::template Weights<Store> key;
     typename Value::template Weights<Store> value;
-    typename Store::Vector query_bias, key_bias, value_bias;          ///< unused without config.bias
-    typename HeadNorm::template Weights<Store> query_norm, key_norm;  ///< unused without config.query_key_norm
+    typename Store::Vector query_bias, key_bias, value_bias;  ///< unused without config.bias
+    typename Norms::template Weights<Store> norms;            ///< unused without config.query_key_norm
     typename Store::Vector sinks;  ///< a logit for each head; unused without config.sinks
     typename Branches::template Weights<Store> gate;
     typename Output::template Weights<Store> output;
     typename Store::Vector output_bias;            ///< unused without config.output_bias
-    RopeTable rope{config.rope, config.head_dim};  ///< derived, not visited
+    RopeTable rope{config.rope, config.rope_dim()};  ///< derived, not visited
   };
 
   template <class Visitor, class... W>
@@ -82,10 +81,7 @@ struct Gqa {
     if constexpr (config.bias) visitor(key / "bias", VectorShape{key_heads * width}, weights.key_bias...);
     Value::visit(visitor, value, weights.value...);
     if constexpr (config.bias) visitor(value / "bias", VectorShape{key_heads * width}, weights.value_bias...);
-    if constexpr (config.query_key_norm) {
-      HeadNorm::visit(visitor, path / "query_norm", weights.query_norm...);
-      HeadNorm::visit(visitor, path / "key_norm", weights.key_norm...);
-    }
+    Norms::visit(visitor, path, weights.norms...);
     if constexpr (config.sinks) visitor(path / "sinks", VectorShape{.size = heads, .first = 0.0f}, weights.sinks...);
     Branches::visit(visitor, path, weights.gate...);
     const Path output = path / "output";
@@ -174,12 +170,8 @@ struct Gqa {
                               attend_back);
     rope_backward(device, weights.rope, pass.batch.positions, dquery, {heads, width, 0});
     rope_backward(device, weights.rope, pass.batch.positions, dkey, {key_heads, width, 0});
-    if constexpr (config.query_key_norm) {
-      HeadNorm::backward(device, weights.query_norm, by_head<width>(saved.projected_query), by_head<width>(dquery),
-                         by_head<width>(dquery), gradients.query_norm, S::config.norm.epsilon);
-      HeadNorm::backward(device, weights.key_norm, by_head<width>(saved.projected_key), by_head<width>(dkey),
-                         by_head<width>(dkey), gradients.key_norm, S::config.norm.epsilon);
-    }
+    if constexpr (config.query_key_norm)
+      Norms::backward(device, weights.norms, saved.projected_query, saved.projected_key, dquery, dkey, gradients.norms);
     if constexpr (config.bias) {
       bias_gradient(device, dquery, gradients.query_bias.view());
       bias_gradient(device, dkey, gradients.key_bias.view());
@@ -214,12 +206,7 @@ struct Gqa {
       add_bias(device, weights.key_bias.view(), key);
       add_bias(device, weights.value_bias.view(), saved.value);
     }
-    if constexpr (config.query_key_norm) {
-      HeadNorm::forward(device, weights.query_norm, by_head<width>(query), by_head<width>(saved.query),
-                        S::config.norm.epsilon);
-      HeadNorm::forward(device, weights.key_norm, by_head<width>(key), by_head<width>(saved.key),
-                        S::config.norm.epsilon);
-    }
+    if constexpr (config.query_key_norm) Norms::forward(device, weights.norms, query, key, saved.query, saved.key);
   }
 
   template <class Device, class Real>

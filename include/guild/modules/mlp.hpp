@@ -76,12 +76,23 @@ struct Mlp {
     const auto h = scratch.template take<Real>(x.rows, Hidden);
     input_gradient(device, weights.down.weight.view(), dy, h);
     swiglu_backward(device, saved.gate, saved.up, h, h, activation);
+    add_gradients(device, weights, x, dy, saved, h, dx, gradients);
+  }
+  /// The rest of `backward`: h [T, Hidden] is what dy meets in the gradient of `down`, `dsaved` has the gradients of
+  /// what was saved.
+  template <class Device, class Store, class Gradients, class Real>
+  static void add_gradients(Device& device, const Weights<Store>& weights,
+                            DeviceView<const std::type_identity_t<Real>, 2> x,
+                            DeviceView<const std::type_identity_t<Real>, 2> dy,
+                            const Saved<std::type_identity_t<Real>>& dsaved,
+                            DeviceView<const std::type_identity_t<Real>, 2> h, DeviceView<Real, 2> dx,
+                            Weights<Gradients>& gradients) {
     const std::array jobs = {WeightGradientJob<Real>{x.rows, dy, h, gradients.down.weight.matrix()},
-                             WeightGradientJob<Real>{x.rows, saved.gate, x, gradients.gate.weight.matrix()},
-                             WeightGradientJob<Real>{x.rows, saved.up, x, gradients.up.weight.matrix()}};
+                             WeightGradientJob<Real>{x.rows, dsaved.gate, x, gradients.gate.weight.matrix()},
+                             WeightGradientJob<Real>{x.rows, dsaved.up, x, gradients.up.weight.matrix()}};
     weight_gradient(device, std::span<const WeightGradientJob<Real>>(jobs));
-    input_gradient(device, weights.gate.weight.view(), saved.gate, dx);
-    input_gradient(device, weights.up.weight.view(), saved.up, dx, Update::add);
+    input_gradient(device, weights.gate.weight.view(), dsaved.gate, dx);
+    input_gradient(device, weights.up.weight.view(), dsaved.up, dx, Update::add);
   }
 };
 

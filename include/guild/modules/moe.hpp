@@ -2,14 +2,13 @@
 // A choice that the router dropped adds nothing: a token without any gets the shared experts alone, and the residual.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <type_traits>
 
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/expert_pool.hpp>
-#include <guild/modules/mlp.hpp>
 #include <guild/modules/router.hpp>
+#include <guild/modules/shared_experts.hpp>
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/experts/combine.hpp>
@@ -18,24 +17,17 @@
 namespace guild {
 inline namespace v1 {
 
-namespace detail {
-template <class S>
-struct ExpertActivation {
-  static constexpr ActivationConfig activation = S::experts.activation;
-};
-}  // namespace detail
-
 /// The router is the Spec's, or one of its own: layers of one model may route in different ways.
 template <class S, class RouterType = typename S::template Router<S>>
 struct Moe {
   static constexpr TopKConfig config = S::routing;
-  static constexpr bool has_shared = S::experts.shared > 0;
   using Router = RouterType;
   using Experts = typename S::template Experts<S>;
   using Ways = typename S::template Dispatch<S>;         ///< to the experts and back
   /// Of each token: what a pass that replays must bring. Routers may say `choices`, if they are not top_k.
   static constexpr Index chosen_experts = detail::choices_of<Router>(config.top_k);
-  using Shared = Mlp<S::config.hidden, Index{S::experts.shared} * S::experts.hidden, detail::ExpertActivation<S>>;
+  using Shared = SharedExperts<S>;
+  static constexpr bool has_shared = Shared::exists;
   static_assert(Module<Router>,
                 "Moe: Spec::Router needs a nested Weights<Store> and a static visit(visitor, path, "
                 "weights...), see guild/modules/module.hpp");
@@ -69,7 +61,7 @@ struct Moe {
   [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
     Router::visit(visitor, path / "router", weights.router...);
     Experts::visit(visitor, path / "experts", weights.experts...);
-    if constexpr (has_shared) Shared::visit(visitor, path / "shared", weights.shared...);
+    Shared::visit(visitor, path / "shared", weights.shared...);
   }
 
   template <class Real>
@@ -115,18 +107,17 @@ struct Moe {
     const DeviceView<const Real, 2> x_sent = Ways::send(pass.device, saved.route, x, room);
 
     const auto y_sent = room.template take<Real>(there.slots(), S::config.hidden);
-    std::array<BasicGatedJob<Real>, has_shared ? 1 : 0> gated;
-    std::array<BasicLinearJob<Real>, has_shared ? 1 : 0> down;
-    if constexpr (has_shared) {
-      gated[0] = Shared::template first_half<Real>(room, weights.shared, x, part_of(keep, &Saved<Real>::shared));
-      down[0] = {weights.shared.down.weight.view(), gated[0].h, y};
-    }
+    const auto shared_keep = part_of(keep, &Saved<Real>::shared);
+    const auto beside = Shared::template jobs<Real>(room, weights.shared, x, y, shared_keep);
     const auto experts_keep = part_of(keep, &Saved<Real>::experts);
     static_assert(
-        requires { Experts::forward(pass, weights.experts, there, x_sent, y_sent, gated, down, experts_keep); },
+        requires {
+          Experts::forward(pass, weights.experts, there, x_sent, y_sent, beside.first, beside.second, experts_keep);
+        },
         "Moe: Spec::Experts needs a static forward(pass, weights, assignment, x, y, gated, down, keep) as ExpertPool "
         "has");
-    Experts::forward(pass, weights.experts, there, x_sent, y_sent, gated, down, experts_keep);
+    Experts::forward(pass, weights.experts, there, x_sent, y_sent, beside.first, beside.second, experts_keep);
+    Shared::finish(pass, beside, room, shared_keep);
     const auto shared = has_shared ? DeviceView<const Real, 2>(y) : DeviceView<const Real, 2>();
     combine_experts(pass.device, Ways::collect(pass.device, saved.route, y_sent, room), saved.assignment.slot_tk,
                     saved.weights_tk, shared, y);

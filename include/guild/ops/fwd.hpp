@@ -107,6 +107,10 @@ struct CountIdentityRow;
 template <class Real> struct AddIdentitiesRow;
 template <class Real> struct IdentityWeightsRow;
 
+// guild/ops/experts/rows/shared_gate.hpp
+template <class Real> struct SharedGateBackward;
+template <class Real> struct SharedGateRow;
+
 // guild/ops/head/cross_entropy.hpp
 struct CrossEntropyOptions;
 

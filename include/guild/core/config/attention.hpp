@@ -1,7 +1,9 @@
 // The numbers of the kinds of attention.
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include <guild/core/config/field.hpp>
 #include <guild/core/config/rope.hpp>
@@ -55,18 +57,30 @@ struct MlaConfig {
   }
 };
 
+/// What a norm of queries and keys is taken over.
+enum class NormSpan : std::uint8_t {
+  head,  ///< each head apart, with one weight of head_dim for all: Qwen3, Gemma 3, GLM-4.5
+  row,   ///< all heads of a token together: OLMoE
+};
+[[nodiscard]] constexpr std::string_view name(NormSpan span) noexcept {
+  return span == NormSpan::head ? "head" : "row";
+}
+
 /// Grouped-query attention (arXiv 2305.13245): several query heads share a key head and its values. As many key heads
 /// as heads: multi-head attention; one: multi-query attention.
 struct GqaConfig {
   int heads = 32;
   int key_heads = 8;            ///< `num_key_value_heads`: heads / key_heads query heads share one
-  int head_dim = 128;           ///< of queries, keys and values; all of it has rotary position
+  int head_dim = 128;           ///< of queries, keys and values
   bool bias = false;            ///< queries, keys and values have a bias (Qwen2)
   bool output_bias = false;     ///< the output has a bias (GPT-OSS)
-  bool query_key_norm = false;  ///< each head's query and key is normalised before its rotation (Qwen3)
+  bool query_key_norm = false;  ///< queries and keys are normalised before their rotation (Qwen3)
+  NormSpan norm_span = NormSpan::head;
   bool sinks = false;           ///< each head has a learned logit in the softmax's denominator (GPT-OSS)
   int scale_dim = 0;            ///< scores are divided by its square root; 0: by that of head_dim
+  double rope_share = 1.0;      ///< `partial_rotary_factor`: so much of a head turns, its first dimensions
   RopeConfig rope = {.pairs = RopePairs::halves};
+  [[nodiscard]] constexpr int rope_dim() const { return static_cast<int>(head_dim * rope_share); }
   [[nodiscard]] constexpr int query_dim() const { return head_dim; }
   [[nodiscard]] constexpr int cache_dim() const { return 2 * key_heads * head_dim; }
   /// Gives key_heads and head_dim, where they are 0, what files mean that do not say them.
@@ -84,11 +98,13 @@ struct GqaConfig {
     f(ConfigField{"num_attention_heads", "heads"}, c.heads...);
     f(ConfigField{"num_key_value_heads", "key_heads", Absent::as_default}, c.key_heads...);
     f(ConfigField{"head_dim", "head_dim", Absent::as_default}, c.head_dim...);
-    f(ConfigField{"", "bias"}, c.bias...);
+    f(ConfigField{"attention_bias", "bias", Absent::as_default}, c.bias...);
     f(ConfigField{"", "output_bias"}, c.output_bias...);
     f(ConfigField{"", "query_key_norm"}, c.query_key_norm...);
+    f(ConfigField{"", "norm_span"}, c.norm_span...);
     f(ConfigField{"", "sinks"}, c.sinks...);
     f(ConfigField{"", "scale_dim"}, c.scale_dim...);
+    f(ConfigField{"", "rope_share"}, c.rope_share...);
     RopeConfig::fields(f, c.rope...);
   }
 
@@ -106,6 +122,10 @@ struct GqaConfig {
     if (head_dim % 2 != 0)
       return ConfigProblem{ErrorCode::cf_rope, "head_dim", "head_dim must be even: rotary position turns pairs",
                            double(head_dim)};
+    if (!(rope_share > 0.0) || !(rope_share <= 1.0) || rope_dim() < 2 || rope_dim() % 2 != 0)
+      return ConfigProblem{ErrorCode::cf_rope, "rope_share",
+                           "rope_share must be above 0 and at most 1, and turn an even number of head_dim dimensions",
+                           rope_share};
     return rope.problem();
   }
 };

@@ -54,6 +54,7 @@ struct RopeKeys {
   const char* sliding = "sliding_attention";  ///< of `rope_parameters`
   /// Scaling does not change lengths, whatever mscale says, and part of a head may turn: `complete` looks at how much.
   bool keeps_lengths = false;
+  bool part_turns = false;  ///< part of a head may turn, which a field of the family says
 };
 template <class Family>
 [[nodiscard]] constexpr RopeKeys rope_keys_of() {

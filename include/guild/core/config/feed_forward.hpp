@@ -7,6 +7,7 @@
 
 #include <guild/core/config/activation.hpp>
 #include <guild/core/config/field.hpp>
+#include <guild/core/config/layer_set.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -16,6 +17,9 @@ struct DenseConfig {
   int hidden = 8192;  ///< `intermediate_size`
   int layers = 1;     ///< `first_k_dense_replace`: leading layers; without experts all layers are dense
   ActivationConfig activation{};
+  LayerSet others{};  ///< `mlp_only_layers`: dense layers behind the leading ones
+  /// Of `total` layers where others have experts.
+  [[nodiscard]] constexpr int dense_layers(int total) const { return layers + others.count(layers, total); }
   friend constexpr bool operator==(const DenseConfig&, const DenseConfig&) = default;
 
   static constexpr ConfigPart part = {"DenseConfig", "dense"};
@@ -26,6 +30,7 @@ struct DenseConfig {
     f(ConfigField{"intermediate_size", "hidden"}, c.hidden...);
     f(ConfigField{"first_k_dense_replace", "layers"}, c.layers...);
     ActivationConfig::fields(f, c.activation...);
+    f(ConfigField{"", "others"}, c.others...);
   }
 
   [[nodiscard]] constexpr std::optional<ConfigProblem> problem() const {
@@ -176,10 +181,13 @@ struct HashConfig {
 
 /// The experts of a layer: gated networks.
 struct ExpertConfig {
-  int hidden = 1408;  ///< `moe_intermediate_size` of one expert
-  int shared = 1;     ///< `n_shared_experts`, run as one network of shared * hidden for every token
-  bool bias = false;  ///< the products of routed experts have biases (GPT-OSS)
+  int hidden = 1408;         ///< `moe_intermediate_size` of one expert
+  int shared = 1;            ///< `n_shared_experts`, run as one network for every token
+  int shared_hidden = 0;     ///< of that network; 0: shared * hidden
+  bool shared_gate = false;  ///< what it gives is multiplied by sigmoid(w . x) (Qwen2-MoE)
+  bool bias = false;         ///< the products of routed experts have biases (GPT-OSS)
   ActivationConfig activation{};
+  [[nodiscard]] constexpr int shared_width() const { return shared_hidden != 0 ? shared_hidden : shared * hidden; }
   friend constexpr bool operator==(const ExpertConfig&, const ExpertConfig&) = default;
 
   static constexpr ConfigPart part = {"ExpertConfig", "experts"};
@@ -189,6 +197,8 @@ struct ExpertConfig {
   static constexpr void fields(F&& f, C&... c) {
     f(ConfigField{"moe_intermediate_size", "hidden"}, c.hidden...);
     f(ConfigField{"n_shared_experts", "shared", Absent::null_is_none}, c.shared...);
+    f(ConfigField{"", "shared_hidden"}, c.shared_hidden...);
+    f(ConfigField{"", "shared_gate"}, c.shared_gate...);
     f(ConfigField{"", "bias"}, c.bias...);
     ActivationConfig::fields(f, c.activation...);
   }
@@ -197,8 +207,12 @@ struct ExpertConfig {
     const detail::ConfigRange ranges[] = {
         {"moe_intermediate_size", "moe_intermediate_size must be from 1 to 1048576", hidden, 1, 1 << 20},
         {"n_shared_experts", "n_shared_experts must be from 0 to 1024", shared, 0, 1 << 10},
+        {"shared_hidden", "shared_hidden must be from 0 to 1048576", shared_hidden, 0, 1 << 20},
     };
     if (auto problem = detail::problem_of(ranges)) return problem;
+    if (shared == 0 && (shared_hidden != 0 || shared_gate))
+      return ConfigProblem{ErrorCode::cf_moe, "n_shared_experts",
+                           "n_shared_experts must be above 0 where shared experts have a width or a gate", 0.0};
     return activation.problem();
   }
 };
