@@ -175,16 +175,19 @@
 #include <guild/modules/compressor.hpp>
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
+#include <guild/modules/expert_buffering.hpp>
 #include <guild/modules/expert_choice_router.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
 #include <guild/modules/gshard_router.hpp>
+#include <guild/modules/gumbel_choice.hpp>
 #include <guild/modules/hash_router.hpp>
 #include <guild/modules/hyper_connections.hpp>
 #include <guild/modules/index_heads.hpp>
 #include <guild/modules/indexed_cache.hpp>
 #include <guild/modules/indexer.hpp>
+#include <guild/modules/jittered.hpp>
 #include <guild/modules/joint_cache.hpp>
 #include <guild/modules/key_choice.hpp>
 #include <guild/modules/keys.hpp>
@@ -390,6 +393,7 @@
 #include <guild/ops/rope/rows/rope.hpp>
 #include <guild/ops/rope/table.hpp>
 #include <guild/ops/route/balance.hpp>
+#include <guild/ops/route/buffering.hpp>
 #include <guild/ops/route/capacity.hpp>
 #include <guild/ops/route/choose_tokens.hpp>
 #include <guild/ops/route/look_up.hpp>
@@ -397,6 +401,7 @@
 #include <guild/ops/route/route.hpp>
 #include <guild/ops/route/rows/balance.hpp>
 #include <guild/ops/route/rows/balance_derivatives.hpp>
+#include <guild/ops/route/rows/buffering.hpp>
 #include <guild/ops/route/rows/capacity.hpp>
 #include <guild/ops/route/rows/choose_tokens.hpp>
 #include <guild/ops/route/rows/look_up.hpp>

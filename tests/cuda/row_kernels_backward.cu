@@ -4,6 +4,7 @@
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/experts/shared_gate.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
+#include <guild/ops/route/buffering.hpp>
 #include <guild/ops/route/noise.hpp>
 #include <span>
 
@@ -109,6 +110,12 @@ void noises(guild::Cpu& cpu, guild::Cuda& cuda) {
   guild::noisy_logits_backward(cpu, draws, spread.on_host(), clean.on_host(), dspread.on_host());
   guild::noisy_logits_backward(cuda, draws, spread.on_device(), clean.on_device(), dspread.on_device());
   dspread.compare(cuda, 1e-5, "noisy_logits_backward");
+  guild::gumbel_logits(cpu, draws, clean.on_host(), noisy.on_host());
+  guild::gumbel_logits(cuda, draws, clean.on_device(), noisy.on_device());
+  noisy.compare(cuda, 1e-5, "gumbel_logits");
+  guild::jitter(cpu, draws, 0.1, clean.on_host(), noisy.on_host());
+  guild::jitter(cuda, draws, 0.1, clean.on_device(), noisy.on_device());
+  noisy.compare(cuda, 1e-6, "jitter");
 }
 
 void balances(guild::Cpu& cpu, guild::Cuda& cuda) {
@@ -141,6 +148,16 @@ void balances(guild::Cpu& cpu, guild::Cuda& cuda) {
   guild::update_selection_bias(cpu, guild::DeviceView<double>(bias.on_host().row(0)), counts.on_host().row(0), 1e-3);
   guild::update_selection_bias(cuda, bias.on_device().row(0), counts.on_device().row(0), 1e-3);
   bias.compare(cuda, 1e-15, "update_selection_bias");
+  const guild::BufferingRule rule{.slack = 0.5, .decay = 0.9, .most_steps = 3, .top_k = 4, .groups = 5};
+  Twin<double> state(cuda, 1, 140, 140, std::vector<double>(140));
+  for (int step = 0; step < 5; ++step) {
+    guild::update_buffering(cpu, guild::DeviceView<double>(state.on_host().row(0)), counts.on_host().row(0), rule);
+    guild::update_buffering(cuda, state.on_device().row(0), counts.on_device().row(0), rule);
+  }
+  state.compare(cuda, 1e-12, "update_buffering");
+  guild::blocked_shift(cpu, state.on_host().row(0), {}, guild::DeviceView<double>(bias.on_host().row(0)));
+  guild::blocked_shift(cuda, state.on_device().row(0), {}, bias.on_device().row(0));
+  bias.compare(cuda, 0, "blocked_shift");
 }
 
 void losses(guild::Cpu& cpu, guild::Cuda& cuda) {

@@ -7,6 +7,9 @@
 #include <string>
 #include <vector>
 
+#include <guild/modules/gumbel_choice.hpp>
+#include <guild/modules/jittered.hpp>
+#include <guild/modules/moe.hpp>
 #include <guild/training/initialize.hpp>
 
 #include "../support/frozen_tensors.hpp"
@@ -108,6 +111,82 @@ TEST(NoisyTopKRouter, BeginsAtZeroWithAllExpertsEquallyLikely) {
   std::vector<int> counts(8);
   for (const std::int32_t e : router.chosen) ++counts[std::size_t(e)];
   for (const int count : counts) EXPECT_NEAR(count, 750, 4 * 22);  // binomial: deviation 21.7
+}
+
+using TopK = guild::TopKRouter<Spec>;
+
+TEST(Jittered, MultipliesTheInputOfARouterAsSwitchDoes) {
+  FrozenRouter<guild::Jittered<TopK, 0.1>, double>().expect("jitter", 1e-7);
+  FrozenRouter<guild::Jittered<TopK, 0.1>, float>().expect("jitter", 3e-6);
+  FrozenRouter<guild::Jittered<TopK, 0.1>, float> quiet;
+  FrozenRouter<TopK, float> plain;
+  quiet.pass.noise.on = plain.pass.noise.on = false;
+  quiet.both(), plain.both();
+  EXPECT_TRUE(std::equal(quiet.dx.data(), quiet.dx.data() + quiet.dx.size(), plain.dx.data()));
+}
+
+TEST(GumbelChoice, ChoosesByNoisyLogitsAndWeighsByThoseWithout) {
+  FrozenRouter<guild::GumbelChoice<TopK>, double>().expect("gumbel", 1e-7);
+  FrozenRouter<guild::GumbelChoice<TopK>, float> router;
+  router.expect("gumbel", 3e-6);
+  const auto chosen = router.chosen;
+  router.pass.noise.on = false;
+  router.forward();
+  EXPECT_NE(router.chosen, chosen) << "noise chose what logits alone do";
+}
+
+struct OneOfFour : Spec {
+  static constexpr guild::TopKConfig routing = {
+      .experts = 4, .top_k = 1, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
+};
+TEST(GumbelChoice, DrawsExpertsByTheirProbabilities) {
+  OneRouter<guild::GumbelChoice<guild::TopKRouter<OneOfFour>>, float> router(4000, 6);
+  for (float& value : router.x.view()) value = 1.0f;
+  for (Index e = 0; e < 4; ++e)  // probabilities 0.1, 0.2, 0.3, 0.4
+    for (Index i = 0; i < 6; ++i) router.weights.weight.data[e * 6 + i] = std::log(float(e + 1)) / 6.0f;
+  router.pass.noise = noise;
+  router.forward(false);
+  double counts[4] = {};
+  for (const std::int32_t e : router.chosen) counts[e] += 1.0;
+  for (int e = 0; e < 4; ++e) EXPECT_NEAR(counts[e], 400.0 * (e + 1), 4 * 31);
+}
+
+/// Of a whole feed-forward network: router, routed and shared experts see the same jittered rows.
+struct MoeSpec : Spec {
+  static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 1};
+  template <class S>
+  using Router = guild::TopKRouter<S>;
+  template <class S>
+  using Experts = guild::ExpertPool<S>;
+  template <class S>
+  using Dispatch = guild::Here;
+};
+struct JitteredMoeCase {
+  using Module = guild::Jittered<guild::Moe<MoeSpec>, 0.2>;
+  static constexpr Index inputs = 6, outputs = 6;
+  static constexpr std::int32_t vocab = 5;
+  template <class Real>
+  using Saved = Module::Saved<Real>;
+  template <class P>
+  static P noisy(P pass) {
+    pass.noise = noise;
+    return pass;
+  }
+  template <class P, class W, class X, class Y, class S>
+  static void forward(const P& pass, const W& weights, X x, Y y, S& saved) {
+    Module::forward(noisy(pass), weights, x, y, &saved);
+  }
+  template <class P, class... A>
+  static void backward(const P& pass, A&&... a) {
+    Module::backward(noisy(pass), std::forward<A>(a)...);
+  }
+  template <class... A>
+  static double extra_loss(A&&...) {
+    return 0.0;
+  }
+};
+TEST(Jittered, AroundAMoeHasTrueGradientsThroughRouterAndExperts) {
+  guild_test::gradient_check<JitteredMoeCase>({4, 3}, 5);
 }
 
 TEST(Noise, OfStepsAndBatchesIsItsOwn) {

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/routers/model.safetensors: routers with noise, computed by torch in float64 from the formulas of
-their sources, gradients by autograd. Random numbers are guild's counters, drawn here a second time in Python: Philox
+"""Writes tests/fixtures/routers/model.safetensors: routers with noise, computed by torch in float64 from the formulas
+of their sources, gradients by autograd. Random numbers are guild's counters, drawn here a second time in Python: Philox
 4x32-10 of (column, row, layer, purpose) under the seed. Shared: x, dweights, weight, noise_weight.
 
 noisy.*: noisy_top_k_gating and _prob_in_top_k of tensor2tensor (utils/expert_utils.py), with w * CV^2 of importance and
-load (arXiv 1701.06538, eq. 6-11)."""
+load (arXiv 1701.06538, eq. 6-11).
+jitter.*: softmax top-k, normalised, of x * U[0.9, 1.1] (Switch Transformer, section 2.4).
+buffering.*: counts of experts and the states after them, by a loop of its own over the rule.
+gumbel.*: chosen by logits + Gumbel noise, gates of the logits, normalised (DeepSpeed moe/sharded_moe.py, RSample)."""
 import math
 import os
 
@@ -64,6 +67,49 @@ terms = torch.stack([0.1 * cv_squared(gates.sum(0)), 0.2 * cv_squared(load)])
 ((gates_tk * dweights).sum() + terms.sum()).backward()
 out.update({"noisy.experts": chosen[:, :K].int(), "noisy.weights": gates_tk, "noisy.terms": terms, "noisy.dx": h.grad,
             "noisy.dweight": wg.grad, "noisy.dnoise_weight": wn.grad})
+
+
+
+def plain(name, h, wg, choice):
+    gates = torch.softmax(choice, dim=1)
+    chosen = torch.topk(gates, K, dim=1).indices
+    own = torch.softmax(h @ wg.T, dim=1).gather(1, chosen)
+    weights = own / own.sum(1, keepdim=True)
+    (weights * dweights).sum().backward()
+    out.update({name + ".experts": chosen.int(), name + ".weights": weights, name + ".dweight": wg.grad})
+
+
+h, wg = leaf(x, weight)
+shaken = h * draws(T, HIDDEN, 3, lambda u: 1 + 0.1 * (2 * u[0] - 1))
+plain("jitter", shaken, wg, shaken @ wg.T)
+out["jitter.dx"] = h.grad
+h, wg = leaf(x, weight)
+plain("gumbel", h, wg, h @ wg.T + draws(T, E, 2, lambda u: -math.log(-math.log(u[0]))))
+out["gumbel.dx"] = h.grad
+
+# Expert buffering as docs/training.md says it, step by step over random counts with a favourite that moves.
+E_B, K_B, GROUPS, SLACK, DECAY, MOST, STEPS = 16, 2, 2, 0.4, 0.7, 4, 60
+random = np.random.default_rng(3)
+average, blocked, counts, states = np.full(E_B, K_B / E_B), np.zeros(E_B, int), [], []
+for step in range(STEPS):
+    weights = random.random(E_B) * np.where(blocked > 0, 0, 1)
+    weights[(step // 12 * 5 + np.arange(3)) % E_B] *= 8
+    count = np.floor(100 * weights / weights.sum())
+    average = DECAY * average + (1 - DECAY) * K_B * count / count.sum()
+    mean, fresh = K_B / E_B, set()
+    for e in np.flatnonzero(blocked):
+        if average[e] < (1 + SLACK / 2) * mean or blocked[e] >= MOST:
+            blocked[e], fresh = 0, fresh | {e}
+        else:
+            blocked[e] += 1
+    for e in np.argsort(-average):
+        group = e // (E_B // GROUPS) * (E_B // GROUPS)
+        open_ones = (blocked[group:group + E_B // GROUPS] == 0).sum()
+        if blocked[e] == 0 and e not in fresh and average[e] > (1 + SLACK) * mean and open_ones > K_B + 1:
+            blocked[e] = 1
+    counts.append(count)
+    states.append(np.concatenate([average - mean, blocked]))
+out["buffering.counts"], out["buffering.states"] = torch.tensor(np.array(counts)), torch.tensor(np.array(states))
 
 folder = os.path.join(os.path.dirname(__file__), "..", "fixtures", "routers")
 os.makedirs(folder, exist_ok=True)

@@ -237,7 +237,7 @@ TEST(RowTeamsBackward, RoutingWeightsAgree) {
 TEST(RowTeamsBackward, NoiseOfRoutersAndTheirLoadsAgree) {
   const guild::TopKConfig config{.experts = 24, .top_k = 4, .scoring = guild::Scoring::softmax};
   const guild::Draws draws{.seed = 7, .layer = 2, .purpose = 1};
-  for (int part = 0; part < 4; ++part)
+  for (int part = 0; part < 5; ++part)
     expect_same(
         [&](auto& device) {
           std::mt19937 random(5);
@@ -251,7 +251,9 @@ TEST(RowTeamsBackward, NoiseOfRoutersAndTheirLoadsAgree) {
           guild::balance_losses(device, config, {.load = 1}, logits, chosen.view(), {}, 1.0, dnoisy.view(), {},
                                 {clean.view(), spread.view(), dclean.view(), dspread.view()});
           guild::noisy_logits_backward(device, draws, spread.view(), dnoisy.view(), dspread.view());
-          return part == 0 ? noisy : part == 1 ? dnoisy : part == 2 ? dclean : dspread;
+          guild::gumbel_logits(device, draws, clean.view(), spread.view());
+          guild::jitter(device, draws, 0.1, spread.view(), clean.view());
+          return part == 0 ? noisy : part == 1 ? dnoisy : part == 2 ? dclean : part == 3 ? dspread : clean;
         },
         1e-5);
 }

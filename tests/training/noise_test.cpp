@@ -1,4 +1,5 @@
-// Noise of routers in training: the same bits for layers that are computed again and for runs that are resumed.
+// Noise of routers and blocked experts in training: the same bits for layers that are computed again and for runs that
+// are resumed.
 #include <guild/modules/noise.hpp>
 
 #include <gtest/gtest.h>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include <guild/cpu.hpp>
+#include <guild/modules/expert_buffering.hpp>
 #include <guild/modules/noisy_top_k_router.hpp>
 #include <guild/training/save_training.hpp>
 
@@ -18,14 +20,19 @@ namespace noise_test {
 using guild_test::batch_of;
 using guild_test::difference;
 using guild_test::equal_bits;
+using guild_test::Index;
 using guild_test::Second;
 using guild_test::state_of;
 
 struct KeptSpec : guild_test::KeptSpec {
   static constexpr guild::TopKConfig routing = {
       .experts = 6, .top_k = 2, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
+  struct OftenBlocked : guild::DefaultBuffering {
+    static constexpr double slack = 0.02, decay = 0.5;
+    static constexpr int most_steps = 3;
+  };
   template <class S>
-  using Router = guild::NoisyTopKRouter<S>;
+  using Router = guild::ExpertBuffering<guild::NoisyTopKRouter<S>, OftenBlocked>;
 };
 struct RecomputedSpec : KeptSpec {
   template <class LayerStack>
@@ -39,7 +46,10 @@ struct TrainingRun {
   guild::Trainer<Model> trainer;
   explicit TrainingRun(guild::Noise noise = {.on = true, .seed = 4}, int threads = 2, std::uint64_t seed = 3)
       : trainer(guild::Cpu({.threads = threads}), guild_test::first_weights<Model>(seed, Second::with),
-                {.optimizer = guild::AdamW{.lr = 1e-2}, .objective = guild_test::all_terms(), .noise = noise}) {}
+                {.optimizer = guild::AdamW{.lr = 1e-2},
+                 .average = 0.9,
+                 .objective = guild_test::all_terms(),
+                 .noise = noise}) {}
   void steps(int count, bool same_batches = false) {
     for (int i = 0; i < count; ++i) {
       const auto n = same_batches ? 0 : static_cast<std::uint64_t>(trainer.steps());
@@ -59,16 +69,31 @@ TEST(Noise, GivesRecomputedLayersAndAnyThreadsTheBitsOfKeptOnes) {
   }
 }
 
+/// How many experts of the layers are blocked.
+template <class Model>
+int blocked_experts(const typename Model::template Weights<guild::Dense<float>>& weights) {
+  int count = 0;
+  guild::for_each_tensor<Model>(
+      [&](const guild::Path&, const guild::TensorShape& shape, guild::TensorRole, const guild::Buffer<float>& data) {
+        if (shape.buffering == nullptr) return;
+        for (Index e = data.size() / 2; e < data.size(); ++e) count += data[e] > 0.0f ? 1 : 0;
+      },
+      weights);
+  return count;
+}
+
 TEST(Noise, OfAResumedRunIsThatOfAnUninterruptedOne) {
   const guild::test::TempFolder home;
   TrainingRun<Kept> straight, before, after({.on = true, .seed = 4}, 2, 99);
   straight.steps(6);
   before.steps(3);
   guild::save_training(home.path("run"), before.trainer);
+  EXPECT_GT(blocked_experts<Kept>(before.trainer.weights()), 2) << "and blocks go on";
   after.steps(1);
   (void)guild::resume_training(home.path("run"), after.trainer);
   after.steps(3);
   EXPECT_EQ(difference(state_of(straight.trainer), state_of(after.trainer)), "");
+  EXPECT_EQ(blocked_experts<Kept>(after.trainer.average()), blocked_experts<Kept>(after.trainer.weights()));
 }
 
 TEST(Noise, DependsOnTheSeedAndTheStepAndCanBeOff) {

@@ -38,6 +38,7 @@ struct Capped : RouterType {
                 "Capped: the capacity factor at inference must not be negative; 0 drops nobody");
   static_assert(detail::identities_of<Base> == 0, "Capped: experts that give their input have no capacity");
   static constexpr Capacity capacity = Config;
+  static constexpr bool choose_by_logits = false;  // a decorator around it would pass over what it drops
 
   /// How many slots the experts have together, of a pass over so many tokens.
   template <class Device>

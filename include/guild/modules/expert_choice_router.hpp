@@ -28,6 +28,7 @@ struct ExpertChoiceRouter : TopKRouter<S> {
   using Base = TopKRouter<S>;
   static constexpr Index choices = Base::config.experts;
   static constexpr double factor = S::capacity.factor;
+  static constexpr bool choose_by_logits = false, heeds_shift = false;  // tokens do not choose
   static_assert(factor > 0.0, "ExpertChoiceRouter: the capacity factor must be above 0");
   static_assert(S::routing.selection == Selection::greedy && !S::routing.normalize,
                 "ExpertChoiceRouter: routing must have greedy selection and no normalising: experts choose, and a "

@@ -47,6 +47,10 @@ struct Here;
 // guild/modules/embedding.hpp
 template <Index Vocab, Index Size, EmbeddingScale Scale> struct Embedding;
 
+// guild/modules/expert_buffering.hpp
+struct DefaultBuffering;
+template <class Router, class Policy> struct ExpertBuffering;
+
 // guild/modules/expert_choice_router.hpp
 template <class S> struct ExpertChoiceRouter;
 
@@ -68,6 +72,9 @@ template <class S, const GqaConfig& Config, class Keys, class Gate> struct Gqa;
 template <class S, const double& Threshold> struct ChanceOfSecondRouter;
 template <class S, const double& Threshold> struct GShardRouter;
 
+// guild/modules/gumbel_choice.hpp
+template <class Router> struct GumbelChoice;
+
 // guild/modules/hash_router.hpp
 template <class S> struct HashRouter;
 
@@ -83,6 +90,9 @@ template <class ElementType, Index Width, Index IndexWidth> struct IndexedCache;
 
 // guild/modules/indexer.hpp
 template <class S, const IndexerConfig& Config, const MlaConfig& Attention> struct Indexer;
+
+// guild/modules/jittered.hpp
+template <class Inner, double Amount> struct Jittered;
 
 // guild/modules/joint_cache.hpp
 template <class Self> struct JointCache;
@@ -191,6 +201,7 @@ template <Index Size, Index Hidden, class Of> struct Mlp;
 
 // guild/modules/module.hpp
 enum class TensorRole : std::uint8_t;
+struct BufferingRule;
 struct MatrixShape;
 struct StackShape;
 struct VectorShape;

@@ -21,6 +21,7 @@ inline constexpr double gshard_second_threshold = 0.5;
 template <class S, const double& Threshold>
 struct ChanceOfSecondRouter : TopKRouter<S> {
   using Base = TopKRouter<S>;
+  static constexpr bool choose_by_logits = false;  // a decorator around it would pass over what it drops
   static_assert(Threshold > 0.0, "GShardRouter: the threshold of the second expert's weight must be above 0");
 
   template <class Device, class Weights, class Real, class Saved>

@@ -27,10 +27,12 @@
 namespace guild {
 inline namespace v1 {
 
+struct BufferingRule;
+
 /// What training does with a tensor.
 enum class TensorRole : std::uint8_t {
   parameter,  ///< trained by gradients
-  state,      ///< stored, but changed by a rule of its own: the router's selection bias
+  state,      ///< stored, but changed by a rule of its own: the router's selection bias, blocked experts
   shared,     ///< in files a copy of another tensor, which is the one that is trained
   table,      ///< of a vector: whole numbers that nothing changes, I64 [count, size / count] in files; below 2^24, so
               ///< that the floats of a vector hold them exactly
@@ -50,6 +52,7 @@ struct VectorShape {
   TensorRole role = TensorRole::parameter;
   float first = 1.0f;  ///< of a parameter: what fresh weights begin with
   Index count = 1;
+  const BufferingRule* buffering = nullptr;  ///< of a state that is no selection bias: how training updates it
 };
 /// The shape of a stack of `count` matrices [rows = outputs, cols = inputs]: one of each expert.
 struct StackShape {

@@ -12,7 +12,7 @@ inline namespace v1 {
 /// What draws are for. Those of different purposes, layers and seeds are independent.
 enum class NoisePurpose : std::uint32_t {
   router_logits = 1,  ///< NoisyTopKRouter
-  router_choice,      ///< Gumbel
+  router_choice,      ///< GumbelChoice
   router_input,       ///< Jittered, around a router
   layer_input,        ///< Jittered, around a feed-forward network
   second_expert,      ///< GShardRouter

@@ -25,6 +25,7 @@ inline namespace v1 {
 template <class S>
 struct NoisyTopKRouter {
   static constexpr TopKConfig config = S::routing;
+  static constexpr bool has_selection_bias = false, heeds_shift = true;
   static_assert(
       config.scoring == Scoring::softmax && config.selection == Selection::greedy && config.normalize && !config.bias,
       "NoisyTopKRouter: its weights are the softmax of the logits that are kept, so routing must say softmax, "
@@ -68,7 +69,7 @@ struct NoisyTopKRouter {
       noisy_logits(pass.device, draws(pass), clean, spread, logits);
     }
     if (keep != nullptr) *keep = {logits, clean, spread};
-    route(pass.device, config, logits, {}, routing.experts, routing.weights, routing.choice);
+    route(pass.device, config, logits, routing.shift, routing.experts, routing.weights, routing.choice);
   }
 
   /// Gradients through the weights of the chosen experts and of the balancing losses, through both matrices. dweights

@@ -19,6 +19,7 @@ struct TensorShape {
   Index cols = 1;
   float first = 1.0f;  ///< what fresh weights begin with: a vector's values, a matrix's share of the deviation
   bool orthonormal = false;  ///< of a matrix: fresh rows are orthonormal
+  const BufferingRule* buffering = nullptr;  ///< of a state: see VectorShape
 
   [[nodiscard]] constexpr Index size() const { return rows * cols; }
   friend constexpr bool operator==(const TensorShape& a, const TensorShape& b) {
@@ -28,7 +29,9 @@ struct TensorShape {
 [[nodiscard]] constexpr TensorShape shape_of(const MatrixShape& shape) {
   return {2, shape.rows, shape.cols, shape.first, shape.orthonormal};
 }
-[[nodiscard]] constexpr TensorShape shape_of(const VectorShape& shape) { return {1, shape.size, 1, shape.first}; }
+[[nodiscard]] constexpr TensorShape shape_of(const VectorShape& shape) {
+  return {1, shape.size, 1, shape.first, false, shape.buffering};
+}
 
 namespace detail {
 

@@ -19,10 +19,10 @@ inline namespace v1 {
 template <class S>
 struct TopKRouter {
   static constexpr TopKConfig config = S::routing;
-  static constexpr TopKConfig all =
-      config.over_all();  ///< identities are chosen as experts are: [experts] below is all
+  static constexpr TopKConfig all = config.over_all();  ///< of experts and identities: [experts] below is both
   static constexpr Index identities = config.identities;
   static constexpr bool has_selection_bias = config.selection == Selection::noaux_tc;
+  static constexpr bool heeds_shift = true;  ///< Routing::shift
 
   template <class Store>
   struct Weights {
@@ -50,12 +50,28 @@ struct TopKRouter {
                       const Routing<std::type_identity_t<Real>>& routing,
                       Saved<std::type_identity_t<Real>>* keep = nullptr) {
     auto room = pass.room(keep);
+    choose(pass, weights, logits(pass, weights, x, room, keep), routing);
+  }
+
+  /// The first half of forward: the logits [T, experts] of x, in the memory of `room`.
+  template <class Device, class Store, class Real, class Room>
+  static DeviceView<Real, 2> logits(const Pass<Device>& pass, const Weights<Store>& weights,
+                                    DeviceView<const Real, 2> x, Room& room, Saved<std::type_identity_t<Real>>* keep) {
     const auto logits = room.template keep<Real>(x.rows, all.experts);
     if (keep != nullptr) keep->logits = logits;
     linear(pass.device, weights.weight.view(), x, logits);
     if constexpr (config.bias) add_bias(pass.device, weights.bias.view(), logits);
-    route(pass.device, all, logits, weights.selection_bias.view(), routing.experts, routing.weights, routing.choice);
+    return logits;
   }
+  /// The second half, for routers that choose by other logits than they weigh by.
+  template <class Device, class Store, class Real>
+  static void choose(const Pass<Device>& pass, const Weights<Store>& weights, DeviceView<Real, 2> logits,
+                     const Routing<std::type_identity_t<Real>>& routing) {
+    DeviceView<const Real> bias = routing.shift;
+    if (bias.data == nullptr) bias = weights.selection_bias.view();
+    route(pass.device, all, logits, bias, routing.experts, routing.weights, routing.choice);
+  }
+  static constexpr bool choose_by_logits = true;  ///< the two halves are there
 
   /// Gradients through the weights of the chosen experts, and of the balancing losses; the choice itself has none, nor
   /// has the selection bias. dweights [T, top_k] may be used up; dx [T, hidden] is overwritten. Adds the losses to the

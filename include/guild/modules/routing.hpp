@@ -18,6 +18,7 @@ struct Routing {
   DeviceView<Real, 2> weights;          ///< [T, K]; always written
   Choice choice = Choice::made;
   DeviceView<const std::int32_t, 2> counted{};  ///< those of the choices that balancing losses count; no data: all
+  DeviceView<Real> shift{};  ///< [experts] or no data: stands in for the selection bias of a router that heeds it
 
   [[nodiscard]] DeviceView<const std::int32_t, 2> balanced() const {
     return counted.data != nullptr ? counted : experts;

@@ -273,6 +273,11 @@ struct BalanceTerms;
 template <class Real> struct BalanceDerivativesRow;
 template <class Real> struct SelectionBiasRow;
 
+// guild/ops/route/rows/buffering.hpp
+struct BufferingRule;
+template <class Real> struct BlockedShiftRow;
+template <class Real> struct BufferingRow;
+
 // guild/ops/route/rows/capacity.hpp
 struct DropChoicesRow;
 struct KeepFirstRow;
@@ -289,6 +294,8 @@ template <class Real> struct CandidatesRow;
 template <class Real> struct LookUpRow;
 
 // guild/ops/route/rows/noise.hpp
+template <class Real> struct GumbelLogitsRow;
+template <class Real> struct JitterRow;
 template <class Real> struct NoisyLogitsBackwardRow;
 template <class Real> struct NoisyLogitsRow;
 

@@ -24,15 +24,16 @@ void clear_gradients(Device& device, Gradients& gradients) {
 }
 
 /// average = keep * average + (1 - keep) * weights, for all tensors that a file keeps of its own: selection biases too.
-/// Tables of whole numbers are copied.
+/// Tables of whole numbers and states of blocked experts are copied.
 template <class Model, class Device, class Weights>
 void update_average(Device& device, const Weights& weights, Weights& average, double keep) {
   Index count = 0;
   for_each_tensor<Model>([&](const Path&, const TensorShape&, TensorRole, const Buffer<float>&) { ++count; }, weights);
   Staged<Device, BlendJob> jobs(device, count);
   for_each_tensor<Model>(
-      [&](const Path&, const TensorShape&, TensorRole role, const Buffer<float>& from, Buffer<float>& to) {
-        jobs.add({to.view(), from.view(), role == TensorRole::table ? 0.0f : static_cast<float>(keep)});
+      [&](const Path&, const TensorShape& shape, TensorRole role, const Buffer<float>& from, Buffer<float>& to) {
+        const bool whole = role == TensorRole::table || shape.buffering != nullptr;
+        jobs.add({to.view(), from.view(), whole ? 0.0f : static_cast<float>(keep)});
       },
       weights, average);
   for_each_piece(device, jobs.ready());

@@ -12,6 +12,7 @@
 
 #include <guild/core/refuse.hpp>
 #include <guild/device/cpu.hpp>
+#include <guild/ops/route/buffering.hpp>
 #include <guild/training/allocate.hpp>
 #include <guild/training/compute_store.hpp>
 #include <guild/training/gradient_norm.hpp>
@@ -173,14 +174,16 @@ class Trainer {
     const bool rest = objective().mtp_weight == 0.0;
     optimizer_.step(device_, weights_, gradients_, options_.schedule(steps_), gradient_scale,
                     rest ? PredictionLayers::resting : PredictionLayers::trained);
-    if (options_.bias_rate > 0.0 && Model::routed_experts > 0)
-      for_each_tensor<Model>(
-          [&](const Path& path, const TensorShape&, TensorRole role, Buffer<float>& data) {
-            if (role == TensorRole::state)
-              update_selection_bias(device_, DeviceView<float>(data.view()), statistics_.view().experts(layer_of(path)),
-                                    options_.bias_rate);
-          },
-          weights_);
+    for_each_tensor<Model>(
+        [&](const Path& path, const TensorShape& shape, TensorRole role, Buffer<float>& data) {
+          if (role != TensorRole::state) return;
+          const auto counts = statistics_.view().experts(layer_of(path));
+          if (shape.buffering != nullptr)
+            update_buffering(device_, DeviceView<float>(data.view()), counts, *shape.buffering);
+          else if (options_.bias_rate > 0.0)
+            update_selection_bias(device_, DeviceView<float>(data.view()), counts, options_.bias_rate);
+        },
+        weights_);
     if constexpr (mixed) round_to<Model>(device_, weights_, copies_);
     if (options_.average > 0.0) {
       // Early on the average is over fewer steps, so that the first weights are soon forgotten.

@@ -30,5 +30,24 @@ void noisy_logits_backward(Device& device, const Draws& draws, DeviceView<const 
   for_each_row(device, dspread.rows, 64 * dspread.cols, NoisyLogitsBackwardRow<Real>{draws, spread, dnoisy, dspread});
 }
 
+/// noisy = logits - log(-log u), both [T, E], u uniform in (0, 1). noisy may be logits. Throws op_shape.
+template <class Device, class Real>
+void gumbel_logits(Device& device, const Draws& draws, DeviceView<const std::type_identity_t<Real>, 2> logits,
+                   DeviceView<Real, 2> noisy) {
+  detail::require_shape(logits, noisy.rows, noisy.cols, "gumbel_logits: logits");
+  detail::require_shape(noisy, noisy.rows, noisy.cols, "gumbel_logits: noisy");
+  for_each_row(device, noisy.rows, 64 * noisy.cols, GumbelLogitsRow<Real>{draws, logits, noisy});
+}
+
+/// y = x times numbers that are uniform in (1 - amount, 1 + amount), x and y [T, D]; y may be x. The gradient of x is
+/// the same of that of y. Throws op_shape.
+template <class Device, class Real>
+void jitter(Device& device, const Draws& draws, double amount, DeviceView<const std::type_identity_t<Real>, 2> x,
+            DeviceView<Real, 2> y) {
+  detail::require_shape(x, y.rows, y.cols, "jitter: x");
+  detail::require_shape(y, y.rows, y.cols, "jitter: y");
+  for_each_row(device, y.rows, 32 * y.cols, JitterRow<Real>{draws, amount, x, y});
+}
+
 }  // namespace v1
 }  // namespace guild

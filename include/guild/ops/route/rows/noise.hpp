@@ -43,6 +43,42 @@ struct NoisyLogitsRow {
   }
 };
 
+/// noisy = logit + Gumbel noise.
+template <class Real>
+struct GumbelLogitsRow {
+  Draws draws;
+  View<const Real, 2> logits;  ///< [T, E]
+  View<Real, 2> noisy;         ///< [T, E]
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index row) const {
+    const Real* const from = logits.data + row * logits.pitch;
+    Real* const to = noisy.data + row * noisy.pitch;
+    const Draws random = draws;
+    team.for_each(noisy.cols, [=](Index e) { to[e] = from[e] + static_cast<Real>(random.gumbel(row, e)); });
+  }
+};
+
+/// y = x * u, u uniform in (1 - amount, 1 + amount).
+template <class Real>
+struct JitterRow {
+  Draws draws;
+  double amount;
+  View<const Real, 2> x;  ///< [T, D]
+  View<Real, 2> y;        ///< [T, D]
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index row) const {
+    const Real* const from = x.data + row * x.pitch;
+    Real* const to = y.data + row * y.pitch;
+    const Draws random = draws;
+    const double width = amount;
+    team.for_each(y.cols, [=](Index i) {
+      to[i] = from[i] * static_cast<Real>(1.0 + width * (2.0 * random.uniform(row, i) - 1.0));
+    });
+  }
+};
+
 /// dspread += dnoisy * z * sigmoid(spread): the same z.
 template <class Real>
 struct NoisyLogitsBackwardRow {
