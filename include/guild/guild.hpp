@@ -30,6 +30,7 @@
 #include <guild/core/config/layer_set.hpp>
 #include <guild/core/config/pool.hpp>
 #include <guild/core/config/rope.hpp>
+#include <guild/core/config/shortcut.hpp>
 #include <guild/core/config/trunk.hpp>
 #include <guild/core/config/window.hpp>
 #include <guild/core/config_check.hpp>
@@ -147,6 +148,8 @@
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/llama_family.hpp>
+#include <guild/models/longcat_flash.hpp>
+#include <guild/models/longcat_flash_family.hpp>
 #include <guild/models/mini_r1.hpp>
 #include <guild/models/mixtral.hpp>
 #include <guild/models/mixtral_family.hpp>
@@ -247,6 +250,7 @@
 #include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/shared_kv.hpp>
 #include <guild/modules/shared_row_attention.hpp>
+#include <guild/modules/shortcut_block.hpp>
 #include <guild/modules/slot_inflation.hpp>
 #include <guild/modules/slot_masses.hpp>
 #include <guild/modules/slot_plan.hpp>
@@ -304,6 +308,7 @@
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/common/rows/normal.hpp>
 #include <guild/ops/common/rows/orthonormalize.hpp>
+#include <guild/ops/common/rows/scale.hpp>
 #include <guild/ops/common/rows/scatter_rows.hpp>
 #include <guild/ops/common/scatter_rows.hpp>
 #include <guild/ops/common/shape_check.hpp>

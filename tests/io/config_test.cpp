@@ -638,7 +638,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 55);
+  EXPECT_EQ(fields, 56);
   EXPECT_EQ(one, two);
 }
 

@@ -69,6 +69,9 @@ enum class RopePairs : std::uint8_t;
 enum class RopeScaling : std::uint8_t;
 struct RopeConfig;
 
+// guild/core/config/shortcut.hpp
+struct ShortcutConfig;
+
 // guild/core/config/trunk.hpp
 enum class EmbeddingScale : std::uint8_t;
 enum class NormGain : std::uint8_t;

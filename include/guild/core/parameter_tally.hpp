@@ -162,8 +162,9 @@ constexpr std::int64_t embedding_count(const Config& c) {
 template <class Config>
 constexpr Tally main_tally(const Config& c, std::int64_t experts) {
   const TrunkConfig& trunk = std::get<TrunkConfig>(c);
-  const std::int64_t sparse = expert_layers(c), dense = trunk.layers - sparse;
-  Tally t = trunk.layers * mixer_tally(c) + dense * mlp_tally(trunk.hidden, part_or(c, DenseConfig{}).hidden);
+  const std::int64_t sparse = expert_layers(c), halves = layer_halves(c);
+  const std::int64_t dense = halves > 1 ? halves * trunk.layers : trunk.layers - sparse;  // experts are beside them
+  Tally t = halves * trunk.layers * mixer_tally(c) + dense * mlp_tally(trunk.hidden, part_or(c, DenseConfig{}).hidden);
   if (sparse > 0) t = t + sparse * experts_tally(c, experts);
   t.plain += trunk.hidden + (trunk.tied_embeddings ? 1 : 2) * embedding_count(c);
   if (sparse > 0 && part_or(c, TopKConfig{}).selection == Selection::noaux_tc)  // tables have no selection bias

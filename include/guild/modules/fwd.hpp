@@ -305,6 +305,9 @@ template <class S, const SharedKvConfig& Config, class Keys, class Gate> struct 
 // guild/modules/shared_row_attention.hpp
 template <Index Heads, Index Width, Index TokensPerKey> struct SharedRowAttention;
 
+// guild/modules/shortcut_block.hpp
+template <class S, class MixerType, class DenseType, class ExpertsType> struct ShortcutBlock;
+
 // guild/modules/slot_inflation.hpp
 template <class Inflation> struct SlotInflation;
 template <class Real> struct SlotRows;

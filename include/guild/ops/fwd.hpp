@@ -78,6 +78,9 @@ struct NormalJob;
 // guild/ops/common/rows/orthonormalize.hpp
 struct OrthonormalizeJob;
 
+// guild/ops/common/rows/scale.hpp
+template <class Real> struct ScaleRow;
+
 // guild/ops/common/rows/scatter_rows.hpp
 template <class Real> struct ScatterRow;
 template <class Real> struct ZeroMarkedRow;
