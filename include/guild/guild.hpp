@@ -165,6 +165,7 @@
 #include <guild/models/spec.hpp>
 #include <guild/models/transformer.hpp>
 #include <guild/modules/append_rows.hpp>
+#include <guild/modules/balance_support.hpp>
 #include <guild/modules/batch.hpp>
 #include <guild/modules/block.hpp>
 #include <guild/modules/block_diagonal_linear.hpp>
@@ -251,6 +252,7 @@
 #include <guild/modules/shared_kv.hpp>
 #include <guild/modules/shared_row_attention.hpp>
 #include <guild/modules/shortcut_block.hpp>
+#include <guild/modules/sinkhorn_router.hpp>
 #include <guild/modules/slot_inflation.hpp>
 #include <guild/modules/slot_masses.hpp>
 #include <guild/modules/slot_plan.hpp>
@@ -413,6 +415,8 @@
 #include <guild/ops/route/rows/noise.hpp>
 #include <guild/ops/route/rows/route.hpp>
 #include <guild/ops/route/rows/scores.hpp>
+#include <guild/ops/route/rows/sinkhorn.hpp>
+#include <guild/ops/route/sinkhorn.hpp>
 #include <guild/training/adamw.hpp>
 #include <guild/training/allocate.hpp>
 #include <guild/training/chat_dataset.hpp>

@@ -6,6 +6,7 @@
 #include <guild/ops/pool/pool_rows.hpp>
 #include <guild/ops/route/buffering.hpp>
 #include <guild/ops/route/noise.hpp>
+#include <guild/ops/route/sinkhorn.hpp>
 #include <span>
 
 #include "twin.cuh"
@@ -116,11 +117,15 @@ void noises(guild::Cpu& cpu, guild::Cuda& cuda) {
   guild::jitter(cpu, draws, 0.1, clean.on_host(), noisy.on_host());
   guild::jitter(cuda, draws, 0.1, clean.on_device(), noisy.on_device());
   noisy.compare(cuda, 1e-6, "jitter");
+  guild::sinkhorn_logits(cpu, {}, clean.on_host(), noisy.on_host());
+  guild::sinkhorn_logits(cuda, {}, clean.on_device(), noisy.on_device());
+  noisy.compare(cuda, 1e-5, "sinkhorn_logits");
 }
 
 void balances(guild::Cpu& cpu, guild::Cuda& cuda) {
   const std::vector<Index> sequences = {0, 30, 30, 100};
-  const guild::BalanceOptions options{.importance = 1, .load = 1, .auxiliary = 1, .sequence = 1, .router_z = 1};
+  const guild::BalanceOptions options{
+      .importance = 1, .load = 1, .auxiliary = 1, .sequence = 1, .router_z = 1, .entropy = 1};
   for (auto scoring : {guild::Scoring::sigmoid, guild::Scoring::softmax}) {
     const guild::TopKConfig config{.experts = 70, .top_k = 4, .scoring = scoring};
     std::mt19937 random(6);

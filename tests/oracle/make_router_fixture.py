@@ -7,6 +7,7 @@ noisy.*: noisy_top_k_gating and _prob_in_top_k of tensor2tensor (utils/expert_ut
 load (arXiv 1701.06538, eq. 6-11).
 jitter.*: softmax top-k, normalised, of x * U[0.9, 1.1] (Switch Transformer, section 2.4).
 buffering.*: counts of experts and the states after them, by a loop of its own over the rule.
+sinkhorn1.*, sinkhorn3.*: for one expert and three, by sinkhorn and sinkhorn_load_balancing of Megatron-LM.
 gumbel.*: chosen by logits + Gumbel noise, gates of the logits, normalised (DeepSpeed moe/sharded_moe.py, RSample)."""
 import math
 import os
@@ -86,6 +87,35 @@ out["jitter.dx"] = h.grad
 h, wg = leaf(x, weight)
 plain("gumbel", h, wg, h @ wg.T + draws(T, E, 2, lambda u: -math.log(-math.log(u[0]))))
 out["gumbel.dx"] = h.grad
+
+
+
+def sinkhorn(cost, tol=0.0001):  # Megatron-LM, core/transformer/moe/moe_utils.py, in float64
+    cost = torch.exp(cost)
+    d0, d1, eps, error = torch.ones(cost.size(0)).double(), torch.ones(cost.size(1)).double(), 1e-8, 1e9
+    d1_old, rounds = d1, 0
+    while error > tol:
+        d0 = (1 / d0.size(0)) * 1 / (torch.sum(d1 * cost, 1) + eps)
+        d1 = (1 / d1.size(0)) * 1 / (torch.sum(d0.unsqueeze(1) * cost, 0) + eps)
+        error, d1_old, rounds = torch.mean(torch.abs(d1_old - d1)), d1, rounds + 1
+    print("sinkhorn:", rounds, "rounds")
+    return d1 * cost * d0.unsqueeze(1)
+
+
+many = 24
+skewed = single(many, HIDDEN) + 0.8 * weight[2]  # most tokens would go to expert 2
+out["sinkhorn.x"] = skewed
+for k in (1, K):
+    h, wg = leaf(skewed, weight)
+    logits = h @ wg.T
+    matrix = sinkhorn(logits.detach())
+    chosen = torch.topk(matrix, k, dim=1).indices
+    scores = (torch.sigmoid(logits) if k == 1 else torch.softmax(logits, dim=1)).gather(1, chosen)
+    dw = single(many, k)
+    (scores * dw).sum().backward()
+    name = f"sinkhorn{k}."
+    out.update({name + "matrix": matrix, name + "experts": chosen.int(), name + "weights": scores, name + "dx": h.grad,
+                name + "dweight": wg.grad, name + "dweights": dw})
 
 # Expert buffering as docs/training.md says it, step by step over random counts with a favourite that moves.
 E_B, K_B, GROUPS, SLACK, DECAY, MOST, STEPS = 16, 2, 2, 0.4, 0.7, 4, 60

@@ -64,7 +64,8 @@ inline guild::TrainingBatch batch_of(const std::vector<Index>& lengths, std::uin
 inline guild::ObjectiveOptions all_terms() {
   guild::ObjectiveOptions options;
   options.z_loss = 0.01;
-  options.balance = {.importance = 0.01, .load = 0.01, .auxiliary = 0.01, .sequence = 0.01, .router_z = 0.01};
+  options.balance = {
+      .importance = 0.01, .load = 0.01, .auxiliary = 0.01, .sequence = 0.01, .router_z = 0.01, .entropy = 0.01};
   return options;
 }
 
@@ -135,6 +136,7 @@ inline std::vector<double> numbers_of(const guild::StepReport& report) {
           balance.auxiliary,
           balance.sequence,
           balance.router_z,
+          balance.entropy,
           report.rate,
           report.gradient_norm,
           report.busiest,

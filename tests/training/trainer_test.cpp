@@ -394,7 +394,8 @@ TEST(MaskedLanguageModel, LearnsFromBothSides) {
 TEST(Trainer, ReportsTermsOfKnownSize) {
   TrainerOptions options;
   options.objective.z_loss = 0.5;
-  options.objective.balance = {.importance = 2.0, .load = 3.0, .auxiliary = 5.0, .sequence = 7.0, .router_z = 11.0};
+  options.objective.balance = {
+      .importance = 2.0, .load = 3.0, .auxiliary = 5.0, .sequence = 7.0, .router_z = 11.0, .entropy = -13.0};
   auto weights = first_weights<Kept>(1, Second::with);
   // Routers and head of zero: every choice is a tie, which the first experts win, and every token is as likely.
   guild_test::for_each_named<Kept>(weights, [](const std::string& name, guild::TensorRole, guild::Buffer<float>& data) {
@@ -410,6 +411,7 @@ TEST(Trainer, ReportsTermsOfKnownSize) {
   EXPECT_NEAR(report.balance.auxiliary, 5.0 * layers, 1e-5) << "all are as probable: 1";
   EXPECT_NEAR(report.balance.sequence, 7.0 * layers, 1e-5);
   EXPECT_NEAR(report.balance.router_z, 11.0 * layers * std::pow(std::log(6.0), 2), 1e-4);
+  EXPECT_NEAR(report.balance.entropy, -13.0 * layers * std::log(6.0), 1e-4);
   EXPECT_NEAR(report.losses.loss(), std::log(17.0), 1e-6);
   EXPECT_NEAR(report.losses.second_loss(), std::log(17.0), 1e-6);
   const auto& next = report.losses.next;
@@ -439,6 +441,7 @@ TEST(Trainer, ReportsTheSumOfAllLayersTerms) {
     sum.auxiliary += terms.auxiliary;
     sum.sequence += terms.sequence;
     sum.router_z += terms.router_z;
+    sum.entropy += terms.entropy;
     EXPECT_EQ(terms.load > 0.0, layer > 0);
   }
   EXPECT_EQ(report.balance.importance, sum.importance);
@@ -446,6 +449,31 @@ TEST(Trainer, ReportsTheSumOfAllLayersTerms) {
   EXPECT_EQ(report.balance.auxiliary, sum.auxiliary);
   EXPECT_EQ(report.balance.sequence, sum.sequence);
   EXPECT_EQ(report.balance.router_z, sum.router_z);
+  EXPECT_EQ(report.balance.entropy, sum.entropy);
+}
+
+TEST(Trainer, DampsOverconfidentRoutersByTheirZLoss) {
+  // Routers whose logits are far too large, with the loss and all but without it: what is left of its value.
+  const auto left_of = [](double coefficient) {
+    auto weights = first_weights<Kept>(1, Second::without);
+    guild_test::for_each_named<Kept>(weights,
+                                     [](const std::string& name, guild::TensorRole, guild::Buffer<float>& data) {
+                                       if (name.find("router.weight") != std::string::npos)
+                                         for (float& value : data.view()) value *= 40.0f;
+                                     });
+    TrainerOptions options;
+    options.optimizer = guild::AdamW{.lr = 0.2};
+    options.objective.balance.router_z = coefficient;
+    Trainer trainer(cpu(), std::move(weights), options);
+    const TrainingBatch batch = batch_of({10, 20}, 1);
+    const double first = trainer.step(batch).balance.router_z;
+    for (int i = 0; i < 10; ++i) trainer.step(batch);
+    return trainer.step(batch).balance.router_z / first;
+  };
+  const double damped = left_of(1.0), untouched = left_of(1e-9);
+  EXPECT_LT(damped, 0.6);
+  EXPECT_LT(damped, 0.75 * untouched);
+  RecordProperty("z_loss_left", std::to_string(damped) + " and without " + std::to_string(untouched));
 }
 
 TEST(Trainer, FollowsItsSchedule) {
@@ -568,6 +596,7 @@ TEST(Trainer, RefusesBadOptions) {
     refuses("BalanceOptions::auxiliary", [&](auto& o) { o.objective.balance.auxiliary = bad; });
     refuses("BalanceOptions::sequence", [&](auto& o) { o.objective.balance.sequence = bad; });
     refuses("BalanceOptions::router_z", [&](auto& o) { o.objective.balance.router_z = bad; });
+    if (bad != -1.0) refuses("BalanceOptions::entropy", [&](auto& o) { o.objective.balance.entropy = bad; });
   }
   refuses("TrainerOptions::average", [](auto& o) { o.average = 1.0; });
   expect_error(ErrorCode::op_shape, "embedding.weight", [] { Trainer(cpu(1), Kept::Weights<guild::Dense<float>>{}); });

@@ -6,6 +6,9 @@
 namespace guild {
 inline namespace v1 {
 
+// guild/modules/balance_support.hpp
+struct BalanceSupport;
+
 // guild/modules/batch.hpp
 struct Batch;
 struct Chunk;
@@ -307,6 +310,9 @@ template <Index Heads, Index Width, Index TokensPerKey> struct SharedRowAttentio
 
 // guild/modules/shortcut_block.hpp
 template <class S, class MixerType, class DenseType, class ExpertsType> struct ShortcutBlock;
+
+// guild/modules/sinkhorn_router.hpp
+template <class S> struct SinkhornRouter;
 
 // guild/modules/slot_inflation.hpp
 template <class Inflation> struct SlotInflation;

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include <guild/core/config.hpp>
+#include <guild/modules/balance_support.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/linear/linear.hpp>
@@ -23,6 +24,7 @@ template <class S>
 struct HashRouter {
   static constexpr TopKConfig config = S::routing;
   static constexpr Index vocab = S::config.vocab;
+  static constexpr BalanceSupport balance = BalanceSupport::of_logits();
 
   template <class Store>
   struct Weights {
@@ -58,8 +60,9 @@ struct HashRouter {
     route(pass.device, config, logits, {}, routing.experts, routing.weights, Choice::given);
   }
 
-  /// Gradients through the weights of the experts. Losses that balance experts are not added: nothing learned would
-  /// change who serves whom. dx [T, hidden] is overwritten.
+  /// Gradients through the weights of the experts, and of the losses that shape logits. Those that balance experts are
+  /// not defined: nothing learned would change who serves whom. In a model that has them the other routers are asked.
+  /// dx [T, hidden] is overwritten.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
                        DeviceView<const std::type_identity_t<Real>, 2> x,
@@ -70,6 +73,8 @@ struct HashRouter {
     auto scratch = pass.device.scratch();
     const auto dlogits = scratch.template take<Real>(x.rows, config.experts);
     route_backward(pass.device, config, saved.logits, routing.experts, routing.weights, dweights, dlogits);
+    balance_losses(pass.device, config, balance.only(pass.balance), DeviceView<const Real, 2>(saved.logits),
+                   routing.experts, pass.sequence_offsets, pass.balance_scale, dlogits, pass.counts.terms(pass.layer));
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};
     weight_gradient(pass.device, std::span<const WeightGradientJob<Real>>(&job, 1));
     input_gradient(pass.device, weights.weight.view(), dlogits, dx);

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include <guild/core/config.hpp>
+#include <guild/modules/balance_support.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/common/add.hpp>
@@ -26,6 +27,7 @@ template <class S>
 struct NoisyTopKRouter {
   static constexpr TopKConfig config = S::routing;
   static constexpr bool has_selection_bias = false, heeds_shift = true;
+  static constexpr BalanceSupport balance{};  ///< all
   static_assert(
       config.scoring == Scoring::softmax && config.selection == Selection::greedy && config.normalize && !config.bias,
       "NoisyTopKRouter: its weights are the softmax of the logits that are kept, so routing must say softmax, "
@@ -86,7 +88,8 @@ struct NoisyTopKRouter {
     const auto dlogits = scratch.template take<Real>(x.rows, config.experts);
     const auto dclean = scratch.template take<Real>(x.rows, config.experts);
     const auto dspread = scratch.template take<Real>(x.rows, config.experts);
-    for (const auto& part : {dclean, dspread}) for_each_row(device, x.rows, part.cols, FillRow<Real>{part, Real(0)});
+    for_each_row(device, x.rows, config.experts, FillRow<Real>{dclean, Real(0)});
+    for_each_row(device, x.rows, config.experts, FillRow<Real>{dspread, Real(0)});
     route_backward(device, config, saved.logits, routing.experts, routing.weights, dweights, dlogits);
     balance_losses(device, config, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.experts,
                    pass.sequence_offsets, pass.balance_scale, dlogits, pass.counts.terms(pass.layer),

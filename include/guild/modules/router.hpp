@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include <guild/core/config.hpp>
+#include <guild/modules/balance_support.hpp>
 #include <guild/modules/linear.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/linear/bias.hpp>
@@ -23,6 +24,7 @@ struct TopKRouter {
   static constexpr Index identities = config.identities;
   static constexpr bool has_selection_bias = config.selection == Selection::noaux_tc;
   static constexpr bool heeds_shift = true;  ///< Routing::shift
+  static constexpr BalanceSupport balance{};  ///< all
 
   template <class Store>
   struct Weights {

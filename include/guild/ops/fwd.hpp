@@ -306,5 +306,16 @@ template <class Real> struct NoisyLogitsRow;
 template <class Real> struct RouteBackwardRow;
 template <class Real> struct RouterRow;
 
+// guild/ops/route/rows/sinkhorn.hpp
+template <class Real> struct SinkhornCostRow;
+template <class Real> struct SinkhornExpertsRow;
+template <class Real> struct SinkhornLogitsRow;
+template <class Real> struct SinkhornStopRow;
+template <class Real> struct SinkhornTokenRow;
+template <class Real> struct SinkhornViews;
+
+// guild/ops/route/sinkhorn.hpp
+struct SinkhornOptions;
+
 }  // namespace v1
 }  // namespace guild

@@ -15,6 +15,7 @@
 #include <guild/core/refuse.hpp>
 #include <guild/device/arena.hpp>
 #include <guild/device/transfer.hpp>
+#include <guild/modules/balance_support.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/modules/takes_slots.hpp>
 #include <guild/ops/common/add.hpp>
@@ -121,6 +122,7 @@ class Objective {
   LossReport learn(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, const StepSize& size,
                    Weights<Gradients>& gradients, const RoutingCounts& counts = {},
                    std::span<const DeviceView<std::int32_t, 2>> choices = {}, const Noise& noise = {}) {
+    detail::require_balance<typename Model::Layers>(options_.balance);
     Frame memory(arena_);
     Pass<Device> pass = pass_of(device, weights, batch, memory);
     pass.choices = choices;

@@ -50,6 +50,9 @@ inline void check(const ObjectiveOptions& options) {
   require(options.balance.auxiliary, "BalanceOptions::auxiliary");
   require(options.balance.sequence, "BalanceOptions::sequence");
   require(options.balance.router_z, "BalanceOptions::router_z");
+  if (!std::isfinite(options.balance.entropy))
+    detail::refuse(ErrorCode::op_argument, {"is ", options.balance.entropy, "; the coefficient must be finite"},
+                   "BalanceOptions::entropy");
 }
 
 }  // namespace v1

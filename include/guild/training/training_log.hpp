@@ -54,6 +54,7 @@ inline namespace v1 {
   number("auxiliary_loss", report.balance.auxiliary);
   number("sequence_loss", report.balance.sequence);
   number("router_z_loss", report.balance.router_z);
+  if (report.balance.entropy != 0.0) number("entropy_loss", report.balance.entropy);
   number("rate", report.rate);
   number("gradient_norm", report.gradient_norm);
   writer.member("tokens", report.tokens).member("supervised", report.losses.next.count);

@@ -107,6 +107,7 @@ BalanceTerms textbook(const Case& at, double noise) {
         p_n[e] += s[e] / sum / double(end - begin);
       }
       terms.router_z += std::log(exps) * std::log(exps) / double(tokens);
+      for (const double score : s) terms.entropy -= score / sum * std::log(score / sum) / double(tokens);
     }
     for (std::size_t e = 0; e < experts; ++e) terms.sequence += double(end - begin) / double(tokens) * f_n[e] * p_n[e];
   }
@@ -120,22 +121,27 @@ TEST(Balance, TermsAreTheTextbookFormulas) {
   for (const TopKConfig& config : configs()) {
     const Case at(config, 13, 5);
     const auto expected = textbook(at, 0.7);
-    const auto got =
-        at.run({.importance = 2, .load = 3, .load_noise = 0.7, .auxiliary = 4, .sequence = 5, .router_z = 6});
+    const auto got = at.run(
+        {.importance = 2, .load = 3, .load_noise = 0.7, .auxiliary = 4, .sequence = 5, .router_z = 6, .entropy = 7});
     EXPECT_NEAR(got.importance, 2 * expected.importance, 1e-12);
     EXPECT_NEAR(got.load, 3 * expected.load, 1e-12);
     EXPECT_NEAR(got.auxiliary, 4 * expected.auxiliary, 1e-12);
     EXPECT_NEAR(got.sequence, 5 * expected.sequence, 1e-12);
     EXPECT_NEAR(got.router_z, 6 * expected.router_z, 1e-12);
-    EXPECT_GT(std::min({got.importance, got.load, got.sequence, got.router_z}), 0.01);
+    EXPECT_NEAR(got.entropy, 7 * expected.entropy, 1e-12);
+    EXPECT_GT(std::min({got.importance, got.load, got.sequence, got.router_z, got.entropy}), 0.01);
   }
 }
 
 TEST(Balance, GradientsEqualCentralDifferences) {
   const BalanceOptions each[] = {
-      {.importance = 0.7}, {.load = 0.9, .load_noise = 0.8},
-      {.auxiliary = 1.1},  {.sequence = 1.3},
-      {.router_z = 0.1},   {.importance = 0.7, .load = 0.9, .auxiliary = 1.1, .sequence = 1.3, .router_z = 0.1}};
+      {.importance = 0.7},
+      {.load = 0.9, .load_noise = 0.8},
+      {.auxiliary = 1.1},
+      {.sequence = 1.3},
+      {.router_z = 0.1},
+      {.entropy = 0.4},
+      {.importance = 0.7, .load = 0.9, .auxiliary = 1.1, .sequence = 1.3, .router_z = 0.1, .entropy = -0.6}};
   for (const TopKConfig& config : configs())
     for (const BalanceOptions& options : each) {
       Case at(config, 7, 3);
@@ -241,6 +247,18 @@ TEST(Balance, LoadAndZHaveTheValuesOfTheFormulas) {
   EXPECT_NEAR(at.run({.load = 0.1}).load, 0.1 * 4 * above * above, 1e-10);
   for (Index t = 0; t < 5; ++t) at.logits(t, 0) = at.logits(t, 1) = 0.5;
   EXPECT_NEAR(at.run({.router_z = 1e-3}).router_z, 1e-3 * std::pow(0.5 + std::log(2.0), 2), 1e-15);
+}
+
+TEST(Balance, EntropyIsThatOfATokensProbabilitiesAndFiniteWhereOneExpertHasAll) {
+  Case at({.experts = 4, .top_k = 1, .scoring = Scoring::softmax}, 5, 1);
+  for (Index t = 0; t < 5; ++t)
+    for (Index e = 0; e < 4; ++e) at.logits(t, e) = 0.5;
+  EXPECT_NEAR(at.run({.entropy = -0.1}).entropy, -0.1 * std::log(4.0), 1e-15);
+  for (Index t = 0; t < 5; ++t) at.logits(t, 2) = 2000.0;
+  Matrix<double> dlogits(5, 4);
+  for (double& value : dlogits.data) value = 0;
+  EXPECT_EQ(at.run({.entropy = 1}, &dlogits).entropy, 0.0);
+  for (double value : dlogits.data) EXPECT_EQ(value, 0.0);
 }
 
 TEST(Balance, IsZeroForAnEmptyBatchWithoutCoefficientsAndWhereAllExpertsServe) {

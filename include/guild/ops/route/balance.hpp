@@ -42,6 +42,7 @@ inline void check_sequences(std::span<const Index> offsets, Index tokens) {
 ///                weigh as many as their tokens (the plain mean where they are equally long): a short one cannot be
 ///                balanced, and packing does not change the sum.
 ///   router_z   : mean_t (log sum_i exp(logit_i))^2, whatever the scoring.
+///   entropy    : mean_t -sum_i p_i log p_i. log E where a token's experts are all alike, 0 where one has all.
 /// f is a constant in the gradient. p is computed from logarithms: scores that are all tiny still sum to one, so a
 /// router gains nothing by shrinking them. Sums over tokens are in double and in their order. A choice outside of the
 /// experts counts for nothing.
@@ -58,17 +59,21 @@ void balance_losses(Device& device, const TopKConfig& config, const BalanceOptio
   detail::require_shape(logits, tokens, experts, "balance_losses: logits");
   detail::require_shape(chosen, tokens, top_k, "balance_losses: chosen");
   if (dlogits.data != nullptr) detail::require_shape(dlogits, tokens, experts, "balance_losses: dlogits");
-  if (drawn.clean.data != nullptr)
-    for (const auto& part :
-         {drawn.clean, drawn.spread, View<const Real, 2>(drawn.dclean), View<const Real, 2>(drawn.dspread)})
-      detail::require_shape(part, tokens, experts, "balance_losses: drawn");
+  if (drawn.clean.data != nullptr) {
+    detail::require_shape(drawn.clean, tokens, experts, "balance_losses: drawn.clean");
+    detail::require_shape(drawn.spread, tokens, experts, "balance_losses: drawn.spread");
+    detail::require_shape(drawn.dclean, tokens, experts, "balance_losses: drawn.dclean");
+    detail::require_shape(drawn.dspread, tokens, experts, "balance_losses: drawn.dspread");
+  }
   detail::require(top_k >= 1 && top_k <= experts, "as many experts must be chosen as exist, and at least one",
                   "balance_losses: chosen");
   const bool has_load = options.load != 0.0 && top_k < experts, by_sequence = options.sequence != 0.0;
   detail::require(!has_load || options.load_noise > 0.0, "load_noise must be positive", "balance_losses: options");
   if (by_sequence) detail::check_sequences(sequence_offsets, tokens);
   const bool has_probability = by_sequence || options.auxiliary != 0.0;
-  if (tokens == 0 || !(has_probability || has_load || options.importance != 0.0 || options.router_z != 0.0)) return;
+  if (tokens == 0 ||
+      !(has_probability || has_load || options.importance != 0.0 || options.router_z != 0.0 || options.entropy != 0.0))
+    return;
   if (terms.data != nullptr) detail::require_size(terms, 1, "balance_losses: terms");
 
   auto scratch = device.scratch();
@@ -80,6 +85,7 @@ void balance_losses(Device& device, const TopKConfig& config, const BalanceOptio
   at.drawn = drawn;
   at.probability = scratch.template take<Real>(tokens, experts);
   if (options.router_z != 0.0) at.log_sum = scratch.template take<double>(tokens);
+  if (options.entropy != 0.0) at.entropy = scratch.template take<double>(tokens);
   if (has_load || by_sequence) at.border = scratch.template take<std::int32_t>(tokens, 2);
   if (options.importance != 0.0) at.gates = scratch.template take<Real>(tokens, top_k);
   for_each_row(device, tokens, 32 * experts, BalanceTokenRow<Real>{at});
@@ -102,9 +108,10 @@ void balance_losses(Device& device, const TopKConfig& config, const BalanceOptio
   for_each_row(device, 1, 8 * sequences * experts, derive);
   if (dlogits.data == nullptr) return;
   const double dlog_sum = factor * 2.0 * options.router_z / static_cast<double>(tokens);
-  for_each_row(
-      device, tokens, 32 * experts,
-      BalanceGradientRow<Real>{at, derive.dprobability, offsets, derive.dgate, derive.dload, dlog_sum, dlogits});
+  const double dentropy = factor * options.entropy / static_cast<double>(tokens);
+  for_each_row(device, tokens, 32 * experts,
+               BalanceGradientRow<Real>{at, derive.dprobability, offsets, derive.dgate, derive.dload, dlog_sum,
+                                        dentropy, dlogits});
 }
 
 /// Adds to counts_e [E] how many slots each expert has: offsets_e [E + 1] of an Assignment. Throws op_shape.

@@ -26,6 +26,12 @@ struct TopKBorder {
   GUILD_HD Index rival(Index e) const { return inside(e) ? next : last; }
 };
 
+/// -p log p, which is 0 at 0.
+template <class Real>
+GUILD_HD inline Real entropy_term(Real p) {
+  return p > Real(0) ? -p * std::log(p) : Real(0);
+}
+
 }  // namespace detail
 
 /// Logits whose noise was drawn, for the load that they might have had: the logits [T, E] before it, and what its
@@ -45,6 +51,7 @@ struct BalanceViews {
   View<const std::int32_t, 2> chosen;  ///< [T, K]
   View<Real, 2> probability;           ///< [T, E]: scores over their sum
   View<double> log_sum;                ///< [T]: log sum exp of the logits
+  View<double> entropy;                ///< [T]: of the probabilities
   View<std::int32_t, 2> border;        ///< [T, 2]: k-th and (k + 1)-th best logit
   View<Real, 2> gates;                 ///< [T, K]: routing weights before the scale
   DrawnNoise<Real> drawn{};            ///< without data: `logits` have none, and `noise` is the deviation of all
@@ -64,7 +71,7 @@ struct BalanceViews {
   }
 };
 
-/// Fills probability, and of log_sum, border and gates what has data, for one token.
+/// Fills probability, and of log_sum, entropy, border and gates what has data, for one token.
 template <class Real>
 struct BalanceTokenRow {
   static constexpr bool prefers_warp = true;
@@ -90,6 +97,11 @@ struct BalanceTokenRow {
         team.sum(experts, [=](Index e) { return p[e] = std::exp(detail::log_score(kind, logit[e]) - top); });
     team.sync();
     team.for_each(experts, [=](Index e) { p[e] /= total; });
+    if (at.entropy.data != nullptr) {
+      team.sync();
+      const Real sum = team.sum(experts, [=](Index e) { return detail::entropy_term(p[e]); });
+      if (team.rank() == 0) at.entropy.data[row] = static_cast<double>(sum);
+    }
     if (at.gates.data == nullptr) return;
 
     // By every member alike, in the order of choice, as in the router.
@@ -172,7 +184,7 @@ struct BalanceColumns {
 };
 
 /// dlogits += the gradient of all losses, from their derivatives by the sums of BalanceColumns. Those without data, and
-/// dlog_sum 0, belong to losses that are off.
+/// dlog_sum and dentropy 0, belong to losses that are off.
 template <class Real>
 struct BalanceGradientRow {
   BalanceViews<Real> at;
@@ -181,6 +193,7 @@ struct BalanceGradientRow {
   View<const double> dgate;            ///< [E]
   View<const double> dload;            ///< [E]
   double dlog_sum;                     ///< times the token's log sum
+  double dentropy;                     ///< of each token
   View<Real, 2> dlogits;               ///< [T, E]
 
   template <Team T>
@@ -222,9 +235,12 @@ struct BalanceGradientRow {
 
     const bool has_z = dlog_sum != 0.0;
     const Real log_sum = has_z ? Real(at.log_sum.data[row]) : Real(0), dz = Real(dlog_sum) * log_sum;
+    const bool has_entropy = dentropy != 0.0;
+    const Real entropy = has_entropy ? Real(at.entropy.data[row]) : Real(0), sure = Real(dentropy);
     team.for_each(experts, [=](Index e) {
       Real dscore = dp == nullptr ? Real(0) : p[e] * (Real(dp[e]) - along);
       if (pull_all) dscore -= p[e] * pull;
+      if (has_entropy) dscore += sure * (detail::entropy_term(p[e]) - p[e] * entropy);
       Real sum = dscore * slope(e);
       if (has_z) sum += dz * std::exp(logit[e] - log_sum);
       if (dl != nullptr && from.drawn.clean.data == nullptr) sum += load_slope(e);

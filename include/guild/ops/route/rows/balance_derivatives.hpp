@@ -14,6 +14,9 @@ struct BalanceOptions {
   double auxiliary = 0.0;   ///< share of tokens times mean score over the batch (arXiv 2101.03961, eq. 4); 1e-2 there
   double sequence = 0.0;    ///< the same within each sequence (DeepSeek-V3 report, eq. 17-20); 1e-4 there
   double router_z = 0.0;    ///< size of the logits (arXiv 2202.08906, eq. 5); 1e-3 there
+  /// Of the mean entropy of a token's probabilities (LIMoE, arXiv 2206.02770, section 2.2: the local loss). Positive: a
+  /// token's choice becomes sure of itself; negative, alone of these: it stays open.
+  double entropy = 0.0;
 };
 
 /// The values of the losses, already times their coefficients.
@@ -23,13 +26,15 @@ struct BalanceTerms {
   double auxiliary = 0.0;
   double sequence = 0.0;
   double router_z = 0.0;
-  [[nodiscard]] GUILD_HD double sum() const { return importance + load + auxiliary + sequence + router_z; }
+  double entropy = 0.0;
+  [[nodiscard]] GUILD_HD double sum() const { return importance + load + auxiliary + sequence + router_z + entropy; }
   GUILD_HD BalanceTerms& operator+=(const BalanceTerms& other) {
     importance += other.importance;
     load += other.load;
     auxiliary += other.auxiliary;
     sequence += other.sequence;
     router_z += other.router_z;
+    entropy += other.entropy;
     return *this;
   }
 };
@@ -61,8 +66,10 @@ struct BalanceDerivativesRow {
     if (dprobability.data != nullptr) add_probability(sum);
     for (Index t = 0; t < at.log_sum.size; ++t) sum.router_z += at.log_sum.data[t] * at.log_sum.data[t];
     sum.router_z *= options.router_z / static_cast<double>(at.logits.rows);
-    terms.data[0] += BalanceTerms{share * sum.importance, share * sum.load, share * sum.auxiliary, share * sum.sequence,
-                                  share * sum.router_z};
+    for (Index t = 0; t < at.entropy.size; ++t) sum.entropy += at.entropy.data[t];
+    sum.entropy *= options.entropy / static_cast<double>(at.logits.rows);
+    terms.data[0] += BalanceTerms{share * sum.importance, share * sum.load,     share * sum.auxiliary,
+                                  share * sum.sequence,   share * sum.router_z, share * sum.entropy};
   }
 
  private:
