@@ -40,7 +40,8 @@ std::string literal(guild::Scoring value) {
 }
 std::string literal(guild::Selection value) { return "guild::Selection::" + std::string(guild::name(value)); }
 std::string literal(guild::Activation value) {
-  return value == guild::Activation::silu ? "guild::Activation::silu" : "guild::Activation::gelu_tanh";
+  constexpr const char* names[] = {"silu", "gelu_tanh", "gelu", "relu_squared"};
+  return std::string("guild::Activation::") + names[static_cast<int>(value)];
 }
 std::string literal(guild::RopeScaling value) { return "guild::RopeScaling::" + std::string(guild::name(value)); }
 std::string literal(guild::NormGain value) { return "guild::NormGain::" + std::string(guild::name(value)); }

@@ -263,6 +263,8 @@
 #include <guild/modules/takes_slots.hpp>
 #include <guild/modules/token_inflation.hpp>
 #include <guild/modules/token_novelty.hpp>
+#include <guild/modules/ungated_expert_pool.hpp>
+#include <guild/modules/ungated_mlp.hpp>
 #include <guild/modules/weighted_cache.hpp>
 #include <guild/modules/weighted_keys.hpp>
 #include <guild/modules/whole_slots.hpp>
@@ -299,6 +301,7 @@
 #include <guild/ops/common/cpu/avx512.hpp>
 #include <guild/ops/common/exponential.hpp>
 #include <guild/ops/common/fault.hpp>
+#include <guild/ops/common/normal.hpp>
 #include <guild/ops/common/pieces.hpp>
 #include <guild/ops/common/ring_check.hpp>
 #include <guild/ops/common/rows/add.hpp>
@@ -333,6 +336,7 @@
 #include <guild/ops/head/embedding.hpp>
 #include <guild/ops/head/rows/cross_entropy.hpp>
 #include <guild/ops/head/rows/embedding.hpp>
+#include <guild/ops/linear/activate.hpp>
 #include <guild/ops/linear/bias.hpp>
 #include <guild/ops/linear/cpu/axpy_avx512.hpp>
 #include <guild/ops/linear/cpu/baseline.hpp>
@@ -349,6 +353,7 @@
 #include <guild/ops/linear/gated.hpp>
 #include <guild/ops/linear/job.hpp>
 #include <guild/ops/linear/linear.hpp>
+#include <guild/ops/linear/rows/activate.hpp>
 #include <guild/ops/linear/rows/activation.hpp>
 #include <guild/ops/linear/rows/bias.hpp>
 #include <guild/ops/linear/rows/swiglu.hpp>

@@ -89,6 +89,22 @@ TEST(Memory, CountsDenseAndTiedModels) {
   EXPECT_EQ(guild::parameter_count(c), dense);
 }
 
+TEST(Memory, CountsNetworksWithoutGates) {
+  auto ungated = guild::config_of<guild::DeepSeekV2LiteSpec>;
+  const auto trunk = std::get<guild::TrunkConfig>(ungated);
+  auto& dense = std::get<guild::DenseConfig>(ungated);
+  auto& experts = std::get<guild::ExpertConfig>(ungated);
+  const auto before = guild::parameter_count(ungated).total;
+  dense.activation.gated = experts.activation.gated = false;
+  const std::int64_t count = std::get<guild::TopKConfig>(ungated).experts + experts.shared;
+  EXPECT_EQ(before - guild::parameter_count(ungated).total,
+            trunk.hidden * (std::int64_t{dense.hidden} + (trunk.layers - 1) * count * experts.hidden));
+  experts.shared_gate = true;
+  const auto gated = guild::parameter_count(ungated).total;
+  experts.shared_gate = false;
+  EXPECT_EQ(gated - guild::parameter_count(ungated).total, std::int64_t{trunk.hidden} * (trunk.layers - 1));
+}
+
 TEST(Memory, SaturatesInsteadOfWrapping) {
   const auto estimate = guild::estimate_memory(r1, DType::f32, std::numeric_limits<std::int64_t>::max(), 4);
   EXPECT_EQ(estimate.cache, std::numeric_limits<std::int64_t>::max());

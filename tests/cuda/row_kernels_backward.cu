@@ -3,6 +3,7 @@
 #include <guild/device/cpu.hpp>
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/experts/shared_gate.hpp>
+#include <guild/ops/linear/activate.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
 #include <guild/ops/route/buffering.hpp>
 #include <guild/ops/route/noise.hpp>
@@ -66,6 +67,15 @@ void experts(guild::Cpu& cpu, guild::Cuda& cuda) {
     guild::swiglu_backward(cpu, gate.on_host(), up.on_host(), dh.on_host(), dh.on_host());
     guild::swiglu_backward(cuda, gate.on_device(), up.on_device(), dh.on_device(), dh.on_device());
     gate.compare(cuda, 1e-3, "swiglu_backward: gate");
+    for (const auto kind : {guild::Activation::relu_squared, guild::Activation::gelu}) {
+      const guild::ActivationConfig activation = {.kind = kind, .gated = false};
+      guild::activate(cpu, gate.on_host(), up.on_host(), activation);
+      guild::activate(cuda, gate.on_device(), up.on_device(), activation);
+      up.compare(cuda, 1e-3, "activate");
+      guild::activate_backward(cpu, gate.on_host(), up.on_host(), activation);
+      guild::activate_backward(cuda, gate.on_device(), up.on_device(), activation);
+      gate.compare(cuda, 1e-3, "activate_backward");
+    }
     dh.compare(cuda, 1e-3, "swiglu_backward: h");
   }
 }

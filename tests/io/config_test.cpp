@@ -680,6 +680,8 @@ constexpr bool is_possible(const guild::ActivationConfig& activation) {
 static_assert(is_possible({.alpha = 1.702, .limit = 7.0, .up_offset = 1.0}));
 static_assert(is_possible({.kind = guild::Activation::gelu_tanh}));
 static_assert(!is_possible({.kind = guild::Activation::gelu_tanh, .alpha = 1.702}));
+static_assert(is_possible({.kind = guild::Activation::relu_squared, .gated = false}));
+static_assert(!is_possible({.kind = guild::Activation::relu_squared}) && !is_possible({.gated = false, .limit = 1.0}));
 static_assert(!is_possible({.alpha = 0.0}) && !is_possible({.limit = -1.0}));
 constexpr bool is_llama3(double low, double high) {
   const guild::RopeConfig rope = {

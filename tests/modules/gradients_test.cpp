@@ -67,6 +67,8 @@ struct EmbeddingCase : LayerCase<guild::Embedding<19, 12, Scale>, TinySpec> {
 using DenseCase = LayerCase<guild::DenseFeedForward<TinySpec>, TinySpec>;
 using GeluCase = LayerCase<guild::DenseFeedForward<GeluSpec>, TinySpec>;
 using LimitedMoeCase = LayerCase<guild::Moe<GeluSpec>, TinySpec>;
+using UngatedCase = LayerCase<guild::DenseFeedForward<UngatedSpec>, TinySpec>;
+using UngatedMoeCase = LayerCase<guild::Moe<UngatedSpec>, TinySpec>;
 using BiasedMoeCase = LayerCase<guild::Moe<BiasedSpec>, TinySpec>;
 using MlaCase = UncachedCase<guild::Mla<TinySpec>, TinySpec>;
 using MlaPlainQueryCase = UncachedCase<guild::Mla<PlainQuerySpec>, PlainQuerySpec>;
@@ -254,11 +256,11 @@ using Cases = testing::Types<
     MlaPlainQueryCase, GqaCase, RowNormGqaCase, CompressorCase<2, guild::PoolWindows::overlapping>,
     CompressorCase<3, guild::PoolWindows::apart>, SharedKvCase, LocalSharedKvCase, PooledCase, OverlappingPooledCase,
     LocalGqaCase, LocalMlaCase, FarBiasGqaCase, FarBiasMlaCase, BranchesMlaCase, HeadGateGqaCase, GeluCase,
-    LimitedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase, StackCase<TinySpec>,
-    StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>, MoeRootCase, MoeHashCase,
-    StackCase<HashSpec>, StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>, StreamedLayerCase,
-    StackCase<MergeSpec<HalfOfTokens, FewRanks>>, StackCase<MergeSpec<HalfOfTokens, WholeSlots>>, StackCase<NestedSpec>,
-    BothWays<MatchedSpec>>;
+    LimitedMoeCase, UngatedCase, UngatedMoeCase, BiasedMoeCase, MoeCase, MoeSoftmaxCase, BlockCase, FourNormsCase,
+    StackCase<TinySpec>, StackCase<RecomputeSpec>, HyperBlockCase<HyperSpec>, HyperBlockCase<HyperFourNormsSpec>,
+    MoeRootCase, MoeHashCase, StackCase<HashSpec>, StackCase<HyperSpec>, StackCase<HyperRecomputeSpec>,
+    StreamedLayerCase, StackCase<MergeSpec<HalfOfTokens, FewRanks>>, StackCase<MergeSpec<HalfOfTokens, WholeSlots>>,
+    StackCase<NestedSpec>, BothWays<MatchedSpec>>;
 TYPED_TEST_SUITE(Gradients, Cases);
 
 TYPED_TEST(Gradients, AgreeWithCentralDifferencesInARaggedBatch) { gradient_check<TypeParam>({4, 1, 6}, 3); }

@@ -56,12 +56,23 @@ struct PlainQuerySpec : TinySpec {
 /// Networks of other activations; limits that some values exceed; a shared expert with a gate.
 struct GeluSpec : TinySpec {
   static constexpr guild::DenseConfig dense = {
-      .hidden = 14, .layers = 1, .activation = {.kind = guild::Activation::gelu_tanh}};
+      .hidden = 14, .layers = 1, .activation = {.kind = guild::Activation::gelu}};
   static constexpr guild::ExpertConfig experts = {.hidden = 5,
                                                   .shared = 1,
                                                   .shared_hidden = 7,
                                                   .shared_gate = true,
                                                   .activation = {.alpha = 1.702, .limit = 0.7, .up_offset = 1.0}};
+};
+
+/// Networks without a gate; a shared expert with one of the token.
+struct UngatedSpec : TinySpec {
+  static constexpr guild::DenseConfig dense = {
+      .hidden = 14, .layers = 1, .activation = {.kind = guild::Activation::gelu, .gated = false}};
+  static constexpr guild::ExpertConfig experts = {
+      .hidden = 5,
+      .shared = 1,
+      .shared_gate = true,
+      .activation = {.kind = guild::Activation::relu_squared, .gated = false}};
 };
 
 /// Experts and a router with biases.

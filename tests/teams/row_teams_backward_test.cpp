@@ -6,6 +6,7 @@
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/experts/shared_gate.hpp>
 #include <guild/ops/head/embedding.hpp>
+#include <guild/ops/linear/activate.hpp>
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/norm/layer_norm.hpp>
 #include <guild/ops/norm/rms_norm.hpp>
@@ -68,6 +69,23 @@ TEST(RowTeamsBackward, ExpertsAgree) {
           return part % 4 == 0 ? gate : part % 4 == 1 ? up : part % 4 == 2 ? dh : dweights;
         },
         part % 4 == 3 ? 1e-5 : 0.0);
+}
+
+TEST(RowTeamsBackward, NetworksWithoutGatesAgree) {
+  const std::vector<float> weights = {0.5f, -2.0f, 1.0f};
+  for (const auto kind : {guild::Activation::relu_squared, guild::Activation::gelu})
+    expect_same(
+        [&](auto& device) {
+          std::mt19937 random(2);
+          Matrix<float> z(3, 45), h(3, 45), dweights(1, 3);
+          z.fill_normal(random);
+          const guild::ActivationConfig activation = {.kind = kind, .gated = false};
+          guild::activate(device, std::as_const(z).view(), h.view(), activation);
+          guild::activate_backward(device, z.view(), h.view(), activation, view_of(weights), dweights.view().row(0));
+          for (const auto* part : {&z.data, &dweights.data}) h.data.insert(h.data.end(), part->begin(), part->end());
+          return h;
+        },
+        1e-5);
 }
 
 TEST(RowTeamsBackward, GatesOfSharedExpertsAgree) {

@@ -133,9 +133,16 @@ constexpr Tally streams_tally(const Config& c, std::int64_t layers, std::int64_t
   }
 }
 
-/// A gated MLP: gate and up projection, down projection.
-constexpr Tally mlp_tally(std::int64_t hidden, std::int64_t inner) {
-  return 2 * matrix(inner, hidden) + matrix(hidden, inner);
+/// An MLP: gate, if it has one, and up projection, down projection.
+constexpr Tally mlp_tally(std::int64_t hidden, std::int64_t inner, const ActivationConfig& activation) {
+  return (activation.gated ? 2 : 1) * matrix(inner, hidden) + matrix(hidden, inner);
+}
+
+/// A dense layer's.
+template <class Config>
+constexpr Tally dense_tally(const Config& c) {
+  const DenseConfig dense = part_or(c, DenseConfig{});
+  return mlp_tally(std::get<TrunkConfig>(c).hidden, dense.hidden, dense.activation);
 }
 
 /// Router, shared experts and `count` routed ones.
@@ -144,8 +151,8 @@ constexpr Tally experts_tally(const Config& c, std::int64_t count) {
   const TopKConfig routing = part_or(c, TopKConfig{.experts = 0});
   const ExpertConfig experts = part_or(c, ExpertConfig{.shared = 0});
   const std::int64_t hidden = std::get<TrunkConfig>(c).hidden;
-  Tally t = count * mlp_tally(hidden, experts.hidden);
-  if (experts.shared > 0) t = t + mlp_tally(hidden, experts.shared_width());
+  Tally t = count * mlp_tally(hidden, experts.hidden, experts.activation);
+  if (experts.shared > 0) t = t + mlp_tally(hidden, experts.shared_width(), experts.activation);
   if (experts.shared_gate) t.plain += hidden;
   if (experts.bias) t.plain += count * (2 * experts.hidden + hidden);
   t.plain += std::int64_t{routing.over_all().experts} * (hidden + (routing.bias ? 1 : 0));
@@ -164,7 +171,7 @@ constexpr Tally main_tally(const Config& c, std::int64_t experts) {
   const TrunkConfig& trunk = std::get<TrunkConfig>(c);
   const std::int64_t sparse = expert_layers(c), halves = layer_halves(c);
   const std::int64_t dense = halves > 1 ? halves * trunk.layers : trunk.layers - sparse;  // experts are beside them
-  Tally t = halves * trunk.layers * mixer_tally(c) + dense * mlp_tally(trunk.hidden, part_or(c, DenseConfig{}).hidden);
+  Tally t = halves * trunk.layers * mixer_tally(c) + dense * dense_tally(c);
   if (sparse > 0) t = t + sparse * experts_tally(c, experts);
   t.plain += trunk.hidden + (trunk.tied_embeddings ? 1 : 2) * embedding_count(c);
   if (sparse > 0 && part_or(c, TopKConfig{}).selection == Selection::noaux_tc)  // tables have no selection bias
@@ -177,8 +184,7 @@ template <class Config>
 constexpr Tally mtp_tally(const Config& c) {
   const std::int64_t hidden = std::get<TrunkConfig>(c).hidden;
   const int experts = part_or(c, TopKConfig{.experts = 0}).experts;
-  Tally t =
-      mixer_tally(c) + (experts > 0 ? experts_tally(c, experts) : mlp_tally(hidden, part_or(c, DenseConfig{}).hidden));
+  Tally t = mixer_tally(c) + (experts > 0 ? experts_tally(c, experts) : dense_tally(c));
   t.plain += 3 * hidden + hidden * 2 * hidden;
   t = t + streams_tally(c, 1, 1);
   if constexpr (has_part<IndexerConfig, Config> && has_part<MlaConfig, Config>)

@@ -109,7 +109,8 @@ inline constexpr T values_of[1] = {};
 template <>
 inline constexpr Scoring values_of<Scoring>[3] = {Scoring::sigmoid, Scoring::softmax, Scoring::sqrt_softplus};
 template <>
-inline constexpr Activation values_of<Activation>[2] = {Activation::silu, Activation::gelu_tanh};
+inline constexpr Activation values_of<Activation>[4] = {Activation::silu, Activation::gelu_tanh, Activation::gelu,
+                                                        Activation::relu_squared};
 template <>
 inline constexpr Selection values_of<Selection>[3] = {Selection::greedy, Selection::group_limited_greedy,
                                                       Selection::noaux_tc};

@@ -16,6 +16,7 @@
 #include <guild/modules/router.hpp>
 #include <guild/modules/segment.hpp>
 #include <guild/modules/stack.hpp>
+#include <guild/modules/ungated_expert_pool.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -28,7 +29,8 @@ struct SpecBase {
   template <class S>
   using Router = TopKRouter<S>;  ///< which experts serve a token
   template <class S>
-  using Experts = ExpertPool<S>;
+  using Experts = typename std::conditional_t<S::experts.activation.gated, std::type_identity<ExpertPool<S>>,
+                                              std::type_identity<UngatedExpertPool<S>>>::type;
   template <class S>
   using Dispatch = Here;  ///< how rows reach the experts
   template <class S>

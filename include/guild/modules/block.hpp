@@ -12,6 +12,7 @@
 #include <guild/modules/pass.hpp>
 #include <guild/modules/residual.hpp>
 #include <guild/modules/sequence_cache.hpp>
+#include <guild/modules/ungated_mlp.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -30,9 +31,9 @@ struct DenseActivation {
 };
 }  // namespace detail
 
-/// The leading layers' feed-forward: one dense gated network, with the interface of Moe.
+/// The leading layers' feed-forward: one dense network, with the interface of Moe.
 template <class S>
-struct DenseFeedForward : Mlp<S::config.hidden, S::dense.hidden, detail::DenseActivation<S>> {
+struct DenseFeedForward : FeedForwardOf<S::config.hidden, S::dense.hidden, detail::DenseActivation<S>> {
   static constexpr Index chosen_experts = 0;
 };
 

@@ -18,7 +18,7 @@ inline namespace v1 {
 /// with c = `S::capacity.factor`: the experts that a token has in the mean (published: 2). A token may have none, or
 /// all E; its weights are its scores (of a softmax over experts as published, section 3.2), without normalising.
 /// Experts choose within each sequence, so that what it gets does not depend on its batch, in training and at inference
-/// alike. Load is balanced by construction: of the balancing losses the z-loss alone is added.
+/// alike. Load is balanced by construction: of the balancing losses those of logits are left.
 ///
 /// Who is chosen depends on the tokens that follow: for bidirectional passes alone (masked models, encoders); causal
 /// ones are refused. Gives E choices a token, `no_expert` for the experts that did not take it; routing.top_k is not
@@ -29,6 +29,7 @@ struct ExpertChoiceRouter : TopKRouter<S> {
   static constexpr Index choices = Base::config.experts;
   static constexpr double factor = S::capacity.factor;
   static constexpr bool choose_by_logits = false, heeds_shift = false;  // tokens do not choose
+  static constexpr BalanceSupport balance = BalanceSupport::of_logits();
   static_assert(factor > 0.0, "ExpertChoiceRouter: the capacity factor must be above 0");
   static_assert(S::routing.selection == Selection::greedy && !S::routing.normalize,
                 "ExpertChoiceRouter: routing must have greedy selection and no normalising: experts choose, and a "
@@ -80,7 +81,7 @@ struct ExpertChoiceRouter : TopKRouter<S> {
                        DeviceView<std::type_identity_t<Real>, 2> dweights, DeviceView<Real, 2> dx,
                        typename Base::template Weights<Gradients>& gradients) {
     Pass<Device> balanced = pass;
-    balanced.balance = BalanceOptions{.router_z = pass.balance.router_z};
+    balanced.balance = balance.only(pass.balance);
     Base::backward(balanced, weights, x, saved, routing, dweights, dx, gradients);
   }
 

@@ -19,6 +19,8 @@ struct ExpertPool {
   static constexpr Index count = S::routing.experts;
   static constexpr Index size = S::config.hidden, hidden = S::experts.hidden;
   static constexpr bool has_bias = S::experts.bias;
+  static_assert(S::experts.activation.gated,
+                "ExpertPool: experts.activation.gated is false; UngatedExpertPool has experts without gates");
 
   /// Expert e is the gated network of the three matrices e: y = down(f(gate x) * up x), f of `S::experts.activation`;
   /// the biases, if there are any, are added to the products.

@@ -347,6 +347,12 @@ template <class Real> struct TokenNovelty;
 template <class Real> struct TokenRows;
 template <int Offset> struct LearnedSigmoid;
 
+// guild/modules/ungated_expert_pool.hpp
+template <class S> struct UngatedExpertPool;
+
+// guild/modules/ungated_mlp.hpp
+template <Index Size, Index Hidden, class Of> struct UngatedMlp;
+
 // guild/modules/weighted_cache.hpp
 template <class Rows> struct WeightedCache;
 

@@ -21,6 +21,8 @@ inline constexpr double gshard_second_threshold = 0.5;
 template <class S, const double& Threshold>
 struct ChanceOfSecondRouter : TopKRouter<S> {
   using Base = TopKRouter<S>;
+  /// Of first choices, or of logits.
+  static constexpr BalanceSupport balance = {.importance = false, .load = false, .sequence = false};
   static constexpr bool choose_by_logits = false;  // a decorator around it would pass over what it drops
   static_assert(Threshold > 0.0, "GShardRouter: the threshold of the second expert's weight must be above 0");
 
@@ -39,7 +41,9 @@ struct ChanceOfSecondRouter : TopKRouter<S> {
                        Routing<std::type_identity_t<Real>> routing, DeviceView<std::type_identity_t<Real>, 2> dweights,
                        DeviceView<Real, 2> dx, Gradients& gradients) {
     routing.counted = routing.experts.middle_cols(0, 1);
-    Base::backward(pass, weights, x, saved, routing, dweights, dx, gradients);
+    Pass<Device> balanced = pass;
+    balanced.balance = balance.only(pass.balance);
+    Base::backward(balanced, weights, x, saved, routing, dweights, dx, gradients);
   }
 };
 

@@ -108,7 +108,7 @@ struct Moe {
 
     const auto y_sent = room.template take<Real>(there.slots(), S::config.hidden);
     const auto shared_keep = part_of(keep, &Saved<Real>::shared);
-    const auto beside = Shared::template jobs<Real>(room, weights.shared, x, y, shared_keep);
+    const auto beside = Shared::template jobs<Real>(pass, room, weights.shared, x, y, shared_keep);
     const auto experts_keep = part_of(keep, &Saved<Real>::experts);
     static_assert(
         requires {

@@ -7,8 +7,8 @@
 #include <type_traits>
 
 #include <guild/modules/linear.hpp>
-#include <guild/modules/mlp.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/ungated_mlp.hpp>
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/experts/shared_gate.hpp>
 
@@ -23,12 +23,14 @@ struct ExpertActivation {
 }  // namespace detail
 
 /// As `S::experts` says. Its products run beside those of the routed experts: `first` and `second` are jobs for
-/// Spec::Experts, which has to run them, and `finish` comes after.
+/// Spec::Experts, which has to run them, and `finish` comes after. (The first product of a network without a gate is no
+/// such job, and runs at once.)
 template <class S>
 struct SharedExperts {
   static constexpr bool exists = S::experts.shared > 0, has_gate = exists && S::experts.shared_gate;
   static constexpr Index size = S::config.hidden, hidden = S::experts.shared_width();
-  using Network = Mlp<size, hidden, detail::ExpertActivation<S>>;
+  using Network = FeedForwardOf<size, hidden, detail::ExpertActivation<S>>;
+  static constexpr bool gated = Network::activation.gated;  ///< the network itself
   using Gate = Linear<1, size>;
 
   template <class Store>
@@ -50,17 +52,21 @@ struct SharedExperts {
 
   template <class Real>
   struct Jobs {
-    std::array<BasicGatedJob<Real>, exists ? 1 : 0> first;
+    std::array<BasicGatedJob<Real>, exists && gated ? 1 : 0> first;
     std::array<BasicLinearJob<Real>, exists ? (has_gate ? 2 : 1) : 0> second;
   };
   /// x and y [T, size]; y gets the network's output, before its gate.
-  template <class Real, class RoomOf, class Store>
-  static Jobs<Real> jobs(RoomOf& room, const Weights<Store>& weights, DeviceView<const Real, 2> x,
-                         DeviceView<Real, 2> y, Saved<Real>* keep) {
+  template <class Real, class Device, class RoomOf, class Store>
+  static Jobs<Real> jobs(const Pass<Device>& pass, RoomOf& room, const Weights<Store>& weights,
+                         DeviceView<const Real, 2> x, DeviceView<Real, 2> y, Saved<Real>* keep) {
     Jobs<Real> jobs;
-    if constexpr (exists) {
-      jobs.first[0] = Network::template first_half<Real>(room, weights, x, part_of(keep, &Saved<Real>::network));
+    const auto network_keep = part_of(keep, &Saved<Real>::network);
+    if constexpr (exists && gated) {
+      jobs.first[0] = Network::template first_half<Real>(room, weights, x, network_keep);
       jobs.second[0] = {weights.down.weight.view(), jobs.first[0].h, y};
+    } else if constexpr (exists) {
+      jobs.second[0] = {weights.down.weight.view(),
+                        Network::template first_half<Real>(pass, room, weights, x, network_keep), y};
     }
     if constexpr (has_gate) jobs.second[1] = {weights.token_gate.weight.view(), x, room.template take<Real>(x.rows, 1)};
     return jobs;
@@ -90,8 +96,11 @@ struct SharedExperts {
       const auto h = scratch.template take<Real>(x.rows, hidden);
       const auto dgates = scratch.template take<Real>(x.rows, 1);
       input_gradient(device, weights.down.weight.view(), dy, h);
-      expert_swiglu_backward(device, column(saved.gates), saved.network.gate, saved.network.up, h, column(dgates),
-                             Network::activation);
+      if constexpr (gated)
+        expert_swiglu_backward(device, column(saved.gates), saved.network.gate, saved.network.up, h, column(dgates),
+                               Network::activation);
+      else
+        activate_backward(device, saved.network.up, h, Network::activation, column(saved.gates), column(dgates));
       shared_gate_backward(device, column(saved.gates), column(dgates));
       Network::add_gradients(device, weights, x, dy, saved.network, h, dx, gradients);
       Gate::backward(device, weights.token_gate, x, dgates, dx, gradients.token_gate, Update::add);

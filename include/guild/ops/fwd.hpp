@@ -139,6 +139,10 @@ template <class Real> struct GroupedGradient;
 template <class Real> struct GroupedLinear;
 template <class Real> struct WeightGradientJob;
 
+// guild/ops/linear/rows/activate.hpp
+template <class Real> struct ActivateBackwardRow;
+template <class Real> struct ActivateRow;
+
 // guild/ops/linear/rows/bias.hpp
 template <class Real> struct AddBiasRow;
 

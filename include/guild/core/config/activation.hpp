@@ -1,6 +1,7 @@
-// What joins the two products of a gated network.
+// What joins the two products of a gated network, or follows the one product of a network without a gate.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -10,21 +11,25 @@
 namespace guild {
 inline namespace v1 {
 
-/// The nonlinearity of the gate.
+/// The nonlinearity.
 enum class Activation : std::uint8_t {
-  silu,       ///< z * sigmoid(alpha * z); alpha 1: SwiGLU (arXiv 2002.05202)
-  gelu_tanh,  ///< GELU in its tanh form (arXiv 1606.08415), 0.5 z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))): Gemma
+  silu,          ///< z * sigmoid(alpha * z); alpha 1: SwiGLU (arXiv 2002.05202)
+  gelu_tanh,     ///< GELU in its tanh form (arXiv 1606.08415), 0.5 z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))): Gemma
+  gelu,          ///< GELU, z times the normal distribution function of z (arXiv 1606.08415); gated: GeGLU
+  relu_squared,  ///< max(z, 0)^2 (Primer, arXiv 2109.08668); without a gate alone
 };
 
 /// The spelling of `hidden_act` in config.json.
 [[nodiscard]] constexpr std::string_view name(Activation activation) noexcept {
-  return activation == Activation::silu ? "silu" : "gelu_pytorch_tanh";
+  constexpr std::string_view names[] = {"silu", "gelu_pytorch_tanh", "gelu", "relu2"};
+  return names[static_cast<std::size_t>(activation)];
 }
 
 /// h = f(gate) * (up + up_offset), where f is `kind`; with a limit, of gate no more than limit, and of up no more and
-/// no less than +-limit. GPT-OSS: alpha 1.702, limit 7, up_offset 1.
+/// no less than +-limit. GPT-OSS: alpha 1.702, limit 7, up_offset 1. Without a gate h = f(up).
 struct ActivationConfig {
   Activation kind = Activation::silu;  ///< `hidden_act`
+  bool gated = true;                   ///< false: a network of two matrices, up and down
   double alpha = 1.0;                  ///< `swiglu_alpha`, of silu
   double limit = 0.0;                  ///< `swiglu_limit`; 0: none
   double up_offset = 0.0;
@@ -34,6 +39,7 @@ struct ActivationConfig {
   template <class F, class... C>
   static constexpr void fields(F&& f, C&... c) {
     f(ConfigField{"hidden_act", "activation.kind", Absent::as_default}, c.kind...);
+    f(ConfigField{"", "activation.gated"}, c.gated...);
     f(ConfigField{"swiglu_alpha", "activation.alpha", Absent::as_default}, c.alpha...);
     f(ConfigField{"swiglu_limit", "activation.limit", Absent::as_default}, c.limit...);
     f(ConfigField{"", "activation.up_offset"}, c.up_offset...);
@@ -51,6 +57,10 @@ struct ActivationConfig {
       return broken("swiglu_limit", "swiglu_limit must not be negative", limit);
     if (!detail::is_finite(up_offset))
       return broken("hidden_act", "activation.up_offset must be a finite number", up_offset);
+    if (!gated && (limit != 0.0 || up_offset != 0.0))
+      return broken("swiglu_limit", "swiglu_limit and activation.up_offset must be 0 where there is no gate", limit);
+    if (gated && kind == Activation::relu_squared)
+      return broken("hidden_act", "hidden_act may be relu2 only where there is no gate: activation.gated is true", 1.0);
     return std::nullopt;
   }
 };

@@ -179,7 +179,7 @@ struct HashConfig {
   }
 };
 
-/// The experts of a layer: gated networks.
+/// The experts of a layer: networks with a gate, or without one.
 struct ExpertConfig {
   int hidden = 1408;         ///< `moe_intermediate_size` of one expert
   int shared = 1;            ///< `n_shared_experts`, run as one network for every token
@@ -213,6 +213,8 @@ struct ExpertConfig {
     if (shared == 0 && (shared_hidden != 0 || shared_gate))
       return ConfigProblem{ErrorCode::cf_moe, "n_shared_experts",
                            "n_shared_experts must be above 0 where shared experts have a width or a gate", 0.0};
+    if (bias && !activation.gated)
+      return ConfigProblem{ErrorCode::cf_moe, "bias", "bias must be false of experts without a gate", 1.0};
     return activation.problem();
   }
 };

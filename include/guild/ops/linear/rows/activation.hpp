@@ -1,9 +1,10 @@
-// What joins gate and up of a gated network, element by element, and the slopes of it.
+// What joins gate and up of a gated network, or follows up in one without a gate, element by element, and its slopes.
 #pragma once
 
 #include <guild/core/config/activation.hpp>
 #include <guild/device/team.hpp>
 #include <guild/ops/common/exponential.hpp>
+#include <guild/ops/common/normal.hpp>
 #include <limits>
 
 namespace guild {
@@ -78,13 +79,51 @@ struct GeluGate {
   }
 };
 
+/// z Phi(z) * (up + offset), both within limits: the slope is Phi + z phi. Beyond +-20 gelu is z or 0.
+template <class Real>
+struct ExactGeluGate {
+  GateLimits<Real> limits;
+  GUILD_HD explicit ExactGeluGate(const ActivationConfig& c) : limits(c) {}
+  GUILD_HD GatedValue<Real> operator()(Real g, Real u) const {
+    const Real z = limits.gate(g);
+    const Real near = z > Real(20) ? Real(20) : z < Real(-20) ? Real(-20) : z;
+    const Real below = normal_below(near);
+    return {z * below, limits.gate_slope(g) * (below + near * normal_density(near)), limits.up(u), limits.up_slope(u)};
+  }
+};
+
+/// max(z, 0)^2, without a gate.
+template <class Real>
+struct ReluSquared {
+  GUILD_HD explicit ReluSquared(const ActivationConfig&) {}
+  GUILD_HD GatedValue<Real> operator()(Real z, Real) const {
+    const Real above = z > Real(0) ? z : Real(0);
+    return {above * above, Real(2) * above, Real(1), Real(0)};
+  }
+};
+
 /// Calls f with the gate that a config means: one loop for each, and none that decides by element.
 template <class Real, class F>
 GUILD_TEAM_INLINE GUILD_HD inline void with_gate(const ActivationConfig& config, F&& f) {
   if (config.kind == Activation::gelu_tanh)
     f(GeluGate<Real>(config));
+  else if (config.kind == Activation::gelu)
+    f(ExactGeluGate<Real>(config));
   else if (config.alpha == 1.0 && config.limit == 0.0 && config.up_offset == 0.0)
     f(SiluGate<Real>(config));
+  else
+    f(LimitedSiluGate<Real>(config));
+}
+
+/// The same of an activation without a gate: its value for up = 1.
+template <class Real, class F>
+GUILD_TEAM_INLINE GUILD_HD inline void with_activation(const ActivationConfig& config, F&& f) {
+  if (config.kind == Activation::relu_squared)
+    f(ReluSquared<Real>(config));
+  else if (config.kind == Activation::gelu)
+    f(ExactGeluGate<Real>(config));
+  else if (config.kind == Activation::gelu_tanh)
+    f(GeluGate<Real>(config));
   else
     f(LimitedSiluGate<Real>(config));
 }
