@@ -645,7 +645,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 56);
+  EXPECT_EQ(fields, 58);
   EXPECT_EQ(one, two);
 }
 
