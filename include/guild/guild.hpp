@@ -20,6 +20,7 @@
 #include <guild/core/config.hpp>
 #include <guild/core/config/activation.hpp>
 #include <guild/core/config/attention.hpp>
+#include <guild/core/config/capacity.hpp>
 #include <guild/core/config/compression.hpp>
 #include <guild/core/config/family.hpp>
 #include <guild/core/config/feed_forward.hpp>
@@ -29,6 +30,7 @@
 #include <guild/core/config/layer_set.hpp>
 #include <guild/core/config/pool.hpp>
 #include <guild/core/config/rope.hpp>
+#include <guild/core/config/shortcut.hpp>
 #include <guild/core/config/trunk.hpp>
 #include <guild/core/config/window.hpp>
 #include <guild/core/config_check.hpp>
@@ -146,6 +148,8 @@
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
 #include <guild/models/llama_family.hpp>
+#include <guild/models/longcat_flash.hpp>
+#include <guild/models/longcat_flash_family.hpp>
 #include <guild/models/mini_r1.hpp>
 #include <guild/models/mixtral.hpp>
 #include <guild/models/mixtral_family.hpp>
@@ -169,15 +173,18 @@
 #include <guild/modules/cached_attention.hpp>
 #include <guild/modules/cached_rows.hpp>
 #include <guild/modules/caches.hpp>
+#include <guild/modules/capped.hpp>
 #include <guild/modules/compressed_cache.hpp>
 #include <guild/modules/compressed_keys.hpp>
 #include <guild/modules/compressor.hpp>
 #include <guild/modules/dispatch.hpp>
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/expert_buffering.hpp>
+#include <guild/modules/expert_choice_router.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
+#include <guild/modules/gshard_router.hpp>
 #include <guild/modules/gumbel_choice.hpp>
 #include <guild/modules/hash_router.hpp>
 #include <guild/modules/hyper_connections.hpp>
@@ -244,6 +251,7 @@
 #include <guild/modules/shared_indexer.hpp>
 #include <guild/modules/shared_kv.hpp>
 #include <guild/modules/shared_row_attention.hpp>
+#include <guild/modules/shortcut_block.hpp>
 #include <guild/modules/sinkhorn_router.hpp>
 #include <guild/modules/slot_inflation.hpp>
 #include <guild/modules/slot_masses.hpp>
@@ -251,6 +259,7 @@
 #include <guild/modules/soft_token_merging.hpp>
 #include <guild/modules/stack.hpp>
 #include <guild/modules/streams.hpp>
+#include <guild/modules/switch_router.hpp>
 #include <guild/modules/takes_slots.hpp>
 #include <guild/modules/token_inflation.hpp>
 #include <guild/modules/token_novelty.hpp>
@@ -304,6 +313,7 @@
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/common/rows/normal.hpp>
 #include <guild/ops/common/rows/orthonormalize.hpp>
+#include <guild/ops/common/rows/scale.hpp>
 #include <guild/ops/common/rows/scatter_rows.hpp>
 #include <guild/ops/common/scatter_rows.hpp>
 #include <guild/ops/common/shape_check.hpp>
@@ -314,9 +324,11 @@
 #include <guild/ops/experts/cpu/assignment.hpp>
 #include <guild/ops/experts/cpu/grouped.hpp>
 #include <guild/ops/experts/grouped.hpp>
+#include <guild/ops/experts/identities.hpp>
 #include <guild/ops/experts/rows/assignment.hpp>
 #include <guild/ops/experts/rows/bias.hpp>
 #include <guild/ops/experts/rows/combine.hpp>
+#include <guild/ops/experts/rows/identities.hpp>
 #include <guild/ops/experts/rows/shared_gate.hpp>
 #include <guild/ops/experts/shared_gate.hpp>
 #include <guild/ops/head/cross_entropy.hpp>
@@ -394,12 +406,16 @@
 #include <guild/ops/rope/table.hpp>
 #include <guild/ops/route/balance.hpp>
 #include <guild/ops/route/buffering.hpp>
+#include <guild/ops/route/capacity.hpp>
+#include <guild/ops/route/choose_tokens.hpp>
 #include <guild/ops/route/look_up.hpp>
 #include <guild/ops/route/noise.hpp>
 #include <guild/ops/route/route.hpp>
 #include <guild/ops/route/rows/balance.hpp>
 #include <guild/ops/route/rows/balance_derivatives.hpp>
 #include <guild/ops/route/rows/buffering.hpp>
+#include <guild/ops/route/rows/capacity.hpp>
+#include <guild/ops/route/rows/choose_tokens.hpp>
 #include <guild/ops/route/rows/look_up.hpp>
 #include <guild/ops/route/rows/noise.hpp>
 #include <guild/ops/route/rows/route.hpp>

@@ -1,10 +1,13 @@
 // Row kernels on the GPU against the same kernels on the CPU. Exits with 0 (all agree), 1 (some differ) or 77 (no GPU:
 // nothing was tested).
 #include <guild/device/cpu.hpp>
+#include <guild/device/host_team.hpp>
 #include <guild/ops/attention/join.hpp>
 #include <guild/ops/experts/combine.hpp>
+#include <guild/ops/experts/identities.hpp>
 #include <guild/ops/linear/swiglu.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
+#include <guild/ops/route/capacity.hpp>
 #include <limits>
 #include <span>
 
@@ -213,6 +216,36 @@ void joins(guild::Cpu& cpu, guild::Cuda& cuda) {
   lse.compare(cuda, 2e-6, "join_attention in place: lse");
 }
 
+void capacities(guild::Cpu& cpu, guild::Cuda& cuda) {
+  std::mt19937 random(9);
+  constexpr Index tokens = 300, experts = 7, dim = 75;
+  guild::HostTeams teams(1);  // the CPU sorts choices in another way
+  std::vector<std::int32_t> choices;
+  for (Index t = 0; t < tokens; ++t)
+    for (Index k = 0, first = Index(random() % 3); k < 2; ++k) choices.push_back(std::int32_t(first + k));
+  auto weights = matrix<float>(cuda, random, tokens, 2);
+  for (const auto order : {guild::DropOrder::position, guild::DropOrder::choice, guild::DropOrder::probability,
+                           guild::DropOrder::prioritized}) {
+    Twin<std::int32_t> chosen(cuda, tokens, 2, 2, choices), wanted(cuda, tokens, 2, 2, choices);
+    guild::drop_over_capacity(teams, order, experts, 60, guild::View<const float, 2>(weights.on_host()),
+                              chosen.on_host());
+    guild::drop_over_capacity(cuda, order, experts, 60, guild::DeviceView<const float, 2>(weights.on_device()),
+                              chosen.on_device());
+    chosen.compare(cuda, 0, "drop_over_capacity");
+    guild::undrop(cpu, chosen.on_host(), wanted.on_host());
+    guild::undrop(cuda, chosen.on_device(), wanted.on_device());
+    wanted.compare(cuda, 0, "undrop");
+  }
+  Twin<std::int32_t> chosen(cuda, tokens, 2, 2, choices);
+  auto x = matrix<float>(cuda, random, tokens, dim), y = matrix<float>(cuda, random, tokens, dim);
+  guild::add_identities(cpu, 2, chosen.on_host(), weights.on_host(), x.on_host(), y.on_host());
+  guild::add_identities(cuda, 2, chosen.on_device(), weights.on_device(), x.on_device(), y.on_device());
+  y.compare(cuda, 1e-6, "add_identities");
+  guild::identity_weight_gradients(cpu, 2, chosen.on_host(), x.on_host(), y.on_host(), weights.on_host());
+  guild::identity_weight_gradients(cuda, 2, chosen.on_device(), x.on_device(), y.on_device(), weights.on_device());
+  weights.compare(cuda, 1e-5, "identity_weight_gradients");
+}
+
 int run() {
   guild::Cuda cuda;
   guild::Cpu cpu({.threads = 2});
@@ -226,6 +259,7 @@ int run() {
   copies(cpu, cuda);
   pools(cpu, cuda);
   joins(cpu, cuda);
+  capacities(cpu, cuda);
   const Index held = cuda.scratch_bytes();
   routes(cpu, cuda);
   if (cuda.scratch_bytes() != held) ++failures, std::printf("FAILED scratch grew after warm-up\n");

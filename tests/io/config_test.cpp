@@ -571,6 +571,12 @@ TEST(Config, IsReadFromItsFolderAndNamesTheMissingFile) {
   std::filesystem::remove_all(folder);
 }
 
+/// Of the experts that give their input in models/longcat_v5, 5 to 7.
+bool gives_its_input(std::string_view name) {
+  const auto of = name.find(".experts.");
+  return of != std::string_view::npos && name[of + 9] >= '5';
+}
+
 TEST(Config, DescribesEveryModelFixtureDownToItsLastParameter) {
   int models = 0;
   for (const auto& entry :
@@ -589,7 +595,8 @@ TEST(Config, DescribesEveryModelFixtureDownToItsLastParameter) {
       for (const std::int64_t side : tensor.shape) elements *= side;
       if (tensor.name.ends_with("_blocks") || tensor.dtype == guild::DType::i8) elements *= 2;   // two values in a byte
       if (tensor.dtype == guild::DType::i64 || tensor.dtype == guild::DType::f8_e8m0) continue;  // tables, scales
-      if (tensor.name.starts_with("mtp.")) continue;                                             // not read
+      if (tensor.name.starts_with("mtp.") || tensor.name.starts_with("model.mtp.")) continue;    // not read
+      if (folder.ends_with("longcat_v5") && gives_its_input(tensor.name)) continue;              // nor are these
       if (!tensor.name.ends_with("_scale_inv") && !tensor.name.ends_with("_scales")) stored += elements;
     }
     EXPECT_EQ(predicts ? counted.stored : counted.total, stored) << folder;
@@ -638,7 +645,7 @@ TEST(Config, EveryFieldTakesPartInTheComparison) {
     value = before;
   };
   guild::for_each_config_field(change, two);
-  EXPECT_EQ(fields, 56);
+  EXPECT_EQ(fields, 58);
   EXPECT_EQ(one, two);
 }
 

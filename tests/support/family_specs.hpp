@@ -10,6 +10,7 @@
 #include <guild/models/glm5.hpp>
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/llama.hpp>
+#include <guild/models/longcat_flash.hpp>
 #include <guild/models/mixtral.hpp>
 #include <guild/models/olmoe.hpp>
 #include <guild/models/qwen2_moe.hpp>
@@ -348,6 +349,25 @@ struct DeepSeekV4Published : DeepSeekV4Sliding {
       .window = 8, .types = guild::LayerTypes("hcsc"), .rope_base = 10000.0};
   static constexpr IndexerConfig indexer = {.heads = 8, .dim = 10, .top_k = 6, .pairs = RopePairs::interleaved};
   static constexpr guild::HyperConfig hyper = {};
+};
+
+/// Of eight experts three give their input.
+struct Longcat : guild::LongcatFlashDefaults {
+  using CacheElement = float;
+  static constexpr TrunkConfig config = {
+      .vocab = 64, .hidden = 24, .layers = 2, .context = 128, .norm = {.epsilon = 1e-5}};
+  static constexpr MlaConfig attention = {.heads = 3,
+                                          .query_rank = 14,
+                                          .latent_rank = 10,
+                                          .nope_dim = 6,
+                                          .rope_dim = 4,
+                                          .value_dim = 5,
+                                          .scaled_latents = true,
+                                          .rope = {.base = 100.0}};
+  static constexpr DenseConfig dense = {.hidden = 13, .layers = 0};
+  static constexpr TopKConfig routing = {
+      .experts = 5, .top_k = 3, .scoring = guild::Scoring::softmax, .normalize = false, .scale = 1.5, .identities = 3};
+  static constexpr ExpertConfig experts = {.hidden = 7, .shared = 0};
 };
 
 }  // namespace guild_test

@@ -15,7 +15,8 @@ namespace guild_test {
 
 template <class Router, class Real>
 struct OneRouter {
-  static constexpr Index top_k = Router::config.top_k, experts = Router::config.experts;
+  static constexpr Index top_k = guild::detail::choices_of<Router>(Router::config.top_k),
+                         experts = Router::config.experts;
   Index tokens, hidden;
   guild::Cpu device{{.threads = 2}};
   guild::Arena arena;

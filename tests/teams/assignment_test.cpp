@@ -20,13 +20,15 @@ struct Slots {
 };
 
 template <class Device>
-Slots assign(Device& device, const std::vector<std::int32_t>& chosen, Index top_k, Index experts) {
+Slots assign(Device& device, const std::vector<std::int32_t>& chosen, Index top_k, Index experts, Index slots = -1) {
   const auto pairs = static_cast<Index>(chosen.size());
-  Slots out{std::vector<std::int32_t>(static_cast<std::size_t>(experts + 1)), std::vector<std::int32_t>(chosen.size()),
-            std::vector<std::int32_t>(chosen.size())};
+  if (slots < 0) slots = pairs;
+  Slots out{std::vector<std::int32_t>(static_cast<std::size_t>(experts + 1), 99),
+            std::vector<std::int32_t>(static_cast<std::size_t>(slots), 99),
+            std::vector<std::int32_t>(chosen.size(), 99)};
   guild::assign_experts(
       device, {chosen.data(), pairs / top_k, top_k},
-      {{out.offsets.data(), experts + 1}, {out.token.data(), pairs}, {out.slot.data(), pairs / top_k, top_k}});
+      {{out.offsets.data(), experts + 1}, {out.token.data(), slots}, {out.slot.data(), pairs / top_k, top_k}});
   return out;
 }
 
@@ -50,12 +52,49 @@ TEST(Assignment, RowKernelsOfTeamsGiveTheSlotsOfTheCountingSort) {
       guild::HostTeams teams(size);
       EXPECT_EQ(assign(teams, chosen, top_k, experts), expected) << tokens << " tokens, team of " << size;
     }
+    // Some are dropped, and there are slots for the others and two more.
+    Index served = 0;
+    for (std::int32_t& e : chosen) {
+      if (random.uniform() < 0.4) e = random.uniform() < 0.5 ? ~e : guild::no_expert;
+      served += e >= 0 ? 1 : 0;
+    }
+    const Slots fewer = assign(device, chosen, top_k, experts, served + 2);
+    for (const int size : {1, 2, 3}) {
+      guild::HostTeams teams(size);
+      EXPECT_EQ(assign(teams, chosen, top_k, experts, served + 2), fewer) << tokens << " tokens, team of " << size;
+    }
   }
+}
+
+TEST(Assignment, GivesADroppedChoiceNoSlot) {
+  guild::Cpu device({.threads = 2});
+  const Slots slots = assign(device, {3, ~1, 1, guild::no_expert, -1, 3}, 2, 4, 4);
+  EXPECT_EQ(slots.offsets, (std::vector<std::int32_t>{0, 0, 1, 1, 3}));
+  EXPECT_EQ(slots.token, (std::vector<std::int32_t>{1, 0, 2, 0}));
+  EXPECT_EQ(slots.slot, (std::vector<std::int32_t>{1, -1, 0, -1, -1, 2}));
+  try {
+    (void)assign(device, {3, ~1, 1, 0, -1, 3}, 2, 4, 3);
+    ADD_FAILURE() << "more choices than slots";
+  } catch (const guild::Error& error) {
+    EXPECT_EQ(error.code(), guild::ErrorCode::op_argument);
+    EXPECT_NE(error.message().find("need 4 slots, but the router's capacity leaves 3"), std::string::npos);
+  }
+}
+
+TEST(Assignment, CountsWhatWasDroppedAlike) {
+  const std::vector<std::int32_t> chosen{3, ~1, 1, guild::no_expert, -1, 3};
+  const auto count = [&](auto&& device) {
+    double dropped = 5.0;
+    guild::add_dropped(device, {chosen.data(), 3, 2}, {&dropped, 1});
+    return dropped;
+  };
+  EXPECT_EQ(count(guild::Cpu({.threads = 1})), 7.0);
+  for (const int size : {1, 2, 3}) EXPECT_EQ(count(guild::HostTeams(size)), 7.0);
 }
 
 TEST(Assignment, RefusesAnExpertThatDoesNotExist) {
   guild::Cpu device({.threads = 1});
-  for (const std::int32_t wrong : {-1, 4, 1 << 30}) {
+  for (const std::int32_t wrong : {4, 1 << 30}) {
     try {
       (void)assign(device, {0, 1, 2, wrong}, 2, 4);
       ADD_FAILURE() << wrong;

@@ -117,7 +117,15 @@ TEST_F(Faults, OfARouterLeaveAllSlotsInsideOfTheirMemory) {
             ErrorCode::op_argument);
   EXPECT_EQ(offsets, (std::vector<std::int32_t>{0, 1, 2, 4}));
   EXPECT_EQ(token, (std::vector<std::int32_t>{1, 2, 0, 2, 0, 0}));
-  EXPECT_EQ(slots, (std::vector<std::int32_t>{2, 0, 0, 0, 1, 3}));
+  EXPECT_EQ(slots, (std::vector<std::int32_t>{2, -1, 0, -1, 1, 3}));
+}
+
+TEST_F(Faults, OfAChoiceWithoutASlotIsADroppedToken) {
+  std::vector<std::int32_t> chosen{1, 0, 1, 1}, offsets(3, 99), token(3, 99), slots(4, 99);
+  guild::assign_experts(teams_, View<const std::int32_t, 2>{chosen.data(), 4, 1, 1},
+                        {{offsets.data(), 3}, {token.data(), 3}, {slots.data(), 4, 1, 1}});
+  EXPECT_EQ(offsets, (std::vector<std::int32_t>{0, 1, 3}));
+  EXPECT_EQ(slots, (std::vector<std::int32_t>{1, 0, 2, -1}));
 }
 
 TEST_F(Faults, NameTheToken) {

@@ -76,8 +76,9 @@ class WeightCheck {
     }
   }
 
-  /// Call after the walk of a model. Unused prediction layers, and the head of tied embeddings, may be there.
-  void finish(const TrunkConfig& trunk, bool with_mtp) {
+  /// Call after the walk of a model. Unused prediction layers, matrices of experts that give their input, and the head
+  /// of tied embeddings may be there.
+  void finish(const TrunkConfig& trunk, const TopKConfig& routing, bool with_mtp) {
     note_absent_stacks();
     for (const auto& [part, extension] : extensions_)
       if (extension.there > 0)
@@ -86,6 +87,13 @@ class WeightCheck {
     const Path root, layers = root / "layers";
     for (int i = 0; !with_mtp && i < trunk.mtp_layers; ++i)
       skipped.push_back(published_name<Names>(layers / (trunk.layers + i)) + ".");
+    for (int i = 0; routing.identities > 0 && i < trunk.layers; ++i) {
+      const Path layer = layers / i, feed_forward = layer / "feed_forward", experts = feed_forward / "experts";
+      for (int e = routing.experts; e < routing.over_all().experts; ++e) {
+        const Path expert = experts / e;
+        for (const char* part : {"gate", "up"}) skipped.push_back(published_name<Names>(expert / part) + ".");
+      }
+    }
     if constexpr (requires { Names::skipped; })
       skipped.insert(skipped.end(), std::begin(Names::skipped), std::end(Names::skipped));
     if (trunk.tied_embeddings) skipped.push_back(published_name<Names>(root / "head"));
@@ -227,7 +235,7 @@ WeightBytes check_weights(const Checkpoint& checkpoint, const LoadOptions& optio
   using Names = typename Model::Spec::Names;
   WeightCheck<Names> check(checkpoint, options.residence);
   Model::visit(check, Path(), weights);
-  check.finish(Model::config, options.mtp);
+  check.finish(Model::config, part_or(config_of<typename Model::Spec>, TopKConfig{.experts = 0}), options.mtp);
   if (const std::string fresh = check.fresh(); options.warn && !fresh.empty()) options.warn(fresh);
   return check.bytes();
 }

@@ -12,6 +12,7 @@
 #include <guild/core/config/field.hpp>
 #include <guild/core/config/hyper.hpp>
 #include <guild/core/config/indexer.hpp>
+#include <guild/core/config/shortcut.hpp>
 #include <guild/core/config/trunk.hpp>
 #include <guild/core/config/window.hpp>
 
@@ -48,6 +49,12 @@ template <class Part, class... Parts>
     return std::get<Part>(config);
   else
     return otherwise;
+}
+
+/// How many attentions, with a dense network or experts behind each, a layer has.
+template <class... Parts>
+[[nodiscard]] constexpr int layer_halves(const std::tuple<Parts...>&) {
+  return detail::has_part<ShortcutConfig, std::tuple<Parts...>> ? 2 : 1;
 }
 
 /// How many layers have experts; the others are dense.

@@ -22,6 +22,11 @@ struct GqaConfig;
 struct MlaConfig;
 struct SharedKvConfig;
 
+// guild/core/config/capacity.hpp
+enum class CapacityRounding : std::uint8_t;
+enum class DropOrder : std::uint8_t;
+struct Capacity;
+
 // guild/core/config/compression.hpp
 struct CompressionConfig;
 
@@ -63,6 +68,9 @@ enum class PoolWindows : std::uint8_t;
 enum class RopePairs : std::uint8_t;
 enum class RopeScaling : std::uint8_t;
 struct RopeConfig;
+
+// guild/core/config/shortcut.hpp
+struct ShortcutConfig;
 
 // guild/core/config/trunk.hpp
 enum class EmbeddingScale : std::uint8_t;

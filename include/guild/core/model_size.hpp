@@ -83,7 +83,7 @@ template <class... Parts>
     const std::int64_t heavy = types.count(LayerType::heavily_compressed_attention) * row * element_bytes;
     return (sparse + rates.sparse_rate - 1) / rates.sparse_rate + (heavy + rates.heavy_rate - 1) / rates.heavy_rate;
   } else {
-    return std::get<TrunkConfig>(c).layers * (row + key) * element_bytes;
+    return layer_halves(c) * std::get<TrunkConfig>(c).layers * (row + key) * element_bytes;
   }
 }
 
@@ -98,7 +98,8 @@ template <class... Parts>
     else
       return attention.head_dim;
   }();
-  return std::get<TrunkConfig>(c).layers * attention.heads * (attention.query_dim() + value) * element_bytes;
+  return std::int64_t{layer_halves(c)} * std::get<TrunkConfig>(c).layers * attention.heads *
+         (attention.query_dim() + value) * element_bytes;
 }
 
 /// How many times smaller the cache is: 71 for DeepSeek-R1.

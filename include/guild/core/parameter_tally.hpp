@@ -155,8 +155,8 @@ constexpr Tally experts_tally(const Config& c, std::int64_t count) {
   if (experts.shared > 0) t = t + mlp_tally(hidden, experts.shared_width(), experts.activation);
   if (experts.shared_gate) t.plain += hidden;
   if (experts.bias) t.plain += count * (2 * experts.hidden + hidden);
-  t.plain += std::int64_t{routing.experts} * (hidden + (routing.bias ? 1 : 0));
-  if (routing.selection == Selection::noaux_tc) t.bias += routing.experts;
+  t.plain += std::int64_t{routing.over_all().experts} * (hidden + (routing.bias ? 1 : 0));
+  if (routing.selection == Selection::noaux_tc) t.bias += routing.over_all().experts;
   return t;
 }
 
@@ -169,8 +169,9 @@ constexpr std::int64_t embedding_count(const Config& c) {
 template <class Config>
 constexpr Tally main_tally(const Config& c, std::int64_t experts) {
   const TrunkConfig& trunk = std::get<TrunkConfig>(c);
-  const std::int64_t sparse = expert_layers(c), dense = trunk.layers - sparse;
-  Tally t = trunk.layers * mixer_tally(c) + dense * dense_tally(c);
+  const std::int64_t sparse = expert_layers(c), halves = layer_halves(c);
+  const std::int64_t dense = halves > 1 ? halves * trunk.layers : trunk.layers - sparse;  // experts are beside them
+  Tally t = halves * trunk.layers * mixer_tally(c) + dense * dense_tally(c);
   if (sparse > 0) t = t + sparse * experts_tally(c, experts);
   t.plain += trunk.hidden + (trunk.tied_embeddings ? 1 : 2) * embedding_count(c);
   if (sparse > 0 && part_or(c, TopKConfig{}).selection == Selection::noaux_tc)  // tables have no selection bias

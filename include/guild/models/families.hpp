@@ -12,6 +12,7 @@
 #include <guild/models/glm5_family.hpp>
 #include <guild/models/gpt_oss_family.hpp>
 #include <guild/models/llama_family.hpp>
+#include <guild/models/longcat_flash_family.hpp>
 #include <guild/models/mixtral_family.hpp>
 #include <guild/models/olmoe_family.hpp>
 #include <guild/models/qwen2_moe_family.hpp>
@@ -23,7 +24,7 @@ inline namespace v1 {
 /// For programs that take any of them: `with_config<Families>(json, path, f)`.
 using Families = std::tuple<DeepSeekFamily, LlamaFamily, MixtralFamily, Qwen3MoeFamily, Gemma3Family, GptOssFamily,
                             DeepSeekV32Family, GlmMoeDsaFamily, DeepSeekV4Family, Qwen2MoeFamily, OlmoeFamily,
-                            Glm4MoeFamily, Dots1Family>;
+                            Glm4MoeFamily, Dots1Family, LongcatFlashFamily>;
 
 }  // namespace v1
 }  // namespace guild

@@ -96,6 +96,14 @@ struct R1DistillQwen7BSpec;
 struct LlamaFamily;
 struct LlamaNames;
 
+// guild/models/longcat_flash.hpp
+struct LongcatFlashDefaults;
+struct LongcatFlashSpec;
+
+// guild/models/longcat_flash_family.hpp
+struct LongcatFlashFamily;
+struct LongcatFlashNames;
+
 // guild/models/mini_r1.hpp
 struct MiniR1Spec;
 

@@ -13,6 +13,7 @@
 #include <guild/models/gpt_oss.hpp>
 #include <guild/models/kimi_k2.hpp>
 #include <guild/models/llama.hpp>
+#include <guild/models/longcat_flash.hpp>
 #include <guild/models/mini_r1.hpp>
 #include <guild/models/mixtral.hpp>
 #include <guild/models/moonlight.hpp>
@@ -52,6 +53,7 @@ using DeepSeekV32 = Transformer<DeepSeekV32Spec>;
 using DeepSeekV4Flash = Transformer<DeepSeekV4FlashSpec>;
 using DeepSeekV4Pro = Transformer<DeepSeekV4ProSpec>;
 using Glm5 = Transformer<Glm5Spec>;
+using LongcatFlash = Transformer<LongcatFlashSpec>;
 
 }  // namespace v1
 }  // namespace guild

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include <guild/core/config.hpp>
+#include <guild/core/config/capacity.hpp>
 #include <guild/core/types.hpp>
 #include <guild/models/deepseek_family.hpp>
 #include <guild/modules/block.hpp>
@@ -24,6 +25,7 @@ inline namespace v1 {
 /// or `S::routing.experts`.
 struct SpecBase {
   using CacheElement = bf16;  ///< of the caches; float for bit-exact studies
+  static constexpr Capacity capacity = {};  ///< of the experts of routers that drop
   template <class S>
   using Router = TopKRouter<S>;  ///< which experts serve a token
   template <class S>

@@ -31,7 +31,8 @@ struct Transformer {
                 "Transformer: the numbers of this Spec are no possible model; "
                 "guild::config_problem(guild::config_of<Spec>) says why");
 
-  static constexpr int routed_experts = part_or(config_of<S>, TopKConfig{.experts = 0}).experts;  ///< of a layer
+  /// Of a layer, with those that give their input.
+  static constexpr int routed_experts = part_or(config_of<S>, TopKConfig{.experts = 0}).over_all().experts;
   static_assert(LayerStack<typename S::template Layers<S>>,
                 "Transformer: Spec::Layers must be a LayerStack, see guild/modules/layer_stack.hpp");
   using Layers = typename S::template Activations<typename S::template Layers<S>>;

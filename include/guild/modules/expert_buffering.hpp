@@ -31,6 +31,7 @@ struct ExpertBuffering : Router {
   static_assert(
       requires { requires Router::heeds_shift; },
       "ExpertBuffering: its router does not choose by scores, so no expert can be blocked");
+  static_assert(config.identities == 0, "ExpertBuffering: experts that give their input do not rest");
   static_assert(config.experts / groups >= config.top_k + 2,
                 "ExpertBuffering: top_k + 1 experts of each group stay open, so groups need top_k + 2 for any to rest");
   static_assert(Policy::slack > 0.0 && Policy::decay >= 0.0 && Policy::decay < 1.0 && Policy::most_steps >= 1,

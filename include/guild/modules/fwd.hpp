@@ -30,6 +30,9 @@ template <class Element> struct CachedRows;
 // guild/modules/caches.hpp
 template <class Cache> class Caches;
 
+// guild/modules/capped.hpp
+template <class RouterType, const Capacity& Config> struct Capped;
+
 // guild/modules/compressed_cache.hpp
 template <class Element, Index Width, class Pooling, Index Chunk> struct CompressorCache;
 template <class Near, class... Pooled> struct CompressedCache;
@@ -51,6 +54,9 @@ template <Index Vocab, Index Size, EmbeddingScale Scale> struct Embedding;
 struct DefaultBuffering;
 template <class Router, class Policy> struct ExpertBuffering;
 
+// guild/modules/expert_choice_router.hpp
+template <class S> struct ExpertChoiceRouter;
+
 // guild/modules/expert_pool.hpp
 template <class S> struct ExpertPool;
 
@@ -64,6 +70,10 @@ template <class Real> struct AttentionBranch;
 
 // guild/modules/gqa.hpp
 template <class S, const GqaConfig& Config, class Keys, class Gate> struct Gqa;
+
+// guild/modules/gshard_router.hpp
+template <class S, const double& Threshold> struct ChanceOfSecondRouter;
+template <class S, const double& Threshold> struct GShardRouter;
 
 // guild/modules/gumbel_choice.hpp
 template <class Router> struct GumbelChoice;
@@ -255,6 +265,7 @@ template <class ElementType, Index Width, Index Window, Index Pinned, Index Chun
 template <class S> struct TopKRouter;
 
 // guild/modules/routing.hpp
+enum class Phase : std::uint8_t;
 struct LayerChoice;
 template <class Real> struct Routing;
 
@@ -297,6 +308,9 @@ template <class S, const SharedKvConfig& Config, class Keys, class Gate> struct 
 // guild/modules/shared_row_attention.hpp
 template <Index Heads, Index Width, Index TokensPerKey> struct SharedRowAttention;
 
+// guild/modules/shortcut_block.hpp
+template <class S, class MixerType, class DenseType, class ExpertsType> struct ShortcutBlock;
+
 // guild/modules/sinkhorn_router.hpp
 template <class S> struct SinkhornRouter;
 
@@ -318,6 +332,9 @@ template <class... Parts> struct Stack;
 template <class S, class LayerType, const HyperConfig& Config> struct StreamedLayer;
 template <class S, class LayersType, const HyperConfig& Config> struct StreamedLayer;
 template <class S, class LayersType, const HyperConfig& Config> struct Streams;
+
+// guild/modules/switch_router.hpp
+template <class S> struct SwitchRouter;
 
 // guild/modules/token_inflation.hpp
 template <class S, class PolicyType> struct TokenInflation;

@@ -193,6 +193,7 @@ struct Mla {
     Rows::merge_again(pass, saved.rows, normed);
     LatentUp::backward(device, weights.latent_up, normed, dkeys_values, dlatent_part, gradients.latent_up);
     Rows::backward(pass, saved.rows, dlatents);
+    Norms::scale(device, dlatent_part);
     LatentNorm::backward(device, weights.latent_norm, latent_part, dlatent_part, dlatent_part, gradients.latent_norm,
                          Norms::epsilon);
     LatentDown::backward(device, weights.latent_down, x, dlatents, dx, gradients.latent_down);
@@ -200,6 +201,7 @@ struct Mla {
       const auto dcompressed = scratch.template take<Real>(tokens, config.query_rank);
       QueryUp::backward(device, weights.query_up, Norms::query(device, weights, saved, scratch), dquery, dcompressed,
                         gradients.query_up);
+      Norms::scale(device, dcompressed);
       QueryNorm::backward(device, weights.query_norm, saved.compressed, dcompressed, dcompressed, gradients.query_norm,
                           Norms::epsilon);
       QueryDown::backward(device, weights.query_down, x, dcompressed, dx, gradients.query_down, Update::add);

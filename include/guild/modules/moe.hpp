@@ -1,4 +1,5 @@
 // Mixture of experts: y = sum over chosen experts of weight * expert(x), plus the shared experts (DeepSeek-V3, eq. 12).
+// A choice that the router dropped adds nothing: a token without any gets the shared experts alone, and the residual.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <guild/ops/common/add.hpp>
 #include <guild/ops/common/rows/fill.hpp>
 #include <guild/ops/experts/combine.hpp>
+#include <guild/ops/experts/identities.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -23,7 +25,8 @@ struct Moe {
   using Router = RouterType;
   using Experts = typename S::template Experts<S>;
   using Ways = typename S::template Dispatch<S>;         ///< to the experts and back
-  static constexpr Index chosen_experts = config.top_k;  ///< of each token: what a pass that replays must bring
+  /// Of each token: what a pass that replays must bring. Routers may say `choices`, if they are not top_k.
+  static constexpr Index chosen_experts = detail::choices_of<Router>(config.top_k);
   using Shared = SharedExperts<S>;
   static constexpr bool has_shared = Shared::exists;
   static_assert(Module<Router>,
@@ -43,6 +46,10 @@ struct Moe {
                 "send_slots, collect and collect_slots, see guild/modules/dispatch.hpp");
   static_assert(config.top_k > 0 && config.top_k <= config.experts,
                 "Moe: routing.top_k must be in [1, routing.experts]");
+  static constexpr bool has_identities = config.identities > 0;  ///< experts that give their input
+  static_assert(detail::identities_of<Router> == config.identities,
+                "Moe: this router does not choose among routing.identities, experts that give their input, as "
+                "TopKRouter does");
 
   template <class Store>
   struct Weights {
@@ -79,8 +86,8 @@ struct Moe {
     auto room = pass.room(keep);
     const Index tokens = x.rows;
     saved.chosen = pass.choice.experts;
-    if (saved.chosen.data == nullptr) saved.chosen = room.template keep<std::int32_t>(tokens, config.top_k);
-    saved.weights_tk = room.template keep<Real>(tokens, config.top_k);
+    if (saved.chosen.data == nullptr) saved.chosen = room.template keep<std::int32_t>(tokens, chosen_experts);
+    saved.weights_tk = room.template keep<Real>(tokens, chosen_experts);
     const Routing<Real> routing{saved.chosen, saved.weights_tk, pass.choice.choice};
     const auto router_keep = part_of(keep, &Saved<Real>::router);
     static_assert(
@@ -92,8 +99,10 @@ struct Moe {
         pass.observer->on_routing(pass.layer, Download(pass.device, saved.chosen).view(),
                                   Download(pass.device, saved.weights_tk).view());
 
-    saved.assignment = Assignment::take(room.kept(), tokens, config.top_k, config.experts);
-    assign_experts(pass.device, saved.chosen, saved.assignment);
+    const auto phase = keep != nullptr ? Phase::training : Phase::inference;
+    saved.assignment = Assignment::take(room.kept(), tokens, chosen_experts, config.experts,
+                                        detail::slots_of<Router>(pass, tokens, chosen_experts, phase));
+    assign_experts(pass.device, saved.chosen, saved.assignment, config.identities);
     saved.route = Ways::route(pass.device, saved.assignment, room.kept());
     const Assignment& there = saved.route.assignment;
     const DeviceView<const Real, 2> x_sent = Ways::send(pass.device, saved.route, x, room);
@@ -113,6 +122,7 @@ struct Moe {
     const auto shared = has_shared ? DeviceView<const Real, 2>(y) : DeviceView<const Real, 2>();
     combine_experts(pass.device, Ways::collect(pass.device, saved.route, y_sent, room), saved.assignment.slot_tk,
                     saved.weights_tk, shared, y);
+    if constexpr (has_identities) add_identities(pass.device, config.experts, saved.chosen, saved.weights_tk, x, y);
   }
 
   /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up. Counts the choices for the pass.
@@ -124,10 +134,15 @@ struct Moe {
                        Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
-    if (const auto counts_e = pass.counts.experts(pass.layer); counts_e.data != nullptr)
-      add_slot_counts(device, saved.assignment.offsets, counts_e);
-    const Index tokens = x.rows, slots = tokens * config.top_k;
-    const auto weight_s = scratch.template take<Real>(slots);
+    if (const auto counts_e = pass.counts.experts(pass.layer); counts_e.data != nullptr) {
+      add_slot_counts(device, saved.assignment.offsets, counts_e.slice(0, counts_e.size - config.identities));
+      if constexpr (has_identities)
+        count_identities(device, config.experts, saved.chosen, counts_e.slice(config.experts, config.identities));
+    }
+    if (const auto dropped = pass.counts.dropped(pass.layer); dropped.data != nullptr)
+      add_dropped(device, saved.chosen, dropped);
+    const Index tokens = x.rows;
+    const auto weight_s = scratch.template take<Real>(saved.assignment.slots());
     slot_weights(device, saved.assignment.slot_tk, saved.weights_tk, weight_s);
     const auto& route = saved.route;
     const Index slots_sent = route.assignment.slots();
@@ -139,14 +154,18 @@ struct Moe {
                       gradients.experts);
     if constexpr (has_shared) Shared::backward(pass, weights.shared, x, saved.shared, dy, dx, gradients.shared);
 
-    const auto ones = scratch.template take<Real>(tokens, config.top_k);
-    for_each_row(device, tokens, config.top_k, FillRow<Real>{ones, Real(1)});
+    const auto ones = scratch.template take<Real>(tokens, chosen_experts);
+    for_each_row(device, tokens, chosen_experts, FillRow<Real>{ones, Real(1)});
     combine_experts(device, Ways::collect(device, route, dx_sent, scratch), saved.assignment.slot_tk, ones,
                     has_shared ? DeviceView<const Real, 2>(dx) : DeviceView<const Real, 2>(), dx);
 
-    const auto dweights_tk = scratch.template take<Real>(tokens, config.top_k);
+    const auto dweights_tk = scratch.template take<Real>(tokens, chosen_experts);
     gather_slots(device, saved.assignment.slot_tk, Ways::collect_slots(device, route, dweight_sent, scratch),
                  dweights_tk);
+    if constexpr (has_identities) {
+      identity_weight_gradients(device, config.experts, saved.chosen, x, dy, dweights_tk);
+      add_identities(device, config.experts, saved.chosen, saved.weights_tk, dy, dx);
+    }
     const auto dx_router = scratch.template take<Real>(tokens, S::config.hidden);
     Router::backward(pass, weights.router, x, saved.router, Routing<Real>{saved.chosen, saved.weights_tk}, dweights_tk,
                      dx_router, gradients.router);

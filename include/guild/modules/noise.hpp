@@ -15,6 +15,7 @@ enum class NoisePurpose : std::uint32_t {
   router_choice,      ///< GumbelChoice
   router_input,       ///< Jittered, around a router
   layer_input,        ///< Jittered, around a feed-forward network
+  second_expert,      ///< GShardRouter
 };
 
 /// Whether noise is drawn in a pass, and from which seed. Inference has none. The row of a draw is that of the pass's

@@ -16,7 +16,8 @@ class Observer {
     (void)layer;
     (void)x;
   }
-  /// After the router of layer `layer`: chosen experts and their weights, [T, top_k] each.
+  /// After the router of layer `layer`: chosen experts and their weights, [T, choices] each. A choice below 0 serves
+  /// nobody: ~e was of expert e and found no room.
   virtual void on_routing(int layer, View<const std::int32_t, 2> experts, View<const float, 2> weights) {
     (void)layer;
     (void)experts;

@@ -20,6 +20,8 @@ inline namespace v1 {
 template <class S>
 struct TopKRouter {
   static constexpr TopKConfig config = S::routing;
+  static constexpr TopKConfig all = config.over_all();  ///< of experts and identities: [experts] below is both
+  static constexpr Index identities = config.identities;
   static constexpr bool has_selection_bias = config.selection == Selection::noaux_tc;
   static constexpr bool heeds_shift = true;  ///< Routing::shift
   static constexpr BalanceSupport balance{};  ///< all
@@ -33,10 +35,10 @@ struct TopKRouter {
 
   template <class Visitor, class... W>
   [[gnu::noinline]] static void visit(Visitor&& visitor, const Path& path, W&... weights) {
-    visitor(path / "weight", MatrixShape{config.experts, S::config.hidden}, weights.weight...);
-    if constexpr (config.bias) visitor(path / "bias", VectorShape{config.experts}, weights.bias...);
+    visitor(path / "weight", MatrixShape{all.experts, S::config.hidden}, weights.weight...);
+    if constexpr (config.bias) visitor(path / "bias", VectorShape{all.experts}, weights.bias...);
     if constexpr (has_selection_bias)
-      visitor(path / "selection_bias", VectorShape{config.experts, TensorRole::state}, weights.selection_bias...);
+      visitor(path / "selection_bias", VectorShape{all.experts, TensorRole::state}, weights.selection_bias...);
   }
 
   template <class Real>
@@ -57,7 +59,7 @@ struct TopKRouter {
   template <class Device, class Store, class Real, class Room>
   static DeviceView<Real, 2> logits(const Pass<Device>& pass, const Weights<Store>& weights,
                                     DeviceView<const Real, 2> x, Room& room, Saved<std::type_identity_t<Real>>* keep) {
-    const auto logits = room.template keep<Real>(x.rows, config.experts);
+    const auto logits = room.template keep<Real>(x.rows, all.experts);
     if (keep != nullptr) keep->logits = logits;
     linear(pass.device, weights.weight.view(), x, logits);
     if constexpr (config.bias) add_bias(pass.device, weights.bias.view(), logits);
@@ -69,7 +71,7 @@ struct TopKRouter {
                      const Routing<std::type_identity_t<Real>>& routing) {
     DeviceView<const Real> bias = routing.shift;
     if (bias.data == nullptr) bias = weights.selection_bias.view();
-    route(pass.device, config, logits, bias, routing.experts, routing.weights, routing.choice);
+    route(pass.device, all, logits, bias, routing.experts, routing.weights, routing.choice);
   }
   static constexpr bool choose_by_logits = true;  ///< the two halves are there
 
@@ -85,9 +87,9 @@ struct TopKRouter {
                        Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
-    const auto dlogits = scratch.template take<Real>(x.rows, config.experts);
-    route_backward(device, config, saved.logits, routing.experts, routing.weights, dweights, dlogits);
-    balance_losses(device, config, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.experts,
+    const auto dlogits = scratch.template take<Real>(x.rows, all.experts);
+    route_backward(device, all, saved.logits, routing.experts, routing.weights, dweights, dlogits);
+    balance_losses(device, all, pass.balance, DeviceView<const Real, 2>(saved.logits), routing.balanced(),
                    pass.sequence_offsets, pass.balance_scale, dlogits, pass.counts.terms(pass.layer));
     if constexpr (config.bias) bias_gradient(device, dlogits, gradients.bias.view());
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};

@@ -79,6 +79,9 @@ struct NormalJob;
 // guild/ops/common/rows/orthonormalize.hpp
 struct OrthonormalizeJob;
 
+// guild/ops/common/rows/scale.hpp
+template <class Real> struct ScaleRow;
+
 // guild/ops/common/rows/scatter_rows.hpp
 template <class Real> struct ScatterRow;
 template <class Real> struct ZeroMarkedRow;
@@ -87,6 +90,7 @@ template <class Real> struct ZeroMarkedRow;
 struct Assignment;
 
 // guild/ops/experts/rows/assignment.hpp
+struct AddDroppedRow;
 struct CountChoicesRow;
 struct FillSlotsRow;
 struct SumOffsetsRow;
@@ -101,6 +105,11 @@ template <class Real> struct CombineRow;
 template <class Real> struct ExpertSwigluBackwardRow;
 template <class Real> struct GatherSlotsRow;
 template <class Real> struct ScatterSlotsRow;
+
+// guild/ops/experts/rows/identities.hpp
+struct CountIdentityRow;
+template <class Real> struct AddIdentitiesRow;
+template <class Real> struct IdentityWeightsRow;
 
 // guild/ops/experts/rows/shared_gate.hpp
 template <class Real> struct SharedGateBackward;
@@ -276,6 +285,18 @@ template <class Real> struct SelectionBiasRow;
 struct BufferingRule;
 template <class Real> struct BlockedShiftRow;
 template <class Real> struct BufferingRow;
+
+// guild/ops/route/rows/capacity.hpp
+struct DropChoicesRow;
+struct KeepFirstRow;
+struct UndropRow;
+template <class Real> struct DropSecondRow;
+template <class Real> struct SlotPriorityRow;
+
+// guild/ops/route/rows/choose_tokens.hpp
+struct CountUpRow;
+struct TakeTokensRow;
+template <class Real> struct CandidatesRow;
 
 // guild/ops/route/rows/look_up.hpp
 template <class Real> struct LookUpRow;

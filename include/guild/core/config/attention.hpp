@@ -20,6 +20,7 @@ struct MlaConfig {
   int rope_dim = 64;      ///< `qk_rope_head_dim`: part with rotary position, its key shared by all heads
   int value_dim = 128;    ///< `v_head_dim`
   bool sinks = false;     ///< each head has a learned logit in the softmax's denominator
+  bool scaled_latents = false;  ///< normalised latents are multiplied by the root of hidden / rank (LongCat-Flash)
   RopeConfig rope{};
   [[nodiscard]] constexpr int query_dim() const { return nope_dim + rope_dim; }
   [[nodiscard]] constexpr int cache_dim() const { return latent_rank + rope_dim; }
@@ -37,6 +38,7 @@ struct MlaConfig {
     f(ConfigField{"qk_rope_head_dim", "rope_dim"}, c.rope_dim...);
     f(ConfigField{"v_head_dim", "value_dim"}, c.value_dim...);
     f(ConfigField{"", "sinks"}, c.sinks...);
+    f(ConfigField{"", "scaled_latents"}, c.scaled_latents...);
     RopeConfig::fields(f, c.rope...);
   }
 

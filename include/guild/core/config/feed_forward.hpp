@@ -90,7 +90,16 @@ struct TopKConfig {
   bool normalize = true;  ///< `norm_topk_prob`: chosen weights are divided by their sum
   double scale = 1.0;     ///< `routed_scaling_factor`, after normalising
   bool bias = false;      ///< the logits have a bias (GPT-OSS)
+  int identities = 0;     ///< experts that give their input, numbered behind the others (LongCat-Flash)
   friend constexpr bool operator==(const TopKConfig&, const TopKConfig&) = default;
+
+  /// The same choice among experts and identities alike.
+  [[nodiscard]] constexpr TopKConfig over_all() const {
+    TopKConfig all = *this;
+    all.experts += identities;
+    all.identities = 0;
+    return all;
+  }
 
   static constexpr ConfigPart part = {"TopKConfig", "routing"};
 
@@ -106,6 +115,7 @@ struct TopKConfig {
     f(ConfigField{"norm_topk_prob", "normalize", Absent::as_default}, c.normalize...);
     f(ConfigField{"routed_scaling_factor", "scale"}, c.scale...);
     f(ConfigField{"", "bias"}, c.bias...);
+    f(ConfigField{"", "identities"}, c.identities...);
   }
 
   /// Without experts the rest is not looked at.
@@ -115,8 +125,11 @@ struct TopKConfig {
     };
     const detail::ConfigRange ranges[] = {
         {"n_routed_experts", "n_routed_experts must be from 0 to 1048576", experts, 0, 1 << 20},
+        {"identities", "identities must be from 0 to 1048576", identities, 0, 1 << 20},
     };
     if (auto problem = detail::problem_of(ranges); problem || experts == 0) return problem;
+    if (identities > 0 && groups != 1)
+      return broken(ErrorCode::cf_moe, "n_group", "n_group must be 1 where experts give their input", groups);
     if (top_k < 1)
       return broken(ErrorCode::cf_range, "num_experts_per_tok", "num_experts_per_tok must be at least 1", top_k);
     if (top_k > experts)

@@ -11,10 +11,10 @@ namespace guild {
 inline namespace v1 {
 
 /// out[t] = (sum over k of weights[t, k] * rows[slots[t, k]]) + shared[t]: the outputs of a token's experts.
-/// rows [R, D], slots and weights [T, K] with slots in [0, R), out [T, D]; shared [T, D] or an empty view; out may be
-/// `shared`. The sum starts at zero and runs in the order of k, which after `route` is the best choice first; the
-/// shared expert comes last, neither scaled nor gated. So a token's result does not depend on its batch. Throws
-/// op_shape.
+/// rows [R, D], slots and weights [T, K] with slots in [0, R) or below 0 for a k that adds nothing, out [T, D]; shared
+/// [T, D] or an empty view; out may be `shared`. The sum starts at zero and runs in the order of k, which after `route`
+/// is the best choice first; the shared expert comes last, neither scaled nor gated. So a token's result does not
+/// depend on its batch. Throws op_shape.
 template <class Device, class Real>
 void combine_experts(Device& device, DeviceView<const std::type_identity_t<Real>, 2> rows,
                      DeviceView<const std::int32_t, 2> slots, DeviceView<const std::type_identity_t<Real>, 2> weights,
@@ -27,8 +27,8 @@ void combine_experts(Device& device, DeviceView<const std::type_identity_t<Real>
   for_each_row(device, out.rows, out.cols * (slots.cols + 1), CombineRow<Real>{rows, slots, weights, shared, out});
 }
 
-/// weights_s[slots_tk(t, k)] = weights_tk(t, k): slots_tk [T, K] with slots in [0, S), each at most once; weights_tk
-/// [T, K], weights_s [S]. Slots of no pair keep what they hold. Throws op_shape.
+/// weights_s[slots_tk(t, k)] = weights_tk(t, k): slots_tk [T, K] with slots in [0, S), each at most once, or below 0
+/// for none; weights_tk [T, K], weights_s [S]. Slots of no pair keep what they hold. Throws op_shape.
 template <class Device, class Real>
 void slot_weights(Device& device, DeviceView<const std::int32_t, 2> slots_tk,
                   DeviceView<const std::type_identity_t<Real>, 2> weights_tk, DeviceView<Real> weights_s) {
@@ -38,7 +38,7 @@ void slot_weights(Device& device, DeviceView<const std::int32_t, 2> slots_tk,
   for_each_row(device, slots_tk.rows, slots_tk.cols, ScatterSlotsRow<Real>{slots_tk, weights_tk, weights_s});
 }
 
-/// values_tk(t, k) = values_s[slots_tk(t, k)]; the shapes are those of slot_weights. Throws op_shape.
+/// values_tk(t, k) = values_s[slots_tk(t, k)], 0 without a slot; shapes as in slot_weights. Throws op_shape.
 template <class Device, class Real>
 void gather_slots(Device& device, DeviceView<const std::int32_t, 2> slots_tk,
                   DeviceView<const std::type_identity_t<Real>> values_s, DeviceView<Real, 2> values_tk) {

@@ -3,9 +3,13 @@
 
 #include <cstdint>
 #include <guild/device/team.hpp>
+#include <limits>
 
 namespace guild {
 inline namespace v1 {
+
+/// A choice of no expert at all, where a token has fewer experts than it has room for.
+inline constexpr std::int32_t no_expert = std::numeric_limits<std::int32_t>::min();
 
 /// offsets[e + 1] = how many pairs chose expert e; a "row" is an expert.
 struct CountChoicesRow {
@@ -24,21 +28,25 @@ struct CountChoicesRow {
   }
 };
 
-/// Counts become offsets; one row, for there are few experts.
+/// Counts become offsets, none of them behind the last slot; one row, for there are few experts.
 struct SumOffsetsRow {
   View<std::int32_t> offsets;
+  Index slots;
 
   template <Team T>
   GUILD_HD void operator()(T team, Index) const {
     if (team.rank() != 0) return;
     offsets.data[0] = 0;
-    for (Index e = 1; e < offsets.size; ++e) offsets.data[e] += offsets.data[e - 1];
+    for (Index e = 1; e < offsets.size; ++e) {
+      const Index end = Index{offsets.data[e]} + offsets.data[e - 1];
+      offsets.data[e] = static_cast<std::int32_t>(end < slots ? end : slots);
+    }
   }
 };
 
-/// Fills the slots of expert e with its tokens in their order; a "row" is an expert. Pairs of an expert that does not
-/// exist, which a device flags and goes on with, get slot 0, and the slots that they leave over token 0: all stays
-/// inside of its memory.
+/// Fills the slots of expert e with its tokens in their order; a "row" is an expert. Pairs that were dropped get slot
+/// -1, and so do those that a device flags and goes on with: of an expert that does not exist, or for whom no slot is
+/// left. The slots of nobody get token 0: all stays inside of its memory.
 struct FillSlotsRow {
   View<const std::int32_t, 2> chosen;
   View<const std::int32_t> offsets;
@@ -49,19 +57,41 @@ struct FillSlotsRow {
   GUILD_HD void operator()(T team, Index e) const {
     if (team.rank() != 0) return;
     const Index experts = offsets.size - 1;
+    const std::int32_t end = offsets.data[e + 1];
     std::int32_t slot = offsets.data[e];
     for (Index t = 0; t < chosen.rows; ++t)
       for (Index k = 0; k < chosen.cols; ++k) {
         const std::int32_t expert = chosen.data[t * chosen.pitch + k];
+        std::int32_t& to = slot_tk.data[t * slot_tk.pitch + k];
         if (expert == e) {
-          token.data[slot] = static_cast<std::int32_t>(t);
-          slot_tk.data[t * slot_tk.pitch + k] = slot++;
+          to = slot < end ? slot : -1;
+          if (slot < end) token.data[slot++] = static_cast<std::int32_t>(t);
         } else if (e == 0 && (expert < 0 || expert >= experts)) {
-          slot_tk.data[t * slot_tk.pitch + k] = 0;
+          to = -1;
         }
       }
     if (e == experts - 1)
       for (Index left = slot; left < token.size; ++left) token.data[left] = 0;
+  }
+};
+
+/// dropped += the choices below 0 that were of an expert; one row.
+struct AddDroppedRow {
+  View<const std::int32_t, 2> chosen;  ///< [T, K]
+  View<double> dropped;                ///< [1]
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index) const {
+    const View<const std::int32_t, 2> from = chosen;
+    const std::int32_t count = team.sum(from.rows, [=](Index t) {
+      std::int32_t here = 0;
+      for (Index k = 0; k < from.cols; ++k) {
+        const std::int32_t choice = from.data[t * from.pitch + k];
+        here += choice < 0 && choice != no_expert ? 1 : 0;
+      }
+      return here;
+    });
+    if (team.rank() == 0) dropped.data[0] += static_cast<double>(count);
   }
 };
 

@@ -9,7 +9,7 @@
 namespace guild {
 inline namespace v1 {
 
-/// out = sum over k of weights[k] * rows[slots[k]], k ascending, then + shared.
+/// out = sum over k of weights[k] * rows[slots[k]], k ascending, then + shared. A k without a slot adds nothing.
 template <class Real>
 struct CombineRow {
   View<const Real, 2> rows;
@@ -31,6 +31,7 @@ struct CombineRow {
     team.for_each(tiles, [=](Index n) {
       Real sum[tile] = {};
       for (Index k = 0; k < chosen; ++k) {
+        if (slot[k] < 0) continue;
         const Real* const source = from.data + slot[k] * from.pitch + n * tile;
         const Real factor = weight[k];
         for (Index i = 0; i < tile; ++i) sum[i] += factor * source[i];
@@ -40,7 +41,8 @@ struct CombineRow {
     const Index rest = tiles * tile;
     team.for_each(out.cols - rest, [=](Index n) {
       Real sum = Real(0);
-      for (Index k = 0; k < chosen; ++k) sum += weight[k] * from.data[slot[k] * from.pitch + rest + n];
+      for (Index k = 0; k < chosen; ++k)
+        if (slot[k] >= 0) sum += weight[k] * from.data[slot[k] * from.pitch + rest + n];
       to[rest + n] = plus != nullptr ? sum + plus[rest + n] : sum;
     });
   }
@@ -64,7 +66,7 @@ struct ScatterSlotsRow {
   }
 };
 
-/// values_tk = values_s[slots_tk]. A slot outside of values_s gives NaN.
+/// values_tk = values_s[slots_tk], 0 without a slot. A slot outside of values_s gives NaN.
 template <class Real>
 struct GatherSlotsRow {
   View<const std::int32_t, 2> slots_tk;
@@ -77,7 +79,8 @@ struct GatherSlotsRow {
     Real* const to = values_tk.data + token * values_tk.pitch;
     const View<const Real> from = values_s;
     team.for_each(slots_tk.cols, [=](Index k) {
-      to[k] = slot[k] >= 0 && slot[k] < from.size ? from.data[slot[k]] : std::numeric_limits<Real>::quiet_NaN();
+      const bool inside = slot[k] >= 0 && slot[k] < from.size;
+      to[k] = inside ? from.data[slot[k]] : slot[k] < 0 ? Real(0) : std::numeric_limits<Real>::quiet_NaN();
     });
   }
 };
