@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <guild/ops/experts/rows/assignment.hpp>
 #include <guild/ops/route/rows/capacity.hpp>
 
 namespace guild {
