@@ -44,6 +44,7 @@ struct CommonDown {  // expert e is y = D relu(U_e x)^2: a way in of its own, an
     if (keep != nullptr) *keep = z;
     gated_linear(pass.device, gated);  // the shared experts' products: these first, those of `down` behind them
     grouped_linear<Real>(pass.device, down, {{weights.up.view(), slots.offsets, x, z, slots.token.data}});
+    clear_unserved(pass.device, slots.offsets, z);  // slots that serve nobody count in no sum
     activate(pass.device, z, h, f);
     linear(pass.device, weights.down.view(), h, y);
   }

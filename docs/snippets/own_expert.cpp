@@ -31,6 +31,7 @@ struct CommonDown {  // expert e is y = D relu(U_e x)^2: a way in of its own, an
     if (keep != nullptr) *keep = z;
     guild::gated_linear(pass.device, gated);  // the shared experts' products: these first, those of `down` behind them
     guild::grouped_linear<Real>(pass.device, down, {{weights.up.view(), slots.offsets, x, z, slots.token.data}});
+    guild::clear_unserved(pass.device, slots.offsets, z);  // slots that serve nobody count in no sum
     guild::activate(pass.device, z, h, f);
     guild::linear(pass.device, weights.down.view(), h, y);
   }

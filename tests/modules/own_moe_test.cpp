@@ -3,6 +3,7 @@
 #include <span>
 
 #include <guild/models/transformer.hpp>
+#include <guild/modules/capped.hpp>
 #include <guild/modules/moe.hpp>
 
 #include "../support/gradient_cases.hpp"
@@ -24,12 +25,18 @@ struct OwnSpec : expert::MySpec {
   template <class S>
   using Router = router::RoundRobin<S>;
 };
+struct DroppingSpec : expert::MySpec {
+  static constexpr guild::Capacity capacity = {.factor = 0.6};
+  template <class S>
+  using Router = guild::Capped<guild::TopKRouter<S>, S::capacity>;
+};
 template <class S>
 struct Case : gradient_cases::LayerCase<guild::Moe<S>, gradient_cases::TinySpec> {};
 
 TEST(OwnExperts, HaveTheGradientsOfCentralDifferences) {
   gradient_cases::gradient_check<Case<expert::MySpec>>({4, 1, 6}, 3);
 }
+TEST(OwnExperts, HaveThemWhereTheRouterDrops) { gradient_cases::gradient_check<Case<DroppingSpec>>({4, 1, 6}, 3); }
 TEST(OwnRouterAndExperts, HaveTheGradientsOfCentralDifferences) {
   gradient_cases::gradient_check<Case<OwnSpec>>({4, 1}, 3);
 }

@@ -92,6 +92,19 @@ TEST(Assignment, CountsWhatWasDroppedAlike) {
   for (const int size : {1, 2, 3}) EXPECT_EQ(count(guild::HostTeams(size)), 7.0);
 }
 
+TEST(Assignment, ClearsTheRowsOfSlotsThatServeNobody) {
+  const std::vector<std::int32_t> offsets{0, 1, 1, 3};
+  const auto cleared = [&](auto&& device) {
+    std::vector<float> rows(5 * 3, 7.0f);
+    guild::clear_unserved(device, {offsets.data(), 4}, guild::DeviceView<float, 2>{rows.data(), 5, 2, 3});
+    return rows;
+  };
+  std::vector<float> expected(5 * 3, 7.0f);
+  for (const std::size_t i : {9U, 10U, 12U, 13U}) expected[i] = 0.0f;
+  EXPECT_EQ(cleared(guild::Cpu({.threads = 2})), expected);
+  for (const int size : {1, 2, 3}) EXPECT_EQ(cleared(guild::HostTeams(size)), expected);
+}
+
 TEST(Assignment, RefusesAnExpertThatDoesNotExist) {
   guild::Cpu device({.threads = 1});
   for (const std::int32_t wrong : {4, 1 << 30}) {

@@ -144,6 +144,7 @@ struct Moe {
     const Index tokens = x.rows;
     const auto weight_s = scratch.template take<Real>(saved.assignment.slots());
     slot_weights(device, saved.assignment.slot_tk, saved.weights_tk, weight_s);
+    clear_unserved(device, saved.assignment.offsets, DeviceView<Real, 2>(weight_s.data, weight_s.size, 1));
     const auto& route = saved.route;
     const Index slots_sent = route.assignment.slots();
     const auto dx_sent = scratch.template take<Real>(slots_sent, S::config.hidden);

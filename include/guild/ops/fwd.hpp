@@ -94,6 +94,7 @@ struct AddDroppedRow;
 struct CountChoicesRow;
 struct FillSlotsRow;
 struct SumOffsetsRow;
+template <class Real> struct ClearUnservedRow;
 
 // guild/ops/experts/rows/bias.hpp
 template <class Real> struct AddSlotBiasRow;

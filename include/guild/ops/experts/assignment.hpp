@@ -91,6 +91,14 @@ void assign_experts(Device& device, DeviceView<const std::int32_t, 2> chosen, co
   }
 }
 
+/// Zeros in the rows [S, D] of slots that serve nobody, from offsets[E] on: for sums over all slots. Throws op_shape.
+template <class Device, class Real>
+void clear_unserved(Device& device, DeviceView<const std::int32_t> offsets, DeviceView<Real, 2> rows) {
+  detail::require(offsets.size >= 1, "offsets need one more element than there are experts", "clear_unserved: offsets");
+  detail::require_shape(rows, rows.rows, rows.cols, "clear_unserved: rows");
+  for_each_row(device, rows.rows, rows.cols, ClearUnservedRow<Real>{offsets, rows});
+}
+
 /// Adds to dropped [1] how many choices [T, K] were dropped; those of no expert are none. Throws op_shape.
 template <class Device>
 void add_dropped(Device& device, DeviceView<const std::int32_t, 2> chosen, DeviceView<double> dropped) {

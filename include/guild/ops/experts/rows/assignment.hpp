@@ -75,6 +75,20 @@ struct FillSlotsRow {
   }
 };
 
+/// Zeros where a slot serves nobody; a row is a slot.
+template <class Real>
+struct ClearUnservedRow {
+  View<const std::int32_t> offsets;  ///< [E + 1]
+  View<Real, 2> rows;                ///< [S, D]
+
+  template <Team T>
+  GUILD_HD void operator()(T team, Index slot) const {
+    if (slot < offsets.data[offsets.size - 1]) return;
+    Real* const to = rows.data + slot * rows.pitch;
+    team.for_each(rows.cols, [=](Index i) { to[i] = Real(0); });
+  }
+};
+
 /// dropped += the choices below 0 that were of an expert; one row.
 struct AddDroppedRow {
   View<const std::int32_t, 2> chosen;  ///< [T, K]
