@@ -2,7 +2,6 @@
 // it never saw. Run it at the root of guild; draws routing_layers.svg and routing_domains.svg.
 #include <cstdio>
 #include <fstream>
-#include <string>
 
 #include <CLI/CLI.hpp>
 #include <guild/guild.hpp>
@@ -21,7 +20,7 @@ struct Spec : guild::SpecDefaults {
 };
 using Model = guild::Transformer<Spec>;
 using specialization::Table;
-constexpr std::size_t length = 32, windows = 12;  // of a domain
+constexpr std::size_t length = 32;
 
 /// Counts how often each expert of each layer is chosen: in each window, and by one token wherever it stands.
 struct Watch : guild::Observer {
@@ -38,15 +37,15 @@ struct Watch : guild::Observer {
         if (window[std::size_t(t)] == token) its[std::size_t(e)] += 1;
       }
   }
-  /// Windows of each domain, one after the other.
-  void look(guild::Cpu& device, const Model::Weights<guild::Dense<float>>& weights, const domains::Encoded& texts) {
+  /// So many windows of each text, one text after the other.
+  void look(guild::Trainer<Model>& trainer, const std::vector<domains::Tokens>& texts, std::size_t windows) {
     guild::Buffer<float> states(guild::Index{length} * Spec::config.hidden);
-    for (const domains::Tokens& text : texts.held_out)
+    for (const domains::Tokens& text : texts)
       for (std::size_t i = 0; i < windows; ++i) {
         const guild::TrainingBatch batch = domains::window(text, i, windows, length);
         window = batch.tokens;
-        Model::forward(guild::Pass{.device = device, .batch = batch.batch(), .observer = this}, weights, {},
-                       states.view(length, Spec::config.hidden));
+        Model::forward(guild::Pass{.device = trainer.device(), .batch = batch.batch(), .observer = this},
+                       trainer.weights(), {}, states.view(length, Spec::config.hidden));
       }
   }
 };
@@ -63,19 +62,20 @@ int main(int argc, char** argv) {
     const domains::Tokens ids = tokenizer.encode(asked);
     if (ids.size() != 1) throw guild::Error(guild::ErrorCode::in_param, "is not one token here", {"--token"});
     const domains::Encoded texts(all, [&](std::string_view text) { return tokenizer.encode(text); });
-    guild::Cpu device({.threads = 2});
+    const guild::Cpu device({.threads = 2});
     Model::Weights<guild::Dense<float>> weights;
     guild::initialize<Model>(weights, {.seed = 1, .deviation = 0.05});
     guild::Trainer<Model> trainer(device, std::move(weights), {.optimizer = guild::AdamW{.lr = 3e-3}});
-    Watch before, after;
-    before.look(device, trainer.weights(), texts);
+    Watch before, after, asking;
+    before.look(trainer, texts.held_out, 12);
     guild::Random random(1, 2);
     for (int step = 0; step < 200; ++step) {
       const double loss = trainer.step(domains::draw(texts.learned, random, 32, length)).losses.loss();
       if (step % 50 == 0 || step == 199) std::printf("step %3d: loss %.3f\n", step, loss);
     }
-    after.token = ids[0];
-    after.look(device, trainer.weights(), texts);
+    after.look(trainer, texts.held_out, 12);
+    asking.token = ids[0];
+    asking.look(trainer, texts.learned, 200);  // a token is too rare in so little text
     Table loads(Watch::layers), of_domains;
     std::vector<std::string> names;
     for (std::size_t l = Spec::dense.layers; l < Watch::layers; ++l) {
@@ -83,7 +83,7 @@ int main(int argc, char** argv) {
       const double then = specialization::measure(before.windows_of[l], all.size()).bits;
       std::printf("layer %zu: an expert tells %.3f of 2 bits of the domain (%.3f by chance, %.3f before training)\n", l,
                   now.bits, now.chance, then);
-      std::printf("  \"%s\": %s\n", asked.c_str(), specialization::leaders(after.of_token[l]).c_str());
+      std::printf("  \"%s\": %s\n", asked.c_str(), specialization::leaders(asking.of_token[l]).c_str());
       loads[l] = specialization::shares(specialization::sum(now.loads));
       for (std::size_t d = 0; d < all.size(); ++d) {
         of_domains.push_back(specialization::shares(now.loads[d]));
@@ -91,7 +91,7 @@ int main(int argc, char** argv) {
       }
     }
     std::ofstream(out + "/routing_layers.svg") << plots::heat_map("load of experts", loads);
-    std::ofstream(out + "/routing_domains.svg") << plots::heat_map("load by domain, 1 is balance", of_domains, names);
+    std::ofstream(out + "/routing_domains.svg") << plots::heat_map("load by layer and domain", of_domains, names);
   } catch (const guild::Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
