@@ -43,7 +43,8 @@ inline std::string line_chart(const Curve& curve) {
     const double y = low + (high - low) * i / 4, x = first + (last - first) * i / 4;
     svg += "<line x1='70' x2='780' y1='" + number(py(y)) + "' y2='" + number(py(y)) + "' stroke='#ddd'/>\n";
     svg += "<text x='64' y='" + number(py(y) + 4) + "' text-anchor='end'>" + number(y) + "</text>\n";
-    svg += "<text x='" + number(px(x)) + "' y='280' text-anchor='middle'>" + std::to_string(std::lround(x)) + "</text>\n";
+    svg +=
+        "<text x='" + number(px(x)) + "' y='280' text-anchor='middle'>" + std::to_string(std::lround(x)) + "</text>\n";
   }
   svg +=
       "<text x='425' y='296' text-anchor='middle'>step</text>\n<polyline fill='none' stroke='#1a5fb4' "
@@ -63,8 +64,9 @@ inline std::string line_chart(const Curve& curve) {
 }
 
 /// Rows: layers; columns: experts; colour: the expert's share of its layer's tokens times the number of experts, so
-/// that white is balance, red is too many and blue too few.
-inline std::string heat_map(const std::string& title, const std::vector<std::vector<double>>& loads) {
+/// that white is balance, red is too many and blue too few. Rows may have names of their own.
+inline std::string heat_map(const std::string& title, const std::vector<std::vector<double>>& loads,
+                            const std::vector<std::string>& names = {}) {
   std::size_t experts = 0;
   for (const auto& layer : loads) experts = std::max(experts, layer.size());
   const double cell = experts > 32 ? 18 : 40, width = 90 + cell * static_cast<double>(experts) + 10;
@@ -77,7 +79,8 @@ inline std::string heat_map(const std::string& title, const std::vector<std::vec
   char text[256];
   for (std::size_t l = 0; l < loads.size(); ++l) {
     const double y = 40 + cell * static_cast<double>(l);
-    std::snprintf(text, sizeof text, "<text x='10' y='%.0f'>layer %zu%s</text>\n", y + cell / 2 + 4, l,
+    const std::string name = l < names.size() ? names[l] : std::string("layer ").append(std::to_string(l));
+    std::snprintf(text, sizeof text, "<text x='10' y='%.0f'>%s%s</text>\n", y + cell / 2 + 4, name.c_str(),
                   loads[l].empty() ? ": dense" : "");
     svg += text;
     for (std::size_t e = 0; e < loads[l].size(); ++e) {
