@@ -121,7 +121,7 @@ TEST(Recompute, LayersKeepWhatTheManualSays) {
        tokens * routing.top_k * (real + 3 * integer) + (routing.experts + 1) * integer},
       {"ExpertPool", bytes_of(moe.experts.gate) + bytes_of(moe.experts.up),
        2 * tokens * routing.top_k * experts.hidden * real},
-      {"shared experts", bytes_of(moe.shared.gate) + bytes_of(moe.shared.up),
+      {"shared experts", bytes_of(moe.shared.network.gate) + bytes_of(moe.shared.network.up),
        2 * tokens * experts.shared * experts.hidden * real},
       {"dense Mlp", bytes_of(dense.feed_forward.gate) + bytes_of(dense.feed_forward.up),
        2 * tokens * S::dense.hidden * real}};
