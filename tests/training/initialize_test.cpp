@@ -199,7 +199,7 @@ TEST(Initialize, NormsOfOnePlusTheirWeightAreZero) {
     ASSERT_EQ(norm->weight.data.size(), 12);
     for (const float value : norm->weight.data.view()) EXPECT_EQ(value, 0.0f);
   }
-  for (const float value : layer.mixer.query_norm.weight.data.view()) EXPECT_EQ(value, 0.0f);
+  for (const float value : layer.mixer.norms.query.weight.data.view()) EXPECT_EQ(value, 0.0f);
 }
 
 TEST(Initialize, RefusesBadOptionsAndOtherMemory) {
