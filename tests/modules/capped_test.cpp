@@ -14,7 +14,7 @@
 #include <guild/training/allocate.hpp>
 
 #include "../core/code_of.hpp"
-#include "../support/gradient_check.hpp"
+#include "../support/gradient_cases.hpp"
 
 namespace capped_test {
 
@@ -88,25 +88,7 @@ struct OneMoe {
 };
 
 template <class M>
-struct MoeCase {
-  using Module = M;
-  static constexpr Index inputs = 12, outputs = 12;
-  static constexpr std::int32_t vocab = 19;
-  template <class Real>
-  using Saved = typename M::template Saved<Real>;
-  template <class P, class W, class X, class Y, class Saved>
-  static void forward(const P& pass, const W& weights, X x, Y y, Saved& saved) {
-    M::forward(pass, weights, x, y, &saved);
-  }
-  template <class... A>
-  static void backward(A&&... a) {
-    M::backward(std::forward<A>(a)...);
-  }
-  template <class... A>
-  static double extra_loss(A&&...) {
-    return 0.0;
-  }
-};
+using MoeCase = gradient_cases::LayerCase<M, gradient_cases::TinySpec>;
 
 TEST(Capped, BackwardAgreesWithCentralDifferences) {
   OneMoe<Spec> moe;
