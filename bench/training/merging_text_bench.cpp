@@ -229,9 +229,9 @@ using Inflate = TokenInflation<Base, Policy>;
 
 const Arm<Setting> arms[] = {
     {"dense", [](Log& log, const char* name, const Setting& s) { train<DenseModel>(log, name, s); }},
-    {"default", merged<RunMerging, Inflate<Inflated<32, 32>>>},
-    {"full", merged<NoveltyBy<FullRankCosine>, Inflate<Inflated<32, 32>>>},
-    {"sigmoid", merged<NoveltyBy<LearnedSigmoid<0>>, Inflate<Inflated<32, 32>>>},
+    {"default", merged<RunMerging, Inflate<Inflated<32, 0>>>},
+    {"full", merged<NoveltyBy<FullRankCosine>, Inflate<Inflated<32, 0>>>},
+    {"sigmoid", merged<NoveltyBy<LearnedSigmoid<0>>, Inflate<Inflated<32, 0>>>},
     {"hnet", merged<ToHalf<HNetMerging<>>, Inflate<HNetInflation>>},
     {"dynamic_pooling", merged<ToHalf<DynamicPoolingMerging<>>, Inflate<DynamicPoolingInflation>>},
     {"hourglass", merged<HourglassMerging<2>, Inflate<HourglassInflation>>},
