@@ -1,6 +1,7 @@
 // What merging keeps of single tokens: small models that copy, find needles and recall digits, whose sources lie in
 // merged groups. One command, resumed arm by arm; bench/reference/plot_merging.py draws what it logs.
-//   merging_recall_bench [--arms dense,default,...] [--seeds 1,2,3] [--steps N] [--burst N] [--out FILE] [--threads N] [--lr X]
+//   merging_recall_bench [--arms dense,default,...] [--seeds 1,2,3] [--steps N] [--burst N] [--out FILE] [--threads N]
+//                        [--lr X] [--threshold X] [--anneal A-B] [--merge_weight X] [--tag NAME]
 // Four layers of latent attention: the first and the last see a window of 8 tokens, the two between see all, and run
 // on slots, half as many as tokens. Nothing that is asked for lies within the windows, so all of it comes through
 // slots. A sequence begins with pairs (name, value) and numbers, [number] name d d d d, and goes on with [copy] a b ...
@@ -267,7 +268,7 @@ int main(int argc, char** argv) {
                            {"lr", "0.003"},
                            {"threshold", "0.5"},
                            {"merge_weight", "0"},
-                           {"burst", "4"},
+                           {"burst", "16"},
                            {"anneal", "0-0"},
                            {"threads", "1"},
                            {"tag", ""},
