@@ -48,6 +48,7 @@ struct Roomy : Two {  // for all, so that chance alone drops
   static constexpr Capacity capacity = {.factor = 4.0};
 };
 struct Choosing : Spec {
+  static constexpr guild::AttentionMask mask = guild::AttentionMask::bidirectional;
   static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 1};
   static constexpr Capacity capacity = {.factor = 2.0};
   template <class S>
