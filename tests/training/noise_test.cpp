@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <span>
+#include <string>
 #include <vector>
 
 #include <guild/cpu.hpp>
@@ -110,6 +111,24 @@ TEST(Noise, DependsOnTheSeedAndTheStepAndCanBeOff) {
                           guild_test::values_of<Kept>(late.trainer.gradients())));
   const auto batch = batch_of({9, 5}, 1);
   EXPECT_EQ(early.trainer.evaluate(batch).next.loss, early.trainer.evaluate(batch).next.loss);
+}
+
+TEST(Noise, ARouterWithoutASelectionBiasRefusesARateForIt) {
+  TrainingRun<Kept> run;
+  for (const double rate : {1e-3, 0.0}) try {
+      run.trainer.set_bias_rate(rate);
+      EXPECT_EQ(rate, 0.0) << "nothing was thrown";
+    } catch (const guild::Error& error) {
+      EXPECT_NE(rate, 0.0);
+      EXPECT_EQ(error.code(), guild::ErrorCode::op_argument);
+      EXPECT_NE(std::string(error.what())
+                    .find("\"TrainerOptions::bias_rate\": is 0.001, but there is no selection bias in ExpertBuffering"),
+                std::string::npos)
+          << error.what();
+    }
+  EXPECT_THROW(guild::Trainer<Kept>(guild::Cpu({.threads = 1}), guild_test::first_weights<Kept>(3, Second::without),
+                                    {.bias_rate = 1e-3}),
+               guild::Error);
 }
 
 }  // namespace noise_test
