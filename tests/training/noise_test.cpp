@@ -1,5 +1,5 @@
-// Noise of routers and blocked experts in training: the same bits for layers that are computed again and for runs that
-// are resumed.
+// Noise of routers, dropout of experts and blocked experts in training: the same bits for layers that are computed
+// again and for runs that are resumed.
 #include <guild/modules/noise.hpp>
 
 #include <gtest/gtest.h>
@@ -28,6 +28,11 @@ using guild_test::state_of;
 struct KeptSpec : guild_test::KeptSpec {
   static constexpr guild::TopKConfig routing = {
       .experts = 6, .top_k = 2, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
+  static constexpr guild::ExpertConfig experts = [] {
+    auto config = guild_test::KeptSpec::experts;
+    config.dropout = 0.3;
+    return config;
+  }();
   struct OftenBlocked : guild::DefaultBuffering {
     static constexpr double slack = 0.02, decay = 0.5;
     static constexpr int most_steps = 3;

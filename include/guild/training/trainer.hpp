@@ -35,8 +35,8 @@ struct TrainerOptions {
   std::optional<double> bias_rate{};
   double average = 0.0;     ///< decay of a moving average of the weights, such as 0.999; 0: none is kept
   ObjectiveOptions objective{};
-  /// Of routers that have noise. Each step and each of its batches has draws of its own, which follow from this seed
-  /// and the number of the step alone: a resumed run draws what an uninterrupted one does.
+  /// Of routers that have noise, and of expert dropout. Each step and each of its batches has draws of its own, which
+  /// follow from this seed and the number of the step alone: a resumed run draws what an uninterrupted one does.
   Noise noise{.on = true};
 };
 
