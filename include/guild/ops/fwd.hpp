@@ -107,6 +107,9 @@ template <class Real> struct ExpertSwigluBackwardRow;
 template <class Real> struct GatherSlotsRow;
 template <class Real> struct ScatterSlotsRow;
 
+// guild/ops/experts/rows/dropout.hpp
+template <class Real> struct DropSlotsRow;
+
 // guild/ops/experts/rows/identities.hpp
 struct CountIdentityRow;
 template <class Real> struct AddIdentitiesRow;
