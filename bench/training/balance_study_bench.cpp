@@ -126,7 +126,7 @@ struct Watch : Observer {
   void on_routing(int at, View<const std::int32_t, 2> experts, View<const float, 2>) override {
     for (Index t = 0; t < experts.rows; ++t)
       for (const std::int32_t e : experts.row(t))
-        if (e >= 0) served.counts(at)[e] += 1;
+        if (e >= 0) served.load(at)[e] += 1;
   }
 };
 
@@ -154,8 +154,8 @@ void measure(Cpu& device, const Dense32<Transformer<Spec>>& weights, const Train
     const Watch whole = outputs(layer, {});
     load += whole.served.max_over_mean(layer) / layers;
     double choices = 0;
-    for (const double count : whole.served.counts(layer)) choices += count;
-    for (const double count : whole.served.counts(layer)) dead += 100 * count * Base::routing.experts < choices;
+    for (const double count : whole.served.load(layer)) choices += count;
+    for (const double count : whole.served.load(layer)) dead += 100 * count * Base::routing.experts < choices;
     const std::vector<float> none = outputs(layer, {layer, LeftOut::all}).output;
     for (Index choice = 0; choice < choices_of_token; ++choice) {
       const std::vector<float> without = outputs(layer, {layer, choice}).output;

@@ -238,6 +238,7 @@
 #include <guild/modules/ring_cache.hpp>
 #include <guild/modules/router.hpp>
 #include <guild/modules/routing.hpp>
+#include <guild/modules/routing_counter.hpp>
 #include <guild/modules/routing_statistics.hpp>
 #include <guild/modules/row_cache.hpp>
 #include <guild/modules/running_attention.hpp>
@@ -411,6 +412,7 @@
 #include <guild/ops/route/buffering.hpp>
 #include <guild/ops/route/capacity.hpp>
 #include <guild/ops/route/choose_tokens.hpp>
+#include <guild/ops/route/count_routing.hpp>
 #include <guild/ops/route/look_up.hpp>
 #include <guild/ops/route/noise.hpp>
 #include <guild/ops/route/route.hpp>
@@ -419,6 +421,7 @@
 #include <guild/ops/route/rows/buffering.hpp>
 #include <guild/ops/route/rows/capacity.hpp>
 #include <guild/ops/route/rows/choose_tokens.hpp>
+#include <guild/ops/route/rows/count_routing.hpp>
 #include <guild/ops/route/rows/look_up.hpp>
 #include <guild/ops/route/rows/noise.hpp>
 #include <guild/ops/route/rows/route.hpp>

@@ -7,6 +7,7 @@
 #include <guild/ops/linear/activate.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
 #include <guild/ops/route/buffering.hpp>
+#include <guild/ops/route/count_routing.hpp>
 #include <guild/ops/route/noise.hpp>
 #include <guild/ops/route/sinkhorn.hpp>
 #include <span>
@@ -162,12 +163,16 @@ void balances(guild::Cpu& cpu, guild::Cuda& cuda) {
       std::printf("FAILED balance_losses: the losses are %.9g, expected %.9g\n", found, expected);
     }
   }
-  auto offsets = integers(cuda, 1, 71, 3, 300);
+  auto chosen = integers(cuda, 300, 4, 13, 140, -70);
   std::mt19937 random(7);
+  auto weights = matrix<float>(cuda, random, 300, 4, 1);
+  auto sums = matrix<double>(cuda, random, 1, guild::RoutingColumns{70}.count());
+  guild::count_routing(cpu, 70, chosen.on_host(), guild::DeviceView<const float, 2>(weights.on_host()),
+                       sums.on_host().row(0));
+  guild::count_routing(cuda, 70, chosen.on_device(), guild::DeviceView<const float, 2>(weights.on_device()),
+                       sums.on_device().row(0));
+  sums.compare(cuda, 1e-12, "count_routing");
   auto counts = matrix<double>(cuda, random, 1, 70), bias = matrix<double>(cuda, random, 1, 70);
-  guild::add_slot_counts(cpu, offsets.on_host().row(0), counts.on_host().row(0));
-  guild::add_slot_counts(cuda, offsets.on_device().row(0), counts.on_device().row(0));
-  counts.compare(cuda, 0, "add_slot_counts");
   guild::update_selection_bias(cpu, guild::DeviceView<double>(bias.on_host().row(0)), counts.on_host().row(0), 1e-3);
   guild::update_selection_bias(cuda, bias.on_device().row(0), counts.on_device().row(0), 1e-3);
   bias.compare(cuda, 1e-15, "update_selection_bias");

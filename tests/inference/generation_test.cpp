@@ -191,6 +191,32 @@ TEST(Session, HoldsExactlyItsContext) {
   EXPECT_EQ(Session(model).context(), ScriptSpec::config.context);
 }
 
+TEST(Session, CountsWhatItsRoutersDoFromWhenItIsAsked) {
+  const auto model = Script().model();
+  Session session(model), other(model);
+  session.append(std::vector<std::int32_t>{65, 66, 67});
+  std::string message;
+  EXPECT_EQ(code_of([&] { (void)session.routing(); }, &message), expected(ErrorCode::op_argument));
+  EXPECT_NE(message.find("call count_routing"), std::string::npos) << message;
+  session.count_routing();
+  session.append(std::vector<std::int32_t>{68, 69});
+  session.append(70);
+  const guild::RoutingStatistics counted = session.routing();
+  EXPECT_EQ(counted.layers(), 2);
+  EXPECT_EQ(counted.tokens(0), 0.0) << "a dense layer";
+  EXPECT_EQ(counted.tokens(1), 3.0);
+  double served = 0.0;
+  for (const double load : counted.load(1)) served += load;
+  EXPECT_EQ(served, 6.0);
+  EXPECT_GT(counted.importance(1)[0] + counted.importance(1)[1], 0.0);
+  session.count_routing();
+  EXPECT_EQ(session.routing().tokens(1), 0.0) << "it begins anew";
+  session.append(71);
+  session.append(72);
+  other.append(std::vector<std::int32_t>{65, 66, 67, 68, 69, 70, 71, 72});
+  for (int i = 0; i < ScriptSpec::config.vocab; ++i) ASSERT_NEAR(session.logits()[i], other.logits()[i], 1e-3);
+}
+
 TEST(Session, RefusesTokensThatAreNone) {
   Session session(Script().model());
   session.append(3);

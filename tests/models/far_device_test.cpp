@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <guild/modules/parameters.hpp>
+#include <guild/modules/routing_counter.hpp>
 #include <guild/training/allocate.hpp>
 #include <guild/training/objective.hpp>
 
@@ -89,6 +90,24 @@ TEST(FarDevice, AnObserverIsShownCopies) {
   EXPECT_GT(far.device.to_host, 1);
 }
 
+TEST(FarDevice, CountsRoutingAsTheCpuUntilItIsAsked) {
+  OnOne<guild::Cpu> near;
+  OnOne<FarDevice> far;
+  constexpr int layers = TinySpec::config.layers, last = layers - 1;
+  guild::RoutingStatistics by_near(layers, Model::routed_experts);
+  guild::RoutingCounter<FarDevice> by_far(far.device, layers, Model::routed_experts);
+  Model::forward(guild::Pass{.device = near.device, .batch = near.flat.batch(), .counts = by_near.view()}, near.weights,
+                 {}, near.states.view());
+  Model::forward(guild::Pass{.device = far.device, .batch = far.flat.batch(), .counts = by_far.view()}, far.weights, {},
+                 far.states.view());
+  EXPECT_EQ(far.device.to_host, 1) << "the flags";
+  const guild::RoutingStatistics read = by_far.read(far.device);
+  EXPECT_EQ(far.device.to_host, 3);
+  EXPECT_EQ(read.tokens(last), 50.0);
+  EXPECT_EQ(read.entropy(last), by_near.entropy(last));
+  for (Index e = 0; e < read.experts(); ++e) EXPECT_EQ(read.importance(last)[e], by_near.importance(last)[e]);
+}
+
 TEST(FarDevice, LearnsAsTheCpuAndTheHostReadsFlagsAlone) {
   OnOne<guild::Cpu> near;
   OnOne<FarDevice> far;
@@ -124,8 +143,8 @@ TEST(FarDevice, LearnsAsTheCpuAndTheHostReadsFlagsAlone) {
   double chosen = 0, losses = 0;
   for (int layer = 0; layer < counted.layers(); ++layer) {
     for (Index e = 0; e < counted.experts(); ++e) {
-      EXPECT_EQ(counted.counts(layer)[e], std::as_const(by_near.statistics).counts(layer)[e]);
-      chosen += counted.counts(layer)[e];
+      EXPECT_EQ(counted.load(layer)[e], std::as_const(by_near.statistics).load(layer)[e]);
+      chosen += counted.load(layer)[e];
     }
     EXPECT_EQ(counted.terms(layer).sum(), std::as_const(by_near.statistics).terms(layer).sum());
     losses += counted.terms(layer).sum();

@@ -101,12 +101,14 @@ TEST(Capped, ServesNoExpertMoreThanItsCapacityAndCountsWhatItDrops) {
   OneMoe<Spec> moe;
   moe.train();
   double served = 0.0;
-  for (const double count : moe.statistics.counts(0)) {
+  for (const double count : moe.statistics.load(0)) {
     EXPECT_LE(count, 5.0);  // ceil(28 / 4 * 0.7)
     served += count;
   }
   EXPECT_EQ(served + moe.statistics.dropped(0), 28.0);
   EXPECT_EQ(moe.statistics.dropped(0), static_cast<double>(moe.dropped()));
+  for (std::int32_t e = 0; e < 4; ++e)
+    EXPECT_EQ(moe.statistics.drops(0)[e], static_cast<double>(std::count(moe.chosen.begin(), moe.chosen.end(), ~e)));
   EXPECT_EQ(moe.saved.assignment.slots(), 20);
   moe.statistics.clear();
   EXPECT_EQ(moe.statistics.dropped(0), 0.0);

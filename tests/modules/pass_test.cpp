@@ -4,7 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <string>
+#include <vector>
 
 #include <guild/modules/caches.hpp>
 
@@ -132,6 +135,83 @@ TEST_F(ModelPass, TheExpertsOfDecodingAreReplayedByAPassWithoutCaches) {
   Model::forward(pass, weights, {}, other.view());
   EXPECT_EQ(again.of, seen.of);
   EXPECT_GT(relative_error(other, states), 1e-3) << "other experts";
+}
+
+/// Counts on the host what it is shown.
+struct Counting final : guild::Observer {
+  std::vector<std::vector<double>> load, importance;
+  std::vector<double> entropy, tokens;
+  void on_routing(int layer, guild::View<const std::int32_t, 2> e, guild::View<const float, 2> w) override {
+    const auto l = static_cast<std::size_t>(layer);
+    for (auto* list : {&load, &importance})
+      list->resize(std::size_t{TinySpec::config.layers}, std::vector<double>(std::size_t{TinySpec::routing.experts}));
+    for (auto* list : {&entropy, &tokens}) list->resize(std::size_t{TinySpec::config.layers});
+    for (Index t = 0; t < e.rows; ++t) {
+      double sum = 0;
+      for (const float weight : w.row(t)) sum += static_cast<double>(weight);
+      for (Index k = 0; k < e.cols; ++k) {
+        const auto weight = static_cast<double>(w(t, k));
+        load[l][static_cast<std::size_t>(e(t, k))] += 1;
+        importance[l][static_cast<std::size_t>(e(t, k))] += weight;
+        entropy[l] -= weight / sum * std::log(weight / sum);
+      }
+      tokens[l] += 1;
+    }
+  }
+};
+
+TEST_F(ModelPass, CountsOfRoutingAreWhatAnObserverSees) {
+  Counting seen;
+  guild::RoutingStatistics counted(TinySpec::config.layers, Model::routed_experts);
+  const guild::Pass pass{.device = device, .batch = flat.batch(), .observer = &seen, .counts = counted.view()};
+  Model::forward(pass, weights, list, states.view());
+  const Flat next({{0, &tokens, 20, 21}});
+  guild::Pass decoding = pass;
+  decoding.batch = next.batch();
+  Model::forward(decoding, weights, list, states.view().middle_rows(0, 1));
+  int layers = 0;
+  for (int layer = 0; layer < TinySpec::config.layers; ++layer) {
+    const auto l = static_cast<std::size_t>(layer);
+    EXPECT_EQ(counted.tokens(layer), seen.tokens[l]);
+    if (seen.tokens[l] == 0) continue;
+    ++layers;
+    EXPECT_EQ(counted.tokens(layer), 51);
+    EXPECT_EQ(std::vector<double>(counted.load(layer).begin(), counted.load(layer).end()), seen.load[l]);
+    EXPECT_NEAR(counted.entropy(layer), seen.entropy[l] / 51, 1e-12);
+    EXPECT_GT(counted.entropy(layer), 0.1);
+    for (Index e = 0; e < counted.experts(); ++e)
+      EXPECT_NEAR(counted.importance(layer)[e], seen.importance[l][static_cast<std::size_t>(e)], 1e-9);
+  }
+  EXPECT_EQ(layers, TinySpec::config.layers - TinySpec::dense.layers);
+}
+
+TEST_F(ModelPass, ReplayedChoicesAreCountedAsThoseThatWereMade) {
+  Choices seen;
+  guild::RoutingStatistics made(TinySpec::config.layers, Model::routed_experts), replayed = made;
+  guild::Pass pass{.device = device, .batch = flat.batch(), .observer = &seen, .counts = made.view()};
+  Model::forward(pass, weights, {}, states.view());
+  std::vector<guild::DeviceView<std::int32_t, 2>> choices(seen.of.size());
+  for (std::size_t layer = 0; layer < choices.size(); ++layer)
+    if (!seen.of[layer].empty()) choices[layer] = {seen.of[layer].data(), 50, TinySpec::routing.top_k};
+  pass.choices = choices;
+  pass.observer = nullptr;
+  pass.counts = replayed.view();
+  Model::forward(pass, weights, {}, other.view());
+  EXPECT_TRUE(same_bits(other, states));
+  const guild::RoutingCounts a = made.view(), b = replayed.view();
+  for (int layer = 0; layer < TinySpec::config.layers; ++layer)
+    EXPECT_TRUE(std::ranges::equal(host_view(device, a.sums_of(layer)), host_view(device, b.sums_of(layer)))) << layer;
+  // Other choices than the model's own: all tokens go to the first experts.
+  const int last = TinySpec::config.layers - 1;
+  EXPECT_GT(made.effective_experts(last), 1.2 * TinySpec::routing.top_k);
+  for (auto& of_layer : seen.of)
+    for (std::size_t i = 0; i < of_layer.size(); ++i)
+      of_layer[i] = static_cast<std::int32_t>(i % TinySpec::routing.top_k);
+  replayed.clear();
+  Model::forward(pass, weights, {}, other.view());
+  EXPECT_NEAR(replayed.effective_experts(last), TinySpec::routing.top_k, 1e-9);
+  EXPECT_EQ(replayed.load(last)[0], 50);
+  EXPECT_EQ(replayed.dead_experts(last).size(), std::size_t{TinySpec::routing.experts - TinySpec::routing.top_k});
 }
 
 TEST_F(ModelPass, RefusesWhatNoPassCanBe) {

@@ -286,7 +286,7 @@ Result learn(std::vector<std::int32_t> experts = {}) {
   EXPECT_EQ(arena.taken(), out.kept) << "what backward takes is given back";
   Whole::visit(Tensors{&out.gradients}, guild::Path{}, gradients);
   for (int layer = 0; layer < 9; ++layer)
-    out.counts.emplace_back(statistics.counts(layer).begin(), statistics.counts(layer).end());
+    out.counts.emplace_back(statistics.load(layer).begin(), statistics.load(layer).end());
   return out;
 }
 void expect_same(const Result& found, const Result& expected) {

@@ -1,6 +1,7 @@
 // How chosen experts become slots, whoever chose them, on one thread and by teams of several.
 #include <guild/cpu.hpp>
 #include <guild/ops/experts/assignment.hpp>
+#include <guild/ops/route/count_routing.hpp>
 
 #include <gtest/gtest.h>
 
@@ -81,15 +82,20 @@ TEST(Assignment, GivesADroppedChoiceNoSlot) {
   }
 }
 
-TEST(Assignment, CountsWhatWasDroppedAlike) {
-  const std::vector<std::int32_t> chosen{3, ~1, 1, guild::no_expert, -1, 3};
-  const auto count = [&](auto&& device) {
-    double dropped = 5.0;
-    guild::add_dropped(device, {chosen.data(), 3, 2}, {&dropped, 1});
-    return dropped;
+TEST(Assignment, IsCountedAlike) {
+  const std::vector<std::int32_t> chosen{3, ~1, 9, 1, guild::no_expert, 9, -1, 3, 9};  // a spare column
+  const std::vector<float> weights{0.5f, 8.0f, 9.0f, 0.25f, 8.0f, 9.0f, 8.0f, 2.0f, 9.0f};
+  const auto count = [&](auto&& device, Index columns) {
+    std::vector<double> sums(14, 5.0);
+    guild::count_routing(device, 4, {chosen.data(), 3, columns, 3},
+                         guild::DeviceView<const float, 2>{weights.data(), 3, columns, 3}, {sums.data(), 14});
+    return sums;
   };
-  EXPECT_EQ(count(guild::Cpu({.threads = 1})), 7.0);
-  for (const int size : {1, 2, 3}) EXPECT_EQ(count(guild::HostTeams(size)), 7.0);
+  const std::vector<double> expected{5, 6, 5, 7, 5, 5.25, 5, 7.5, 6, 6, 5, 5, 8, 5};
+  for (const Index columns : {2, 3}) {  // with gaps, and without
+    EXPECT_EQ(count(guild::Cpu({.threads = 1}), columns), expected);
+    for (const int size : {1, 2, 3}) EXPECT_EQ(count(guild::HostTeams(size), columns), expected);
+  }
 }
 
 TEST(Assignment, ClearsTheRowsOfSlotsThatServeNobody) {

@@ -195,7 +195,7 @@ void expect_equal_steps(const std::string& variant) {
     EXPECT_NEAR(report.gradient_norm, norms[i], 1e-3 * norms[i]) << "step " << i;
     for (std::size_t layer = 0; layer < loads[i].size(); ++layer)
       for (std::size_t e = 0; e < loads[i][layer].size(); ++e)
-        EXPECT_EQ(trainer.routing().counts(static_cast<int>(layer) + 1)[static_cast<Index>(e)], loads[i][layer][e])
+        EXPECT_EQ(trainer.routing().load(static_cast<int>(layer) + 1)[static_cast<Index>(e)], loads[i][layer][e])
             << "step " << i << " layer " << layer + 1 << " expert " << e;
   }
 }

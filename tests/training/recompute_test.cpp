@@ -44,10 +44,13 @@ TEST(Recompute, ChangesNoBitOfGradientsCountsTermsAndSteps) {
     for (int layer = 0; layer < 4; ++layer) {
       double tokens = 0.0;
       for (Index e = 0; e < 6; ++e) {
-        EXPECT_EQ(kept.routing().counts(layer)[e], again.routing().counts(layer)[e]);
-        tokens += again.routing().counts(layer)[e];
+        EXPECT_EQ(kept.routing().load(layer)[e], again.routing().load(layer)[e]);
+        EXPECT_EQ(kept.routing().importance(layer)[e], again.routing().importance(layer)[e]);
+        tokens += again.routing().load(layer)[e];
       }
       EXPECT_EQ(tokens, layer == 0 ? 0.0 : 2.0 * 36.0) << "each token is counted once";  // top_k of 36 tokens
+      EXPECT_EQ(again.routing().tokens(layer), layer == 0 ? 0.0 : 36.0);
+      EXPECT_EQ(kept.routing().entropy(layer), again.routing().entropy(layer));
       EXPECT_EQ(kept.routing().terms(layer).sum(), again.routing().terms(layer).sum());
       EXPECT_EQ(again.routing().terms(layer).sum() > 0.0, layer > 0);
     }

@@ -292,7 +292,7 @@ TEST(Balance, SelectionBiasMovesAgainstTheLoad) {
   const auto biases = biases_of(trainer);
   ASSERT_EQ(biases.size(), 12U);  // two layers of six experts
   for (int layer = 1; layer <= 2; ++layer) {
-    const auto counts = std::as_const(trainer).routing().counts(layer);
+    const auto counts = std::as_const(trainer).routing().load(layer);
     const double mean = 85.0 * 2.0 / 6.0;
     double sum = 0.0;
     for (Index e = 0; e < 6; ++e) {
@@ -496,15 +496,18 @@ TEST(Trainer, EvaluationChangesNothing) {
   const TrainingBatch batches[] = {batch_of({20, 20, 10}, 9), batch_of({5}, 10), TrainingBatch{}};
   const auto before = state_of(trainer);
   const auto gradients = values_of<Kept>(trainer.gradients());
-  const auto counts = trainer.routing().counts(1)[0];
-  const auto all = trainer.evaluate(std::span(batches));
+  const auto counts = trainer.routing().load(1)[0];
+  guild::RoutingStatistics routing;
+  const auto all = trainer.evaluate(std::span(batches), &routing);
+  EXPECT_EQ(routing.tokens(0), 0.0);
+  for (int layer = 1; layer < routing.layers(); ++layer) EXPECT_EQ(routing.tokens(layer), 55.0) << layer;
   auto sum = trainer.evaluate(batches[0]);
   sum += trainer.evaluate(batches[1]);
   EXPECT_EQ(all.next.loss, sum.next.loss);
   EXPECT_EQ(all.next.count, batches[0].supervised() + batches[1].supervised());
   EXPECT_EQ(difference(before, state_of(trainer)), "");
   EXPECT_TRUE(equal_bits(gradients, values_of<Kept>(trainer.gradients())));
-  EXPECT_EQ(trainer.routing().counts(1)[0], counts);
+  EXPECT_EQ(trainer.routing().load(1)[0], counts);
   const auto a = trainer.step(batches[0]), b = other.step(batches[0]);
   EXPECT_TRUE(equal_numbers(numbers_of(a), numbers_of(b)));
   EXPECT_EQ(difference(state_of(trainer), state_of(other)), "");

@@ -42,8 +42,11 @@ StepReport report_of(Index step) {
 }
 RoutingStatistics statistics() {
   RoutingStatistics routing(2, 4);
-  const std::vector<double> counts = {1, 2, 0, 3};
-  for (Index e = 0; e < 4; ++e) routing.counts(1)[e] = counts[static_cast<std::size_t>(e)];
+  guild::Cpu device({.threads = 1});
+  const std::int32_t chosen[] = {0, 1, 3, 1, 3, 3};
+  const float weights[] = {1, 1, 1, 1, 3, 1};
+  guild::count_routing(device, 4, {chosen, 3, 2}, guild::DeviceView<const float, 2>{weights, 3, 2},
+                       routing.view().sums_of(1));
   return routing;
 }
 std::vector<std::string> lines_of(const std::string& path) {
@@ -85,6 +88,11 @@ TEST(TrainingLog, LinesAreJson) {
     layer.for_each_element([&](const Json& load) { loads.back().push_back(load.number()); });
   });
   EXPECT_EQ(loads, (std::vector<std::vector<double>>{{}, {0.16667, 0.33333, 0.0, 0.5}}));
+  std::vector<double> entropy, dead;
+  json["routing_entropy"].for_each_element([&](const Json& layer) { entropy.push_back(layer.number()); });
+  json["dead_experts"].for_each_element([&](const Json& layer) { dead.push_back(layer.number()); });
+  EXPECT_EQ(entropy, (std::vector<double>{0.0, 0.64954}));  // log 2 twice, and of shares 3/4 and 1/4
+  EXPECT_EQ(dead, (std::vector<double>{0.0, 1.0}));
 }
 
 TEST(TrainingLog, NumbersThatAreNoneAreNull) {

@@ -39,15 +39,21 @@ struct FillWithZeros {
 };
 }  // namespace detail
 
+/// Zeros in memory of the device.
+template <class Device, class T>
+void fill_zeros(Device& device, DeviceView<T> to) {
+  if constexpr (computes_in_host_memory<Device>) {
+    std::fill_n(to.data, to.size, T{});
+  } else {
+    for_each_row(device, 1, to.size, detail::FillWithZeros<T>{to});
+  }
+}
+
 /// `count` zeros where the device computes, taken from `memory`.
 template <class T, class Device, class Memory>
 [[nodiscard]] DeviceView<T> zeros(Device& device, Index count, Memory& memory) {
   const DeviceView<T> to = memory.template take<T>(count);
-  if constexpr (computes_in_host_memory<Device>) {
-    std::fill_n(to.data, count, T{});
-  } else {
-    for_each_row(device, 1, count, detail::FillWithZeros<T>{to});
-  }
+  fill_zeros(device, to);
   return to;
 }
 

@@ -14,6 +14,7 @@
 #include <guild/device/staged.hpp>
 #include <guild/inference/language_model.hpp>
 #include <guild/modules/pass.hpp>
+#include <guild/modules/routing_counter.hpp>
 
 namespace guild {
 inline namespace v1 {
@@ -99,29 +100,45 @@ class Session {
   [[nodiscard]] View<const float> logits() const { return logits_.view(); }
   [[nodiscard]] const LanguageModelType& model() const { return model_; }
 
+  /// Counts from now on what routers do, from 0: on the device, a row kernel a layer. Throws dev_memory.
+  void count_routing() {
+    const auto prediction_layers = static_cast<int>(model_.weights().mtp.size());
+    counter_ = RoutingCounter<Device>(device_, Model::config.layers + prediction_layers, Model::routed_experts);
+  }
+  /// What routers did since `count_routing` was called: of all tokens that were computed, those that were rewound and
+  /// those of an `append` that threw included. Throws op_argument if it was not.
+  [[nodiscard]] RoutingStatistics routing() {
+    if (!counter_.counts())
+      detail::refuse(ErrorCode::op_argument, "routing is not counted; call count_routing before you append", "Session");
+    return counter_.read(device_);
+  }
+
  private:
+  using Device = typename LanguageModelType::Device;
   static constexpr Index prefill_rows = 512;
 
   void run(std::span<const std::int32_t> tokens, bool last) {
     auto scratch = device_.scratch();
     const auto rows = static_cast<Index>(tokens.size());
-    Staged<typename LanguageModelType::Device, std::int32_t> positions(device_, rows);
+    Staged<Device, std::int32_t> positions(device_, rows);
     for (Index i = 0; i < rows; ++i) positions.add(static_cast<std::int32_t>(length() + i));
     const Chunk chunk{0, 0, rows, length()};
     const auto states = scratch.template take<float>(rows, Model::config.hidden);
     typename Model::Cache* cache = &cache_;
     const Batch batch{{tokens.data(), rows}, {positions.ready().data(), rows}, {&chunk, 1}};
-    Model::forward(Pass{.device = device_, .batch = batch}, model_.weights(), {&cache, 1}, states);
+    Model::forward(Pass{.device = device_, .batch = batch, .counts = counter_.view()}, model_.weights(), {&cache, 1},
+                   states);
     if (last)
       Model::logits(device_, model_.weights(), states.middle_rows(rows - 1, 1), logits_.view(1, Model::config.vocab));
   }
 
   LanguageModelType model_;
-  typename LanguageModelType::Device device_;
+  Device device_;
   Index context_;
   typename Model::Cache cache_;
   std::vector<std::int32_t> tokens_;
   Buffer<float> logits_;
+  RoutingCounter<Device> counter_;
 };
 
 }  // namespace v1

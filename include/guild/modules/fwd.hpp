@@ -272,6 +272,9 @@ enum class Phase : std::uint8_t;
 struct LayerChoice;
 template <class Real> struct Routing;
 
+// guild/modules/routing_counter.hpp
+template <class Device> class RoutingCounter;
+
 // guild/modules/routing_statistics.hpp
 class RoutingStatistics;
 struct RoutingCounts;

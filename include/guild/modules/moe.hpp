@@ -78,7 +78,7 @@ struct Moe {
     typename Shared::template Saved<Real> shared;
   };
 
-  /// x and y [T, hidden]. The shared experts run beside the routed ones.
+  /// x and y [T, hidden]. The shared experts run beside the routed ones. Counts the choices for the pass.
   template <class Device, class Store, class Real>
   static void forward(const Pass<Device>& pass, const Weights<Store>& weights,
                       DeviceView<const std::type_identity_t<Real>, 2> x, DeviceView<Real, 2> y,
@@ -105,6 +105,9 @@ struct Moe {
     saved.assignment = Assignment::take(room.kept(), tokens, chosen_experts, config.experts,
                                         detail::slots_of<Router>(pass, tokens, chosen_experts, phase));
     assign_experts(pass.device, saved.chosen, saved.assignment, config.identities);
+    if (const auto sums = pass.counts.sums_of(pass.layer); sums.data != nullptr)
+      count_routing(pass.device, config.experts + config.identities, saved.chosen,
+                    DeviceView<const Real, 2>(saved.weights_tk), sums);
     saved.route = Ways::route(pass.device, saved.assignment, room.kept());
     const Assignment& there = saved.route.assignment;
     const DeviceView<const Real, 2> x_sent = Ways::send(pass.device, saved.route, x, room);
@@ -127,7 +130,7 @@ struct Moe {
     if constexpr (has_identities) add_identities(pass.device, config.experts, saved.chosen, saved.weights_tk, x, y);
   }
 
-  /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up. Counts the choices for the pass.
+  /// dy and dx [T, hidden]; dx is overwritten and must not be dy. `saved` is used up.
   template <class Device, class Store, class Gradients, class Real>
   static void backward(const Pass<Device>& pass, const Weights<Store>& weights,
                        DeviceView<const std::type_identity_t<Real>, 2> x,
@@ -136,13 +139,6 @@ struct Moe {
                        Weights<Gradients>& gradients) {
     Device& device = pass.device;
     auto scratch = device.scratch();
-    if (const auto counts_e = pass.counts.experts(pass.layer); counts_e.data != nullptr) {
-      add_slot_counts(device, saved.assignment.offsets, counts_e.slice(0, counts_e.size - config.identities));
-      if constexpr (has_identities)
-        count_identities(device, config.experts, saved.chosen, counts_e.slice(config.experts, config.identities));
-    }
-    if (const auto dropped = pass.counts.dropped(pass.layer); dropped.data != nullptr)
-      add_dropped(device, saved.chosen, dropped);
     const Index tokens = x.rows;
     const auto weight_s = scratch.template take<Real>(saved.assignment.slots());
     slot_weights(device, saved.assignment.slot_tk, saved.weights_tk, weight_s);

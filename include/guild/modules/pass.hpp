@@ -73,7 +73,7 @@ struct Pass {
   BalanceOptions balance{};                   ///< losses added to the routers' gradients
   double balance_scale = 1.0;                 ///< the share of this batch in a step of several
   std::span<const Index> sequence_offsets{};  ///< where the sequences begin, and T; needed by the sequence-wise loss
-  RoutingCounts counts{};                     ///< added to by backward, each layer once
+  RoutingCounts counts{};                     ///< of routing: added to by forward, each layer once; losses by backward
 
   Noise noise{};               ///< of routers and experts that have some; off: as in inference
   IndexingOptions indexing{};  ///< how the indices of sparse attention are trained

@@ -55,10 +55,12 @@ struct RecomputedLayer : Layer {
     auto own = pass.kept().nested();
     Pass<Device> again = pass.with(own);
     again.choice = saved.choice;
-    again.observer = nullptr;  // it has seen what is computed again
+    again.observer = nullptr;  // it has seen what is computed again,
+    again.counts = {};         // and they have counted it
     const auto y = own.template take<Real>(x.rows, x.cols);
     typename Layer::template Saved<Real> of_layer;
     Layer::forward(again, weights, {}, x, y, &of_layer);
+    again.counts = pass.counts;
     Layer::backward(again, weights, x, of_layer, dy, dx, gradients);
   }
 };

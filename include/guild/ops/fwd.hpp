@@ -90,7 +90,6 @@ template <class Real> struct ZeroMarkedRow;
 struct Assignment;
 
 // guild/ops/experts/rows/assignment.hpp
-struct AddDroppedRow;
 struct CountChoicesRow;
 struct FillSlotsRow;
 struct SumOffsetsRow;
@@ -111,7 +110,6 @@ template <class Real> struct ScatterSlotsRow;
 template <class Real> struct DropSlotsRow;
 
 // guild/ops/experts/rows/identities.hpp
-struct CountIdentityRow;
 template <class Real> struct AddIdentitiesRow;
 template <class Real> struct IdentityWeightsRow;
 
@@ -279,7 +277,6 @@ template <class Real> struct BalanceViews;
 template <class Real> struct DrawnNoise;
 
 // guild/ops/route/rows/balance_derivatives.hpp
-struct AddSlotCountsRow;
 struct BalanceOptions;
 struct BalanceTerms;
 template <class Real> struct BalanceDerivativesRow;
@@ -301,6 +298,10 @@ template <class Real> struct SlotPriorityRow;
 struct CountUpRow;
 struct TakeTokensRow;
 template <class Real> struct CandidatesRow;
+
+// guild/ops/route/rows/count_routing.hpp
+struct RoutingColumns;
+template <class Real> struct CountRoutingRow;
 
 // guild/ops/route/rows/look_up.hpp
 template <class Real> struct LookUpRow;

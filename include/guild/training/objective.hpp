@@ -124,11 +124,10 @@ class Objective {
                    std::span<const DeviceView<std::int32_t, 2>> choices = {}, const Noise& noise = {}) {
     detail::require_balance<typename Model::Layers>(options_.balance);
     Frame memory(arena_);
-    Pass<Device> pass = pass_of(device, weights, batch, memory);
+    Pass<Device> pass = pass_of(device, weights, batch, memory, counts);
     pass.choices = choices;
     pass.noise = noise;
     pass.balance_scale = static_cast<double>(batch.size()) / static_cast<double>(size.tokens);
-    pass.counts = counts;
     pass.memory = &memory;
     add_objectives(pass, weights.mtp.size(), memory);
     auto& saved = saved_;
@@ -184,11 +183,12 @@ class Objective {
     return report;
   }
 
-  /// The losses alone.
+  /// The losses alone. Routing is counted in `counts`.
   template <class Device, class Store>
-  LossReport evaluate(Device& device, const Weights<Store>& weights, const TrainingBatch& batch) {
+  LossReport evaluate(Device& device, const Weights<Store>& weights, const TrainingBatch& batch,
+                      const RoutingCounts& counts = {}) {
     Frame memory(arena_);
-    const Pass<Device> pass = pass_of(device, weights, batch, memory);
+    const Pass<Device> pass = pass_of(device, weights, batch, memory, counts);
     const auto states = memory.template take<Real>(batch.size(), Model::config.hidden);
     Model::forward(pass, weights, {}, states);
     LossReport report;
@@ -251,8 +251,9 @@ class Objective {
   }
 
   template <class Device, class Store>
-  Pass<Device> pass_of(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, Frame& memory) {
-    Pass<Device> pass{.device = device};
+  Pass<Device> pass_of(Device& device, const Weights<Store>& weights, const TrainingBatch& batch, Frame& memory,
+                       const RoutingCounts& counts) {
+    Pass<Device> pass{.device = device, .counts = counts};
     detail::require_trainable(weights);
     check(options_);  // they may change from step to step
     check(batch);

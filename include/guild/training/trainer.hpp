@@ -13,6 +13,7 @@
 
 #include <guild/core/refuse.hpp>
 #include <guild/device/cpu.hpp>
+#include <guild/modules/routing_counter.hpp>
 #include <guild/ops/route/buffering.hpp>
 #include <guild/training/allocate.hpp>
 #include <guild/training/compute_store.hpp>
@@ -57,7 +58,8 @@ class Trainer {
         weights_(detail::require_trainable(std::move(weights))),
         optimizer_(weights_, options_.optimizer, options_.groups),
         objective_(options_.objective),
-        statistics_(Model::config.layers + static_cast<int>(weights_.mtp.size()), Model::routed_experts) {
+        counter_(device_, layers(), Model::routed_experts),
+        routing_(layers(), Model::routed_experts) {
     detail::require_option(options_.clip > 0.0, "TrainerOptions::clip", "the limit must be positive; infinity is none");
     if (options_.bias_rate) set_bias_rate(*options_.bias_rate);
     detail::require_option(detail::in_unit_interval(options_.average), "TrainerOptions::average",
@@ -84,7 +86,7 @@ class Trainer {
     if (size.next == 0)
       detail::refuse(ErrorCode::op_argument, "no token of the step has a target; nothing can be learned from it");
     clear_gradients<Model>(device_, gradients_);
-    statistics_.clear();
+    counter_.clear(device_);
     StepReport report;
     report.tokens = size.tokens;
     report.gradient_norm = std::numeric_limits<double>::quiet_NaN();
@@ -92,7 +94,7 @@ class Trainer {
     report.outcome = StepOutcome::skipped;
     try {
       for (Index i = 0; const TrainingBatch& batch : batches)
-        report.losses += objective_.learn(device_, compute_weights(), batch, size, gradients_, statistics_.view(), {},
+        report.losses += objective_.learn(device_, compute_weights(), batch, size, gradients_, counter_.view(), {},
                                           options_.noise.of(steps_, i++));
       report.gradient_norm = gradient_norm<Model>(device_, gradients_);
     } catch (const Error& error) {
@@ -108,19 +110,30 @@ class Trainer {
     }
     report.step = ++steps_;
     report.skipped_steps = skipped_;
+    routing_.clear();
+    counter_.add_to(device_, routing_);
     fill_statistics(report);
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return report;
   }
 
-  /// Losses of batches the model does not learn from.
-  LossReport evaluate(std::span<const TrainingBatch> batches) { return evaluate(compute_weights(), batches); }
-  LossReport evaluate(const TrainingBatch& batch) { return evaluate(std::span<const TrainingBatch>(&batch, 1)); }
+  /// Losses of batches the model does not learn from. What routers do with them is added to `*routing`, if that is
+  /// given: to a RoutingStatistics of none, or of this model.
+  LossReport evaluate(std::span<const TrainingBatch> batches, RoutingStatistics* routing = nullptr) {
+    return evaluate(compute_weights(), batches, routing);
+  }
+  LossReport evaluate(const TrainingBatch& batch, RoutingStatistics* routing = nullptr) {
+    return evaluate(std::span<const TrainingBatch>(&batch, 1), routing);
+  }
   /// The same with other weights of this model, such as `average()`.
   template <class Store>
-  LossReport evaluate(const typename Model::template Weights<Store>& weights, std::span<const TrainingBatch> batches) {
+  LossReport evaluate(const typename Model::template Weights<Store>& weights, std::span<const TrainingBatch> batches,
+                      RoutingStatistics* routing = nullptr) {
+    RoutingCounter<Device> counter;
+    if (routing != nullptr) counter = RoutingCounter<Device>(device_, layers(), Model::routed_experts);
     LossReport report;
-    for (const TrainingBatch& batch : batches) report += objective_.evaluate(device_, weights, batch);
+    for (const TrainingBatch& batch : batches) report += objective_.evaluate(device_, weights, batch, counter.view());
+    if (routing != nullptr) counter.add_to(device_, *routing);
     return report;
   }
 
@@ -131,8 +144,8 @@ class Trainer {
   [[nodiscard]] Weights& average() { return options_.average > 0.0 ? average_ : weights_; }
   [[nodiscard]] const Weights& gradients() const { return gradients_; }  ///< of the last step, before clipping
   [[nodiscard]] Optimizer<Model>& optimizer() { return optimizer_; }
-  /// Loads of the experts and balancing losses of the last step.
-  [[nodiscard]] const RoutingStatistics& routing() const { return statistics_; }
+  /// What routers did in the last step, and its balancing losses.
+  [[nodiscard]] const RoutingStatistics& routing() const { return routing_; }
   [[nodiscard]] const TrainerOptions& options() const { return options_; }
   /// Weights of the terms of the loss: they may change from step to step.
   [[nodiscard]] ObjectiveOptions& objective() { return objective_.options(); }
@@ -174,6 +187,8 @@ class Trainer {
     else
       return weights_;
   }
+  /// With prediction layers.
+  [[nodiscard]] int layers() const { return Model::config.layers + static_cast<int>(weights_.mtp.size()); }
   [[nodiscard]] double base_rate() const {
     return std::visit([](const auto& rule) { return rule.lr; }, options_.optimizer);
   }
@@ -186,11 +201,11 @@ class Trainer {
     for_each_tensor<Model>(
         [&](const Path& path, const TensorShape& shape, TensorRole role, Buffer<float>& data) {
           if (role != TensorRole::state) return;
-          const auto counts = statistics_.view().experts(layer_of(path));
+          const auto load = counter_.view().load(layer_of(path));
           if (shape.buffering != nullptr)
-            update_buffering(device_, DeviceView<float>(data.view()), counts, *shape.buffering);
+            update_buffering(device_, DeviceView<float>(data.view()), load, *shape.buffering);
           else if (bias_rate > 0.0)
-            update_selection_bias(device_, DeviceView<float>(data.view()), counts, bias_rate);
+            update_selection_bias(device_, DeviceView<float>(data.view()), load, bias_rate);
         },
         weights_);
     if constexpr (mixed) round_to<Model>(device_, weights_, copies_);
@@ -231,11 +246,11 @@ class Trainer {
   }
 
   void fill_statistics(StepReport& report) const {
-    for (int layer = 0; layer < statistics_.layers(); ++layer) {
-      report.busiest = std::max(report.busiest, statistics_.max_over_mean(layer));
-      report.balance += statistics_.terms(layer);
-      if (statistics_.max_over_mean(layer) > 0.0)
-        for (const double count : statistics_.counts(layer)) report.idle_experts += count == 0.0 ? 1 : 0;
+    for (int layer = 0; layer < routing_.layers(); ++layer) {
+      report.busiest = std::max(report.busiest, routing_.max_over_mean(layer));
+      report.balance += routing_.terms(layer);
+      if (routing_.max_over_mean(layer) > 0.0)
+        for (const double served : routing_.load(layer)) report.idle_experts += served == 0.0 ? 1 : 0;
     }
     report.memory_bytes = weight_bytes() + optimizer_.bytes() + objective_.activation_bytes() + device_.scratch_bytes();
   }
@@ -257,7 +272,8 @@ class Trainer {
   [[no_unique_address]] Copies copies_;
   Optimizer<Model> optimizer_;
   Objective<Model, float, typename Device::Memory> objective_;
-  RoutingStatistics statistics_;
+  RoutingCounter<Device> counter_;
+  RoutingStatistics routing_;
   Index steps_ = 0, skipped_ = 0;
 };
 

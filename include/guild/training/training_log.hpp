@@ -25,16 +25,20 @@ namespace guild {
 inline namespace v1 {
 
 /// {"step":1,"outcome":"applied","loss":..,...,"expert_load":[[..],..]}: loads as shares of a layer's tokens, layer by
-/// layer, [] for layers without experts; "slot_share":[..]: slots a token, span by span, of models that merge. A number
-/// that is not finite is null.
+/// layer, [] for layers without experts; "routing_entropy":[..],"dead_experts":[..]: RoutingStatistics::entropy and how
+/// many dead_experts, layer by layer, 0 for those without experts; "slot_share":[..]: slots a token, span by span, of
+/// models that merge. A number that is not finite is null.
 [[nodiscard]] inline std::string json_line(const StepReport& report, const RoutingStatistics& routing) {
   JsonWriter writer({.indent = -1});
-  const auto number = [&](const char* key, double value) {
-    writer.key(key);
+  const auto finite = [&](double value) {
     if (std::isfinite(value))
       writer.value(value);
     else
       writer.value(nullptr);
+  };
+  const auto number = [&](const char* key, double value) {
+    writer.key(key);
+    finite(value);
   };
   writer.begin_object().member("step", report.step);
   writer.member("outcome", report.outcome == StepOutcome::applied ? "applied" : "skipped");
@@ -66,12 +70,17 @@ inline namespace v1 {
   writer.key("expert_load").begin_array();
   for (int layer = 0; layer < routing.layers(); ++layer) {
     double sum = 0.0;
-    for (const double count : routing.counts(layer)) sum += count;
+    for (const double served : routing.load(layer)) sum += served;
     writer.begin_array();
     if (sum > 0.0)
-      for (const double count : routing.counts(layer)) writer.value(std::round(count / sum * 1e5) / 1e5);
+      for (const double served : routing.load(layer)) writer.value(std::round(served / sum * 1e5) / 1e5);
     writer.end_array();
   }
+  writer.end_array().key("routing_entropy").begin_array();
+  for (int layer = 0; layer < routing.layers(); ++layer) finite(std::round(routing.entropy(layer) * 1e5) / 1e5);
+  writer.end_array().key("dead_experts").begin_array();
+  for (int layer = 0; layer < routing.layers(); ++layer)
+    writer.value(static_cast<std::int64_t>(routing.dead_experts(layer).size()));
   return writer.end_array().end_object().take();
 }
 

@@ -339,20 +339,6 @@ TEST(Balance, TheValuesAreScaledAndAddedOrLeftAlone) {
             ErrorCode::op_shape);
 }
 
-TEST(Balance, CountsTheSlotsOfEachExpert) {
-  const std::vector<std::int32_t> offsets = {0, 1, 2, 3, 6, 6};
-  const std::vector<double> before = {10, 0, 0, 0, 7}, after = {11, 1, 1, 3, 7};
-  guild::Cpu device({.threads = 1});
-  guild::HostTeams teams(3);
-  std::vector<double> counts = before, of_teams = before;
-  guild::add_slot_counts(device, view_of(offsets), view_of(counts));
-  guild::add_slot_counts(teams, view_of(offsets), view_of(of_teams));
-  EXPECT_EQ(counts, after);
-  EXPECT_EQ(of_teams, after);
-  std::vector<double> few(4);
-  EXPECT_EQ(code_of([&] { guild::add_slot_counts(device, view_of(offsets), view_of(few)); }), ErrorCode::op_shape);
-}
-
 TEST(Balance, TheSelectionBiasStepsTowardsTheMean) {
   guild::Cpu device({.threads = 1});
   guild::HostTeams teams(3);

@@ -99,13 +99,5 @@ void clear_unserved(Device& device, DeviceView<const std::int32_t> offsets, Devi
   for_each_row(device, rows.rows, rows.cols, ClearUnservedRow<Real>{offsets, rows});
 }
 
-/// Adds to dropped [1] how many choices [T, K] were dropped; those of no expert are none. Throws op_shape.
-template <class Device>
-void add_dropped(Device& device, DeviceView<const std::int32_t, 2> chosen, DeviceView<double> dropped) {
-  detail::require_shape(chosen, chosen.rows, chosen.cols, "add_dropped: chosen");
-  detail::require_size(dropped, 1, "add_dropped: dropped");
-  for_each_row(device, 1, chosen.rows * chosen.cols, AddDroppedRow{chosen, dropped});
-}
-
 }  // namespace v1
 }  // namespace guild

@@ -36,14 +36,5 @@ void identity_weight_gradients(Device& device, Index first, DeviceView<const std
   for_each_row(device, x.rows, x.cols, IdentityWeightsRow<Real>{first, chosen, x, dy, dweights});
 }
 
-/// Adds to counts [identities] how many choices [T, K] each has. Throws op_shape.
-template <class Device>
-void count_identities(Device& device, Index first, DeviceView<const std::int32_t, 2> chosen,
-                      DeviceView<double> counts) {
-  detail::require_shape(chosen, chosen.rows, chosen.cols, "count_identities: chosen");
-  detail::require_size(counts, counts.size, "count_identities: counts");
-  for_each_row(device, counts.size, chosen.rows * chosen.cols, CountIdentityRow{first, chosen, counts});
-}
-
 }  // namespace v1
 }  // namespace guild

@@ -1,5 +1,5 @@
-// Keeping experts in balance: the losses of the published models with their gradients, counts of tokens, and the
-// selection bias that needs no loss.
+// Keeping experts in balance: the losses of the published models with their gradients, and the selection bias that
+// needs no loss.
 #pragma once
 
 #include <array>
@@ -114,17 +114,9 @@ void balance_losses(Device& device, const TopKConfig& config, const BalanceOptio
                                         dentropy, dlogits});
 }
 
-/// Adds to counts_e [E] how many slots each expert has: offsets_e [E + 1] of an Assignment. Throws op_shape.
-template <class Device>
-void add_slot_counts(Device& device, DeviceView<const std::int32_t> offsets_e, DeviceView<double> counts_e) {
-  detail::require_size(offsets_e, counts_e.size + 1, "add_slot_counts: offsets_e");
-  detail::require_size(counts_e, counts_e.size, "add_slot_counts: counts_e");
-  for_each_row(device, 1, counts_e.size, AddSlotCountsRow{offsets_e, counts_e});
-}
-
 /// Balance without a loss (arXiv 2408.15664, algorithm 1): bias += rate * sign(mean count - count), once after each
-/// step of the optimizer; counts_e [E] as add_slot_counts sums them over the step. 1e-3 is the published rate. Throws
-/// op_shape.
+/// step of the optimizer; counts_e [E] the load that count_routing sums over the step. 1e-3 is the published rate.
+/// Throws op_shape.
 template <class Device, class Real>
 void update_selection_bias(Device& device, DeviceView<Real> bias, DeviceView<const double> counts_e, double rate) {
   detail::require_size(counts_e, bias.size, "update_selection_bias: counts_e");

@@ -9,8 +9,8 @@ namespace guild {
 inline namespace v1 {
 
 /// One step of expert buffering, after a step of the optimizer. state [2 E]: of each expert the moving average of its
-/// load less K / E, then the steps it has been blocked for, 0 if it is open; all 0 at the start. counts_e [E]: tokens
-/// of each expert in the step, as add_slot_counts sums them; a step without tokens changes nothing.
+/// load less K / E, then the steps it has been blocked for, 0 if it is open; all 0 at the start. counts_e [E]: the
+/// load that count_routing sums over the step; a step without tokens changes nothing.
 ///   load_e    : K * count_e / sum of counts: the share of tokens that chose e
 ///   average_e : decay * average_e + (1 - decay) * load_e
 ///   released  : where the average is below (1 + h / 2) K / E, or after most_steps steps; open for a step then

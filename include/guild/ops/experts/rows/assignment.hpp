@@ -89,25 +89,5 @@ struct ClearUnservedRow {
   }
 };
 
-/// dropped += the choices below 0 that were of an expert; one row.
-struct AddDroppedRow {
-  View<const std::int32_t, 2> chosen;  ///< [T, K]
-  View<double> dropped;                ///< [1]
-
-  template <Team T>
-  GUILD_HD void operator()(T team, Index) const {
-    const View<const std::int32_t, 2> from = chosen;
-    const std::int32_t count = team.sum(from.rows, [=](Index t) {
-      std::int32_t here = 0;
-      for (Index k = 0; k < from.cols; ++k) {
-        const std::int32_t choice = from.data[t * from.pitch + k];
-        here += choice < 0 && choice != no_expert ? 1 : 0;
-      }
-      return here;
-    });
-    if (team.rank() == 0) dropped.data[0] += static_cast<double>(count);
-  }
-};
-
 }  // namespace v1
 }  // namespace guild

@@ -52,24 +52,5 @@ struct IdentityWeightsRow {
   }
 };
 
-/// counts[e] += how many choices are of identity e; a "row" is an identity.
-struct CountIdentityRow {
-  Index first;
-  View<const std::int32_t, 2> chosen;  ///< [T, K]
-  View<double> counts;                 ///< [identities]
-
-  template <Team T>
-  GUILD_HD void operator()(T team, Index e) const {
-    const View<const std::int32_t, 2> from = chosen;
-    const Index expert = first + e;
-    const std::int32_t count = team.sum(from.rows, [=](Index t) {
-      std::int32_t here = 0;
-      for (Index k = 0; k < from.cols; ++k) here += from.data[t * from.pitch + k] == expert ? 1 : 0;
-      return here;
-    });
-    if (team.rank() == 0) counts.data[e] += static_cast<double>(count);
-  }
-};
-
 }  // namespace v1
 }  // namespace guild

@@ -131,19 +131,6 @@ struct BalanceDerivativesRow {
   }
 };
 
-/// counts_e[e] += the slots of expert e.
-struct AddSlotCountsRow {
-  View<const std::int32_t> offsets;  ///< [E + 1]
-  View<double> counts_e;             ///< [E]
-
-  template <Team T>
-  GUILD_HD void operator()(T team, Index) const {
-    const std::int32_t* const from = offsets.data;
-    double* const to = counts_e.data;
-    team.for_each(counts_e.size, [=](Index e) { to[e] += static_cast<double>(from[e + 1] - from[e]); });
-  }
-};
-
 /// bias += rate * sign(mean count - count).
 template <class Real>
 struct SelectionBiasRow {
