@@ -62,6 +62,7 @@ struct R1Spec : SpecDefaults {
   static constexpr ExpertConfig experts = {.hidden = 2048, .shared = 1};
 };
 struct Halves : DefaultMerging {
+  using Budget = TokenBucket<1, 2, 4, 8>;
   static constexpr float threshold = 0.4f;  // cosines of random rows are 0, give or take 0.1
 };
 struct Pairs : DefaultMerging {

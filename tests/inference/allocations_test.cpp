@@ -193,7 +193,7 @@ TEST(Allocations, ACacheOfR1OnMergedTokensTakesAtMost81ThousandthsOfOneOfAllToke
   static_assert(guild::DeepSeekR1::Cache::bytes(tokens) == all);
   // 8 layers of tokens; of slots 9 that keep all, 44 with a window; of the span 23 rows of tokens, 17 of slots and 17
   // states.
-  constexpr Index slots = 4 + (tokens - 1) / 2, of_span = 23 * (7168 + 128 + 2) * 4 + 17 * (2 * 7168 * 4 + 48);
+  constexpr Index slots = 16 + (tokens - 1) / 2, of_span = 23 * (7168 + 128 + 2) * 4 + 17 * (2 * 7168 * 4 + 48);
   static_assert(Cache::bytes(tokens) == 8 * ring * row + (9 * slots + 44 * ring) * (row + 4) + of_span);
   const long before = guild_test::buffer_bytes;
   Cache cache;

@@ -76,7 +76,7 @@ static_assert(guild::config_of<guild::DeepSeekR1ExtendedSpec> == guild::config_o
 
 TEST(DeepSeekR1Extended, TakesTheBytesThatItsLayersSay) {
   // Rows of 576 bf16. Windows of 1024 with 4 pinned: rings of 1043 rows; slots have a float more.
-  constexpr Index tokens = 131072, slots = 4 + (tokens - 1) / 2, row = 1152, ring = 4 + 1024 - 1 + 16;
+  constexpr Index tokens = 131072, slots = 16 + (tokens - 1) / 2, row = 1152, ring = 4 + 1024 - 1 + 16;
   constexpr Index outside = 8 * ring * row, inside = 9 * slots * (row + 4) + 44 * ring * (row + 4);
   constexpr Index of_span = (8 - 1 + 16) * (7168 + 128 + 2) * 4 + (2 - 1 + 16) * (2 * 7168 * 4 + 6 * 8);
   EXPECT_EQ(guild::DeepSeekR1Extended::Cache::bytes(tokens), outside + inside + of_span);

@@ -29,7 +29,7 @@ struct SelectClosing {  ///< the token that closed the group (H-Net; ConceptMoE)
 /// aim of the ratio loss than the budget's (MergingOptions), or one for a budget that has none.
 struct DefaultMerging {
   using Novelty = CosineNovelty<128>;
-  using Budget = TokenBucket<1, 2, 4, 8>;
+  using Budget = TokenBucket<1, 2, 16, 8>;
   using Pool = SoftmaxPool;
   using Position = LastPosition;
   using Protect = NoProtect;
