@@ -1,6 +1,5 @@
 // A model with a router that layers below learn nothing from, and experts that share their way out. It learns a
 // sequence by heart, is saved and loaded as a Hugging Face folder, and says the sequence again from its cache.
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -55,11 +54,10 @@ struct CommonDown {  // expert e is y = D relu(U_e x)^2: a way in of its own, an
     auto scratch = pass.device.scratch();
     const auto h = scratch.template take<Real>(dx.rows, inner);
     const std::int32_t* const token = slots.token.data;
-    const BasicLinearJob<Real> back{weights.down.view(), dy, h, token, Product::x_w};
-    linear(pass.device, std::span(&back, 1));  // <y_s, dy> = <h_s, dy D>: what the experts gave need not be kept
+    // <y_s, dy> = <h_s, dy D>: what the experts gave need not be kept.
+    linear(pass.device, BasicLinearJob<Real>{weights.down.view(), dy, h, token, Product::x_w});
     activate_backward(pass.device, saved, h, f, weight, dweight);
-    const WeightGradientJob<Real> out{dx.rows, dy, h, gradients.down.matrix(), token};
-    weight_gradient(pass.device, std::span(&out, 1));
+    weight_gradient(pass.device, WeightGradientJob<Real>{dx.rows, dy, h, gradients.down.matrix(), token});
     grouped_gradient<Real>(pass.device, {{gradients.up.matrices(), slots.offsets, saved, x, nullptr, token}});
     grouped_linear<Real>(pass.device, {}, {{weights.up.view(), slots.offsets, saved, dx, nullptr, Product::x_w}});
   }
@@ -93,17 +91,7 @@ int main() {
   const std::filesystem::path folder = std::filesystem::temp_directory_path() / "guild-custom-moe";
   save_model<Model>(folder, trainer.weights(), {.dtype = DType::f32});
   const auto weights = load_weights<Model>(Checkpoint::open(folder));
-  Model::Cache cache;
-  Model::Cache* caches[] = {&cache};
-  Buffer<float> state(Own::config.hidden), logits(Own::config.vocab);
-  int right = 0;
-  for (std::int32_t i = 0, token = tokens[0]; i < 24; ++i) {  // each token from the cache of those before it
-    const Chunk chunk{0, 0, 1, i};
-    const Pass pass{.device = device, .batch = {{&token, 1}, {&i, 1}, {&chunk, 1}}};
-    Model::forward(pass, weights, caches, state.view(1, Own::config.hidden));
-    Model::logits(device, weights, state.view(1, Own::config.hidden), logits.view(1, Own::config.vocab));
-    token = static_cast<std::int32_t>(std::max_element(logits.data(), logits.data() + logits.size()) - logits.data());
-    right += token == targets[static_cast<std::size_t>(i)];
-  }
-  std::printf("%d of 24 tokens said again\n", right);
+  auto session = session_of<Model>(device, weights);  // each token from the cache of those before it
+  const auto said = greedy_tokens(session, std::span(tokens).first(1), 24);
+  std::printf("%s\n", said == targets ? "all 24 tokens said again" : "said something else");
 }

@@ -31,22 +31,6 @@ std::vector<std::int32_t> twice(guild::Random& random) {
   return tokens;
 }
 
-/// The likeliest next token after tokens [begin, end) of a sequence, whose earlier ones are in the cache.
-std::int32_t next(guild::Cpu& device, const Model::Weights<guild::Dense<float>>& weights, Model::Cache& cache,
-                  std::span<const std::int32_t> tokens) {
-  const auto rows = static_cast<guild::Index>(tokens.size()), begin = cache.length();
-  std::vector<std::int32_t> positions;
-  for (guild::Index i = 0; i < rows; ++i) positions.push_back(static_cast<std::int32_t>(begin + i));
-  const guild::Chunk chunk{0, 0, rows, begin};
-  const guild::Batch batch{{tokens.data(), rows}, {positions.data(), rows}, {&chunk, 1}};
-  guild::Buffer<float> states(rows * Hybrid::config.hidden), logits(Hybrid::config.vocab);
-  const auto all = states.view(rows, Hybrid::config.hidden);
-  Model::Cache* caches[] = {&cache};
-  Model::forward(guild::Pass{.device = device, .batch = batch}, weights, caches, all);
-  Model::logits(device, weights, all.middle_rows(rows - 1, 1), logits.view(1, Hybrid::config.vocab));
-  return static_cast<std::int32_t>(std::max_element(logits.data(), logits.data() + logits.size()) - logits.data());
-}
-
 int main() {
   const auto mib = [](guild::Index bytes) { return static_cast<double>(bytes) / (1 << 20); };
   using Dense = guild::Transformer<AllGlobal>;
@@ -74,13 +58,10 @@ int main() {
     }
     // The prompt at once, then token by token.
     const auto tokens = twice(random);
-    Model::Cache cache;
+    auto session = guild::session_of<Model>(device, trainer.weights());
+    const auto said = guild::greedy_tokens(session, std::span(tokens).first(25), 23);
     int right = 0;
-    std::int32_t guess = next(device, trainer.weights(), cache, std::span(tokens).first(25));
-    for (std::size_t i = 25; i < 48; ++i) {
-      right += guess == tokens[i];
-      guess = next(device, trainer.weights(), cache, {&guess, 1});
-    }
+    for (std::size_t i = 0; i < said.size(); ++i) right += said[i] == tokens[25 + i];
     std::printf("%d of 23 tokens repeated\n", right);
   } catch (const guild::Error& error) {
     std::fprintf(stderr, "%s\n", error.what());

@@ -43,11 +43,10 @@ struct CommonDown {  // expert e is y = D relu(U_e x)^2: a way in of its own, an
     auto scratch = pass.device.scratch();
     const auto h = scratch.template take<Real>(dx.rows, inner);
     const std::int32_t* const token = slots.token.data;
-    const guild::BasicLinearJob<Real> back{weights.down.view(), dy, h, token, guild::Product::x_w};
-    guild::linear(pass.device, std::span(&back, 1));  // <y_s, dy> = <h_s, dy D>: what the experts gave need not be kept
+    // <y_s, dy> = <h_s, dy D>: what the experts gave need not be kept.
+    guild::linear(pass.device, guild::BasicLinearJob<Real>{weights.down.view(), dy, h, token, guild::Product::x_w});
     guild::activate_backward(pass.device, saved, h, f, weight, dweight);
-    const guild::WeightGradientJob<Real> out{dx.rows, dy, h, gradients.down.matrix(), token};
-    guild::weight_gradient(pass.device, std::span(&out, 1));
+    guild::weight_gradient(pass.device, guild::WeightGradientJob<Real>{dx.rows, dy, h, gradients.down.matrix(), token});
     guild::grouped_gradient<Real>(pass.device, {{gradients.up.matrices(), slots.offsets, saved, x, nullptr, token}});
     guild::grouped_linear<Real>(pass.device, {},
                                 {{weights.up.view(), slots.offsets, saved, dx, nullptr, guild::Product::x_w}});

@@ -60,6 +60,7 @@
 #include <guild/device/transfer.hpp>
 #include <guild/device/tuning.hpp>
 #include <guild/fwd.hpp>
+#include <guild/inference/bare_model.hpp>
 #include <guild/inference/conversation.hpp>
 #include <guild/inference/generation.hpp>
 #include <guild/inference/language_model.hpp>

@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <thread>
 #include <type_traits>
 #include <vector>
 
+#include <guild/inference/bare_model.hpp>
 #include <guild/inference/generation.hpp>
 #include <guild/inference/load.hpp>
 #include <guild/models/presets.hpp>
@@ -101,6 +103,20 @@ TEST(LanguageModel, CopiesShareTheWeights) {
   std::string text;  // the model lives on in the session
   for (std::string_view piece : generation) text += piece;
   EXPECT_EQ(text, "onetwo");
+}
+
+TEST(BareModel, SaysTheLikeliestTokensWithoutATokenizer) {
+  Script script;
+  const ScriptLanguage model = script.says('a', {"one", "two"}).model();
+  auto session = guild::session_of<ScriptModel>(model.device(), model.weights(), 8);
+  const std::int32_t prompt[] = {'b', 'a'};
+  const std::vector<std::int32_t> said = guild::greedy_tokens(session, prompt, 3);
+  EXPECT_EQ(said, (std::vector<std::int32_t>{script.token("one"), script.token("two"), Script::end_of_text}));
+  EXPECT_EQ(session.length(), 4) << "the last one is not appended";
+  session.rewind(2);
+  EXPECT_EQ(guild::greedy_tokens(session, std::span(said).first(1), 1), std::vector<std::int32_t>{said[1]});
+  EXPECT_TRUE(guild::greedy_tokens(session, prompt, 0).empty());
+  EXPECT_EQ(session.context(), 8);
 }
 
 TEST(LanguageModel, EightThreadsWithSessionsOfTheirOwnEqualOne) {

@@ -6,6 +6,9 @@
 namespace guild {
 inline namespace v1 {
 
+// guild/inference/bare_model.hpp
+template <class ModelType, class DeviceType, class WeightsType> class BareModel;
+
 // guild/inference/conversation.hpp
 template <class LanguageModelType> class Conversation;
 

@@ -76,7 +76,7 @@ struct HashRouter {
     balance_losses(pass.device, config, balance.only(pass.balance), DeviceView<const Real, 2>(saved.logits),
                    routing.experts, pass.sequence_offsets, pass.balance_scale, dlogits, pass.counts.terms(pass.layer));
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};
-    weight_gradient(pass.device, std::span<const WeightGradientJob<Real>>(&job, 1));
+    weight_gradient(pass.device, job);
     input_gradient(pass.device, weights.weight.view(), dlogits, dx);
   }
 

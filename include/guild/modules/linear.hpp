@@ -47,7 +47,7 @@ struct Linear {
                        DeviceView<const std::type_identity_t<Real>, 2> dy, DeviceView<Real, 2> dx,
                        Weights<Gradients>& gradients, Update update = Update::overwrite) {
     const WeightGradientJob<Real> job{x.rows, dy, x, gradients.weight.matrix()};
-    weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
+    weight_gradient(device, job);
     if (dx.data != nullptr) input_gradient(device, weights.weight.view(), dy, dx, update);
   }
 };

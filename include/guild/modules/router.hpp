@@ -93,7 +93,7 @@ struct TopKRouter {
                    pass.sequence_offsets, pass.balance_scale, dlogits, pass.counts.terms(pass.layer));
     if constexpr (config.bias) bias_gradient(device, dlogits, gradients.bias.view());
     const WeightGradientJob<Real> job{x.rows, dlogits, x, gradients.weight.matrix()};
-    weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
+    weight_gradient(device, job);
     input_gradient(device, weights.weight.view(), dlogits, dx);
   }
 };

@@ -104,7 +104,7 @@ LossSums cross_entropy_head(Device& device, const WeightView& head, DeviceView<c
     }
     if (wants_head) {
       const WeightGradientJob<Real> job{rows, logits, states, dhead, nullptr, from};
-      weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
+      weight_gradient(device, job);
     }
     if (wants_states) {  // last: it may overwrite the states of these rows
       const std::int32_t first = row.front(), last = row[static_cast<std::size_t>(rows) - 1];

@@ -131,6 +131,16 @@ void weight_gradient(Device& device, std::span<const WeightGradientJob<double>> 
   detail::checked_weight_gradient(device, jobs);
 }
 
+/// One job.
+template <class Device, class Real>
+void linear(Device& device, const BasicLinearJob<Real>& job) {
+  detail::checked_linear(device, std::span<const BasicLinearJob<Real>>(&job, 1));
+}
+template <class Device, class Real>
+void weight_gradient(Device& device, const WeightGradientJob<Real>& job) {
+  detail::checked_weight_gradient(device, std::span<const WeightGradientJob<Real>>(&job, 1));
+}
+
 /// One product: y [T, rows] = x [T, cols] W^T.
 template <class Device>
 void linear(Device& device, const WeightView& weight, DeviceView<const float, 2> x, DeviceView<float, 2> y) {
