@@ -11,8 +11,23 @@
 #include <guild/core/weight.hpp>
 #include <guild/device/cpu.hpp>
 #include <guild/modules/module.hpp>
+#include <guild/training/allocate.hpp>
 
 namespace guild_bench {
+
+/// Numbers uniform in (-amount, amount).
+inline void fill_uniform(guild::View<float> values, double amount, std::uint64_t seed) {
+  guild::Random random(seed);
+  for (float& value : values) value = static_cast<float>(amount * (2.0 * random.uniform() - 1.0));
+}
+
+/// A visitor that allocates every tensor of Dense<float>: matrices of deviation 0.02, vectors 0.
+struct FillDense {
+  void operator()(const guild::Path& path, const auto& shape, auto& tensor) const {
+    guild::Allocate{}(path, shape, tensor);
+    if constexpr (requires { shape.cols; }) fill_uniform(tensor.data.view(), 0.035, 3);
+  }
+};
 
 /// A visitor that allocates every tensor: matrices of `hidden x outputs` as `type` (embedding, head and router stay
 /// bf16 with fp8, as published), norms 1, selection biases 0.

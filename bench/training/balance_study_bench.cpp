@@ -3,16 +3,15 @@
 //   balance_study_bench [--arms none,auxiliary,...] [--seeds 1,2,3] [--steps N] [--windows N] [--held_out N]
 //                       [--threads N] [--lr X] [--out FILE]
 // Arms, with their published numbers: `none`; `auxiliary` (Switch's loss, 0.01); `bias` (DeepSeek-V3's selection bias,
-// 1e-3 a step); `noisy` (noisy top-k with importance and load, 0.1 each); `buffering` (busy experts rest); `capacity`
-// (auxiliary, and no expert serves more than 1.25 of its share in training); `switch` (Switch's router: one expert, at
-// half the operations of the others, capacity 1.25, 2 at evaluation). Expert choice is left out: it cannot be causal.
-// All arms of a seed see the same batches and begin with the same weights (the noisy router's own, as published, with
-// zeros). Of held-out text are: bits a byte; load, the busiest expert's over the mean, of the mean layer; dead, how
-// many of all layers' experts have less than a hundredth of the mean load; and how much changes when one of a token's
-// experts is left out, of the mean token and choice, relative to what all its experts give (`spread`), and to the
-// layer's output
-// (`of_layer`). `trained_load` is of the last quarter of training, where `dropped` is the share of choices without
-// room.
+// 1e-3 a step); `noisy` (noisy top-k with importance and load, 0.1 each), `noisy_weak` (0.01 each); `buffering` (busy
+// experts rest); `capacity` (auxiliary, and no expert serves more than 1.25 of its share in training); `switch`
+// (Switch's router: one expert, at half the operations of the others, capacity 1.25, 2 at evaluation). Expert choice is
+// left out: it cannot be causal. All arms of a seed see the same batches and begin with the same weights (the noisy
+// router's own, as published, with zeros). Of held-out text are: bits a byte; load, the busiest expert's over the mean,
+// of the mean layer; dead, how many of all layers' experts have less than a hundredth of the mean load; and how much
+// changes when one of a token's experts is left out, of the mean token and choice, relative to what all its experts
+// give (`spread`), and to the layer's output (`of_layer`). `trained_load` is of the last quarter of training, where
+// `dropped` is the share of choices without room. bench/reference/plot_balance.py draws the log.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -258,6 +257,8 @@ const Arm<Setting> arms[] = {
     {"bias", [](Log& l, const char* name, const Setting& s) { train<Biased>(l, name, s, {.bias_rate = 1e-3}); }},
     {"noisy", [](Log& l, const char* name,
                  const Setting& s) { train<Noisy>(l, name, s, {.balance = {.importance = 0.1, .load = 0.1}}); }},
+    {"noisy_weak", [](Log& l, const char* name,
+                      const Setting& s) { train<Noisy>(l, name, s, {.balance = {.importance = 0.01, .load = 0.01}}); }},
     {"buffering", [](Log& l, const char* name, const Setting& s) { train<Buffered>(l, name, s, {}); }},
     {"capacity",
      [](Log& l, const char* name, const Setting& s) { train<Limited>(l, name, s, {.balance = {.auxiliary = 0.01}}); }},
@@ -306,7 +307,7 @@ void print_table(const Log& log, Index steps) {
 
 int main(int argc, char** argv) {
   try {
-    const Options options({{"arms", "none,auxiliary,bias,noisy,buffering,capacity,switch"},
+    const Options options({{"arms", "none,auxiliary,bias,noisy,noisy_weak,buffering,capacity,switch"},
                            {"seeds", "1,2,3"},
                            {"steps", "200"},
                            {"windows", "9"},

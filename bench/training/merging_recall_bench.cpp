@@ -1,6 +1,7 @@
 // What merging keeps of single tokens: small models that copy, find needles and recall digits, whose sources lie in
 // merged groups. One command, resumed arm by arm; bench/reference/plot_merging.py draws what it logs.
-//   merging_recall_bench [--arms dense,default,...] [--seeds 1,2,3] [--steps N] [--out FILE] [--threads N] [--lr X]
+//   merging_recall_bench [--arms dense,default,...] [--seeds 1,2,3] [--steps N] [--burst N] [--out FILE] [--threads N]
+//                        [--lr X] [--threshold X] [--anneal A-B] [--merge_weight X] [--tag NAME]
 // Four layers of latent attention: the first and the last see a window of 8 tokens, the two between see all, and run
 // on slots, half as many as tokens. Nothing that is asked for lies within the windows, so all of it comes through
 // slots. A sequence begins with pairs (name, value) and numbers, [number] name d d d d, and goes on with [copy] a b ...
@@ -246,14 +247,14 @@ const Arm<Setting> arms[] = {
     {"dense", [](Log& log, const char* n, const Setting& s) { train<DenseModel>(log, n, s); }},
     {"repeat", merged<RunMerging, RepeatSlots<Base>>},
     {"residual", merged<RunMerging, Inflate<Inflated<0, 0>>>},
-    {"gate", merged<RunMerging, Inflate<Inflated<32, 0>>>},
-    {"default", merged<RunMerging, Inflate<Inflated<32, 32>>>},
-    {"protect", merged<Protected, Inflate<Inflated<32, 32>>>},
-    {"mean", merged<PoolBy<MassMean>, Inflate<Inflated<32, 32>>>},
-    {"sigmoid", merged<NoveltyBy<LearnedSigmoid<0>>, Inflate<Inflated<32, 32>>>},
-    {"full", merged<NoveltyBy<FullRankCosine>, Inflate<Inflated<32, 32>>>},
-    {"unsmoothed", merged<RunMerging, Inflate<Inflated<32, 32, false>>>},
-    {"select", merged<PoolBy<SelectClosing>, Inflate<Inflated<32, 32>>>},
+    {"default", merged<RunMerging, Inflate<Inflated<32, 0>>>},
+    {"details", merged<RunMerging, Inflate<Inflated<32, 32>>>},
+    {"protect", merged<Protected, Inflate<Inflated<32, 0>>>},
+    {"mean", merged<PoolBy<MassMean>, Inflate<Inflated<32, 0>>>},
+    {"sigmoid", merged<NoveltyBy<LearnedSigmoid<0>>, Inflate<Inflated<32, 0>>>},
+    {"full", merged<NoveltyBy<FullRankCosine>, Inflate<Inflated<32, 0>>>},
+    {"unsmoothed", merged<RunMerging, Inflate<Inflated<32, 0, false>>>},
+    {"select", merged<PoolBy<SelectClosing>, Inflate<Inflated<32, 0>>>},
     {"hourglass", merged<HourglassMerging<2>, Inflate<HourglassInflation>>},
 };
 
@@ -261,18 +262,20 @@ const Arm<Setting> arms[] = {
 
 int main(int argc, char** argv) {
   try {
-    const Options options({{"arms", "dense,repeat,residual,gate,default,protect"},
+    const Options options({{"arms", "dense,repeat,residual,default,details,protect"},
                            {"seeds", "1"},
                            {"steps", "1000"},
                            {"lr", "0.003"},
                            {"threshold", "0.5"},
                            {"merge_weight", "0"},
+                           {"burst", "16"},
                            {"anneal", "0-0"},
                            {"threads", "1"},
                            {"tag", ""},
                            {"out", "merging_recall.jsonl"}},
                           argc, argv);
     Log log(options["out"]);
+    RunBucket::burst = options.integer("burst");
     RunMerging::threshold = static_cast<float>(options.number("threshold"));
     for (const std::string& seed : options.list("seeds"))
       for (const std::string& chosen : options.list("arms"))

@@ -3,8 +3,8 @@
 // bench/reference/fetch_text.sh gets the text, bench/reference/plot_merging.py draws what is logged.
 //   bench/reference/fetch_text.sh jargon.txt
 //   merging_text_bench --text jargon.txt [--arms dense,default,...] [--seeds 1,2,3] [--steps N] [--out FILE]
-//                      [--ratio 1/2] [--threshold X] [--anneal A-B] [--merge_weight X] [--threads N] [--lr X] [--tag
-//                      NAME] [--same steps|flops]
+//                      [--ratio 1/2] [--burst N] [--threshold X] [--anneal A-B] [--merge_weight X] [--threads N] [--lr X]
+//                      [--tag NAME] [--same steps|flops]
 // All arms of a seed begin with the same weights, as far as they have the same tensors, and see the same batches. Bits
 // a byte are of the last tenth of the text and of problems that none was trained on. --same flops: an arm goes on until
 // it has used as many operations as the dense one in so many steps, if --ratio of the tokens become slots.
@@ -229,9 +229,9 @@ using Inflate = TokenInflation<Base, Policy>;
 
 const Arm<Setting> arms[] = {
     {"dense", [](Log& log, const char* name, const Setting& s) { train<DenseModel>(log, name, s); }},
-    {"default", merged<RunMerging, Inflate<Inflated<32, 32>>>},
-    {"full", merged<NoveltyBy<FullRankCosine>, Inflate<Inflated<32, 32>>>},
-    {"sigmoid", merged<NoveltyBy<LearnedSigmoid<0>>, Inflate<Inflated<32, 32>>>},
+    {"default", merged<RunMerging, Inflate<Inflated<32, 0>>>},
+    {"full", merged<NoveltyBy<FullRankCosine>, Inflate<Inflated<32, 0>>>},
+    {"sigmoid", merged<NoveltyBy<LearnedSigmoid<0>>, Inflate<Inflated<32, 0>>>},
     {"hnet", merged<ToHalf<HNetMerging<>>, Inflate<HNetInflation>>},
     {"dynamic_pooling", merged<ToHalf<DynamicPoolingMerging<>>, Inflate<DynamicPoolingInflation>>},
     {"hourglass", merged<HourglassMerging<2>, Inflate<HourglassInflation>>},
@@ -249,6 +249,7 @@ int main(int argc, char** argv) {
                            {"lr", "0.003"},
                            {"threshold", "0.5"},
                            {"ratio", "1/2"},
+                           {"burst", "16"},
                            {"merge_weight", "0"},
                            {"anneal", "0-0"},
                            {"same", "steps"},
@@ -258,6 +259,7 @@ int main(int argc, char** argv) {
                            {"out", "merging_text.jsonl"}},
                           argc, argv);
     Log log(options["out"]);
+    RunBucket::burst = options.integer("burst");
     RunBucket::num = options.integer("ratio");
     if (const std::size_t slash = options["ratio"].find('/'); slash != std::string::npos)
       RunBucket::den = std::atoll(options["ratio"].c_str() + slash + 1);

@@ -1,9 +1,12 @@
 // Training steps of two models: time, memory and share of the machine's float peak, each row in a process of its own.
 //   train_bench [--threads N] [--steps N] [--rows NAME,NAME...]
 //   train_bench --pair "python3 bench/reference/train_reference.py" [--rounds N]
+//   train_bench --noise N --threads 1
 // The models, tokens and batches are those of bench/reference/train_reference.py: `mini`, 48 sequences of 128 tokens,
 // and `moe25`, 24.1 million parameters, 8 sequences of 512. With --pair (or GUILD_BENCH_PAIR in the environment) rows
 // of that script run in turns with ours, with the same number of threads, and the ratios of medians are printed.
+// --noise: N steps of `moe25` as it is and with NoisyTopKRouter, in turns in one process, and the ratio of their
+// processor times.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -20,10 +23,12 @@
 #include <guild/io/json.hpp>
 #include <guild/models/mini_r1.hpp>
 #include <guild/models/transformer.hpp>
+#include <guild/modules/noisy_top_k_router.hpp>
 #include <guild/training/initialize.hpp>
 #include <guild/training/trainer.hpp>
 
 #include "../ceilings.hpp"
+#include "runs.hpp"
 
 namespace {
 
@@ -41,6 +46,12 @@ struct Moe25Spec : SpecDefaults {
 struct Moe25RecomputedSpec : Moe25Spec {
   template <class LayerStack>
   using Activations = Recompute<LayerStack>;
+};
+struct Moe25NoisySpec : Moe25Spec {
+  static constexpr TopKConfig routing = {
+      .experts = 16, .top_k = 4, .scoring = Scoring::softmax, .selection = Selection::greedy, .scale = 2.5};
+  template <class S>
+  using Router = NoisyTopKRouter<S>;
 };
 
 struct Settings {
@@ -159,6 +170,36 @@ using Moe25Recomputed = Transformer<Moe25RecomputedSpec>;
 
 const AdamW adamw_of_reference{.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .weight_decay = 0.1};
 const Muon muon_of_example{.lr = 4e-3, .weight_decay = 0.02, .rest = {.lr = 3e-3, .beta2 = 0.98, .weight_decay = 0}};
+
+/// Steps of the same batches with and without noise in the routers: whoever is first takes turns too.
+void with_noise(const Settings& settings, int steps) {
+  const auto trainer = [&]<class Model>(std::type_identity<Model>) {
+    Cpu device({.threads = settings.threads});
+    typename Model::template Weights<Dense<float>> weights;
+    initialize<Model>(device, weights, {.seed = 1, .deviation = 0.02});
+    return Trainer<Model>(device, std::move(weights), {.optimizer = adamw_of_reference});
+  };
+  auto plain = trainer(std::type_identity<Moe25>());
+  auto noisy = trainer(std::type_identity<Transformer<Moe25NoisySpec>>());
+  TrainingBatch batch;
+  const auto time = [&](auto& of) {
+    const double begin = runs::processor_seconds();
+    (void)of.step(batch);
+    return runs::processor_seconds() - begin;
+  };
+  std::vector<double> of_plain, of_noisy, ratios;
+  for (int step = 0; step < steps + warm_up; ++step) {
+    fill(batch, step, 8, 512, Moe25::config.vocab);
+    double a = step % 2 == 0 ? time(plain) : 0;
+    const double b = time(noisy);
+    if (step % 2 != 0) a = time(plain);
+    if (step >= warm_up) of_plain.push_back(a), of_noisy.push_back(b), ratios.push_back(b / a);
+  }
+  std::sort(ratios.begin(), ratios.end());
+  std::printf("moe25, %d steps: median %.3f s, with noisy top-k %.3f s: %.4f times (half of the turns %.4f to %.4f)\n",
+              steps, median(of_plain), median(of_noisy), median(ratios), ratios[ratios.size() / 4],
+              ratios[ratios.size() * 3 / 4]);
+}
 
 struct Row {
   const char* name;
@@ -300,6 +341,7 @@ int main(int argc, char** argv) {
   Settings settings;
   const char* environment = std::getenv("GUILD_BENCH_PAIR");
   std::string pair = environment != nullptr ? environment : "", one;
+  int noise = 0;
   std::vector<std::string> rows;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string option = argv[i], value = argv[i + 1];
@@ -309,6 +351,8 @@ int main(int argc, char** argv) {
       settings.steps = std::max(1, std::atoi(value.c_str()));
     else if (option == "--rounds")
       settings.rounds = std::max(1, std::atoi(value.c_str()));
+    else if (option == "--noise")
+      noise = std::atoi(value.c_str());
     else if (option == "--pair")
       pair = value;
     else if (option == "--one")
@@ -319,6 +363,10 @@ int main(int argc, char** argv) {
         rows.push_back(value.substr(begin, end - begin));
         begin = end + 1;
       }
+  }
+  if (noise > 0) {
+    with_noise(settings, noise);
+    return 0;
   }
   if (!one.empty()) {
     for (const Row& row : all_rows)

@@ -181,6 +181,7 @@
 #include <guild/modules/embedding.hpp>
 #include <guild/modules/expert_buffering.hpp>
 #include <guild/modules/expert_choice_router.hpp>
+#include <guild/modules/expert_dropout.hpp>
 #include <guild/modules/expert_pool.hpp>
 #include <guild/modules/gates.hpp>
 #include <guild/modules/gqa.hpp>
@@ -324,11 +325,13 @@
 #include <guild/ops/experts/combine.hpp>
 #include <guild/ops/experts/cpu/assignment.hpp>
 #include <guild/ops/experts/cpu/grouped.hpp>
+#include <guild/ops/experts/dropout.hpp>
 #include <guild/ops/experts/grouped.hpp>
 #include <guild/ops/experts/identities.hpp>
 #include <guild/ops/experts/rows/assignment.hpp>
 #include <guild/ops/experts/rows/bias.hpp>
 #include <guild/ops/experts/rows/combine.hpp>
+#include <guild/ops/experts/rows/dropout.hpp>
 #include <guild/ops/experts/rows/identities.hpp>
 #include <guild/ops/experts/rows/shared_gate.hpp>
 #include <guild/ops/experts/shared_gate.hpp>

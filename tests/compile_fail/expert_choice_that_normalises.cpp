@@ -4,6 +4,7 @@
 
 struct Spec : guild::SpecDefaults {
   static constexpr guild::TrunkConfig config = {};
+  static constexpr guild::AttentionMask mask = guild::AttentionMask::bidirectional;
 #if defined(GUILD_FIXED)
   static constexpr bool normalize = false;
 #else

@@ -1,4 +1,4 @@
-// expect: Transformer: the numbers of this Spec are no possible model
+// expect: Transformer: routing.groups must divide routing.experts
 #include <guild/models/transformer.hpp>
 
 struct Spec : guild::SpecDefaults {

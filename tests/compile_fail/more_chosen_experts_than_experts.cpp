@@ -1,4 +1,4 @@
-// expect: Moe: routing.top_k must be in [1, routing.experts]
+// expect: Transformer: routing.top_k must be in [1, routing.experts]
 #include <guild/models/transformer.hpp>
 
 struct Spec : guild::SpecDefaults {

@@ -3,6 +3,7 @@
 #include <guild/device/cpu.hpp>
 #include <guild/modules/routing_counter.hpp>
 #include <guild/ops/experts/combine.hpp>
+#include <guild/ops/experts/dropout.hpp>
 #include <guild/ops/experts/shared_gate.hpp>
 #include <guild/ops/linear/activate.hpp>
 #include <guild/ops/pool/pool_rows.hpp>
@@ -128,6 +129,13 @@ void noises(guild::Cpu& cpu, guild::Cuda& cuda) {
   guild::jitter(cpu, draws, 0.1, clean.on_host(), noisy.on_host());
   guild::jitter(cuda, draws, 0.1, clean.on_device(), noisy.on_device());
   noisy.compare(cuda, 1e-6, "jitter");
+  Twin<std::int32_t> offsets(cuda, 1, 4, 4, {0, 40, 40, 97});
+  std::vector<std::int32_t> rows(100);
+  for (Index i = 0; i < 100; ++i) rows[std::size_t(i)] = std::int32_t(i % 60);
+  Twin<std::int32_t> token(cuda, 1, 100, 100, rows);
+  guild::drop_slots(cpu, draws, 0.4, offsets.on_host().row(0), token.on_host().row(0), noisy.on_host());
+  guild::drop_slots(cuda, draws, 0.4, offsets.on_device().row(0), token.on_device().row(0), noisy.on_device());
+  noisy.compare(cuda, 2e-6, "drop_slots");
   guild::sinkhorn_logits(cpu, {}, clean.on_host(), noisy.on_host());
   guild::sinkhorn_logits(cuda, {}, clean.on_device(), noisy.on_device());
   noisy.compare(cuda, 1e-5, "sinkhorn_logits");

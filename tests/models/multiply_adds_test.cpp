@@ -43,7 +43,7 @@ constexpr Index sum_up_to(Index count, Index most) {
 
 /// The formula: layers of latent attention (DeepSeek-V2 report, section 2.1) and experts of a Spec, those of `span` on
 /// slots, with Rank values of novelty, Gate and Detail of inflation.
-template <class S, Index Rank = 128, Index Gate = 128, Index Detail = 128>
+template <class S, Index Rank = 128, Index Gate = 128, Index Detail = 0>
 struct Formula {
   static constexpr Index hidden = S::config.hidden, heads = S::attention.heads, query = S::attention.query_rank,
                          latent = S::attention.latent_rank, nope = S::attention.nope_dim, rope = S::attention.rope_dim,

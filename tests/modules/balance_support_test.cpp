@@ -7,6 +7,7 @@
 
 #include <guild/models/transformer.hpp>
 #include <guild/modules/expert_buffering.hpp>
+#include <guild/modules/gshard_router.hpp>
 #include <guild/modules/hash_router.hpp>
 #include <guild/modules/sinkhorn_router.hpp>
 #include <guild/training/objective.hpp>
@@ -40,6 +41,21 @@ using Dense = guild::Segment<Spec::DenseLayer<Spec>, 1>;
 using Hashed = guild::Segment<Layer<guild::HashRouter<Spec>>, 2>;
 using Chosen = guild::Segment<Layer<guild::ExpertBuffering<guild::TopKRouter<Spec>>>, 1>;
 
+/// Says nothing of losses, and computes none.
+struct Own {};
+struct Two : Spec {
+  static constexpr guild::TopKConfig routing = {
+      .experts = 8, .top_k = 2, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
+};
+template <class RouterType>
+struct LayerOf {
+  struct FeedForward {
+    using Router = RouterType;
+  };
+};
+using Silent = guild::Segment<LayerOf<Own>, 1>;
+using Second = guild::Segment<LayerOf<guild::GShardRouter<Two>>, 1>;
+
 constexpr BalanceOptions all{
     .importance = 0.1, .load = 0.2, .auxiliary = 0.3, .sequence = 0.4, .router_z = 0.5, .entropy = -0.6};
 
@@ -61,13 +77,30 @@ TEST(BalanceSupport, OfAModelIsThatOfAnyOfItsRouters) {
   EXPECT_EQ(refused<Dense>(all), "");
   EXPECT_EQ((refused<guild::Stack<Hashed, Chosen>>(all)), "");
   EXPECT_EQ(refused<Hashed>({.router_z = 0.5, .entropy = 0.1}), "");
-  EXPECT_NE(refused<Hashed>({.sequence = 1e-4})
-                .find("BalanceOptions::sequence\": is 1e-04, but no router of the model has this loss"),
-            std::string::npos)
-      << refused<Hashed>({.sequence = 1e-4});
-  for (const BalanceOptions& one :
-       {BalanceOptions{.importance = 1}, BalanceOptions{.load = 1}, BalanceOptions{.auxiliary = 1}})
-    EXPECT_NE(refused<Hashed>(one), "");
+  EXPECT_EQ((refused<guild::Stack<Silent, Chosen>>(all)), "");
+}
+
+TEST(BalanceSupport, ARefusalNamesTheLossAndTheRouters) {
+  const auto says = [](const std::string& refusal, const std::string& sentence) {
+    EXPECT_NE(refusal.find(sentence), std::string::npos) << refusal;
+  };
+  const auto sentence = [](const std::string& key, const std::string& routers) {
+    std::string text = "\"BalanceOptions::";
+    text.append(key).append("\": is 1e-04, but this loss is not defined for ").append(routers);
+    return text.append("; the coefficient must be 0");
+  };
+  using Kinds = guild::Stack<Dense, Hashed, guild::Segment<Layer<guild::SinkhornRouter<Spec>>, 1>, Hashed>;
+  const BalanceOptions of_choices[] = {{.importance = 1e-4}, {.load = 1e-4}, {.auxiliary = 1e-4}, {.sequence = 1e-4}};
+  const BalanceOptions of_logits[] = {{.router_z = 1e-4}, {.entropy = 1e-4}};
+  const char* const keys[] = {"importance", "load", "auxiliary", "sequence", "router_z", "entropy"};
+  for (std::size_t i = 0; i < 4; ++i) {
+    says(refused<Kinds>(of_choices[i]), sentence(keys[i], "HashRouter, SinkhornRouter"));
+    says(refused<Silent>(of_choices[i]), sentence(keys[i], "Own"));
+    EXPECT_EQ(refused<Second>(of_choices[i]) == "", i == 2) << keys[i];
+  }
+  says(refused<Second>(of_choices[0]), sentence("importance", "GShardRouter"));
+  for (std::size_t i = 0; i < 2; ++i) says(refused<Silent>(of_logits[i]), sentence(keys[4 + i], "Own"));
+  EXPECT_EQ(refused<Silent>({}), "");
 }
 
 TEST(BalanceSupport, IsWhatAnObjectiveAsksBeforeItLearns) {

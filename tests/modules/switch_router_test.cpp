@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,7 @@ struct Roomy : Two {  // for all, so that chance alone drops
   static constexpr Capacity capacity = {.factor = 4.0};
 };
 struct Choosing : Spec {
+  static constexpr guild::AttentionMask mask = guild::AttentionMask::bidirectional;
   static constexpr guild::ExpertConfig experts = {.hidden = 5, .shared = 1};
   static constexpr Capacity capacity = {.factor = 2.0};
   template <class S>
@@ -84,6 +86,41 @@ void expect_published(const std::string& name) {
 
 TEST(SwitchRouter, ChoosesDropsWeighsAndBalancesAsPublished) { expect_published<Switch>("switch"); }
 TEST(GShardRouter, ChoosesDropsWeighsAndBalancesAsPublished) { expect_published<GShard>("gshard"); }
+
+/// Of a token, in the mean: the probability of its best expert, and (log sum exp of the logits)^2.
+struct Confidence {
+  double probability, squares;
+};
+/// After `steps` of gradient descent on -sum of the best experts' probabilities, and the z-loss.
+Confidence confidence_after(int steps, double router_z) {
+  OneRouter<Switch, double> one(24, 6);
+  one.pass.balance.router_z = router_z;
+  for (double& value : one.dweights.view()) value = -1.0;
+  const auto learn = [&] {
+    for (double& value : one.gradients.weight.data.view()) value = 0.0;
+    one.both();
+  };
+  for (int step = 0; step < steps; ++step) {
+    learn();
+    for (Index i = 0; i < one.weights.weight.data.size(); ++i)
+      one.weights.weight.data[i] -= 0.5 * one.gradients.weight.data[i];
+  }
+  if (router_z == 0.0) one.pass.balance.router_z = 1.0;
+  learn();
+  const double sum = std::accumulate(one.weights_tk.view().begin(), one.weights_tk.view().end(), 0.0);
+  return {sum / 24.0, one.terms.router_z / one.pass.balance.router_z};
+}
+
+TEST(SwitchRouter, ItsZLossDampsOverconfidentScores) {
+  const Confidence first = confidence_after(0, 0.0), free = confidence_after(30, 0.0),
+                   damped = confidence_after(30, 2.0);
+  EXPECT_GT(free.probability, first.probability + 0.2) << "the loss rewards being sure";
+  EXPECT_GT(free.squares, 4.0 * first.squares);
+  EXPECT_LT(damped.probability, free.probability - 0.2);
+  EXPECT_LT(damped.squares, std::min(first.squares, 0.1 * free.squares));
+  RecordProperty("figures", std::to_string(free.probability) + " and " + std::to_string(free.squares) + ", damped " +
+                                std::to_string(damped.probability) + " and " + std::to_string(damped.squares));
+}
 
 TEST(GShardRouter, KeepsTheSecondExpertByChanceInPassesWithNoise) {
   constexpr Index tokens = 4000;

@@ -8,6 +8,7 @@ load (arXiv 1701.06538, eq. 6-11).
 jitter.*: softmax top-k, normalised, of x * U[0.9, 1.1] (Switch Transformer).
 buffering.*: counts of experts and the states after them, by a loop of its own over the rule.
 sinkhorn1.*, sinkhorn3.*: for one expert and three, by sinkhorn and sinkhorn_load_balancing of Megatron-LM.
+dropout.*, dropout_ungated.*: experts of 5 inner units with dropout 0.4 (Switch Transformer, section 2.4), y and gradients.
 gumbel.*: chosen by logits + Gumbel noise, gates of the logits, normalised (DeepSpeed moe/sharded_moe.py, RSample)."""
 import math
 import os
@@ -140,6 +141,28 @@ for step in range(STEPS):
     counts.append(count)
     states.append(np.concatenate([average - mean, blocked]))
 out["buffering.counts"], out["buffering.states"] = torch.tensor(np.array(counts)), torch.tensor(np.array(states))
+
+# Expert dropout: inner units of (token, expert) by draws of row token * E + expert; silu(gate) * up, or relu(up)^2.
+F_D, P_D = 5, 0.4
+ways = {"gate": 0.7 * single(E, F_D, HIDDEN), "up": 0.7 * single(E, F_D, HIDDEN), "down": 0.7 * single(E, HIDDEN, F_D)}
+dy = single(T, HIDDEN)
+out.update({"dropout.dy": dy, **{"dropout." + name: w for name, w in ways.items()}})
+mask = draws(T * E, F_D, 6, lambda u: 0.0 if u[0] < P_D else 1 / (1 - P_D)).view(T, E, F_D)
+for name in ("dropout", "dropout_ungated"):
+    h, wg, gate, up, down = leaf(x, weight, *ways.values())
+    top, chosen = torch.topk(h @ wg.T, K, dim=1)
+    gates = torch.zeros(T, E).double().scatter(1, chosen, torch.softmax(top, dim=1))
+    inner = torch.einsum("efh,th->tef", up, h)
+    if name == "dropout":
+        inner = torch.nn.functional.silu(torch.einsum("efh,th->tef", gate, h)) * inner
+    else:
+        inner = torch.relu(inner) ** 2
+    y = torch.einsum("te,tef,ehf->th", gates, inner * mask, down)
+    (y * dy).sum().backward()
+    out.update({name + ".y": y, name + ".dx": h.grad, name + ".drouter": wg.grad, name + ".dup": up.grad,
+                name + ".ddown": down.grad})
+    if name == "dropout":
+        out["dropout.dgate"] = gate.grad
 
 folder = os.path.join(os.path.dirname(__file__), "..", "fixtures", "routers")
 os.makedirs(folder, exist_ok=True)

@@ -4,6 +4,7 @@
 #include <guild/device/cpu.hpp>
 #include <guild/device/host_team.hpp>
 #include <guild/ops/experts/combine.hpp>
+#include <guild/ops/experts/dropout.hpp>
 #include <guild/ops/experts/shared_gate.hpp>
 #include <guild/ops/head/embedding.hpp>
 #include <guild/ops/linear/activate.hpp>
@@ -252,7 +253,8 @@ TEST(RowTeamsBackward, RoutingWeightsAgree) {
   }
 }
 
-TEST(RowTeamsBackward, NoiseOfRoutersAndTheirLoadsAgree) {
+TEST(RowTeamsBackward, NoiseOfRoutersAndTheirLoadsAndExpertsAgree) {
+  const std::int32_t offsets[] = {0, 1, 1, 3}, token[] = {1, 0, 1};
   const guild::TopKConfig config{.experts = 24, .top_k = 4, .scoring = guild::Scoring::softmax};
   const guild::Draws draws{.seed = 7, .layer = 2, .purpose = 1};
   for (int part = 0; part < 5; ++part)
@@ -271,6 +273,8 @@ TEST(RowTeamsBackward, NoiseOfRoutersAndTheirLoadsAgree) {
           guild::noisy_logits_backward(device, draws, spread.view(), dnoisy.view(), dspread.view());
           guild::gumbel_logits(device, draws, clean.view(), spread.view());
           guild::jitter(device, draws, 0.1, spread.view(), clean.view());
+          guild::drop_slots(device, draws, 0.4, View<const std::int32_t>(offsets, 4),
+                            View<const std::int32_t>(token, 3), clean.view());
           return part == 0 ? noisy : part == 1 ? dnoisy : part == 2 ? dclean : part == 3 ? dspread : clean;
         },
         1e-5);

@@ -1,10 +1,11 @@
-// Noise of routers and blocked experts in training: the same bits for layers that are computed again and for runs that
-// are resumed.
+// Noise of routers, dropout of experts and blocked experts in training: the same bits for layers that are computed
+// again and for runs that are resumed.
 #include <guild/modules/noise.hpp>
 
 #include <gtest/gtest.h>
 
 #include <span>
+#include <string>
 #include <vector>
 
 #include <guild/cpu.hpp>
@@ -27,6 +28,11 @@ using guild_test::state_of;
 struct KeptSpec : guild_test::KeptSpec {
   static constexpr guild::TopKConfig routing = {
       .experts = 6, .top_k = 2, .scoring = guild::Scoring::softmax, .selection = guild::Selection::greedy};
+  static constexpr guild::ExpertConfig experts = [] {
+    auto config = guild_test::KeptSpec::experts;
+    config.dropout = 0.3;
+    return config;
+  }();
   struct OftenBlocked : guild::DefaultBuffering {
     static constexpr double slack = 0.02, decay = 0.5;
     static constexpr int most_steps = 3;
@@ -110,6 +116,24 @@ TEST(Noise, DependsOnTheSeedAndTheStepAndCanBeOff) {
                           guild_test::values_of<Kept>(late.trainer.gradients())));
   const auto batch = batch_of({9, 5}, 1);
   EXPECT_EQ(early.trainer.evaluate(batch).next.loss, early.trainer.evaluate(batch).next.loss);
+}
+
+TEST(Noise, ARouterWithoutASelectionBiasRefusesARateForIt) {
+  TrainingRun<Kept> run;
+  for (const double rate : {1e-3, 0.0}) try {
+      run.trainer.set_bias_rate(rate);
+      EXPECT_EQ(rate, 0.0) << "nothing was thrown";
+    } catch (const guild::Error& error) {
+      EXPECT_NE(rate, 0.0);
+      EXPECT_EQ(error.code(), guild::ErrorCode::op_argument);
+      EXPECT_NE(std::string(error.what())
+                    .find("\"TrainerOptions::bias_rate\": is 0.001, but there is no selection bias in ExpertBuffering"),
+                std::string::npos)
+          << error.what();
+    }
+  EXPECT_THROW(guild::Trainer<Kept>(guild::Cpu({.threads = 1}), guild_test::first_weights<Kept>(3, Second::without),
+                                    {.bias_rate = 1e-3}),
+               guild::Error);
 }
 
 }  // namespace noise_test

@@ -259,6 +259,7 @@ TEST(SpanCounts, ATrainerReportsThem) {
 
 constexpr std::int32_t mask_token = 16;
 struct MatchedSpec : guild_test::KeptSpec {
+  static constexpr guild::AttentionMask mask = guild::AttentionMask::bidirectional;
   struct Matching : guild::DefaultMatching {
     using Protect = guild::ProtectTokens<mask_token>;
   };
@@ -288,9 +289,9 @@ guild::TrainingBatch hidden_tokens(std::uint64_t draw) {
 }
 TEST(SpanCounts, AMaskedLanguageModelOnMatchedTokensLearns) {
   using Model = guild::Transformer<MatchedSpec>;
-  guild::Trainer<Model> trainer(
-      guild::Cpu({.threads = 2}), guild_test::first_weights<Model>(8, guild_test::Second::without),
-      {.optimizer = guild::AdamW{.lr = 1e-2}, .objective = {.mask = guild::AttentionMask::bidirectional}});
+  guild::Trainer<Model> trainer(guild::Cpu({.threads = 2}),
+                                guild_test::first_weights<Model>(8, guild_test::Second::without),
+                                {.optimizer = guild::AdamW{.lr = 1e-2}});
   double first = 0.0, last = 0.0;
   constexpr std::uint64_t steps = 150;
   for (std::uint64_t step = 0; step < steps; ++step) {

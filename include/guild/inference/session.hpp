@@ -24,6 +24,8 @@ template <class LanguageModelType>
 class Session {
  public:
   using Model = typename LanguageModelType::Model;
+  static_assert(Model::mask == AttentionMask::causal,
+                "Session: it decodes token by token, but the Spec's mask is AttentionMask::bidirectional");
 
   /// `context`: the most tokens this session will hold; 0: as many as the model knows positions for.
   explicit Session(LanguageModelType model, Index context = 0)

@@ -26,6 +26,8 @@ inline namespace v1 {
 struct SpecBase {
   using CacheElement = bf16;  ///< of the caches; float for bit-exact studies
   static constexpr Capacity capacity = {};  ///< of the experts of routers that drop
+  /// Which tokens one sees in training: bidirectional for masked models and encoders, which do not decode.
+  static constexpr AttentionMask mask = AttentionMask::causal;
   template <class S>
   using Router = TopKRouter<S>;  ///< which experts serve a token
   template <class S>

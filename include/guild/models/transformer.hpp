@@ -24,15 +24,21 @@ template <class S>
 struct Transformer {
   using Spec = S;
   static constexpr TrunkConfig config = S::config;
+  static constexpr AttentionMask mask = S::mask;
   static_assert(config.layers > 0, "Transformer: config.layers must be positive");
   static_assert(expert_layers(config_of<S>) >= 0 && expert_layers(config_of<S>) <= config.layers,
                 "Transformer: dense.layers must be in [0, config.layers]");
+  static constexpr TopKConfig routing = part_or(config_of<S>, TopKConfig{.experts = 0});
+  static_assert(routing.experts <= 0 || (routing.top_k >= 1 && routing.top_k <= routing.experts),
+                "Transformer: routing.top_k must be in [1, routing.experts]");
+  static_assert(routing.experts <= 0 || (routing.groups >= 1 && routing.experts % routing.groups == 0),
+                "Transformer: routing.groups must divide routing.experts");
   static_assert(config_problem(config_of<S>) == nullptr,
                 "Transformer: the numbers of this Spec are no possible model; "
                 "guild::config_problem(guild::config_of<Spec>) says why");
 
   /// Of a layer, with those that give their input.
-  static constexpr int routed_experts = part_or(config_of<S>, TopKConfig{.experts = 0}).over_all().experts;
+  static constexpr int routed_experts = routing.over_all().experts;
   static_assert(LayerStack<typename S::template Layers<S>>,
                 "Transformer: Spec::Layers must be a LayerStack, see guild/modules/layer_stack.hpp");
   using Layers = typename S::template Activations<typename S::template Layers<S>>;

@@ -1,6 +1,10 @@
 // Which losses that balance experts a router has, and so a model.
 #pragma once
 
+#include <string>
+#include <string_view>
+#include <type_traits>
+
 #include <guild/core/refuse.hpp>
 #include <guild/modules/fwd.hpp>
 #include <guild/ops/route/balance.hpp>
@@ -9,7 +13,7 @@ namespace guild {
 inline namespace v1 {
 
 /// A router says which losses of BalanceOptions are defined for it: `static constexpr BalanceSupport balance`. One that
-/// says nothing has all of them.
+/// says nothing has none, so that no loss is asked for that nobody computes.
 struct BalanceSupport {
   bool importance = true;
   bool load = true;
@@ -39,50 +43,100 @@ struct BalanceSupport {
 namespace detail {
 
 template <class Router>
-inline constexpr BalanceSupport router_balance{};
+inline constexpr BalanceSupport router_balance = BalanceSupport::none();
 template <class Router>
 requires requires { Router::balance; }
 inline constexpr BalanceSupport router_balance<Router> = Router::balance;
 
-/// Of a layer, or of any router of a stack; layers and stacks of one's own are taken to have all.
+/// Stands for the routers of a layer or stack of one's own, which nobody can ask: they are taken to have all losses.
+struct OwnLayer {
+  static constexpr BalanceSupport balance{};
+};
+
+/// The routers of a layer, or of all layers of a stack: f(std::type_identity<Router>{}) for each.
 template <class Layer>
-inline constexpr BalanceSupport balance_support{};
-template <class Layer>
-requires requires { typename Layer::FeedForward; }
-inline constexpr BalanceSupport balance_support<Layer> = [] {
-  if constexpr (requires { typename Layer::FeedForward::Router; })
-    return router_balance<typename Layer::FeedForward::Router>;
-  else
-    return BalanceSupport::none();
-}();
+struct RoutersOf {
+  template <class F>
+  static constexpr void each(F&& f) {
+    if constexpr (requires { typename Layer::FeedForward::Router; })
+      f(std::type_identity<typename Layer::FeedForward::Router>{});
+    else if constexpr (!requires { typename Layer::FeedForward; })
+      f(std::type_identity<OwnLayer>{});
+  }
+};
 template <class Layer, int Count>
-inline constexpr BalanceSupport balance_support<Segment<Layer, Count>> = Count > 0 ? balance_support<Layer>
-                                                                                   : BalanceSupport::none();
+struct RoutersOf<Segment<Layer, Count>> {
+  template <class F>
+  static constexpr void each(F&& f) {
+    if constexpr (Count > 0) RoutersOf<Layer>::each(f);
+  }
+};
 template <class... Parts>
-inline constexpr BalanceSupport balance_support<Stack<Parts...>> = (BalanceSupport::none() | ... |
-                                                                    balance_support<Parts>);
+struct RoutersOf<Stack<Parts...>> {
+  template <class F>
+  static constexpr void each(F&& f) {
+    (RoutersOf<Parts>::each(f), ...);
+  }
+};
 template <class Pattern, int Times>
-inline constexpr BalanceSupport balance_support<Repeat<Pattern, Times>> = balance_support<Pattern>;
+struct RoutersOf<Repeat<Pattern, Times>> : RoutersOf<Pattern> {};
 template <class Part>
-inline constexpr BalanceSupport balance_support<Recompute<Part>> = balance_support<Part>;
+struct RoutersOf<Recompute<Part>> : RoutersOf<Part> {};
 template <class Layers, class Merging, class Inflation>
-inline constexpr BalanceSupport balance_support<MergeSpan<Layers, Merging, Inflation>> = balance_support<Layers>;
+struct RoutersOf<MergeSpan<Layers, Merging, Inflation>> : RoutersOf<Layers> {};
 template <class Layers, class Matching, class Inflation>
-inline constexpr BalanceSupport balance_support<MatchSpan<Layers, Matching, Inflation>> = balance_support<Layers>;
+struct RoutersOf<MatchSpan<Layers, Matching, Inflation>> : RoutersOf<Layers> {};
 template <class Layers, class S, Index M>
-inline constexpr BalanceSupport balance_support<LearnedSlots<Layers, S, M>> = balance_support<Layers>;
+struct RoutersOf<LearnedSlots<Layers, S, M>> : RoutersOf<Layers> {};
 template <class S, class Layers, const HyperConfig& Config>
-inline constexpr BalanceSupport balance_support<Streams<S, Layers, Config>> = balance_support<Layers>;
+struct RoutersOf<Streams<S, Layers, Config>> : RoutersOf<Layers> {};
+
+/// What any router of the layers has.
+template <class Layers>
+inline constexpr BalanceSupport balance_support = [] {
+  BalanceSupport sum = BalanceSupport::none();
+  RoutersOf<Layers>::each([&]<class Router>(std::type_identity<Router>) { sum = sum | router_balance<Router>; });
+  return sum;
+}();
+template <class Layers>
+inline constexpr bool has_routers = [] {
+  bool any = false;
+  RoutersOf<Layers>::each([&](auto) { any = true; });
+  return any;
+}();
+
+/// The name of a class as a message says it: without namespaces and arguments.
+template <class T>
+constexpr std::string_view bare_name() {
+  std::string_view name = __PRETTY_FUNCTION__;
+  name.remove_prefix(name.find("T = ") + 4);
+  name = name.substr(0, name.find_first_of("<;]"));
+  return name.substr(name.rfind(':') + 1);
+}
+/// "TopKRouter, HashRouter", each once.
+template <class Layers>
+[[gnu::noinline]] std::string router_names() {
+  std::string names;
+  RoutersOf<Layers>::each([&]<class Router>(std::type_identity<Router>) {
+    std::string name = " ";
+    name += bare_name<Router>();
+    name += ',';
+    if (names.find(name) == std::string::npos) names += name;
+  });
+  return names.substr(1, names.size() - 2);
+}
 
 /// Throws op_argument for a loss that no router of these layers has; of layers without routers nothing is asked.
 template <class Layers>
 void require_balance(const BalanceOptions& options) {
+  if constexpr (!has_routers<Layers>) return;
   constexpr BalanceSupport has = balance_support<Layers>;
-  if constexpr (has == BalanceSupport::none()) return;
   const auto require = [](double coefficient, bool defined, const char* key) {
     if (coefficient != 0.0 && !defined)
       refuse(ErrorCode::op_argument,
-             {"is ", coefficient, ", but no router of the model has this loss; the coefficient must be 0"}, key);
+             {"is ", coefficient, ", but this loss is not defined for ", router_names<Layers>(),
+              "; the coefficient must be 0"},
+             key);
   };
   require(options.importance, has.importance, "BalanceOptions::importance");
   require(options.load, has.load, "BalanceOptions::load");

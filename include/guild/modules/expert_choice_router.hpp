@@ -20,9 +20,9 @@ inline namespace v1 {
 /// Experts choose within each sequence, so that what it gets does not depend on its batch, in training and at inference
 /// alike. Load is balanced by construction: of the balancing losses those of logits are left.
 ///
-/// Who is chosen depends on the tokens that follow: for bidirectional passes alone (masked models, encoders); causal
-/// ones are refused. Gives E choices a token, `no_expert` for the experts that did not take it; routing.top_k is not
-/// read.
+/// Who is chosen depends on the tokens that follow: for bidirectional models (masked ones, encoders), whose Spec says
+/// so, and their passes; causal ones are refused. Gives E choices a token, `no_expert` for the experts that did not
+/// take it; routing.top_k is not read.
 template <class S>
 struct ExpertChoiceRouter : TopKRouter<S> {
   using Base = TopKRouter<S>;
@@ -30,6 +30,9 @@ struct ExpertChoiceRouter : TopKRouter<S> {
   static constexpr double factor = S::capacity.factor;
   static constexpr bool choose_by_logits = false, heeds_shift = false;  // tokens do not choose
   static constexpr BalanceSupport balance = BalanceSupport::of_logits();
+  static_assert(S::mask == AttentionMask::bidirectional,
+                "ExpertChoiceRouter: experts that choose tokens look at those that follow, so no causal model has "
+                "them; say mask = AttentionMask::bidirectional in the Spec, or take a router that chooses experts");
   static_assert(factor > 0.0, "ExpertChoiceRouter: the capacity factor must be above 0");
   static_assert(S::routing.selection == Selection::greedy && !S::routing.normalize,
                 "ExpertChoiceRouter: routing must have greedy selection and no normalising: experts choose, and a "

@@ -5,6 +5,7 @@
 #include <span>
 #include <type_traits>
 
+#include <guild/modules/expert_dropout.hpp>
 #include <guild/modules/module.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/experts/assignment.hpp>
@@ -67,6 +68,7 @@ struct ExpertPool {
                         {weights.gate.view(), weights.up.view(), assignment.offsets, x, h, assignment.token.data,
                          out.gate, out.up, S::experts.activation, by_expert<const Real>(weights.gate_bias, hidden),
                          by_expert<const Real>(weights.up_bias, hidden)});
+    ExpertDropout<S>::apply(pass, assignment, h);
     grouped_linear<Real>(pass.device, down, {{weights.down.view(), assignment.offsets, h, y}});
     if constexpr (has_bias)
       add_slot_bias(pass.device, assignment.offsets, by_expert<const Real>(weights.down_bias, size), y);
@@ -89,7 +91,9 @@ struct ExpertPool {
     const DeviceView<const std::int32_t> offsets = assignment.offsets;
     const std::int32_t* const token = assignment.token.data;
     grouped_linear<Real>(device, {}, {{weights.down.view(), offsets, dy, h, token, Product::x_w}});
+    ExpertDropout<S>::apply(pass, assignment, h);  // of the gradient, and of h when h is that again
     expert_swiglu_backward(device, weight_s, saved.gate, saved.up, h, dweight_s, S::experts.activation);
+    ExpertDropout<S>::apply(pass, assignment, h);
 
     if constexpr (has_bias) {
       slot_bias_weight_gradient(device, offsets, assignment.token, by_expert<const Real>(weights.down_bias, size), dy,

@@ -57,6 +57,9 @@ template <class Router, class Policy> struct ExpertBuffering;
 // guild/modules/expert_choice_router.hpp
 template <class S> struct ExpertChoiceRouter;
 
+// guild/modules/expert_dropout.hpp
+template <class S> struct ExpertDropout;
+
 // guild/modules/expert_pool.hpp
 template <class S> struct ExpertPool;
 

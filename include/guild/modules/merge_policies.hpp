@@ -44,7 +44,7 @@ struct DefaultInflation {
   static constexpr bool whole_slots = false;    ///< slots give all that their layers made of them, not what they added
   static constexpr bool maps_residual = false;  ///< what slots give is added to a product of x, 0 at first, not to x
   static constexpr Index gate_rank = 128;       ///< of what is added by what merging lost; 0: no gate
-  static constexpr Index detail_rank = 128;     ///< of what is made of what merging lost; 0: nothing
+  static constexpr Index detail_rank = 0;       ///< of what is made of what merging lost, 128 say; 0: nothing
   static constexpr bool confidence = true;      ///< novelty learns from what is added (straight-through estimator)
 };
 

@@ -46,6 +46,8 @@ struct Moe {
                 "send_slots, collect and collect_slots, see guild/modules/dispatch.hpp");
   static_assert(config.top_k > 0 && config.top_k <= config.experts,
                 "Moe: routing.top_k must be in [1, routing.experts]");
+  static_assert(config.groups > 0 && config.experts % config.groups == 0,
+                "Moe: routing.groups must divide routing.experts");
   static constexpr bool has_identities = config.identities > 0;  ///< experts that give their input
   static_assert(detail::identities_of<Router> == config.identities,
                 "Moe: this router does not choose among routing.identities, experts that give their input, as "
@@ -145,10 +147,18 @@ struct Moe {
     const Index slots_sent = route.assignment.slots();
     const auto dx_sent = scratch.template take<Real>(slots_sent, S::config.hidden);
     const auto dweight_sent = scratch.template take<Real>(slots_sent);
-    Experts::backward(pass, weights.experts, route.assignment, Ways::send(device, route, x, scratch), saved.experts,
-                      Ways::send(device, route, dy, scratch),
-                      DeviceView<const Real>(Ways::send_slots(device, route, weight_s, scratch)), dweight_sent, dx_sent,
-                      gradients.experts);
+    const DeviceView<const Real, 2> x_sent = Ways::send(device, route, x, scratch);
+    const DeviceView<const Real, 2> dy_sent = Ways::send(device, route, dy, scratch);
+    const DeviceView<const Real> weight_sent = Ways::send_slots(device, route, weight_s, scratch);
+    static_assert(
+        requires {
+          Experts::backward(pass, weights.experts, route.assignment, x_sent, saved.experts, dy_sent, weight_sent,
+                            dweight_sent, dx_sent, gradients.experts);
+        },
+        "Moe: Spec::Experts needs a static backward(pass, weights, assignment, x, saved, dy, weight, dweight, dx, "
+        "gradients) as ExpertPool has");
+    Experts::backward(pass, weights.experts, route.assignment, x_sent, saved.experts, dy_sent, weight_sent,
+                      dweight_sent, dx_sent, gradients.experts);
     if constexpr (has_shared) Shared::backward(pass, weights.shared, x, saved.shared, dy, dx, gradients.shared);
 
     const auto ones = scratch.template take<Real>(tokens, chosen_experts);
@@ -164,8 +174,14 @@ struct Moe {
       add_identities(device, config.experts, saved.chosen, saved.weights_tk, dy, dx);
     }
     const auto dx_router = scratch.template take<Real>(tokens, S::config.hidden);
-    Router::backward(pass, weights.router, x, saved.router, Routing<Real>{saved.chosen, saved.weights_tk}, dweights_tk,
-                     dx_router, gradients.router);
+    const Routing<Real> routing{saved.chosen, saved.weights_tk};
+    static_assert(
+        requires {
+          Router::backward(pass, weights.router, x, saved.router, routing, dweights_tk, dx_router, gradients.router);
+        },
+        "Moe: Spec::Router needs a static backward(pass, weights, x, saved, routing, dweights, dx, gradients) as "
+        "TopKRouter has");
+    Router::backward(pass, weights.router, x, saved.router, routing, dweights_tk, dx_router, gradients.router);
     add(device, dx, dx_router);
   }
 };

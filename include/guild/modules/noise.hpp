@@ -1,4 +1,4 @@
-// Random numbers that take part in a pass: the noise of routers.
+// Random numbers that take part in a pass: the noise of routers, and what experts drop.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@ enum class NoisePurpose : std::uint32_t {
   router_input,       ///< Jittered, around a router
   layer_input,        ///< Jittered, around a feed-forward network
   second_expert,      ///< GShardRouter
+  expert_hidden,      ///< ExpertDropout
 };
 
 /// Whether noise is drawn in a pass, and from which seed. Inference has none. The row of a draw is that of the pass's

@@ -75,7 +75,7 @@ struct Pass {
   std::span<const Index> sequence_offsets{};  ///< where the sequences begin, and T; needed by the sequence-wise loss
   RoutingCounts counts{};                     ///< of routing: added to by forward, each layer once; losses by backward
 
-  Noise noise{};               ///< of routers that have some; off: they decide as in inference
+  Noise noise{};               ///< of routers and experts that have some; off: as in inference
   IndexingOptions indexing{};  ///< how the indices of sparse attention are trained
   MergingOptions merging{};    ///< the ratio loss of merging, added to the gradient of what it measures
   /// [T], or no data: 1 each. What each token stands for, positive: of a slot the tokens that were merged (ToMe, arXiv

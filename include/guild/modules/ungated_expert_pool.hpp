@@ -5,6 +5,7 @@
 #include <span>
 #include <type_traits>
 
+#include <guild/modules/expert_dropout.hpp>
 #include <guild/modules/module.hpp>
 #include <guild/modules/pass.hpp>
 #include <guild/ops/experts/assignment.hpp>
@@ -53,6 +54,7 @@ struct UngatedExpertPool {
     if (!gated.empty()) gated_linear(pass.device, gated);
     grouped_linear<Real>(pass.device, {}, {{weights.up.view(), assignment.offsets, x, z, assignment.token.data}});
     activate(pass.device, z, h, S::experts.activation);
+    ExpertDropout<S>::apply(pass, assignment, h);
     grouped_linear<Real>(pass.device, down, {{weights.down.view(), assignment.offsets, h, y}});
   }
 
@@ -71,7 +73,9 @@ struct UngatedExpertPool {
     const DeviceView<const std::int32_t> offsets = assignment.offsets;
     const std::int32_t* const token = assignment.token.data;
     grouped_linear<Real>(device, {}, {{weights.down.view(), offsets, dy, h, token, Product::x_w}});
+    ExpertDropout<S>::apply(pass, assignment, h);  // of the gradient, and of h when h is that again
     activate_backward(device, saved.up, h, S::experts.activation, weight_s, dweight_s);
+    ExpertDropout<S>::apply(pass, assignment, h);
     grouped_gradient<Real>(device, {{gradients.down.matrices(), offsets, dy, h, token},
                                     {gradients.up.matrices(), offsets, saved.up, x, nullptr, token}});
     grouped_linear<Real>(device, {}, {{weights.up.view(), offsets, saved.up, dx, nullptr, Product::x_w}});

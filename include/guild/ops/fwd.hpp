@@ -106,6 +106,9 @@ template <class Real> struct ExpertSwigluBackwardRow;
 template <class Real> struct GatherSlotsRow;
 template <class Real> struct ScatterSlotsRow;
 
+// guild/ops/experts/rows/dropout.hpp
+template <class Real> struct DropSlotsRow;
+
 // guild/ops/experts/rows/identities.hpp
 template <class Real> struct AddIdentitiesRow;
 template <class Real> struct IdentityWeightsRow;

@@ -268,7 +268,7 @@ class Objective {
       offsets_.push_back(chunk.begin);
     }
     offsets_.push_back(batch.size());
-    pass.mask = options_.mask;
+    pass.mask = options_.mask.value_or(Model::mask);
     pass.indexing.sight = options_.index_sight;
     pass.merging.strength = options_.merge_strength;
     pass.balance = options_.balance;

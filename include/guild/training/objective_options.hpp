@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <optional>
 
 #include <guild/core/refuse.hpp>
 #include <guild/modules/key_choice.hpp>
@@ -12,8 +13,8 @@ namespace guild {
 inline namespace v1 {
 
 struct ObjectiveOptions {
-  AttentionMask mask = AttentionMask::causal;  ///< bidirectional: masked language models
-  double z_loss = 0.0;                         ///< coefficient of the mean squared log-sum-exp of the head's logits
+  std::optional<AttentionMask> mask{};  ///< none: the Spec's
+  double z_loss = 0.0;                  ///< coefficient of the mean squared log-sum-exp of the head's logits
   /// Of the mean loss of the prediction layers, where the weights have any (DeepSeek-V3: 0.3, then 0.1). At 0 they
   /// rest.
   double mtp_weight = 0.3;

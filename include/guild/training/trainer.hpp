@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -31,11 +32,12 @@ struct TrainerOptions {
   ParameterGroups groups = default_group;
   Schedule schedule{};
   double clip = 1.0;        ///< limit of the gradient's global norm; infinity: none
-  double bias_rate = 1e-3;  ///< of the routers' selection biases: auxiliary-loss-free balancing (arXiv 2408.15664)
+  /// Of the routers' selection biases: auxiliary-loss-free balancing (arXiv 2408.15664). None: 1e-3 if there are any.
+  std::optional<double> bias_rate{};
   double average = 0.0;     ///< decay of a moving average of the weights, such as 0.999; 0: none is kept
   ObjectiveOptions objective{};
-  /// Of routers that have noise. Each step and each of its batches has draws of its own, which follow from this seed
-  /// and the number of the step alone: a resumed run draws what an uninterrupted one does.
+  /// Of routers that have noise, and of expert dropout. Each step and each of its batches has draws of its own, which
+  /// follow from this seed and the number of the step alone: a resumed run draws what an uninterrupted one does.
   Noise noise{.on = true};
 };
 
@@ -59,7 +61,7 @@ class Trainer {
         counter_(device_, layers(), Model::routed_experts),
         routing_(layers(), Model::routed_experts) {
     detail::require_option(options_.clip > 0.0, "TrainerOptions::clip", "the limit must be positive; infinity is none");
-    set_bias_rate(options_.bias_rate);
+    if (options_.bias_rate) set_bias_rate(*options_.bias_rate);
     detail::require_option(detail::in_unit_interval(options_.average), "TrainerOptions::average",
                            "the decay must be in [0, 1); 0.999 is usual, 0 keeps no average");
     for_each_tensor<Model>(
@@ -147,10 +149,16 @@ class Trainer {
   [[nodiscard]] const TrainerOptions& options() const { return options_; }
   /// Weights of the terms of the loss: they may change from step to step.
   [[nodiscard]] ObjectiveOptions& objective() { return objective_.options(); }
-  /// DeepSeek-V3 stops moving the biases near the end. Throws op_argument if negative or not finite.
+  /// DeepSeek-V3 stops moving the biases near the end. Throws op_argument if negative or not finite, or above 0 where
+  /// no router has a selection bias; of models without routers nothing is asked.
   void set_bias_rate(double rate) {
     detail::require_option(detail::at_least_zero(rate), "TrainerOptions::bias_rate",
                            "the rate must be finite and not negative");
+    if (detail::has_routers<typename Model::Layers> && rate > 0.0 && !has_selection_bias())
+      detail::refuse(ErrorCode::op_argument,
+                     {"is ", rate, ", but there is no selection bias in ",
+                      detail::router_names<typename Model::Layers>(), "; leave it out, or give 0"},
+                     "TrainerOptions::bias_rate");
     options_.bias_rate = rate;
   }
   [[nodiscard]] Device& device() { return device_; }
@@ -187,6 +195,7 @@ class Trainer {
 
   void apply(double gradient_scale) {
     const bool rest = objective().mtp_weight == 0.0;
+    const double bias_rate = options_.bias_rate.value_or(1e-3);
     optimizer_.step(device_, weights_, gradients_, options_.schedule(steps_), gradient_scale,
                     rest ? PredictionLayers::resting : PredictionLayers::trained);
     for_each_tensor<Model>(
@@ -195,8 +204,8 @@ class Trainer {
           const auto load = counter_.view().load(layer_of(path));
           if (shape.buffering != nullptr)
             update_buffering(device_, DeviceView<float>(data.view()), load, *shape.buffering);
-          else if (options_.bias_rate > 0.0)
-            update_selection_bias(device_, DeviceView<float>(data.view()), load, options_.bias_rate);
+          else if (bias_rate > 0.0)
+            update_selection_bias(device_, DeviceView<float>(data.view()), load, bias_rate);
         },
         weights_);
     if constexpr (mixed) round_to<Model>(device_, weights_, copies_);
@@ -205,6 +214,16 @@ class Trainer {
       const auto t = static_cast<double>(optimizer_.steps());
       update_average<Model>(device_, weights_, average_, std::min(options_.average, t / (t + 20.0)));
     }
+  }
+
+  [[nodiscard]] bool has_selection_bias() const {
+    bool found = false;
+    for_each_tensor<Model>(
+        [&](const Path&, const TensorShape& shape, TensorRole role, const Buffer<float>&) {
+          found = found || (role == TensorRole::state && shape.buffering == nullptr);
+        },
+        weights_);
+    return found;
   }
 
   /// A router's selection bias has no gradient, and a choice with a NaN in it would go on unnoticed.

@@ -187,8 +187,15 @@ struct ExpertConfig {
   bool shared_gate = false;  ///< what it gives is multiplied by sigmoid(w . x) (Qwen2-MoE)
   bool bias = false;         ///< the products of routed experts have biases (GPT-OSS)
   ActivationConfig activation{};
+  double dropout = 0.0;  ///< of routed experts, in training alone (ExpertDropout); files know nothing of it
   [[nodiscard]] constexpr int shared_width() const { return shared_hidden != 0 ? shared_hidden : shared * hidden; }
   friend constexpr bool operator==(const ExpertConfig&, const ExpertConfig&) = default;
+  /// As files say it.
+  [[nodiscard]] constexpr ExpertConfig canonical() const {
+    ExpertConfig config = *this;
+    config.dropout = 0.0;
+    return config;
+  }
 
   static constexpr ConfigPart part = {"ExpertConfig", "experts"};
 
