@@ -20,35 +20,28 @@ struct Spec : guild::SpecDefaults {
 };
 using Model = guild::Transformer<Spec>;
 using specialization::Table;
-constexpr std::size_t length = 32;
+constexpr std::size_t length = 32, windows = 12;
 
-/// Counts how often each expert of each layer is chosen: in each window, and by one token wherever it stands.
-struct Watch : guild::Observer {
-  static constexpr std::size_t experts = Spec::routing.experts, layers = Spec::config.layers;
+/// Counts the experts that serve one token, wherever it stands.
+struct Asking : guild::Observer {
   std::int32_t token = -1;
-  std::vector<Table> windows_of = std::vector<Table>(layers);  // [layers][windows, experts]
-  Table of_token = Table(layers, std::vector<double>(experts));
   domains::Tokens window{};
+  Table experts = Table(Spec::config.layers, std::vector<double>(Spec::routing.experts));
   void on_routing(int layer, guild::View<const std::int32_t, 2> chosen, guild::View<const float, 2>) override {
-    auto &counts = windows_of[std::size_t(layer)].emplace_back(experts), &its = of_token[std::size_t(layer)];
     for (guild::Index t = 0; t < chosen.rows; ++t)
-      for (const std::int32_t e : chosen.row(t)) {
-        counts[std::size_t(e)] += 1;
-        if (window[std::size_t(t)] == token) its[std::size_t(e)] += 1;
-      }
-  }
-  /// So many windows of each text, one text after the other.
-  void look(guild::Trainer<Model>& trainer, const std::vector<domains::Tokens>& texts, std::size_t windows) {
-    guild::Buffer<float> states(guild::Index{length} * Spec::config.hidden);
-    for (const domains::Tokens& text : texts)
-      for (std::size_t i = 0; i < windows; ++i) {
-        const guild::TrainingBatch batch = domains::window(text, i, windows, length);
-        window = batch.tokens;
-        Model::forward(guild::Pass{.device = trainer.device(), .batch = batch.batch(), .observer = this},
-                       trainer.weights(), {}, states.view(length, Spec::config.hidden));
-      }
+      for (const std::int32_t e : chosen.row(t))
+        experts[std::size_t(layer)][std::size_t(e)] += window[std::size_t(t)] == token ? 1 : 0;
   }
 };
+
+/// What routers do in some windows of each text, one text after the other.
+specialization::Samples look(guild::Trainer<Model>& trainer, const std::vector<domains::Tokens>& texts) {
+  specialization::Samples samples;
+  for (const domains::Tokens& text : texts)
+    for (std::size_t i = 0; i < windows; ++i)
+      trainer.evaluate(domains::window(text, i, windows, length), &samples.emplace_back());
+  return samples;
+}
 
 int main(int argc, char** argv) {
   std::string asked = " the", out = ".";
@@ -66,29 +59,35 @@ int main(int argc, char** argv) {
     Model::Weights<guild::Dense<float>> weights;
     guild::initialize<Model>(weights, {.seed = 1, .deviation = 0.05});
     guild::Trainer<Model> trainer(device, std::move(weights), {.optimizer = guild::AdamW{.lr = 3e-3}});
-    Watch before, after, asking;
-    before.look(trainer, texts.held_out, 12);
+    const auto before = look(trainer, texts.held_out);
     guild::Random random(1, 2);
     for (int step = 0; step < 200; ++step) {
       const double loss = trainer.step(domains::draw(texts.learned, random, 32, length)).losses.loss();
       if (step % 50 == 0 || step == 199) std::printf("step %3d: loss %.3f\n", step, loss);
     }
-    after.look(trainer, texts.held_out, 12);
+    const auto after = look(trainer, texts.held_out);
+    Asking asking;
     asking.token = ids[0];
-    asking.look(trainer, texts.learned, 200);  // a token is too rare in so little text
-    Table loads(Watch::layers), of_domains;
-    std::vector<std::string> names;
-    for (std::size_t l = Spec::dense.layers; l < Watch::layers; ++l) {
-      const auto now = specialization::measure(after.windows_of[l], all.size());
-      const double then = specialization::measure(before.windows_of[l], all.size()).bits;
-      std::printf("layer %zu: an expert tells %.3f of 2 bits of the domain (%.3f by chance, %.3f before training)\n", l,
-                  now.bits, now.chance, then);
-      std::printf("  \"%s\": %s\n", asked.c_str(), specialization::leaders(asking.of_token[l]).c_str());
-      loads[l] = specialization::shares(specialization::sum(now.loads));
-      for (std::size_t d = 0; d < all.size(); ++d) {
-        of_domains.push_back(specialization::shares(now.loads[d]));
-        names.push_back(std::to_string(l) + " " + all[d].name);
+    guild::Buffer<float> states(guild::Index{length} * Spec::config.hidden);
+    for (const domains::Tokens& text : texts.learned)  // a token is too rare in what is held out
+      for (std::size_t i = 0; i < 200; ++i) {
+        const guild::TrainingBatch batch = domains::window(text, i, 200, length);
+        asking.window = batch.tokens;
+        Model::forward(guild::Pass{.device = trainer.device(), .batch = batch.batch(), .observer = &asking},
+                       trainer.weights(), {}, states.view(length, Spec::config.hidden));
       }
+    Table loads(Spec::config.layers), of_domains;
+    std::vector<std::string> names;
+    for (int l = Spec::dense.layers; l < Spec::config.layers; ++l) {
+      const auto now = specialization::measure(after, l, all.size());
+      std::printf("layer %d: an expert tells %.3f of 2 bits of the domain (%.3f by chance, %.3f before training)\n", l,
+                  now.bits, now.chance, specialization::measure(before, l, all.size()).bits);
+      std::printf("  the busiest has %.2f of the mean load, %zu are dead; \"%s\": %s\n", now.all.max_over_mean(l),
+                  now.all.dead_experts(l).size(), asked.c_str(),
+                  specialization::leaders(asking.experts[std::size_t(l)]).c_str());
+      loads[std::size_t(l)] = specialization::shares(specialization::sum(now.loads));
+      for (const auto& load : now.loads) of_domains.push_back(specialization::shares(load));
+      for (const auto& domain : all) names.push_back(std::to_string(l) + " " + domain.name);
     }
     std::ofstream(out + "/routing_layers.svg") << plots::heat_map("load of experts", loads);
     std::ofstream(out + "/routing_domains.svg") << plots::heat_map("load by layer and domain", of_domains, names);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <guild/core/random.hpp>
+#include <guild/modules/routing_statistics.hpp>
 
 namespace specialization {
 
@@ -67,17 +68,26 @@ inline Table by_domain(const Table& samples, const std::vector<std::size_t>& ord
 }
 
 struct Specialization {
-  Table loads;        ///< [domains, experts]
+  guild::RoutingStatistics all{};
+  Table loads{};      ///< [domains, experts]: of one layer
   double bits = 0;    ///< information between domain and expert
   double chance = 0;  ///< the same if samples had their domains by chance: what few samples show of none
 };
 
-/// Counts [samples, experts], as many samples of each domain, one domain after the other. Chance moves whole samples,
-/// because the tokens of one resemble each other: it is the mean of 200 shuffles.
-inline Specialization measure(const Table& samples, std::size_t domains) {
+using Samples = std::vector<guild::RoutingStatistics>;
+
+/// Of a layer in as many samples of each domain, one domain after the other. Chance moves whole samples, because the
+/// tokens of one resemble each other: it is the mean of 200 shuffles.
+inline Specialization measure(const Samples& of_samples, int layer, std::size_t domains) {
+  Specialization found;
+  Table samples;  // [samples, experts]
+  for (const guild::RoutingStatistics& sample : of_samples) {
+    samples.emplace_back(sample.load(layer).begin(), sample.load(layer).end());
+    found.all += sample;
+  }
   std::vector<std::size_t> order(samples.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  Specialization found{by_domain(samples, order, domains)};
+  found.loads = by_domain(samples, order, domains);
   found.bits = information(found.loads);
   guild::Random random(5, 6);
   constexpr int rounds = 200;

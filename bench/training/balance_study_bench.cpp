@@ -113,20 +113,15 @@ struct Setting {
   std::uint64_t seed = 1;
 };
 
-/// The output of one layer, and the experts that served in a pass.
+/// The output of one layer, and what routers did in a pass.
 struct Watch : Observer {
   int layer = -1;
   std::vector<float> output{};
-  RoutingStatistics served{Base::config.layers, Base::routing.experts};
+  RoutingStatistics routing{Base::config.layers, Base::routing.experts};
   void on_layer(int at, View<const float, 2> x) override {
     if (at != layer) return;
     output.clear();
     for (Index t = 0; t < x.rows; ++t) output.insert(output.end(), x.row(t).begin(), x.row(t).end());
-  }
-  void on_routing(int at, View<const std::int32_t, 2> experts, View<const float, 2>) override {
-    for (Index t = 0; t < experts.rows; ++t)
-      for (const std::int32_t e : experts.row(t))
-        if (e >= 0) served.load(at)[e] += 1;
   }
 };
 
@@ -144,18 +139,16 @@ void measure(Cpu& device, const Dense32<Transformer<Spec>>& weights, const Train
     Watch watch;
     watch.layer = layer;
     left_out = out;
-    Model::forward(Pass{.device = device, .batch = batch.batch(), .observer = &watch}, weights, {},
-                   states.view(batch.size(), Base::config.hidden));
+    Model::forward(Pass{.device = device, .batch = batch.batch(), .observer = &watch, .counts = watch.routing.view()},
+                   weights, {}, states.view(batch.size(), Base::config.hidden));
     left_out = {};
     return watch;
   };
   double load = 0, dead = 0, spread = 0, of_layer = 0;
   for (int layer = Base::dense.layers; layer < Base::config.layers; ++layer) {
     const Watch whole = outputs(layer, {});
-    load += whole.served.max_over_mean(layer) / layers;
-    double choices = 0;
-    for (const double count : whole.served.load(layer)) choices += count;
-    for (const double count : whole.served.load(layer)) dead += 100 * count * Base::routing.experts < choices;
+    load += whole.routing.max_over_mean(layer) / layers;
+    dead += static_cast<double>(whole.routing.dead_experts(layer).size());
     const std::vector<float> none = outputs(layer, {layer, LeftOut::all}).output;
     for (Index choice = 0; choice < choices_of_token; ++choice) {
       const std::vector<float> without = outputs(layer, {layer, choice}).output;

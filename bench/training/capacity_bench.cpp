@@ -62,7 +62,7 @@ void measure_memory(const char* name, Index tokens, double factor, float skew) {
   Layer::backward(pass, weights, x.view(tokens, hidden), saved, x.view(tokens, hidden),
                   DeviceView<float, 2>(dx.view(tokens, hidden)), gradients);
   double busiest = 0;
-  for (const double count : statistics.counts(0)) busiest = std::max(busiest, count);
+  for (const double load : statistics.load(0)) busiest = std::max(busiest, load);
   const double slots = static_cast<double>(saved.assignment.slots()), choices = static_cast<double>(tokens) * 4;
   const double padded = factor > 0 ? std::ceil(choices * factor / experts) * experts : busiest * experts;
   constexpr double mib = 1 << 20, inner = 2.0 * MoeSpec::experts.hidden * 4;  // gate and up of a slot
