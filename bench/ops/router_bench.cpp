@@ -165,7 +165,7 @@ void measure_time(Cpu& device, const std::vector<Arm>& arms, Index tokens, int r
       Layer::forward(sequence.pass(device), layer, Caches<Layer::Cache>(), rows,
                      DeviceView<float, 2>(y.view(tokens, weight.cols)));
     }));
-    for (Index turn = 0; turn < std::max<Index>(2048 / tokens, 1); ++turn)
+    for (Index turn = 0; turn < std::clamp<Index>(2048 / tokens, 1, 16); ++turn)
       for (std::size_t i = 0; i < arms.size(); ++i) {
         const Times gate = run_gate(device, weight, gradient, rows), all = arms[i].run(device, sequence, rows);
         gates[0].push_back(gate.forward), gates[1].push_back(gate.backward), dropped[i] = all.dropped;

@@ -201,6 +201,22 @@ TEST(Noise, OfStepsAndBatchesIsItsOwn) {
   EXPECT_FALSE(guild::Noise{}.of(1, 1).on);
 }
 
+TEST(Noise, FollowsFromUniformNumbersAsTheLibrarysFunctionsSay) {
+  const guild::Draws draws = noise.draws(2, guild::NoisePurpose::router_logits);
+  for (std::uint32_t c = 0; c < 4000; ++c) {
+    const guild::Philox::Block words = guild::Philox::words({c, 7, draws.layer, draws.purpose}, draws.seed);
+    const double u = (words[0] + 0.5) * 0x1p-32, v = (words[1] + 0.5) * 0x1p-32;
+    ASSERT_NEAR(draws.normal(7, c), std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * 3.14159265358979324 * v), 1e-12);
+    ASSERT_NEAR(draws.gumbel(7, c), -std::log(-std::log(u)), 1e-12);
+    const double spread = 40.0 * (u - 0.5), deviation = guild::detail::noise_deviation(spread);
+    ASSERT_NEAR(guild::detail::noise_deviation(static_cast<float>(spread)), deviation, 4e-6 * deviation);
+  }
+  for (const double edge : {0x1p-33, 1.0 - 0x1p-33}) {
+    EXPECT_DOUBLE_EQ(guild::detail::logarithm(edge), std::log(edge));
+    EXPECT_DOUBLE_EQ(guild::detail::logarithm(-std::log(edge)), std::log(-std::log(edge)));
+  }
+}
+
 TEST(Noise, HasTheMomentsOfItsDistributions) {
   const guild::Draws draws = noise.draws(0, guild::NoisePurpose::router_choice);
   double uniform = 0, normal = 0, squares = 0, gumbel = 0;

@@ -3,6 +3,7 @@
 
 #include <guild/core/view.hpp>
 #include <guild/device/team.hpp>
+#include <guild/ops/common/exponential.hpp>
 #include <guild/ops/common/rows/draws.hpp>
 #include <guild/ops/route/rows/scores.hpp>
 
@@ -13,14 +14,22 @@ namespace detail {
 /// The deviation of a logit's noise is softplus(spread) + this (tensor2tensor, noisy_top_k_gating).
 inline constexpr double least_deviation = 1e-2;
 
-template <class Real>
-GUILD_HD inline Real noise_deviation(Real spread) {
-  return softplus(spread) + Real(least_deviation);
+GUILD_HD inline double noise_deviation(double spread) { return softplus(spread) + least_deviation; }
+/// In float a body that becomes vectors: log(1 + t) = 2 artanh(t / (2 + t)), t from 0 to 1.
+GUILD_HD inline float noise_deviation(float spread) {
+  const float t = exponential(spread < 0.0f ? spread : -spread), s = t / (2.0f + t), z = s * s;
+  float p = 1.0f / 13.0f;
+  p = p * z + 1.0f / 11.0f;
+  p = p * z + 1.0f / 9.0f;
+  p = p * z + 1.0f / 7.0f;
+  p = p * z + 1.0f / 5.0f;
+  p = p * z + 1.0f / 3.0f;
+  return (spread > 0.0f ? spread : 0.0f) + 2.0f * s * (p * z + 1.0f) + static_cast<float>(least_deviation);
 }
 /// Its derivative: sigmoid(spread).
 template <class Real>
 GUILD_HD inline Real noise_deviation_slope(Real spread) {
-  return Real(1) / (Real(1) + std::exp(-spread));
+  return Real(1) / (Real(1) + exponential(-spread));
 }
 }  // namespace detail
 
