@@ -3,7 +3,8 @@
 // bench/reference/fetch_text.sh gets the text, bench/reference/plot_merging.py draws what is logged.
 //   bench/reference/fetch_text.sh jargon.txt
 //   merging_text_bench --text jargon.txt [--arms dense,default,...] [--seeds 1,2,3] [--steps N] [--out FILE]
-//                      [--ratio 1/2] [--burst N] [--threshold X] [--anneal A-B] [--merge_weight X] [--threads N] [--lr X]
+//                      [--ratio 1/2] [--burst N] [--threshold X] [--anneal A-B] [--merge_weight X] [--threads N] [--lr
+//                      X]
 //                      [--tag NAME] [--same steps|flops]
 // All arms of a seed begin with the same weights, as far as they have the same tensors, and see the same batches. Bits
 // a byte are of the last tenth of the text and of problems that none was trained on. --same flops: an arm goes on until

@@ -249,6 +249,7 @@ TEST(Indexer, ItsObjectiveIsTheDivergenceFromWhatAllHeadsLookAtByTheFormula) {
 /// Slots that an index chooses among: a layer of weighted keys behind merging. Without the straight-through term, which
 /// is no derivative.
 struct Half : DefaultMerging {
+  using Budget = TokenBucket<1, 2, 4, 8>;
   using Novelty = CosineNovelty<5>;
   static constexpr float threshold = 0.25f;
 };
