@@ -55,6 +55,9 @@ struct SoftmaxSpec : R1Spec {
 };
 using Soft = SoftmaxSpec<8, true>;
 using Plain = SoftmaxSpec<8, false>;
+struct Whole : Plain {  // sequences that are seen whole
+  static constexpr AttentionMask mask = AttentionMask::bidirectional;
+};
 constexpr Capacity position{.order = DropOrder::position}, by_choice{.order = DropOrder::choice},
     probability{.order = DropOrder::probability}, prioritized{.order = DropOrder::prioritized}, tight{.factor = 1.0};
 
@@ -207,7 +210,7 @@ int main(int argc, char** argv) {
         arm<Capped<TopKRouter<Soft>, prioritized>>("capacity 1.25, batch-prioritized"),
         arm<Capped<TopKRouter<Soft>, tight>>("capacity 1, by position"),
         arm<SinkhornRouter<Plain>>("Sinkhorn"),
-        arm<ExpertChoiceRouter<Plain>>("expert choice, 8 in the mean"),
+        arm<ExpertChoiceRouter<Whole>>("expert choice, 8 in the mean"),
         arm<HashRouter<Soft>>("hash"),
         arm<ExpertBuffering<TopKRouter<R1Spec>>>("buffering of the second"),
     };
